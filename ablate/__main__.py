@@ -1,0 +1,57 @@
+"""The command: `python -m ablate`. Hydra composes the config; a job is executed by `ablate.job`.
+
+Nothing heavy is imported before a job starts, so that --help and tab completion stay fast.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+import ablate.identity  # noqa: F401  registers the resolver `run_name`
+from ablate.complaint import complaint
+from ablate.stopping import Stopped
+
+
+def conf() -> str:
+    """The config tree: inside the package where a wheel put it, beside the code in a checkout."""
+    package = Path(__file__).resolve().parent
+    return str(package / "conf" if (package / "conf").is_dir() else package.parent / "conf")
+
+
+@hydra.main(version_base="1.3", config_path=conf(), config_name="config")
+def app(config: DictConfig) -> str:
+    from ablate.job import execute, job
+
+    return execute(job(config, HydraConfig.get().runtime.choices))
+
+
+def main() -> None:
+    """Run the command; exit code 0: all done, 1: a run failed, 2: nothing was run, the input is wrong."""
+    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing its own and exiting 1
+    sys.path.append(os.getcwd())  # as `python -m` does, for the console script: rules of the user's own
+    try:
+        app()
+    except Stopped as stop:
+        print(f"{stop}; the same command goes on from here", file=sys.stderr)
+        sys.exit(stop.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if wants_traceback:
+            raise
+        print(complaint(error), file=sys.stderr)
+        sys.exit(1 if has_started() else 2)
+
+
+def has_started() -> bool:
+    sweep = sys.modules.get("ablate.sweep")
+    return sweep is not None and sweep.started
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""Checkpoints: one file that holds all of an unfinished run, whole or not at all.
+
+The file is torch's, with the sha256 of its content behind it: a truncated or flipped byte is found before
+anything is read. It is loaded with `weights_only=True` and nothing else, so that no code in it can run.
+"""
+
+import hashlib
+import logging
+import pickle
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from ablate.records import Rows, replacing
+
+log = logging.getLogger("ablate")
+NAME = "checkpoint.pt"
+DIGEST = 64  # hex digits of a sha256
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything the rest of a run depends on. The position in the data is the step: the order is planned."""
+
+    id: str
+    environment: str  # its key
+    step: int
+    trained: dict[str, torch.Tensor]
+    optimizer: dict[str, Any]
+    clip_state: Any
+    random: list[torch.Tensor]  # `random_state()`
+    rows: Rows
+    seconds: float  # of work so far
+
+
+def save(checkpoint: Checkpoint, folder: Path) -> None:
+    """Put the checkpoint in the place of the one before, which stays until the new one is safe on disk."""
+    content = {f.name: getattr(checkpoint, f.name) for f in fields(checkpoint)} | {"rows": asdict(checkpoint.rows)}
+    with replacing(folder / NAME) as file:
+        hashed = Hashed(file)
+        torch.save(content, hashed)  # type: ignore[arg-type]
+        file.write(hashed.sha256.hexdigest().encode())
+
+
+def load(folder: Path, run_id: str) -> Checkpoint | None:
+    """The folder's checkpoint; None, with a warning, if it is damaged or another run's; None if there is none."""
+    path = folder / NAME
+    if not path.exists():
+        return None
+    if not intact(path):
+        log.warning("%s is damaged (its hash does not match): the run starts anew", path)
+        return None
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = Checkpoint(**content | {"rows": Rows(**content["rows"])})
+    except (pickle.UnpicklingError, RuntimeError, TypeError, KeyError) as error:
+        log.warning("%s is no checkpoint of ours (%s): the run starts anew", path, str(error).partition("\n")[0])
+        return None
+    if checkpoint.id != run_id:
+        log.warning("%s belongs to run %s, not %s: the run starts anew", path, checkpoint.id, run_id)
+        return None
+    return checkpoint
+
+
+def intact(path: Path) -> bool:
+    """True if the file ends in the sha256 of what stands before."""
+    size = path.stat().st_size - DIGEST
+    with path.open("rb") as file:
+        sha256, left = hashlib.sha256(), max(size, 0)
+        while left and (block := file.read(min(left, 1 << 20))):
+            sha256.update(block)
+            left -= len(block)
+        return size > 0 and file.read() == sha256.hexdigest().encode()
+
+
+def remove(folder: Path) -> None:
+    (folder / NAME).unlink(missing_ok=True)
+
+
+def random_state() -> list[torch.Tensor]:
+    """States of the streams that dropout draws from: the CPU's, then each CUDA device's."""
+    return [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
+
+
+def set_random_state(states: list[torch.Tensor]) -> None:
+    cpu, *cuda = states
+    torch.set_rng_state(cpu)
+    torch.cuda.set_rng_state_all(cuda)
+
+
+@dataclass
+class Hashed:
+    """A file that is hashed as it is written: a large checkpoint needs no second copy in memory."""
+
+    file: IO[bytes]
+
+    def __post_init__(self) -> None:
+        self.sha256 = hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        self.sha256.update(data)
+        return self.file.write(data)
+
+    def flush(self) -> None:
+        self.file.flush()

@@ -1,0 +1,75 @@
+"""The table that ends a sweep: one line an arm, where the records are, and what needs attention."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from filelock import FileLock, Timeout
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ablate.display import duration
+from ablate.records import BrokenRecord, read_run
+from analysis.load import load
+from analysis.tables import in_words, summary
+
+
+def close(folders: Sequence[Path]) -> bool:
+    """Print the table of these runs and what is amiss; False if a run failed or was left unfinished."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = 120  # a file or a pipe has no width of its own
+    study = load(folders[0].parent, only={folder.name for folder in folders})
+    table = summary(study)
+    if len(study.runs):
+        console.print(as_rich(in_words(table)))
+    states = {folder: state(folder) for folder in folders}
+    for folder, (status, message) in states.items():
+        if status not in ("done", "diverged"):
+            console.print(f"{status}: {folder.name}{message}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"records: {folders[0].parent}/", markup=False, highlight=False)
+    if len(table) and (table["done"] == 1).all():
+        console.print(more_seeds(table), markup=False, highlight=False, soft_wrap=True)
+    return not any(status in ("failed", "interrupted") for status, _ in states.values())
+
+
+def as_rich(words: pd.DataFrame) -> Table:
+    table = Table()
+    for name in words:
+        table.add_column(str(name), justify="left" if name == "arm" else "right", no_wrap=name != "arm")
+    for row in words.itertuples(index=False):
+        table.add_row(*(escape(str(value)) for value in row))
+    return table
+
+
+def state(folder: Path) -> tuple[str, str]:
+    """A run's status as the disk has it, and what there is to say of it."""
+    try:
+        record: dict[str, Any] = read_run(folder) or {"status": "running"}
+    except BrokenRecord as error:
+        return "failed", f": {error}"
+    if record["status"] == "failed":
+        return "failed", f": {record['error']['message']} (traceback in {folder / 'run.json'})"
+    if record["status"] == "running":
+        return (
+            ("held", ": another process is at it")
+            if is_held(folder)
+            else ("interrupted", ": run the same command again")
+        )
+    return record["status"], ""
+
+
+def is_held(folder: Path) -> bool:
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def more_seeds(table: pd.DataFrame) -> str:
+    """One seed tells nothing of chance: the way to more, and what it takes."""
+    seconds = table["training_seconds"].sum() * 4
+    return f"one seed has no spread: add seed=0,1,2,3,4 to the command (about {duration(seconds)} more)"

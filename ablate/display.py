@@ -1,0 +1,114 @@
+"""What a person sees while a sweep runs: one line for the sweep, one for the run; plain lines without a terminal."""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from ablate.training import Step
+
+console = Console(stderr=True)
+log = logging.getLogger("ablate")
+PLAIN_LINES = 4  # a run, where there is no terminal
+
+
+def configure_logging() -> None:
+    """Warnings go to the console, above the progress lines; everything goes to the run's own log file."""
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    if not any(isinstance(handler, RichHandler) for handler in log.handlers):
+        log.addHandler(RichHandler(logging.WARNING, console, show_time=False, show_path=False))
+
+
+@contextlib.contextmanager
+def log_file(path: Path) -> Iterator[None]:
+    """Within the block, what is logged goes to `path` too, behind what is there."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        handler.close()
+
+
+class Display:
+    """Progress of a sweep of `runs` runs that still have `steps` steps to make in all."""
+
+    def __init__(self, runs: int, steps: int) -> None:
+        self.runs, self.begun = runs, 0
+        self.progress = Progress(
+            TextColumn("{task.description}"), BarColumn(20), TextColumn("{task.completed}/{task.total}"),
+            TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[numbers]}"),
+            console=console, disable=not console.is_terminal,
+        )  # fmt: skip
+        self.sweep = self.progress.add_task("", total=steps, numbers="", visible=runs > 1)
+        self.run: TaskID | None = None
+        self.progress.start()
+
+    def start_run(self, name: str, steps: int, done: int) -> None:
+        """A run of `steps` steps begins, `done` of them behind it (resumed)."""
+        self.begun += 1
+        self.name = name
+        self.progress.update(self.sweep, description=f"sweep: run {self.begun} of {self.runs}", advance=done)
+        self.run = self.progress.add_task(name, total=steps, completed=done, numbers="")
+        if not console.is_terminal:
+            console.print(f"[{self.begun}/{self.runs}] {name}", markup=False, highlight=False)
+
+    def step(self, row: Step, steps: int) -> None:
+        assert self.run is not None
+        numbers = f"loss {row.loss:.3f}  |g| {row.grad_norm:.2f}  lr {row.lr:.1e}"
+        self.progress.update(self.run, completed=row.step, numbers=numbers)
+        self.progress.update(self.sweep, advance=1)
+        if not console.is_terminal and row.step % max(1, steps // PLAIN_LINES) == 0:
+            left = self.progress.tasks[self.sweep].time_remaining if self.runs > 1 else None
+            console.print(
+                f"[{self.begun}/{self.runs}] {self.name}  step {row.step}/{steps}  {numbers}"
+                + (f"  {duration(left)} left" if left else ""),
+                markup=False, highlight=False, soft_wrap=True,
+            )  # fmt: skip
+
+    def end_run(self) -> None:
+        if self.run is not None:
+            self.progress.remove_task(self.run)
+            self.run = None
+
+    def close(self) -> None:
+        self.progress.stop()
+
+
+_current: list[Display] = []
+
+
+def current() -> Display:
+    """The display of this process's sweep; a new one for a run that has none (in a worker, say)."""
+    if not _current:
+        open_display(runs=1, steps=0)
+    return _current[0]
+
+
+def open_display(runs: int, steps: int) -> None:
+    close_display()
+    _current.append(Display(runs, steps))
+
+
+def close_display() -> None:
+    while _current:
+        _current.pop().close()
+
+
+def duration(seconds: float) -> str:
+    """
+    >>> duration(75), duration(4000)
+    ('1 min 15 s', '1 h 07 min')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

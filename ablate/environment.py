@@ -1,0 +1,54 @@
+"""What beside the config decides a run's bits: hardware, threads, versions."""
+
+import functools
+import hashlib
+import importlib.metadata
+import json
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def environment(device: torch.device, world_size: int = 1) -> dict[str, Any]:
+    """run.json's `environment`: what is compared, hashed as `key`; the git state, recorded but not compared."""
+    compared = {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "cpu": cpu(),
+        "threads": torch.get_num_threads(),
+        "world_size": world_size,
+        **{name: importlib.metadata.version(name) for name in ("torch", "transformers", "numpy")},
+    }
+    key = hashlib.sha256(json.dumps(compared, sort_keys=True).encode()).hexdigest()[:16]
+    return {"key": key, **compared, "python": platform.python_version(), "git": git_state()}
+
+
+@functools.cache
+def cpu() -> dict[str, str]:
+    """Model name and a hash of the instruction sets: both choose kernels, and so rounding."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    flags = fields.get("flags") or fields.get("Features") or torch.backends.cpu.get_cpu_capability()
+    return {
+        "model": fields.get("model name") or platform.processor() or platform.machine(),
+        "flags": hashlib.sha256(" ".join(sorted(flags.split())).encode()).hexdigest()[:16],
+    }
+
+
+@functools.cache
+def git_state() -> dict[str, Any] | None:
+    """Commit and dirty flag of the checkout this code runs from; None outside of one."""
+    folder = Path(__file__).resolve().parent.parent
+    if not (folder / ".git").exists():
+        return None
+    try:
+        commit, status = (
+            subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True).stdout
+            for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain"])
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return {"commit": commit.strip(), "dirty": bool(status.strip())}

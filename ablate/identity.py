@@ -1,0 +1,129 @@
+"""Which experiment a config is: the same id = the same experiment.
+
+The id is a hash over what decides a run's numbers and nothing else, so that an edited option file is another run,
+while neither a commit, nor a new key, nor another folder for the results voids a study. It is part of the name
+of a run's folder, which Hydra asks for (as the resolver `run_name`) before anything is loaded: nothing heavy is
+imported here.
+"""
+
+import hashlib
+import importlib.util
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from ablate.assets import file_sha256
+from ablate.build import ALLOWED
+from ablate.options import GROUPS, build_option
+
+NUMERICS = 1
+"""Raised when a golden-loss test says that the same config now gives other numbers."""
+
+FACTORS = (*GROUPS, "trainer")
+UNCOUNTED = {
+    "model": {"lr"},  # counts as optimizer.lr
+    "trainer": {"device", "threads", "checkpoint_every", "keep_checkpoint", "resume"},  # numbers stay the same
+}
+LOCATORS = {"path", "revision", "files", "name"}
+"""Where a model or data set is to be found; its identity (what is found there) counts in their place."""
+
+ADDED: dict[str, Any] = {}
+"""Keys added since NUMERICS was raised, with the value that means "as before", which is left out of the id."""
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The part of a composed config that experiments are made of, resolved, as plain data."""
+    names = [*FACTORS, "seed", "nuisance", "allow_targets"]
+    masked = OmegaConf.masked_copy(config, names)  # resolving all would resolve hydra.run.dir, and so this, again
+    return OmegaConf.to_container(masked, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+
+
+def factors(settings: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Each factor's option and the settings that count, flat: run.json's `factors`.
+
+    Args:
+        settings: `plain(config)`.
+        choices: option by group, as `hydra.runtime.choices` has them ("clip@clip.rule": "fixed").
+    """
+    return {factor: {"option": choices[factor], "settings": counted(factor, settings, choices)} for factor in FACTORS}
+
+
+def counted(factor: str, settings: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
+    flat = {k: v for k, v in flatten(settings[factor]).items() if k not in UNCOUNTED.get(factor, ())}
+    for group, option in choices.items():  # a nested rule by its option's name
+        if group.startswith(f"{factor}@{factor}."):
+            flat[group.removeprefix(f"{factor}@{factor}.")] = option
+    if factor in ("model", "data"):
+        found = build_option(factor, settings).identity()
+        flat = {k: v for k, v in flat.items() if k.partition(".")[0] not in LOCATORS} | flatten(found)
+    return {k: v for k, v in flat.items() if k.rpartition(".")[2] != "_target_"}
+
+
+def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    >>> flatten({"start": 100, "rule": {"threshold": 1.0}})
+    {'start': 100, 'rule.threshold': 1.0}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{key}.{k}": v for k, v in flatten(value).items()}
+        else:
+            flat[key] = value
+    return flat
+
+
+def run_id(settings: Mapping[str, Any], choices: Mapping[str, str]) -> str:
+    """Ten hex digits that tell this experiment from others."""
+    found = factors(settings, choices)
+    options = {factor: found[factor]["option"] for factor in GROUPS}
+    counts = {f"{factor}.{k}": v for factor in FACTORS for k, v in found[factor]["settings"].items()}
+    targets = {k: v for f in FACTORS for k, v in flatten({f: settings[f]}).items() if k.endswith("_target_")}
+    what = {
+        "options": options,
+        "settings": {k: v for k, v in counts.items() if k not in ADDED or v != ADDED[k]},
+        "targets": targets,
+        "sources": {t: source_sha256(t) for t in sorted(set(targets.values())) if not is_ours(t)},
+        "seed": settings["seed"],
+        "nuisance": settings["nuisance"],
+        "numerics": NUMERICS,
+    }
+    return hashlib.sha256(json.dumps(normalised(what), sort_keys=True).encode()).hexdigest()[:10]
+
+
+def normalised(value: Any) -> Any:
+    """Numbers by value: 1 and 1.0 are the same setting."""
+    if isinstance(value, Mapping):
+        return {str(k): normalised(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [normalised(v) for v in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def is_ours(target: str) -> bool:
+    return any(target.startswith(f"{prefix}.") for prefix in ALLOWED)
+
+
+def source_sha256(target: str) -> str:
+    """Hash of the source file of a user's own class."""
+    spec = importlib.util.find_spec(target.rpartition(".")[0])
+    if spec is None or spec.origin is None:
+        raise ValueError(f"_target_={target}: no such module")
+    return file_sha256(Path(spec.origin))
+
+
+def run_name(settings: Mapping[str, Any], choices: Mapping[str, str]) -> str:
+    """The folder's name: for people to read; programs read run.json."""
+    words = [choices[group] for group in ("freeze", "clip", "scheduler")] + [f"s{settings['seed']}"]
+    return "-".join([re.sub(r"[^A-Za-z0-9_.]", ".", word) for word in words] + [run_id(settings, choices)])
+
+
+def resolve_run_name(*, _root_: DictConfig) -> str:
+    return run_name(plain(_root_), OmegaConf.to_container(_root_.hydra.runtime.choices))  # type: ignore[arg-type]
+
+
+OmegaConf.register_new_resolver("run_name", resolve_run_name, replace=True)

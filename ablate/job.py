@@ -1,0 +1,130 @@
+"""A job of a sweep and its folder: skipped when done, held by one process at a time, never lost.
+
+`execute` is what Hydra calls for each job. It answers with a status and raises nothing but Ctrl-C and `Stopped`:
+one run's failure must not cost the others.
+"""
+
+import logging
+import os
+import traceback
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from omegaconf import DictConfig, OmegaConf
+
+from ablate import checkpoint, display
+from ablate.identity import factors, plain, run_id, run_name
+from ablate.records import FINISHED, SCHEMA, BrokenRecord, read_run, sweep_leftovers, write, write_json
+from ablate.run import perform
+from ablate.stopping import Stopped
+
+log = logging.getLogger("ablate")
+LOCK_PATIENCE = 1.0  # seconds: more than another's look at the lock takes, less than any run
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be run, and where."""
+
+    settings: dict[str, Any]  # the part of the config that experiments are made of, resolved
+    choices: dict[str, str]  # option by group
+    folder: Path
+    config: str  # the whole resolved config, as YAML
+    rerun: bool
+
+    @property
+    def id(self) -> str:
+        return run_id(self.settings, self.choices)
+
+    @property
+    def rerun_folder(self) -> Path:
+        """Where a rerun works, so that the finished folder stays until the new one is done."""
+        return self.folder.parent / ".rerun" / self.folder.name
+
+
+def job(config: DictConfig, choices: Mapping[str, str], outputs: Path = Path("outputs")) -> Job:
+    """The job that a composed config describes; `choices` as in `hydra.runtime.choices`."""
+    settings, choices = plain(config), dict(choices)
+    own = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    folder = outputs / config.study / run_name(settings, choices)
+    return Job(settings, choices, folder, OmegaConf.to_yaml(own, resolve=True), config.rerun)
+
+
+def execute(work: Job) -> str:
+    """Do what is left to do and return the run's status: done, diverged, failed, or held (by another process)."""
+    if not work.rerun and (status := finished(work)):
+        return status
+    work.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(work.folder / ".lock", timeout=LOCK_PATIENCE):
+            adopt_rerun(work)
+            if not work.rerun and (status := finished(work)):  # done by another while we waited
+                return status
+            folder = work.rerun_folder if work.rerun else work.folder
+            folder.mkdir(parents=True, exist_ok=True)
+            sweep_leftovers(folder)
+            with display.log_file(folder / "run.log"):
+                status = attempt(work, folder)
+            adopt_rerun(work)
+            return status
+    except Timeout:
+        return "held"
+
+
+def finished(work: Job) -> str | None:
+    """`done` or `diverged`; None for what is still to be done."""
+    if status_of(work.rerun_folder):  # killed before it could take the old folder's place
+        return None
+    return status_of(work.folder)
+
+
+def status_of(folder: Path) -> str | None:
+    try:
+        record = read_run(folder)
+    except BrokenRecord as error:
+        log.warning("%s: the run is done again", error)
+        return None
+    return record["status"] if record and record.get("status") in FINISHED else None
+
+
+def adopt_rerun(work: Job) -> None:
+    """Let a finished rerun's files take the old ones' place, run.json last; goes on where a kill stopped it."""
+    if status_of(work.rerun_folder):
+        for path in sorted(work.rerun_folder.iterdir(), key=lambda p: p.name == "run.json"):
+            os.replace(path, work.folder / path.name)
+        work.rerun_folder.rmdir()
+
+
+def attempt(work: Job, folder: Path) -> str:
+    """Perform the run in `folder`. Whatever comes of it stands in run.json."""
+    record: dict[str, Any] = {
+        "schema": SCHEMA,
+        "id": work.id,
+        "status": "running",
+        "factors": factors(work.settings, work.choices),
+        "seed": work.settings["seed"],
+        "nuisance": work.settings["nuisance"],
+        "forked_from": None,
+        "error": None,
+    }
+    try:
+        write(folder / "config.yaml", lambda file: file.write(work.config.encode()))
+        write_json(folder / "run.json", record)
+        record |= perform(work.settings, record["id"], folder)
+        write_json(folder / "run.json", record)
+        if record["status"] == "diverged" or not work.settings["trainer"]["keep_checkpoint"]:
+            checkpoint.remove(folder)
+    except (Stopped, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # SystemExit as well
+        message = f"{type(error).__name__}: {error}"
+        log.error("%s failed: %s", work.folder.name, message)
+        trace = "".join(traceback.format_exception(error))
+        record |= {"status": "failed", "error": {"message": message, "traceback": trace}}
+        with suppress(OSError):  # on a full disk the run stays `running`, to be resumed
+            write_json(folder / "run.json", record)
+    return record["status"]

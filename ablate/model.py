@@ -1,0 +1,228 @@
+"""Models: the only place that knows how transformers loads them."""
+
+import contextlib
+import functools
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+from ablate.assets import ASSETS, Asset, fetch, file_sha256
+from ablate.checks import require
+from ablate.roles import role
+from ablate.streams import stream
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
+
+HeadInit = Literal["xavier", "default"]
+WEIGHTS = ("*.json", "*.safetensors", "*.txt", "*.model")
+
+
+@runtime_checkable
+class Model(Protocol):
+    """What a model's option has to offer."""
+
+    def identity(self) -> dict[str, Any]:
+        """What tells these weights from others; cheap, loads nothing."""
+        ...
+
+    def tokenizer(self, texts: Iterable[str]) -> "PreTrainedTokenizerBase":
+        """The tokenizer; `texts` is the training split, for models that have none of their own."""
+        ...
+
+    def build(self, labels: int, seed: int, tokenizer: "PreTrainedTokenizerBase") -> "nn.Module":
+        """A classifier of `labels` classes in float32 whose head starts from `seed`'s own stream."""
+        ...
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A transformers checkpoint with a fresh classification head.
+
+    path: `asset:<name>` (pinned, fetched through pip), a local folder, or a hub id at `revision`.
+    Only safetensors are read, and no code from the model's folder is run.
+    """
+
+    path: str
+    revision: str | None
+    lr: float
+    head_init: HeadInit = "xavier"
+
+    def identity(self) -> dict[str, Any]:
+        if self.path.startswith("asset:"):
+            return {"sha256": self.asset.sha256}
+        folder = Path(self.path)
+        if folder.is_dir():
+            files = sorted(f for pattern in WEIGHTS for f in folder.glob(pattern))
+            digest = hashlib.sha256("".join(f"{f.name} {file_sha256(f)}\n" for f in files).encode())
+            return {"sha256": digest.hexdigest()}
+        return {"path": self.path, "revision": self.revision}
+
+    @property
+    def asset(self) -> Asset:
+        name = self.path.removeprefix("asset:")
+        require("path", self.path, name in ASSETS, f"asset:<one of {', '.join(ASSETS)}>")
+        return ASSETS[name]
+
+    def locate(self) -> Path:
+        """The folder with the model's files, fetched first if need be. ValueError if it can't be had."""
+        if self.path.startswith("asset:"):
+            return fetch(self.asset)
+        folder = Path(self.path).expanduser()
+        return folder if folder.is_dir() else from_hub(self.path, self.revision)
+
+    def tokenizer(self, texts: Iterable[str]) -> "PreTrainedTokenizerBase":
+        return load_tokenizer(self.locate())
+
+    def build(self, labels: int, seed: int, tokenizer: "PreTrainedTokenizerBase") -> "nn.Module":
+        import torch
+        from transformers import AutoModelForSequenceClassification
+
+        with torch.random.fork_rng(), quiet_transformers():
+            torch.manual_seed(stream("head", seed))  # for what the checkpoint lacks, a pooler, say
+            try:
+                model = AutoModelForSequenceClassification.from_pretrained(
+                    self.locate(), num_labels=labels, dtype=torch.float32, use_safetensors=True,
+                    trust_remote_code=False, local_files_only=True,
+                )  # fmt: skip
+            except OSError as error:
+                raise ValueError(f"model.path={self.path}: {error}") from error
+        model.config.pad_token_id = tokenizer.pad_token_id
+        initialise_head(model, self.head_init, seed)
+        return model
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """A random BERT of a few thousand parameters, its words those of the training texts: for tests and first tries.
+
+    As with a pretrained model, all seeds start from the same weights (those of `weights_seed`) but for the head.
+    """
+
+    lr: float
+    head_init: HeadInit = "xavier"
+    layers: int = 2
+    hidden: int = 32
+    heads: int = 2
+    vocabulary: int = 2000
+    max_positions: int = 128
+    dropout: float = 0.1
+    weights_seed: int = 0
+
+    def __post_init__(self) -> None:
+        for key in ("layers", "hidden", "heads", "vocabulary", "max_positions"):
+            require(key, getattr(self, key), getattr(self, key) >= 1, "a whole number from 1 on")
+        require("heads", self.heads, self.hidden % self.heads == 0, f"a divisor of hidden={self.hidden}")
+        require("dropout", self.dropout, 0 <= self.dropout < 1, "a number in [0, 1)")
+
+    def identity(self) -> dict[str, Any]:
+        return {}
+
+    def tokenizer(self, texts: Iterable[str]) -> "PreTrainedTokenizerBase":
+        return word_tokenizer(texts, self.vocabulary, self.max_positions)
+
+    def build(self, labels: int, seed: int, tokenizer: "PreTrainedTokenizerBase") -> "nn.Module":
+        import torch
+        from transformers import BertConfig, BertForSequenceClassification
+
+        config = BertConfig(
+            vocab_size=len(tokenizer), hidden_size=self.hidden, num_hidden_layers=self.layers,
+            num_attention_heads=self.heads, intermediate_size=2 * self.hidden, num_labels=labels,
+            max_position_embeddings=self.max_positions, hidden_dropout_prob=self.dropout,
+            attention_probs_dropout_prob=self.dropout, pad_token_id=tokenizer.pad_token_id,
+        )  # fmt: skip
+        with torch.random.fork_rng():
+            torch.manual_seed(stream("weights", self.weights_seed))
+            model = BertForSequenceClassification(config)
+            torch.manual_seed(stream("head", seed))
+            model._init_weights(model.classifier)
+        initialise_head(model, self.head_init, seed)
+        return model
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Without transformers' bar and its report that the head is new: it is meant to be."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def initialise_head(model: "nn.Module", rule: HeadInit, seed: int) -> None:
+    """Start the head's linear layers from `seed`'s own stream: Xavier-uniform weights, zero biases.
+
+    "default" leaves them as transformers made them (normal, sd 0.02 in BERT).
+    """
+    if rule == "default":
+        return
+    import torch
+    from torch import nn
+
+    generator = torch.Generator().manual_seed(stream("head", seed))
+    for name, parameter in model.named_parameters():
+        if role(name).block != "head" or role(name).kind == "norm":
+            continue
+        if parameter.ndim >= 2:
+            nn.init.xavier_uniform_(parameter, generator=generator)
+        else:
+            nn.init.zeros_(parameter)
+
+
+@functools.lru_cache(maxsize=4)
+def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"model.path={folder}: no tokenizer that transformers can load ({error})") from error
+    if tokenizer.pad_token_id is None:  # decoders often come without
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def from_hub(path: str, revision: str | None) -> Path:
+    """A snapshot of a hub repository's configuration, safetensors and tokenizer."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(path, revision=revision, allow_patterns=list(WEIGHTS)))
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"model.path={path}: neither a folder here, nor in the hub's cache, nor to be had from the hub ({reason}); "
+            "give model.path=<folder with config.json, model.safetensors and the tokenizer's files>"
+        ) from error
+
+
+def word_tokenizer(texts: Iterable[str], vocabulary: int, max_length: int) -> "PreTrainedTokenizerBase":
+    """Whole words, the `vocabulary` most frequent of `texts` (ties by spelling), lower-cased."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    normalizer, splitter = normalizers.Lowercase(), pre_tokenizers.BertPreTokenizer()
+    counts = Counter(word for text in texts for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)))
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    words = sorted(counts, key=lambda word: (-counts[word], word))[:vocabulary]
+    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate([*special, *words])}, unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
+        model_max_length=max_length,
+    )  # fmt: skip

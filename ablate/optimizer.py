@@ -1,0 +1,80 @@
+"""Optimizers: torch's own, with their ranges checked before a run (torch itself takes lr=inf)."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from ablate.checks import require
+
+if TYPE_CHECKING:
+    import torch
+
+
+@runtime_checkable
+class OptimizerRule(Protocol):
+    """What an optimizer's option has to offer: its peak learning rate, `lr`, and `build`."""
+
+    def build(self, parameters: "Iterable[torch.nn.Parameter]") -> "torch.optim.Optimizer":
+        """The optimizer over the trained parameters, at its peak learning rate."""
+        ...
+
+
+def check_common(lr: float, weight_decay: float) -> None:
+    require("lr", lr, 0 < lr < math.inf, "a finite number above 0")
+    require("weight_decay", weight_decay, 0 <= weight_decay < math.inf, "a finite number from 0 on")
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """`torch.optim.AdamW` (Loshchilov & Hutter 2019, 1711.05101), PyTorch's defaults, in its fused form.
+
+    Weight decay acts on every trained parameter, as PyTorch's default and the study's notebook have it.
+    """
+
+    lr: float
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.01
+
+    def __post_init__(self) -> None:
+        check_common(self.lr, self.weight_decay)
+        require("betas", self.betas, all(0 <= beta < 1 for beta in self.betas), "two numbers in [0, 1)")
+        require("eps", self.eps, 0 < self.eps < math.inf, "a finite number above 0")
+
+    def build(self, parameters: "Iterable[torch.nn.Parameter]") -> "torch.optim.Optimizer":
+        import torch
+
+        return torch.optim.AdamW(
+            parameters, lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay, fused=True
+        )
+
+
+@dataclass(frozen=True)
+class SGD:
+    """`torch.optim.SGD` with momentum: the optimizer under which clipping really shortens a step."""
+
+    lr: float
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_common(self.lr, self.weight_decay)
+        require("momentum", self.momentum, 0 <= self.momentum < 1, "a number in [0, 1)")
+        require("nesterov", self.nesterov, not self.nesterov or self.momentum > 0, "false where momentum=0")
+
+    def build(self, parameters: "Iterable[torch.nn.Parameter]") -> "torch.optim.Optimizer":
+        import torch
+
+        return torch.optim.SGD(
+            parameters, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov,
+            weight_decay=self.weight_decay, fused=True,
+        )  # fmt: skip
+
+
+def set_lr(optimizer: "torch.optim.Optimizer", lr: float) -> float:
+    """Set the learning rate of every parameter group and return it."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    return lr

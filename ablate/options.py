@@ -1,0 +1,48 @@
+"""The objects that a config describes, one for each group."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ablate.build import build, check_targets
+from ablate.clip import NormRule
+from ablate.data import Data
+from ablate.freeze import FreezeRule
+from ablate.model import Model
+from ablate.optimizer import OptimizerRule
+from ablate.scheduler import Scheduler
+from ablate.settings import Trainer
+
+GROUPS = {
+    "freeze": FreezeRule,
+    "clip": NormRule,
+    "scheduler": Scheduler,
+    "optimizer": OptimizerRule,
+    "model": Model,
+    "data": Data,
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """One arm, built and so checked."""
+
+    freeze: FreezeRule
+    clip: NormRule
+    scheduler: Scheduler
+    optimizer: OptimizerRule
+    model: Model
+    data: Data
+    trainer: Trainer
+
+
+def build_options(settings: Mapping[str, Any]) -> Options:
+    """All options of a resolved config. ValueError names key, value and what is allowed; nothing is loaded."""
+    for group in (*GROUPS, "trainer"):
+        check_targets(settings[group], group, settings["allow_targets"])
+    return Options(**{group: build_option(group, settings) for group in (*GROUPS, "trainer")})
+
+
+def build_option(group: str, settings: Mapping[str, Any]) -> Any:
+    kind = Trainer if group == "trainer" else GROUPS[group]
+    return build(settings[group], kind, group, settings["allow_targets"])

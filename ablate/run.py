@@ -1,0 +1,266 @@
+"""One run: build it from its options, take up its checkpoint, train, evaluate, write its records."""
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState
+from torch import Tensor, nn
+
+from ablate import checkpoint, display
+from ablate.batches import Batches
+from ablate.checkpoint import Checkpoint
+from ablate.corpus import Corpus, corpus
+from ablate.data import Examples, planned_order
+from ablate.environment import environment
+from ablate.evaluation import Predictions, evaluate, probe_index
+from ablate.freeze import freeze
+from ablate.options import Options, build_options
+from ablate.records import Rows, layers_of
+from ablate.roles import BLOCKS, classifier_weight, mlp_weight, role
+from ablate.settings import Trainer
+from ablate.stopping import StopRequest, stop_requests
+from ablate.streams import stream
+from ablate.training import Diverged, Learner, Moment, train
+
+log = logging.getLogger("ablate")
+
+
+def perform(settings: Mapping[str, Any], run_id: str, folder: Path) -> dict[str, Any]:
+    """Train and evaluate; returns run.json's fields of a run that is `done` or `diverged`.
+
+    Raises Stopped, with a checkpoint in `folder`, if a signal asks for it.
+    """
+    began, started = time.perf_counter(), datetime.now(timezone.utc).isoformat(timespec="seconds")
+    options, seed = build_options(settings), settings["seed"]
+    trainer, accelerator = options.trainer, accelerate(options.trainer)
+    texts = corpus(options.model, options.data)
+    learner = make_learner(options, texts, seed, accelerator)
+    order = planned_order(len(texts.train.label), trainer.steps * trainer.examples_per_step, stream("order", seed))
+    dropout = stream("dropout", seed, settings["nuisance"])
+    record = {
+        "parameters": count_parameters(learner.model),
+        "pairing": pairing(order, learner.model, dropout),
+        "environment": environment(accelerator.device),
+    }
+    log.info("parameters by block\n%s", parameter_table(record["parameters"]))
+    torch.manual_seed(dropout)  # from here on nothing but dropout draws from this stream
+    with stop_requests() as stop:
+        run = Run(folder, run_id, record["environment"]["key"], trainer, learner, texts, stop, began)
+        run.take_up_checkpoint()
+        outcome = run.train(order)
+    timing = {"started": started, "seconds": run.seconds(), "resumed_from": run.resumed_from}
+    records = run.rows.write(folder)
+    return {**record, **outcome, "memory_bytes": memory_bytes(learner), "timing": timing, "records": records}
+
+
+def accelerate(trainer: Trainer) -> Accelerator:
+    """Device and precision of a run, and torch's global switches: set anew for each run of a process."""
+    AcceleratorState._reset_state(reset_partial_state=True)  # or a second precision raises
+    GradientState._reset_state()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what deterministic CUDA asks for
+    torch.set_num_threads(trainer.thread_count())
+    torch.use_deterministic_algorithms(trainer.deterministic)
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    if trainer.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("trainer.device=cuda: there is no CUDA device here")
+    precision = {"fp32": "no", "bf16": "bf16"}[trainer.precision]
+    return Accelerator(mixed_precision=precision, cpu=trainer.device == "cpu")
+
+
+def make_learner(options: Options, texts: Corpus, seed: int, accelerator: Accelerator) -> Learner:
+    model = options.model.build(texts.classes, seed, texts.tokenizer)
+    names = [name for name, _ in model.named_parameters()]
+    track = options.trainer.track
+    trained = freeze(model, options.freeze)
+    optimizer = options.optimizer.build(trained.values())
+    model = accelerator.prepare(model)
+    return Learner(
+        model=model,
+        trained=trained,
+        optimizer=optimizer,
+        peak_lr=optimizer.param_groups[0]["lr"],
+        clip=options.clip,
+        scheduler=options.scheduler,
+        steps=options.trainer.steps,
+        accelerator=accelerator,
+        tracked=(track.mlp or mlp_weight(names), track.classifier or classifier_weight(names)),
+    )
+
+
+@dataclass
+class Run:
+    """The loop's consumer: records each step, looks at the probe, evaluates, saves, and obeys a signal to stop."""
+
+    folder: Path
+    id: str
+    environment: str  # its key
+    trainer: Trainer
+    learner: Learner
+    texts: Corpus
+    stop: StopRequest
+    began: float
+    rows: Rows = field(default_factory=Rows)
+    resumed_from: int | None = None
+    clip_state: Any = None
+
+    def __post_init__(self) -> None:
+        sizes = {name: p.numel() for name, p in self.learner.trained.items()}
+        self.layers = layers_of(sizes, {name: role(name) for name in sizes})
+        validation = self.texts.validation
+        probe = probe_index(validation.label, self.trainer.probe_examples)
+        self.probe = Examples([validation.input_ids[i] for i in probe], [validation.label[i] for i in probe], 0)
+
+    def take_up_checkpoint(self) -> None:
+        """Go on where the folder's checkpoint stands; start anew where there is none that fits."""
+        found = checkpoint.load(self.folder, self.id)
+        if found and found.environment != self.environment and self.trainer.resume == "exact":
+            log.warning(
+                "%s: its checkpoint was made with other threads, hardware or versions, so the run starts anew "
+                "(trainer.resume=any would go on)", self.folder.name,
+            )  # fmt: skip
+            found = None
+        if found:
+            with torch.no_grad():
+                for name, parameter in self.learner.trained.items():
+                    parameter.copy_(found.trained[name])
+            self.learner.optimizer.load_state_dict(found.optimizer)
+            checkpoint.set_random_state(found.random)
+            self.rows, self.clip_state, self.resumed_from = found.rows, found.clip_state, found.step
+            self.began -= found.seconds
+            log.info("resumed after step %d", found.step)
+
+    def train(self, order: Tensor) -> dict[str, Any]:
+        """Train what is left and evaluate; a run that diverges is an outcome like any other."""
+        trainer, done = self.trainer, self.resumed_from or 0
+        batches = Batches(
+            self.texts.train, order, trainer.batch_size, trainer.grad_accumulation, trainer.length_splits, self.pad_id
+        )
+        display.current().start_run(self.folder.name, trainer.steps, done)
+        try:
+            for moment in train(self.learner, batches, done + 1, self.clip_state):
+                self.observe(moment)
+            return {"status": "done", "metrics": self.conclude()}
+        except Diverged as error:
+            log.warning("%s diverged at %s", self.folder.name, error)
+            return {"status": "diverged", "error": {"step": error.step, "message": error.cause}, "metrics": {}}
+        finally:
+            display.current().end_run()
+
+    def observe(self, moment: Moment) -> None:
+        """All that happens after an update; a checkpoint comes last, so that it holds the step whole."""
+        row, trainer = moment.row, self.trainer
+        self.rows.add_step(row)
+        self.clip_state = moment.clip_state
+        if row.step % trainer.track.layers_every == 0:
+            self.rows.add_layers(row.step, moment.norms, self.layers)
+        if row.step % trainer.probe_every == 0:
+            self.rows.add_eval(row.step, "probe", self.evaluate(self.probe))
+        last = row.step == trainer.steps
+        if trainer.eval_every and row.step % trainer.eval_every == 0 and not last:
+            for split in ("validation", "test"):
+                self.rows.add_eval(row.step, split, self.evaluate(getattr(self.texts, split)))
+        display.current().step(row, trainer.steps)
+        if self.stop.asked or (row.step % trainer.checkpoint_every == 0 and not last):
+            self.save(row.step)
+        self.stop.obey()
+
+    def conclude(self) -> dict[str, float]:
+        """Evaluate at the last step: run.json's `metrics`, and the test split's predictions."""
+        metrics = {}
+        for split in ("validation", "test"):
+            found = self.evaluate(getattr(self.texts, split))
+            self.rows.add_eval(self.trainer.steps, split, found)
+            metrics |= {f"{split}_accuracy": found.accuracy, f"{split}_loss": found.loss}
+        self.rows.set_predictions(found)
+        if self.trainer.keep_checkpoint:
+            self.save(self.trainer.steps)
+        log.info("done: %s", ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
+        return metrics
+
+    def save(self, step: int) -> None:
+        """Checkpoint, and the tables as far as they go, for those who look at a run while it runs."""
+        state = Checkpoint(
+            id=self.id,
+            environment=self.environment,
+            step=step,
+            trained={name: p.detach() for name, p in self.learner.trained.items()},
+            optimizer=self.learner.optimizer.state_dict(),
+            clip_state=self.clip_state,
+            random=checkpoint.random_state(),
+            rows=self.rows,
+            seconds=self.seconds(),
+        )
+        checkpoint.save(state, self.folder)
+        self.rows.write(self.folder)
+
+    def evaluate(self, examples: Examples) -> Predictions:
+        return evaluate(self.learner.model, examples, self.trainer.eval_batch_size, self.pad_id)
+
+    @property
+    def pad_id(self) -> int:
+        return self.texts.tokenizer.pad_token_id
+
+    def seconds(self) -> float:
+        """Time spent on this run, earlier attempts up to their last checkpoint included."""
+        return time.perf_counter() - self.began
+
+
+def pairing(order: Tensor, model: nn.Module, dropout: int) -> dict[str, str]:
+    """What arms of a seed have to share: hashes of the planned order, the head's start, the dropout stream."""
+    start = [p.detach().cpu() for name, p in model.named_parameters() if role(name).block == "head"]
+    return {"batches": hash_of([order]), "head": hash_of(start), "dropout": f"torch.manual_seed {dropout:016x}"}
+
+
+def hash_of(tensors: Iterable[Tensor]) -> str:
+    sha256 = hashlib.sha256()
+    for tensor in tensors:
+        sha256.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode() + tensor.contiguous().numpy().tobytes())
+    return sha256.hexdigest()
+
+
+def count_parameters(model: nn.Module) -> dict[str, Any]:
+    """run.json's `parameters`: R = |θ_trained| / |θ_total| (§3.1), in all and by block."""
+    blocks = {block: {"total": 0, "trained": 0} for block in BLOCKS}
+    for name, p in model.named_parameters():
+        count = blocks[role(name).block]
+        count["total"] += p.numel()
+        count["trained"] += p.numel() * p.requires_grad
+    total, trained = (sum(count[key] for count in blocks.values()) for key in ("total", "trained"))
+    by_block = {block: count for block, count in blocks.items() if count["total"]}
+    return {"total": total, "trained": trained, "ratio": trained / total, "by_block": by_block}
+
+
+def parameter_table(parameters: Mapping[str, Any]) -> str:
+    """What is trained and what is frozen, block by block, for the log."""
+    rows = {**parameters["by_block"], "all": {"total": parameters["total"], "trained": parameters["trained"]}}
+    lines = [f"{'block':<10} {'trained':>13} {'frozen':>13} {'share trained':>14}"]
+    for block, count in rows.items():
+        frozen, share = count["total"] - count["trained"], count["trained"] / count["total"]
+        lines.append(f"{block:<10} {count['trained']:>13,} {frozen:>13,} {share:>14.2%}")
+    return "\n".join(lines)
+
+
+def memory_bytes(learner: Learner) -> dict[str, int | None]:
+    """Bytes by count of weights, gradients and the optimizer's states, and CUDA's peak (null on CPU)."""
+    states = [v for state in learner.optimizer.state.values() for v in state.values() if isinstance(v, Tensor)]
+    weights, trained = list(learner.model.parameters()), list(learner.trained.values())
+    cuda = learner.accelerator.device.type == "cuda"
+    return {
+        "weights": size(weights),
+        "gradients": size(trained),
+        "optimizer": size(states),
+        "peak": torch.cuda.max_memory_allocated() if cuda else None,
+    }
+
+
+def size(tensors: Iterable[Tensor]) -> int:
+    return sum(t.numel() * t.element_size() for t in tensors)

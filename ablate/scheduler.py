@@ -1,0 +1,88 @@
+"""Learning-rate schedules: pure functions of the step, as a factor of the optimizer's learning rate.
+
+Steps count from 1, and lengths are fractions of the run's `steps`, rounded half up: of 300 steps a warm-up of
+0.05 is 15 and a horizon of 1.5 is 450.
+
+    >>> paper = WarmupLinear(warmup=0.05, horizon=1.5)
+    >>> [round(paper.factor(t, steps=300), 4) for t in (1, 15, 16, 300)]
+    [0.0667, 1.0, 0.9644, 0.3333]
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from ablate.checks import require
+
+
+@runtime_checkable
+class Scheduler(Protocol):
+    """What a schedule has to offer."""
+
+    def factor(self, t: int, steps: int) -> float:
+        """η_t / η_max for step t, 1 ≤ t ≤ steps."""
+        ...
+
+
+def share(fraction: float, steps: int) -> int:
+    """`fraction` of `steps` as a whole number, halves upwards (Python's own round takes them to even)."""
+    return math.floor(fraction * steps + 0.5)
+
+
+def check_lengths(warmup: float, horizon: float) -> None:
+    require("warmup", warmup, 0 <= warmup <= 1, "a share of trainer.steps from 0 to 1")
+    require("horizon", horizon, 1 <= horizon < math.inf, "at least 1: the learning rate may not reach 0 early")
+    require("warmup", warmup, warmup < horizon, f"less than horizon={horizon}")
+
+
+@dataclass(frozen=True)
+class Constant:
+    """η_t = η_max."""
+
+    def factor(self, t: int, steps: int) -> float:
+        return 1.0
+
+
+@dataclass(frozen=True)
+class WarmupLinear:
+    """The write-up's formula (§3.3), its two pieces as they stand there.
+
+    η_t = η_max · t / T_warm          for t ≤ T_warm = warmup · steps
+    η_t = η_max · (1 − t / T_sched)   after it, T_sched = horizon · steps
+
+    The first update has η_max / T_warm; after warm-up η jumps down by T_warm / T_sched (3.6 % at 16 of 450).
+    """
+
+    warmup: float = 0.05
+    horizon: float = 1.5
+
+    def __post_init__(self) -> None:
+        check_lengths(self.warmup, self.horizon)
+
+    def factor(self, t: int, steps: int) -> float:
+        warm, horizon = share(self.warmup, steps), share(self.horizon, steps)
+        return t / warm if t <= warm else 1.0 - t / horizon
+
+
+@dataclass(frozen=True)
+class WarmupLinearHF:
+    """The continuous reading, `transformers.get_linear_schedule_with_warmup`, at its own count k = t − 1 + first.
+
+    η = η_max · k / T_warm                             for k < T_warm
+    η = η_max · (T_sched − k) / (T_sched − T_warm)     from there on
+
+    first_update=1 schedules before the update, as the write-up does. first_update=0 is the order of the
+    notebook behind it, which steps the schedule after the update: its first update has η = 0.
+    """
+
+    warmup: float = 0.05
+    horizon: float = 1.5
+    first_update: int = 1
+
+    def __post_init__(self) -> None:
+        check_lengths(self.warmup, self.horizon)
+        require("first_update", self.first_update, self.first_update in (0, 1), "0 or 1")
+
+    def factor(self, t: int, steps: int) -> float:
+        warm, horizon, k = share(self.warmup, steps), share(self.horizon, steps), t - 1 + self.first_update
+        return k / warm if k < warm else max(0.0, (horizon - k) / max(1, horizon - warm))

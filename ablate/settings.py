@@ -1,0 +1,71 @@
+"""Settings of the shared trainer, equal for all arms of a study: conf/trainer/*.yaml."""
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+from ablate.checks import require
+
+
+@dataclass(frozen=True)
+class Track:
+    """What is recorded beside the global norm. null names: found by role (`ablate.roles`)."""
+
+    mlp: str | None = None
+    classifier: str | None = None
+    layers_every: int = 10
+
+    def __post_init__(self) -> None:
+        require("layers_every", self.layers_every, self.layers_every >= 1, "a number of steps, from 1 on")
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """One step takes `batch_size` × `grad_accumulation` examples."""
+
+    track: Track
+    steps: int = 300
+    batch_size: int = 32
+    grad_accumulation: int = 1
+    length_splits: int = 4
+    precision: Literal["fp32", "bf16"] = "fp32"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = None
+    deterministic: bool = True
+    probe_every: int = 10
+    probe_examples: int = 32
+    eval_every: int | None = None
+    eval_batch_size: int = 64
+    checkpoint_every: int = 100
+    keep_checkpoint: bool = False
+    resume: Literal["exact", "any"] = "exact"
+
+    def __post_init__(self) -> None:
+        for key in (
+            "steps",
+            "batch_size",
+            "grad_accumulation",
+            "probe_every",
+            "probe_examples",
+            "eval_batch_size",
+            "checkpoint_every",
+        ):
+            require(key, getattr(self, key), getattr(self, key) >= 1, "a whole number from 1 on")
+        for key in ("threads", "eval_every"):
+            value = getattr(self, key)
+            require(key, value, value is None or value >= 1, "null or a whole number from 1 on")
+        require(
+            "length_splits",
+            self.length_splits,
+            1 <= self.length_splits <= self.batch_size,
+            f"from 1 to batch_size={self.batch_size}",
+        )
+
+    @property
+    def examples_per_step(self) -> int:
+        return self.batch_size * self.grad_accumulation
+
+    def thread_count(self, workers: int = 1) -> int:
+        """Threads of one run: as set, else this process's cores shared among the workers."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return self.threads or max(1, cores // workers)

@@ -1,0 +1,135 @@
+"""The training step, in the paper's six lines (§3.4), and the loop around it: a generator of step records."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from ablate import clip
+from ablate.data import Batch
+from ablate.norms import Norms, gradient_norms
+from ablate.optimizer import set_lr
+from ablate.scheduler import Scheduler
+
+
+class Diverged(Exception):
+    """Loss or gradient norm of a step is not finite. The update with it is not made: a result, not a crash."""
+
+    def __init__(self, step: int, cause: str) -> None:
+        super().__init__(f"step {step}: {cause}")
+        self.step, self.cause = step, cause
+
+
+@dataclass(frozen=True)
+class Step:
+    """A row of steps.parquet. Norms are L2; `accuracy` is this batch's, before the update; `seconds` wall time.
+
+    G_MLP and G_CLS (§4.4) are norms of one weight's gradient each, null where that weight is frozen.
+    """
+
+    step: int
+    loss: float
+    accuracy: float
+    lr: float
+    grad_norm: float
+    grad_norm_clipped: float
+    delta_g: float
+    mlp_grad_norm: float | None
+    mlp_grad_norm_clipped: float | None
+    classifier_grad_norm: float | None
+    classifier_grad_norm_clipped: float | None
+    examples: int
+    tokens: int
+    seconds: float | None
+
+
+class Moment(NamedTuple):
+    """What the loop hands out after each update: the row, norms of all parameters, the clip rule's state."""
+
+    row: Step
+    norms: Norms
+    clip_state: Any
+
+
+@dataclass(frozen=True)
+class Learner:
+    """One model under one arm's interventions."""
+
+    model: nn.Module  # prepared by the accelerator
+    trained: dict[str, nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    peak_lr: float
+    clip: clip.NormRule
+    scheduler: Scheduler
+    steps: int
+    accelerator: Accelerator
+    tracked: tuple[str, str]  # the parameters behind G_MLP and G_CLS
+
+
+def train(
+    learner: Learner, batches: Callable[[int], Sequence[Batch]], first: int = 1, clip_state: Any = None
+) -> Iterator[Moment]:
+    """Train steps first..steps; `batches(t)` gives the pieces of step t, whose gradients are added up.
+
+    Yields after each update. Raises Diverged in place of an update with a loss or norm that is not finite.
+    """
+    learner.model.train()
+    for t in range(first, learner.steps + 1):
+        began = time.perf_counter()
+        row, norms, clip_state = step(learner, batches(t), t, clip_state)
+        yield Moment(Step(**row, seconds=time.perf_counter() - began), norms, clip_state)
+
+
+def step(learner: Learner, pieces: Sequence[Batch], t: int, state: Any) -> tuple[dict[str, Any], Norms, Any]:
+    """θ_{t+1} = θ_t − η_t · s(‖g_t‖) · g_t: one update of the paper's method, and its row."""
+    examples = sum(len(piece.labels) for piece in pieces)
+    loss, correct = 0.0, 0
+    for piece in pieces:  # their losses are weighted by size, so that the sum is the batch's mean
+        logits, labels = forward(learner, piece)  # 1 forward: [B, K], [B]
+        piece_loss = F.cross_entropy(logits, labels) * (len(labels) / examples)
+        learner.accelerator.backward(piece_loss)  # 2 backward
+        loss, correct = loss + piece_loss.detach(), correct + (logits.argmax(-1) == labels).sum()
+    norms = gradient_norms(learner.trained)  # 3 record, before anything acts on the gradients
+    loss, norm = float(loss), norms.total
+    refuse_non_finite(t, loss, norm)
+    scale, state = learner.clip.scale(norm, t, state)
+    clip.apply(scale, (p.grad for p in learner.trained.values() if p.grad is not None))  # 4 clip
+    lr = set_lr(learner.optimizer, learner.peak_lr * learner.scheduler.factor(t, learner.steps))  # 5 schedule
+    learner.optimizer.step()  # 6 update
+    learner.optimizer.zero_grad()
+    mlp, classifier = (math.sqrt(norms.squares[n]) if n in norms.squares else None for n in learner.tracked)
+    row = {
+        "step": t,
+        "loss": loss,
+        "accuracy": int(correct) / examples,
+        "lr": lr,
+        "grad_norm": norm,
+        "grad_norm_clipped": scale * norm,
+        "delta_g": norm - scale * norm,  # Δg = ‖g‖ − ‖g'‖ (§4.5)
+        "mlp_grad_norm": mlp,
+        "mlp_grad_norm_clipped": mlp and scale * mlp,
+        "classifier_grad_norm": classifier,
+        "classifier_grad_norm_clipped": classifier and scale * classifier,
+        "examples": examples,
+        "tokens": sum(int(piece.attention_mask.sum()) for piece in pieces),
+    }
+    return row, norms, state
+
+
+def forward(learner: Learner, piece: Batch) -> tuple[Tensor, Tensor]:
+    """Logits [B, K] in float32 and labels [B], on the model's device."""
+    piece = piece.to(learner.accelerator.device)
+    output = learner.model(input_ids=piece.input_ids, attention_mask=piece.attention_mask)
+    return output.logits.float(), piece.labels
+
+
+def refuse_non_finite(t: int, loss: float, norm: float) -> None:
+    for name, value in (("loss", loss), ("gradient norm", norm)):
+        if not math.isfinite(value):
+            raise Diverged(t, f"{name} is {value}")

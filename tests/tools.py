@@ -1,0 +1,47 @@
+"""What several tests need: configs composed as the command composes them, runs without Hydra's own machinery."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from ablate.__main__ import conf
+from ablate.identity import plain
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+
+
+def compose_config(*overrides: str) -> DictConfig:
+    """The config that `python -m ablate <overrides>` composes, `hydra` included."""
+    with initialize_config_dir(conf(), version_base="1.3", job_name="ablate"):
+        return compose("config", list(overrides), return_hydra_config=True)
+
+
+def compose_settings(*overrides: str) -> dict[str, Any]:
+    return plain(compose_config(*overrides))
+
+
+def run_settings(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Perform one run in this process; returns run.json's fields."""
+    from ablate import display
+    from ablate.run import perform
+
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        return perform(settings, "0123456789", folder)
+    finally:
+        display.close_display()
+
+
+def ablate(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`python -m ablate <arguments>` as a user runs it."""
+    return subprocess.run(
+        [sys.executable, "-m", "ablate", *arguments], cwd=cwd, capture_output=True, text=True, check=False,
+        env={**os.environ, "COLUMNS": "120", **environment}, timeout=600,
+    )  # fmt: skip
