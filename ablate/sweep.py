@@ -17,13 +17,15 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.utils import get_class
 from omegaconf import DictConfig, open_dict
-from rich.markup import escape
+from omegaconf.errors import OmegaConfBaseException
 
 from ablate import display
 from ablate.clip import Delayed
+from ablate.complaint import complaint
 from ablate.corpus import corpus
 from ablate.display import console
 from ablate.job import Job, finished, job
@@ -38,14 +40,15 @@ started = False
 
 
 def ends_program(hook: Callable[..., None]) -> Callable[..., None]:
-    """Let a hook's ValueError (bad input) end the program with 2, any other exception with 1."""
+    """Let bad input that a hook finds end the program with 2, any other exception with 1."""
 
     @wraps(hook)
     def guarded(*arguments: Any, **settings: Any) -> None:
         try:
             hook(*arguments, **settings)
-        except ValueError as error:
-            console.print(f"[bold red]error[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        except (ValueError, HydraException, OmegaConfBaseException) as error:
+            display.close_display()
+            console.print(complaint(error), markup=False, highlight=False, soft_wrap=True)
             sys.exit(2)
         except Exception:
             traceback.print_exc()

@@ -1,8 +1,8 @@
 """A seeded grammar of our own that makes English sentences on films: data where there is no network.
 
 Most words say what the label is, but not all: "not dull" is praise, and in "although the plot is dull, the
-cast is superb" the main clause decides. So a small random model gets to about 80 % in 60 steps of 16 and goes on
-slowly: room for a technique to help or to harm.
+cast is superb" the main clause decides. So a small random model gets to about 80 % in 60 steps of 16 and goes
+on slowly: room for a technique to help or to harm.
 
     splits = generate(seed=0)
     splits["train"][0]          # (text, label), label 1 = positive
@@ -54,9 +54,7 @@ def _review(random: Random, label: int) -> str:
     clause = _clause(random, label)
     if random.random() < 0.3:
         other = _clause(random, 1 - label)
-        clause = _pick(
-            random, (f"although {other}, {clause}", f"{clause}, although {other}", f"{other}, but {clause}")
-        )
+        clause = _pick(random, (f"although {other}, {clause}", f"{clause}, although {other}", f"{other}, but {clause}"))
     elif random.random() < 0.7:
         clause = f"{clause}, and {_clause(random, label)}"
     return f"{clause[0].upper()}{clause[1:]}."

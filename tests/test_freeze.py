@@ -9,7 +9,13 @@ from ablate.freeze import Blocks, FreezeRule, Nothing, freeze
 from ablate.roles import BLOCKS
 
 PAPER = Blocks(("embedding", "attention"))
-SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 64}
+SMALL = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "vocab_size": 64,
+}
 
 
 @pytest.fixture
@@ -31,7 +37,9 @@ def test_the_papers_rule_freezes_what_the_notebook_froze(model: nn.Module) -> No
     names = [name for name, _ in model.named_parameters()]
     trained = freeze(model, PAPER)
     assert frozen(model) == {name for name in names if "attention" in name or "embeddings" in name}
-    assert list(trained) == [name for name in names if name not in frozen(model)]  # the rest, in the model's order
+    assert list(trained) == [
+        name for name in names if name not in frozen(model)
+    ]  # the rest, in the model's order
     assert all(p is dict(model.named_parameters())[name] for name, p in trained.items())
 
 

@@ -33,7 +33,8 @@ def test_adamw_has_its_settings() -> None:
     assert type(built) is torch.optim.AdamW
     (group,) = built.param_groups
     assert {key: group[key] for key in ("lr", "betas", "eps", "weight_decay", "amsgrad", "maximize")} == {
-        "lr": 3e-4, "betas": (0.8, 0.95), "eps": 1e-6, "weight_decay": 0.1, "amsgrad": False, "maximize": False
+        "lr": 3e-4, "betas": (0.8, 0.95), "eps": 1e-6, "weight_decay": 0.1,
+        "amsgrad": False, "maximize": False,
     }  # fmt: skip
 
 
@@ -71,7 +72,9 @@ def test_fused_sgd_is_sgd(nesterov: bool) -> None:
         return torch.optim.SGD(parameters, lr=0.1, momentum=0.9, nesterov=nesterov, foreach=False)
 
     expected = after_twenty_steps(plain)
-    torch.testing.assert_close(after_twenty_steps(SGD(0.1, nesterov=nesterov).build), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        after_twenty_steps(SGD(0.1, nesterov=nesterov).build), expected, rtol=1e-5, atol=1e-6
+    )
     other = after_twenty_steps(SGD(0.1, nesterov=not nesterov).build)
     assert not torch.allclose(other, expected, rtol=1e-5, atol=1e-6)
 
@@ -86,7 +89,9 @@ def test_lr_out_of_range(optimizer: type, lr: float) -> None:
 @OPTIMIZERS
 @pytest.mark.parametrize("weight_decay", [-0.01, math.nan, math.inf])
 def test_weight_decay_out_of_range(optimizer: type, weight_decay: float) -> None:
-    with pytest.raises(ValueError, match=rf"^weight_decay={weight_decay}: allowed is a finite number from 0 on$"):
+    with pytest.raises(
+        ValueError, match=rf"^weight_decay={weight_decay}: allowed is a finite number from 0 on$"
+    ):
         optimizer(lr=1e-3, weight_decay=weight_decay)
 
 

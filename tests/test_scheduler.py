@@ -53,8 +53,8 @@ def test_warmup_linear_hf_is_transformers_schedule(
 
 
 def test_the_notebooks_order_has_a_first_update_of_0() -> None:
-    assert WarmupLinearHF(first_update=0).factor(1, steps=300) == 0.0
-    assert factors(WarmupLinearHF(first_update=0), 300)[1:] == factors(WarmupLinearHF(first_update=1), 300)[:-1]
+    after, before = (factors(WarmupLinearHF(first_update=first), 300) for first in (0, 1))
+    assert after == [0.0, *before[:-1]]
 
 
 def test_the_two_readings_part_after_warmup() -> None:
@@ -112,7 +112,9 @@ SCHEDULES = pytest.mark.parametrize("schedule", [WarmupLinear, WarmupLinearHF])
 @SCHEDULES
 @pytest.mark.parametrize("warmup", [-0.1, 1.1, math.nan, math.inf])
 def test_warmup_out_of_range(schedule: type, warmup: float) -> None:
-    with pytest.raises(ValueError, match=rf"^warmup={warmup}: allowed is a share of trainer.steps from 0 to 1$"):
+    with pytest.raises(
+        ValueError, match=rf"^warmup={warmup}: allowed is a share of trainer.steps from 0 to 1$"
+    ):
         schedule(warmup=warmup)
 
 

@@ -323,6 +323,7 @@ BASE = {
             [{"clip.a": 1, "clip.b": 2}, {"clip.a": 1, "clip.b": None}, {"clip.a": 1}],
             ["none[b=2]", "none[b=null]", "none"],
         ),
+        ([{"clip.b": None}, {}], ["none[b=null]", "none"]),
         ([{"clip": "my-rule"}, {"clip": "<b>"}], ["my-rule", "<b>"]),
     ],
 )

@@ -77,6 +77,12 @@ def test_a_seed_that_is_not_there_is_seen_in_the_count(study, fault):
     assert words["test accuracy %"].iloc[1] == "85.0 ± 0.0"
 
 
+def test_a_seed_that_no_arm_finished_is_still_one_of_the_study(study):
+    for clip in ACCURACY:
+        change(study / f"{clip}-s2", status="running")
+    assert in_words(summary(load(study)))["seeds"].tolist() == ["2/3", "2/3"]
+
+
 def test_a_single_seed_has_no_spread(study):
     for seed in (1, 2):
         shutil.rmtree(study / f"none-s{seed}")

@@ -1,12 +1,15 @@
 """Imported by the fork server: what a command imports anyway."""
 
-import accelerate
+import accelerate  # noqa: F401
 import datasets  # noqa: F401
 import torch
 import transformers  # noqa: F401
+from hydra.core.plugins import Plugins
 
-import ablate.__main__
-import ablate.sweep
+Plugins.instance()  # Hydra's scan makes its plugins' classes anew: before anything of ours imports one
+
+import ablate.__main__  # noqa: E402
+import ablate.closing  # noqa: E402
+import ablate.sweep  # noqa: E402, F401
 
 torch.set_num_threads(1)
-__all__ = ["ablate", "accelerate"]

@@ -1,0 +1,196 @@
+"""Sweeps as a user runs them: real processes, in an empty folder."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.tools import ablate
+
+SMALL = (
+    "model=tiny", "data=synthetic", "freeze=none", "trainer.threads=1", "trainer.steps=6", "trainer.batch_size=4",
+    "trainer.length_splits=1", "trainer.probe_every=3", "data.train_examples=40", "data.test_examples=20",
+)  # fmt: skip
+
+
+def folders(cwd: Path, study: str = "default") -> list[Path]:
+    return sorted(path for path in (cwd / "outputs" / study).iterdir() if path.is_dir())
+
+
+def order_of_work(stderr: str) -> list[str]:
+    """Names of the runs in the order in which they began, from the plain progress lines."""
+    return [line.split("] ")[1] for line in stderr.splitlines() if line.startswith("[") and "step" not in line]
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """Three arms × two seeds, typed with the arms first."""
+    cwd = tmp_path_factory.mktemp("sweep")
+    done = ablate("-m", "clip=none,fixed,delayed", "seed=0,1", *SMALL, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return cwd, done.stdout, done.stderr
+
+
+def test_seed_by_seed_whatever_was_typed_first(swept: tuple[Path, str, str]) -> None:
+    began = order_of_work(swept[2])
+    assert [name.split("-")[1] for name in began] == ["none", "fixed", "delayed"] * 2
+    assert [name.split("-")[3] for name in began] == ["s0"] * 3 + ["s1"] * 3
+
+
+def test_every_file_of_the_contract_is_there(swept: tuple[Path, str, str]) -> None:
+    for folder in folders(swept[0]):
+        names = {path.name for path in folder.iterdir()}
+        tables = {f"{name}.parquet" for name in ("steps", "layers", "evals", "predictions")}
+        assert names == {"run.json", "config.yaml", "run.log", ".lock", *tables}
+    assert {path.name for path in (swept[0] / "outputs/default").iterdir() if path.is_file()} <= {"multirun.yaml"}
+
+
+def test_run_json_is_complete(swept: tuple[Path, str, str]) -> None:
+    record = json.loads((folders(swept[0])[0] / "run.json").read_text())
+    assert set(record) == {
+        "schema", "id", "status", "factors", "seed", "nuisance", "parameters", "memory_bytes", "pairing", "metrics",
+        "forked_from", "environment", "timing", "error", "records",
+    }  # fmt: skip
+    assert set(record["metrics"]) == {"test_accuracy", "test_loss", "validation_accuracy", "validation_loss"}
+    assert record["parameters"]["total"] == sum(b["total"] for b in record["parameters"]["by_block"].values())
+    assert record["memory_bytes"]["weights"] == 4 * record["parameters"]["total"]
+    assert record["memory_bytes"]["gradients"] == 4 * record["parameters"]["trained"]
+    assert record["memory_bytes"]["optimizer"] == pytest.approx(8 * record["parameters"]["trained"], rel=0.02)
+
+
+def test_arms_of_a_seed_are_paired_and_seeds_are_not(swept: tuple[Path, str, str]) -> None:
+    records = [json.loads((folder / "run.json").read_text()) for folder in folders(swept[0])]
+    by_seed = {seed: {json.dumps(r["pairing"]) for r in records if r["seed"] == seed} for seed in (0, 1)}
+    assert len(by_seed[0]) == len(by_seed[1]) == 1
+    ours, others = (json.loads(next(iter(by_seed[seed]))) for seed in (0, 1))
+    assert all(ours[key] != others[key] for key in ("batches", "head", "dropout"))
+
+
+def test_the_closing_table(swept: tuple[Path, str, str]) -> None:
+    shown = swept[1]
+    for arm in ("none", "fixed", "delayed"):
+        assert arm in shown
+    for heading in ("arm", "seeds", "accuracy", "last loss", "‖g‖", "clip rate", "Δg"):
+        assert heading in shown
+    assert "outputs/default" in shown
+
+
+def test_again_does_nothing(swept: tuple[Path, str, str]) -> None:
+    cwd = swept[0]
+    before = {path: path.stat().st_mtime_ns for folder in folders(cwd) for path in folder.iterdir()}
+    again = ablate("-m", "clip=none,fixed,delayed", "seed=0,1", *SMALL, cwd=cwd)
+    assert again.returncode == 0
+    assert "done already" in again.stderr and "fixed" in again.stdout
+    assert before == {path: path.stat().st_mtime_ns for folder in folders(cwd) for path in folder.iterdir()}
+
+
+def test_one_arm_more_runs_that_arm_only(swept: tuple[Path, str, str]) -> None:
+    more = ablate("-m", "clip=fixed,none,fixed", "clip.threshold=choice(1.0)", "seed=1", *SMALL, cwd=swept[0])
+    assert more.returncode == 2  # none has no threshold: nothing was run
+    more = ablate("-m", "clip=fixed", "clip.threshold=1,0.5,1", "seed=1", *SMALL, cwd=swept[0])
+    assert more.returncode == 0
+    assert len(order_of_work(more.stderr)) == 1
+
+
+def test_an_arm_alone_gives_the_same_numbers_as_after_others(swept: tuple[Path, str, str], tmp_path: Path) -> None:
+    alone = ablate("clip=fixed", "seed=1", *SMALL, cwd=tmp_path)
+    assert alone.returncode == 0
+    (mine,) = folders(tmp_path)
+    theirs = swept[0] / "outputs/default" / mine.name
+    for table in ("steps", "layers", "evals", "predictions"):
+        one, other = (pd.read_parquet(folder / f"{table}.parquet") for folder in (mine, theirs))
+        pd.testing.assert_frame_equal(one.drop(columns="seconds", errors="ignore"),
+                                      other.drop(columns="seconds", errors="ignore"), check_exact=True)  # fmt: skip
+
+
+def test_nuisance_changes_dropout_and_nothing_else(swept: tuple[Path, str, str], tmp_path: Path) -> None:
+    assert ablate("clip=fixed", "seed=1", "nuisance=1", *SMALL, cwd=tmp_path).returncode == 0
+    (mine,) = folders(tmp_path)
+    (theirs,) = [f for f in folders(swept[0]) if f.name.startswith("none-fixed-warmup_linear-s1-")
+                 and json.loads((f / "run.json").read_text())["factors"]["clip"]["settings"]["threshold"] == 1]  # fmt: skip
+    one, other = (json.loads((folder / "run.json").read_text())["pairing"] for folder in (mine, theirs))
+    assert {key for key in one if one[key] != other[key]} == {"dropout"}
+    losses = [pd.read_parquet(folder / "steps.parquet")["loss"].tolist() for folder in (mine, theirs)]
+    assert losses[0] != losses[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["trainer.stesp=1"], ["stesp", "did you mean steps"]),
+        (["clip=fixd"], ["clip/fixd", "did you mean fixed"]),
+        (["-m", "clip=none,fixd"], ["clip/fixd", "did you mean fixed"]),
+        (["trainer.steps=1.5"], ["trainer.steps=1.5", "a whole number"]),
+        (["trainer.length_splits=true"], ["trainer.length_splits=True", "a whole number"]),
+        (["optimizer.lr=abc"], ["optimizer.lr=abc", "a number"]),
+        (["optimizer.lr=nan"], ["optimizer.lr=nan", "above 0"]),
+        (["optimizer.lr=inf"], ["optimizer.lr=inf", "above 0"]),
+        (["clip=delayed", "clip.start=0"], ["clip.start=0", "from 1 on"]),
+        (["clip=delayed", "clip.rule.threshold=-1"], ["clip.rule.threshold=-1", "above 0"]),
+        (["scheduler.warmup=2"], ["scheduler.warmup=2", "from 0 to 1"]),
+        (["scheduler.horizon=0.5"], ["scheduler.horizon=0.5", "at least 1"]),
+        (["seed=-1"], ["seed=-1", "from 0 on"]),
+        (["+trainer.foo=1"], ["trainer.foo=1", "no such setting"]),
+        (["++clip.foo=1"], ["clip.foo=1", "allowed is threshold"]),
+        (["clip=null"], ["clip=none"]),
+        (["data=files"], ["data.files.train is missing"]),
+        (["-m", "clip=none,fixed,delayed", "clip.start=50"], ["clip.start", "clip=delayed clip.start=50,100"]),
+        (["-m", "study=a,b"], ["study=a,b", "one value"]),
+        (["-m", "experiment=quick,paper"], ["experiment=quick,paper", "one value"]),
+        (["study=../../x"], ["study=../../x", "a name of letters"]),
+        (["study=/tmp/x"], ["study=/tmp/x", "a name of letters"]),
+        (["model.path=/nowhere"], ["model.path=/nowhere", "an existing folder"]),
+        (["clip._target_=os.system"], ["clip._target_=os.system", "allow_targets"]),
+        (["data=synthetic", "data.max_length=129", "model=tiny"], ["data.max_length=129", "128"]),
+        (["-m", f"seed={','.join(map(str, range(200)))},-1", "clip=none,fixed"], ["seed=-1", "from 0 on"]),
+    ],
+    ids=lambda value: value[-1][:40] if isinstance(value, list) and "=" in value[-1] else "",
+)  # fmt: skip
+def test_bad_input_ends_before_any_run(arguments: list[str], said: list[str], tmp_path: Path) -> None:
+    refused = ablate(*arguments, cwd=tmp_path)
+    assert refused.returncode == 2, refused.stderr
+    for words in said:
+        assert words in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not list(tmp_path.glob("outputs/*/*-s*"))
+    assert not [path for path in tmp_path.iterdir() if path.name != "outputs"]
+
+
+def test_a_failing_run_stops_no_other_and_is_listed(tmp_path: Path) -> None:
+    (tmp_path / "my_rules.py").write_text(
+        "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass Breaks:\n"
+        "    def scale(self, norm, t, state):\n        raise RuntimeError(f'broke at {t}')\n"
+    )
+    (tmp_path / "conf/clip").mkdir(parents=True)
+    (tmp_path / "conf/clip/breaks.yaml").write_text("_target_: my_rules.Breaks\n")
+    own = ("hydra.searchpath=[file://conf]", "allow_targets=[my_rules]", *SMALL)
+    swept = ablate("-m", "clip=none,breaks,fixed", *own, cwd=tmp_path)
+    assert swept.returncode == 1
+    assert "failed: none-breaks-warmup_linear-s0-" in swept.stdout and "broke at 1" in swept.stdout
+    records = {f.name.split("-")[1]: json.loads((f / "run.json").read_text()) for f in folders(tmp_path)}
+    assert {name: record["status"] for name, record in records.items()} == {
+        "none": "done",
+        "breaks": "failed",
+        "fixed": "done",
+    }
+    assert "RuntimeError: broke at 1" in records["breaks"]["error"]["traceback"]
+
+
+def test_a_rule_of_the_users_own_needs_no_fork(tmp_path: Path) -> None:
+    """The README's example."""
+    (tmp_path / "my_rules.py").write_text(
+        "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass Halved:\n    above: float = 1.0\n"
+        "    def scale(self, norm, t, state):\n        return (0.5 if norm > self.above else 1.0), state\n"
+    )
+    (tmp_path / "conf/clip").mkdir(parents=True)
+    (tmp_path / "conf/clip/halved.yaml").write_text("_target_: my_rules.Halved\nabove: 0.1\n")
+    refused = ablate("-m", "hydra.searchpath=[file://conf]", "clip=none,halved", *SMALL, cwd=tmp_path)
+    assert refused.returncode == 2 and "allow_targets" in refused.stderr
+    swept = ablate(
+        "-m", "hydra.searchpath=[file://conf]", "allow_targets=[my_rules]", "clip=none,halved", *SMALL, cwd=tmp_path
+    )
+    assert swept.returncode == 0, swept.stderr
+    (halved,) = [folder for folder in folders(tmp_path) if "halved" in folder.name]
+    steps = pd.read_parquet(halved / "steps.parquet")
+    assert (steps["grad_norm_clipped"] == steps["grad_norm"] / 2).all()
