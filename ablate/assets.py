@@ -27,6 +27,8 @@ from dataclasses import dataclass
 from functools import cache, reduce
 from pathlib import Path, PurePosixPath
 
+from ablate.hub import snapshot
+
 log = logging.getLogger("ablate")
 
 
@@ -250,15 +252,13 @@ def _read_member(archive: bytes, name: str) -> bytes:
 
 
 def _from_hub(asset: Asset, hub: HubCopy, files: Path) -> None:
-    from huggingface_hub import snapshot_download
-
     names = [member.name for member in asset.members]
     try:
-        snapshot = snapshot_download(hub.repository, revision=hub.revision, allow_patterns=names)
-        for name in names:
-            shutil.copyfile(Path(snapshot) / name, files / name)
-    except OSError as error:
-        raise AssetError(f"{hub.repository}: {_last_lines(str(error))}") from error
+        folder = snapshot("model.path", hub.repository, hub.revision, "model", names)
+    except ValueError as error:
+        raise AssetError(str(error)) from error
+    for name in names:
+        shutil.copyfile(folder / name, files / name)
     _verify(asset, files)
 
 

@@ -1,12 +1,63 @@
-"""From the planned order of examples to the pieces of a step."""
+"""From texts to the pieces of a step: token ids, the planned order of examples, padded batches."""
 
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedTokenizerBase
 
-from ablate.data import Batch, Examples, collate
+from ablate.texts import Texts
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A tokenised split; `truncated` counts the texts that were longer than allowed."""
+
+    input_ids: list[list[int]]
+    label: list[int]
+    truncated: int
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """LongTensors of B examples, padded on the right to the longest, L."""
+
+    input_ids: Tensor  # [B, L]
+    attention_mask: Tensor  # [B, L], 1 = token, 0 = padding
+    labels: Tensor  # [B]
+
+    def to(self, device: torch.device | str) -> "Batch":
+        return Batch(self.input_ids.to(device), self.attention_mask.to(device), self.labels.to(device))
+
+
+def tokenise(texts: Texts, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Examples:
+    """Token ids by a fast tokenizer, its special tokens included, at most `max_length` a text."""
+    encoded = tokenizer(texts.text, truncation=True, max_length=max_length)
+    truncated = sum(bool(encoding.overflowing) for encoding in encoded.encodings)
+    return Examples(encoded["input_ids"], texts.label, truncated)
+
+
+def collate(examples: Examples, index: Sequence[int], pad_id: int) -> Batch:
+    """The examples `index` as one batch."""
+    rows = [torch.tensor(examples.input_ids[i]) for i in index]
+    lengths = torch.tensor([len(row) for row in rows])
+    input_ids = pad_sequence(rows, batch_first=True, padding_value=pad_id)  # [B, L]
+    mask = (torch.arange(input_ids.shape[1]) < lengths[:, None]).long()  # [B, L]
+    return Batch(input_ids, mask, torch.tensor([examples.label[i] for i in index]))
+
+
+def planned_order(examples: int, count: int, seed: int) -> Tensor:
+    """The first `count` example numbers [count] of endless epochs, each a fresh permutation of 0..examples-1.
+
+    Step t takes the next batch of them, across the edge of an epoch, too. The order for a smaller count is
+    the head of that for a larger.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    epochs = -(-count // examples)
+    return torch.cat([torch.randperm(examples, generator=generator) for _ in range(epochs)])[:count]
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,8 @@ def resolve(target: object, kind: type, key: str, allow: Sequence[str] = ()) -> 
     module, _, name = target.rpartition(".")
     try:
         cls = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"{key}._target_={target}: no such class ({error})") from error
+    except Exception as error:  # whatever a module of the user's own makes of being imported
+        raise ValueError(f"{key}._target_={target}: no such class ({type(error).__name__}: {error})") from error
     if not isinstance(cls, type) or not is_allowed(cls.__module__, allow):
         raise ValueError(f"{key}._target_={target}: allowed is a class of {', '.join((*ALLOWED, *allow))}")
     if not (dataclasses.is_dataclass(cls) and issubclass(cls, kind)):
@@ -75,15 +75,16 @@ def check_target(target: object, key: str, allow: Sequence[str]) -> None:
 
 
 def is_allowed(dotted: str, allow: Sequence[str]) -> bool:
-    return any(dotted == prefix or dotted.startswith(f"{prefix}.") for prefix in (*ALLOWED, *allow))
+    return any(dotted == prefix or dotted.startswith(f"{prefix}.") for prefix in (*ALLOWED, *allow) if prefix)
 
 
 def make(cls: type[T], settings: Mapping[str, Any], key: str, allow: Sequence[str] = ()) -> T:
     """An instance of the dataclass `cls` from plain settings, each checked against its field's annotation."""
     given = {name: value for name, value in settings.items() if name != "_target_"}
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
-    for name in given.keys() - fields.keys():
-        raise ValueError(f"{key}.{name}={given[name]}: no such setting; {nearest(name, fields)}")
+    for name in given:
+        if name not in fields:
+            raise ValueError(f"{key}.{name}={given[name]}: no such setting; {nearest(name, fields)}")
     hints = annotations(cls)
     values = {name: conform(value, hints[name], f"{key}.{name}", allow) for name, value in given.items()}
     for name, field in fields.items():
@@ -151,7 +152,8 @@ def describe(annotation: Any) -> str:
     if origin is typing.Literal:
         return ", ".join(str(choice) for choice in arguments)
     if origin in (list, tuple):
-        return f"a list, each {describe(arguments[0])}"
+        count = f" of {len(arguments)}" if origin is tuple and ... not in arguments else ""
+        return f"a list{count}, each {describe(arguments[0])}"
     if origin in (typing.Union, types.UnionType):
         return " or ".join(describe(choice) for choice in arguments)
     return getattr(annotation, "__name__", str(annotation))

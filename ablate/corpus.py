@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ablate import data
+from ablate.batches import Examples, tokenise
 from ablate.checks import require
-from ablate.data import Data, Examples
+from ablate.data import Data
 from ablate.model import Model
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def read(model: Model, source: Data) -> Corpus:
         "data.max_length", source.max_length, source.max_length <= tokenizer.model_max_length,
         f"at most the {tokenizer.model_max_length} tokens that the model takes",
     )  # fmt: skip
-    examples = {name: data.tokenise(texts, tokenizer, source.max_length) for name, texts in splits.items()}
+    examples = {name: tokenise(texts, tokenizer, source.max_length) for name, texts in splits.items()}
     for name, split in examples.items():
         if split.truncated:
             log.warning(

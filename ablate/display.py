@@ -43,7 +43,7 @@ class Display:
     def __init__(self, runs: int, steps: int) -> None:
         self.runs, self.begun = runs, 0
         self.progress = Progress(
-            TextColumn("{task.description}"), BarColumn(20), TextColumn("{task.completed}/{task.total}"),
+            TextColumn("{task.description}"), BarColumn(20), TextColumn("{task.completed}/{task.total} steps"),
             TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[numbers]}"),
             console=console, disable=not console.is_terminal,
         )  # fmt: skip

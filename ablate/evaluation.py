@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ablate.data import Examples, collate
+from ablate.batches import Examples, collate
 
 
 @dataclass(frozen=True)

@@ -36,10 +36,9 @@ ADDED: dict[str, Any] = {}
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
-    """The part of a composed config that experiments are made of, resolved, as plain data."""
-    names = [*FACTORS, "seed", "nuisance", "allow_targets"]
-    masked = OmegaConf.masked_copy(config, names)  # resolving all would resolve hydra.run.dir, and so this, again
-    return OmegaConf.to_container(masked, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+    """A composed config, less `hydra`, resolved, as plain data. Raises OmegaConf's error where a value is missing."""
+    own = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])  # hydra.run.dir asks for this
+    return OmegaConf.to_container(own, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
 
 
 def factors(settings: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, dict[str, Any]]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from ablate.run import perform
 from ablate.stopping import Stopped
 
 log = logging.getLogger("ablate")
+OUTPUTS = Path("outputs")
 LOCK_PATIENCE = 1.0  # seconds: more than another's look at the lock takes, less than any run
 
 
@@ -31,28 +33,33 @@ LOCK_PATIENCE = 1.0  # seconds: more than another's look at the lock takes, less
 class Job:
     """What is to be run, and where."""
 
-    settings: dict[str, Any]  # the part of the config that experiments are made of, resolved
+    config: dict[str, Any]  # resolved, plain
     choices: dict[str, str]  # option by group
-    folder: Path
-    config: str  # the whole resolved config, as YAML
-    rerun: bool
+
+    @cached_property
+    def id(self) -> str:
+        return run_id(self.config, self.choices)
+
+    @cached_property
+    def folder(self) -> Path:
+        return OUTPUTS / self.config["study"] / run_name(self.config, self.choices)
 
     @property
-    def id(self) -> str:
-        return run_id(self.settings, self.choices)
+    def rerun(self) -> bool:
+        return self.config["rerun"]
 
     @property
     def rerun_folder(self) -> Path:
         """Where a rerun works, so that the finished folder stays until the new one is done."""
         return self.folder.parent / ".rerun" / self.folder.name
 
+    def with_seed(self, seed: int) -> "Job":
+        return Job(self.config | {"seed": seed}, self.choices)
 
-def job(config: DictConfig, choices: Mapping[str, str], outputs: Path = Path("outputs")) -> Job:
+
+def job(config: DictConfig, choices: Mapping[str, str]) -> Job:
     """The job that a composed config describes; `choices` as in `hydra.runtime.choices`."""
-    settings, choices = plain(config), dict(choices)
-    own = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
-    folder = outputs / config.study / run_name(settings, choices)
-    return Job(settings, choices, folder, OmegaConf.to_yaml(own, resolve=True), config.rerun)
+    return Job(plain(config), dict(choices))
 
 
 def execute(work: Job) -> str:
@@ -106,20 +113,20 @@ def attempt(work: Job, folder: Path) -> str:
         "schema": SCHEMA,
         "id": work.id,
         "status": "running",
-        "factors": factors(work.settings, work.choices),
-        "seed": work.settings["seed"],
-        "nuisance": work.settings["nuisance"],
+        "factors": factors(work.config, work.choices),
+        "seed": work.config["seed"],
+        "nuisance": work.config["nuisance"],
         "forked_from": None,
         "timing": {"started": datetime.now(timezone.utc).isoformat(timespec="seconds")},
         "error": None,
     }
     try:
-        write(folder / "config.yaml", lambda file: file.write(work.config.encode()))
+        write(folder / "config.yaml", lambda file: file.write(OmegaConf.to_yaml(work.config).encode()))
         write_json(folder / "run.json", record)
-        found = perform(work.settings, record["id"], folder)
+        found = perform(work.config, record["id"], folder)
         record |= found | {"timing": record["timing"] | found["timing"]}
         write_json(folder / "run.json", record)
-        if record["status"] == "diverged" or not work.settings["trainer"]["keep_checkpoint"]:
+        if record["status"] == "diverged" or not work.config["trainer"]["keep_checkpoint"]:
             checkpoint.remove(folder)
     except (Stopped, KeyboardInterrupt):
         raise

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class OptimizerRule(Protocol):
-    """What an optimizer's option has to offer: its peak learning rate, `lr`, and `build`."""
+    """What an optimizer's option has to offer."""
 
     def build(self, parameters: "Iterable[torch.nn.Parameter]") -> "torch.optim.Optimizer":
         """The optimizer over the trained parameters, at its peak learning rate."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ablate.build import build, check_targets
+from ablate.build import build, check_targets, conform
 from ablate.clip import NormRule
 from ablate.data import Data
 from ablate.freeze import FreezeRule
@@ -38,6 +38,7 @@ class Options:
 
 def build_options(settings: Mapping[str, Any]) -> Options:
     """All options of a resolved config. ValueError names key, value and what is allowed; nothing is loaded."""
+    conform(settings["allow_targets"], list[str], "allow_targets")
     for group in (*GROUPS, "trainer"):
         check_targets(settings[group], group, settings["allow_targets"])
     return Options(**{group: build_option(group, settings) for group in (*GROUPS, "trainer")})

@@ -102,7 +102,7 @@ def write_table(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> di
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    write(path, lambda file: file.write(text.encode()))
+    write(path, lambda file: file.write(text.encode(errors="backslashreplace")))
 
 
 def write(path: Path, fill: Callable[[IO[bytes]], Any]) -> None:

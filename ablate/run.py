@@ -15,10 +15,9 @@ from accelerate.state import AcceleratorState, GradientState
 from torch import Tensor, nn
 
 from ablate import checkpoint, display
-from ablate.batches import Batches
+from ablate.batches import Batches, Examples, planned_order
 from ablate.checkpoint import Checkpoint
 from ablate.corpus import Corpus, corpus
-from ablate.data import Examples, planned_order
 from ablate.environment import environment
 from ablate.evaluation import Predictions, evaluate, probe_index
 from ablate.freeze import freeze

@@ -10,6 +10,7 @@ Steps count from 1, and lengths are fractions of the run's `steps`, rounded half
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Protocol, runtime_checkable
 
 from ablate.checks import require
@@ -25,8 +26,11 @@ class Scheduler(Protocol):
 
 
 def share(fraction: float, steps: int) -> int:
-    """`fraction` of `steps` as a whole number, halves upwards (Python's own round takes them to even)."""
-    return math.floor(fraction * steps + 0.5)
+    """`fraction` of `steps` as a whole number, halves upwards (Python's own round takes them to even).
+
+    Of the decimal number that the user wrote: in floats, 0.29 of 50 would be just below 14.5.
+    """
+    return math.floor(Fraction(str(fraction)) * steps + Fraction(1, 2))
 
 
 def check_lengths(warmup: float, horizon: float) -> None:

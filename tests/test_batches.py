@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import BertConfig, BertForSequenceClassification
 
-from ablate.batches import Batches, by_length
-from ablate.data import Batch, Examples
+from ablate.batches import Batch, Batches, Examples, by_length
 
 PAD = 0
 EXAMPLES = Examples(
@@ -34,6 +33,12 @@ def test_step_t_takes_the_t_th_part_of_the_order(batch_size: int, accumulation: 
     made, size = batches(batch_size, accumulation, splits), batch_size * accumulation
     for t in range(1, len(ORDER) // size + 1):
         assert sorted(examples_of(made(t))) == sorted(ORDER[(t - 1) * size : t * size].tolist())
+
+
+def test_accumulated_batches_are_cut_one_by_one() -> None:
+    pieces = batches(4, accumulation=2, splits=2)(1)
+    first, second = examples_of(pieces[:2]), examples_of(pieces[2:])
+    assert (sorted(first), sorted(second)) == (sorted(ORDER[:4].tolist()), sorted(ORDER[4:8].tolist()))
 
 
 def test_one_split_is_the_order_itself() -> None:
@@ -76,9 +81,7 @@ def test_by_length_cuts_into_equal_parts_from_short_to_long(lengths: list[int], 
 @pytest.mark.parametrize("splits", [2, 3, 8])
 def test_the_gradient_does_not_depend_on_the_splits(splits: int) -> None:
     torch.manual_seed(0)
-    config = BertConfig(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, vocab_size=64
-    )
+    config = BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, vocab_size=64)
     model = BertForSequenceClassification(config).double().eval()
 
     def gradient(splits: int) -> torch.Tensor:

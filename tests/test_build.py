@@ -106,9 +106,7 @@ def test_settings_come_out_as_they_went_in(warmup: float, horizon: float) -> Non
 
 
 def test_rules_in_lists_and_dicts() -> None:
-    settings = option(
-        Kennel, dogs=[option(Dog), option(Dog, name="Ada")], by_name={"x": option(Dog, name="Bo")}
-    )
+    settings = option(Kennel, dogs=[option(Dog), option(Dog, name="Ada")], by_name={"x": option(Dog, name="Bo")})
     assert build(settings, Animal, "kennel", HERE) == Kennel([Dog(), Dog("Ada")], {"x": Dog("Bo")})
 
 

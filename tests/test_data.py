@@ -1,6 +1,7 @@
 """Data sets: reading, checking, splitting, tokens, batches. Files are made here; real ones are used where present."""
 
 import gzip
+import hashlib
 import json
 import subprocess
 import sys
@@ -17,26 +18,11 @@ from omegaconf import OmegaConf
 
 from ablate import synthetic
 from ablate.assets import ASSETS, fetch
-from ablate.data import (
-    CUT,
-    Data,
-    Examples,
-    Files,
-    Hub,
-    MovieSnippets,
-    Synthetic,
-    Texts,
-    check_classes,
-    collate,
-    load,
-    overlap,
-    planned_order,
-    sample,
-    stratified_order,
-    tokenise,
-)
+from ablate.batches import Examples, collate, planned_order, tokenise
+from ablate.data import CUT, Data, Files, Hub, MovieSnippets, Synthetic, load
 from ablate.model import word_tokenizer
 from ablate.options import build_option
+from ablate.texts import Texts, check_classes, overlap, sample, stratified_order
 
 ROOT = Path(__file__).parents[1]
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -222,7 +208,8 @@ def test_classes_of_test_are_those_of_train(tmp_path):
 
 def test_texts_in_train_and_test_are_warned_of(tmp_path, caplog):
     paths = {"train": str(write(tmp_path / "train.csv")), "validation": str(write(tmp_path / "validation.csv"))}
-    for test, common in ([("Review 3.", 0), ("review 5 ", 1), ("new", 0)], 2), ([("new", 0), ("newer", 1)], 0):
+    write(tmp_path / "train.csv", [*GOOD, ("Film One", 0)])
+    for test, common in ([("Review 3.", 0), ("film-one ", 1), ("new", 0)], 2), ([("new", 0), ("newer", 1)], 0):
         caplog.clear()
         load(Files(**ALL, **COLUMNS, files={**paths, "test": str(write(tmp_path / "test.csv", test))}))
         assert caplog.messages == [f"data: {common} of 3 test texts are in the training split, too"][:common]
@@ -374,8 +361,8 @@ def test_hub_out_of_reach(tmp_path):
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60,
         env={"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PATH": ""},
     )  # fmt: skip
-    assert "ValueError: data.path=nobody/nothing, data.revision=abc" in done.stderr
-    assert "data.path=<folder or file>" in done.stderr
+    assert "ValueError: data.path=nobody/nothing: not a file or folder here" in done.stderr
+    assert "data.path=<path>" in done.stderr
 
 
 def test_hub_repository(tmp_path, monkeypatch):
@@ -389,12 +376,14 @@ def test_hub_repository(tmp_path, monkeypatch):
     readme = f"---\nconfigs:\n- config_name: plain_text\n  data_files:\n{named}  default: true\n---\n"
     (tmp_path / "snapshot" / "README.md").write_text(readme)
     asked = {}
+    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", lambda *_, **__: None)
     monkeypatch.setattr(
-        "huggingface_hub.snapshot_download", lambda path, **how: asked.update(how) or str(tmp_path / "snapshot")
+        "huggingface_hub.snapshot_download",
+        lambda path, **how: asked.update(how, path=path) or str(tmp_path / "snapshot"),
     )
     splits = load(hub("owner/name"))
     assert rows_of(splits["test"]) == [(f"test {t}", y) for t, y in GOOD]
-    assert asked == {"repo_type": "dataset", "revision": "abc"}
+    assert (asked["path"], asked["repo_type"], asked["revision"]) == ("owner/name", "dataset", "abc")
     assert "data.splits.test=dev: allowed is one that owner/name has: train, test, unsupervised" in refused(
         hub("owner/name", train="train", test="dev")
     )
@@ -428,8 +417,9 @@ def test_synthetic():
 def test_synthetic_is_fixed_for_ever():
     """A change here is another data set: raise synthetic.VERSION."""
     assert synthetic.VERSION == 1
-    first = synthetic.generate(0)["train"][:3]
-    assert first == [
+    splits = synthetic.generate(0)
+    assert hashlib.sha256(json.dumps(splits).encode()).hexdigest()[:16] == "80a4443a85b7d3ed"
+    assert splits["train"][:3] == [
         ("The romance disappoints.", 0),
         ("This drama is rather warm, and this story is often inventive.", 1),
         ("The humor is remarkably stale.", 0),

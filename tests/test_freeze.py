@@ -37,9 +37,7 @@ def test_the_papers_rule_freezes_what_the_notebook_froze(model: nn.Module) -> No
     names = [name for name, _ in model.named_parameters()]
     trained = freeze(model, PAPER)
     assert frozen(model) == {name for name in names if "attention" in name or "embeddings" in name}
-    assert list(trained) == [
-        name for name in names if name not in frozen(model)
-    ]  # the rest, in the model's order
+    assert list(trained) == [name for name in names if name not in frozen(model)]  # the rest, in the model's order
     assert all(p is dict(model.named_parameters())[name] for name, p in trained.items())
 
 

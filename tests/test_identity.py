@@ -99,7 +99,7 @@ def test_a_rule_of_the_users_own_counts_by_its_source(tmp_path: Path, monkeypatc
     rule.write_text("class Rule: ...\n")
     monkeypatch.syspath_prepend(tmp_path)
     settings = compose_settings(*TINY)
-    settings["clip"]["_target_"] = "users_rules.Rule"
+    settings["clip"]["_target_"], settings["allow_targets"] = "users_rules.Rule", ["users_rules"]
     choices = OmegaConf.to_container(compose_config(*TINY).hydra.runtime.choices)
     before = run_id(settings, choices)
     assert before == run_id(settings, choices)

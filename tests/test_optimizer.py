@@ -72,9 +72,7 @@ def test_fused_sgd_is_sgd(nesterov: bool) -> None:
         return torch.optim.SGD(parameters, lr=0.1, momentum=0.9, nesterov=nesterov, foreach=False)
 
     expected = after_twenty_steps(plain)
-    torch.testing.assert_close(
-        after_twenty_steps(SGD(0.1, nesterov=nesterov).build), expected, rtol=1e-5, atol=1e-6
-    )
+    torch.testing.assert_close(after_twenty_steps(SGD(0.1, nesterov=nesterov).build), expected, rtol=1e-5, atol=1e-6)
     other = after_twenty_steps(SGD(0.1, nesterov=not nesterov).build)
     assert not torch.allclose(other, expected, rtol=1e-5, atol=1e-6)
 
@@ -89,9 +87,7 @@ def test_lr_out_of_range(optimizer: type, lr: float) -> None:
 @OPTIMIZERS
 @pytest.mark.parametrize("weight_decay", [-0.01, math.nan, math.inf])
 def test_weight_decay_out_of_range(optimizer: type, weight_decay: float) -> None:
-    with pytest.raises(
-        ValueError, match=rf"^weight_decay={weight_decay}: allowed is a finite number from 0 on$"
-    ):
+    with pytest.raises(ValueError, match=rf"^weight_decay={weight_decay}: allowed is a finite number from 0 on$"):
         optimizer(lr=1e-3, weight_decay=weight_decay)
 
 

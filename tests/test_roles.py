@@ -250,8 +250,7 @@ def test_the_papers_rule_misses_what_other_families_call_otherwise(models):
         "albert": {"embedding_hidden_mapping_in"},
         "deberta-v2-xlarge": {"LayerNorm"},
         "gpt2": {"wte", "wpe", "ln_1", "c_attn", "c_proj"},
-        "llama": {"embed_tokens", "input_layernorm", "post_attention_layernorm"}
-        | {f"{x}_proj" for x in "qkvo"},
+        "llama": {"embed_tokens", "input_layernorm", "post_attention_layernorm"} | {f"{x}_proj" for x in "qkvo"},
     }
     for label, modules in missed.items():
         assert {name.split(".")[-2] for name in differs_from_paper(models[label])} == modules
@@ -269,9 +268,7 @@ def test_tracked_weights(models, label):
 @given(st.data(), st.integers(1, 60))
 def test_mlp_weight_is_at_seven_twelfths_in_any_order(data, n):
     ordered = [
-        f"bert.encoder.layer.{i}.{part}"
-        for i in range(n)
-        for part in ("output.dense.weight", "output.dense.bias")
+        f"bert.encoder.layer.{i}.{part}" for i in range(n) for part in ("output.dense.weight", "output.dense.bias")
     ]
     shuffled = data.draw(st.permutations(ordered))
     assert mlp_weight(iter(shuffled)) == f"bert.encoder.layer.{7 * n // 12}.output.dense.weight"

@@ -112,9 +112,7 @@ SCHEDULES = pytest.mark.parametrize("schedule", [WarmupLinear, WarmupLinearHF])
 @SCHEDULES
 @pytest.mark.parametrize("warmup", [-0.1, 1.1, math.nan, math.inf])
 def test_warmup_out_of_range(schedule: type, warmup: float) -> None:
-    with pytest.raises(
-        ValueError, match=rf"^warmup={warmup}: allowed is a share of trainer.steps from 0 to 1$"
-    ):
+    with pytest.raises(ValueError, match=rf"^warmup={warmup}: allowed is a share of trainer.steps from 0 to 1$"):
         schedule(warmup=warmup)
 
 

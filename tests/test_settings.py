@@ -48,9 +48,7 @@ def test_counts_that_may_be_null(key: str, value: int) -> None:
 
 @pytest.mark.parametrize("value", [0, 33])
 def test_no_more_splits_than_examples(value: int) -> None:
-    with pytest.raises(
-        ValueError, match=rf"^trainer\.length_splits={value}: allowed is from 1 to batch_size=32$"
-    ):
+    with pytest.raises(ValueError, match=rf"^trainer\.length_splits={value}: allowed is from 1 to batch_size=32$"):
         build(option(length_splits=value), Trainer, "trainer")
     assert build(option(length_splits=32), Trainer, "trainer").length_splits == 32
 

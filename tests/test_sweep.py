@@ -93,7 +93,7 @@ def test_one_arm_more_runs_that_arm_only(swept: tuple[Path, str, str]) -> None:
     assert len(order_of_work(more.stderr)) == 1
 
 
-def test_an_arm_alone_gives_the_same_numbers_as_after_others(swept: tuple[Path, str, str], tmp_path: Path) -> None:
+def test_an_arm_alone_gives_the_same_numbers(swept: tuple[Path, str, str], tmp_path: Path) -> None:
     alone = ablate("clip=fixed", "seed=1", *SMALL, cwd=tmp_path)
     assert alone.returncode == 0
     (mine,) = folders(tmp_path)

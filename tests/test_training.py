@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ablate.data import planned_order
+from ablate.batches import planned_order
 from ablate.norms import gradient_norms
 from tests.tools import compose_settings, run_settings
 

@@ -1,18 +1,17 @@
-"""Real processes for fault tests: the command itself, forked from a server that has the imports done.
+"""Real processes for fault tests, and what it means that two runs are equal.
 
-A fault is brought in from outside where that is possible (signals, limits, edited files). Where it has to happen
-at one very moment, the forked child patches a function of `ablate` before it starts the command: nothing in the
-package knows of it.
+The command itself runs in a process forked from a server that has the imports done: a start costs half a second.
+Faults come from outside where that is possible (signals, limits, edited files); else the child patches a function
+of `ablate` before it starts the command (`tests.faults.injection`), and nothing in the package knows of it.
 """
 
-import contextlib
 import json
 import multiprocessing
 import os
 import signal
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
+from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -20,126 +19,147 @@ from typing import Any
 import pyarrow.parquet as pq
 import torch
 
-FIXTURE = (  # FAULTS.md: a random 2-layer BERT, 1 thread, fp32, dropout 0.1, 40 examples, batch 4, 20 steps
+FIXTURE = (  # a random 2-layer BERT, dropout 0.1, 64 tokens; 40 examples in batches of 4: 20 steps are two epochs
     "model=tiny", "model.hidden=16", "model.vocabulary=60", "data=synthetic", "data.train_examples=40",
     "data.test_examples=20", "trainer.threads=1", "trainer.batch_size=4", "trainer.length_splits=1",
     "trainer.steps=20", "trainer.checkpoint_every=5", "trainer.probe_every=5", "trainer.probe_examples=4",
     "trainer.track.layers_every=5", "trainer.keep_checkpoint=true", "study=faults",
 )  # fmt: skip
+SWEEP = ("-m", "clip=none,fixed,delayed", *FIXTURE)
+TABLES = ("steps", "layers", "evals", "predictions")
+PATIENCE = 300.0  # seconds for a command that takes one: a busy machine is no fault
 Fault = Callable[[], None]
 
 
-def server() -> Any:
+# Processes
+
+
+def server() -> BaseContext:
     """A fork server with torch, transformers and Hydra imported."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.faults.warm"])
     return context
 
 
-def _command(arguments: Sequence[str], cwd: str, output: str, fault: Fault | None) -> None:
-    """In the forked child: become `python -m ablate <arguments>`."""
-    os.chdir(cwd)
-    os.setpgid(0, 0)
-    log = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    if fault is not None:
-        fault()
-    from ablate.__main__ import main
-
-    sys.argv = ["ablate", *arguments]
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    main()
-
-
 def start(cwd: Path, *arguments: str, fault: Fault | None = None) -> BaseProcess:
-    """Start the command in `cwd`; what it prints goes to `cwd/output.txt`."""
-    process = server().Process(target=_command, args=(arguments, str(cwd), str(cwd / "output.txt"), fault))
+    """Start `python -m ablate <arguments>` in `cwd`; what it prints is added to `cwd/output.txt`."""
+    process = server().Process(target=command, args=(arguments, cwd, fault))  # type: ignore[attr-defined]
     process.start()
     return process
 
 
-def finish(process: BaseProcess, timeout: float = 120) -> int:
-    """Wait for the command's exit code (negative: the signal that killed it)."""
-    process.join(timeout)
-    if process.is_alive():
+def command(arguments: Iterable[str], cwd: Path, fault: Fault | None) -> None:
+    """In the forked child: become the command, leader of a process group of its own."""
+    os.setpgid(0, 0)
+    os.chdir(cwd)
+    printed = os.open("output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(printed, 1)
+    os.dup2(printed, 2)
+    sys.argv = ["ablate", *arguments]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if fault is not None:
+        fault()
+    from ablate.__main__ import main
+
+    main()
+
+
+def finish(process: BaseProcess) -> int:
+    """The command's exit code; negative: the signal that killed it."""
+    process.join(PATIENCE)
+    if process.exitcode is None:
         process.kill()
-        raise TimeoutError("the command did not end in time")
-    assert process.exitcode is not None
+        raise TimeoutError("the command did not end")
     return process.exitcode
 
 
 def ablate(cwd: Path, *arguments: str, fault: Fault | None = None) -> int:
+    """Run the command in `cwd` to its end."""
     return finish(start(cwd, *arguments, fault=fault))
 
 
 def output(cwd: Path) -> str:
-    return (cwd / "output.txt").read_text()
+    """All that the commands run in `cwd` have printed, less line breaks: log lines are wrapped at 80 columns."""
+    return " ".join((cwd / "output.txt").read_text(encoding="utf-8").split())
+
+
+# What they leave
 
 
 def runs(cwd: Path, study: str = "faults") -> dict[str, Path]:
-    """Run folders of a study by name."""
-    folder = cwd / "outputs" / study
-    return {path.name: path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")}
+    """Run folders of a study by name; none if there is no such study."""
+    return {f.name: f for f in sorted(cwd.glob(f"outputs/{study}/*")) if f.is_dir() and not f.name.startswith(".")}
+
+
+def the_run(cwd: Path) -> Path:
+    """The folder of the only run."""
+    (folder,) = runs(cwd).values()
+    return folder
+
+
+def run_of(cwd: Path, clip: str) -> Path:
+    """The folder of a sweep's run with this clipping rule."""
+    (folder,) = (f for f in runs(cwd).values() if f"-{clip}-" in f.name)
+    return folder
 
 
 def record(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "run.json").read_text())
+    return json.loads((folder / "run.json").read_text(encoding="utf-8"))
+
+
+def resumed_from(folder: Path) -> int | None:
+    """The step after which the run's last attempt began; None: at the start."""
+    return record(folder)["timing"]["resumed_from"]
+
+
+def attempts(folder: Path) -> int:
+    """How often a process began to work on the run."""
+    return (folder / "run.log").read_text(encoding="utf-8").count("parameters by block")
+
+
+def leftovers(cwd: Path) -> list[Path]:
+    """Half-written files in any run's folder."""
+    return list(cwd.glob("outputs/**/.*.tmp"))
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, int, bytes]]:
+    """Everything in a folder: each path's inode, time and content."""
+    found = {}
+    for path in sorted([folder, *folder.rglob("*")]):
+        status = path.stat()
+        content = path.read_bytes() if path.is_file() else b""
+        found[str(path.relative_to(folder))] = (status.st_ino, status.st_mtime_ns, content)
+    return found
 
 
 def content(folder: Path) -> dict[str, Any]:
-    """All that has to be equal between a disturbed and an undisturbed run: every row (timings apart), every tensor."""
-    tables = {name: pq.read_table(folder / f"{name}.parquet") for name in ("steps", "layers", "evals", "predictions")}
-    tables["steps"] = tables["steps"].drop_columns(["seconds"])
-    with contextlib.suppress(FileNotFoundError):
-        found = torch.load(folder / "checkpoint.pt", weights_only=True)
-        tables["tensors"] = {name: value.numpy().tobytes() for name, value in found["trained"].items()}
-    kept = ("id", "status", "factors", "seed", "nuisance", "parameters", "pairing", "metrics", "error")
-    return {**tables, "record": {key: record(folder).get(key) for key in kept}}
+    """What has to be equal in a disturbed and an undisturbed run: every row (timings apart) and final tensor."""
+    parts: dict[str, Any] = {name: pq.read_table(folder / f"{name}.parquet") for name in TABLES}
+    parts["steps"] = parts["steps"].drop_columns(["seconds"])
+    kept = torch.load(folder / "checkpoint.pt", weights_only=True) if (folder / "checkpoint.pt").exists() else None
+    parts["tensors"] = kept and {name: tensor.numpy().tobytes() for name, tensor in kept["trained"].items()}
+    whole = record(folder)
+    for key in ("id", "status", "factors", "seed", "nuisance", "parameters", "pairing", "metrics", "memory_bytes"):
+        parts[key] = whole.get(key)
+    return parts
 
 
-def same(one: Path, other: Path) -> bool:
-    """≡: equal content of two run folders, or of all runs of two working directories."""
+def differences(one: Path, other: Path) -> list[str]:
+    """What differs between two run folders, or between all runs of two working directories; [] is FAULTS' ≡."""
     if (one / "outputs").exists():
-        a, b = runs(one), runs(other)
-        return a.keys() == b.keys() and all(same(a[name], b[name]) for name in a)
+        ours, theirs = runs(one), runs(other)
+        shared = ours.keys() & theirs.keys()
+        found = [f"{name}: only in one" for name in sorted(ours.keys() ^ theirs.keys())]
+        return found + [f"{name}: {what}" for name in sorted(shared) for what in differences(ours[name], theirs[name])]
     first, second = content(one), content(other)
-    return first.keys() == second.keys() and all(first[key] == second[key] for key in first)
+    return [part for part in first if first[part] != second[part]]
 
 
-def wait_for_step(folder_of: Callable[[], Path | None], step: int, timeout: float = 60) -> None:
-    """Block until the run's log of progress shows `step`."""
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        folder = folder_of()
-        if (
-            folder
-            and (folder / "steps.parquet").exists()
-            and pq.read_metadata(folder / "steps.parquet").num_rows >= step
-        ):
-            return
-        time.sleep(0.005)
-    raise TimeoutError(f"no step {step}")
+def steps(folder: Path) -> list[int]:
+    return pq.read_table(folder / "steps.parquet")["step"].to_pylist()
 
 
-def kill_at_step(step: int, signum: int = signal.SIGKILL) -> Fault:
-    """Send `signum` to the own process right after the update of `step`, before anything is recorded of it."""
-    return _AtStep(step, signum)
-
-
-class _AtStep:
-    def __init__(self, step: int, signum: int) -> None:
-        self.step, self.signum = step, signum
-
-    def __call__(self) -> None:
-        from ablate import run
-
-        train = run.train
-
-        def disturbed(*arguments: Any, **settings: Any) -> Any:
-            for moment in train(*arguments, **settings):
-                if moment.row.step == self.step:
-                    os.kill(os.getpid(), self.signum)
-                yield moment
-
-        run.train = disturbed
+def checkpointed(folder: Path) -> int:
+    """The step of the folder's checkpoint, 0 if there is none."""
+    path = folder / "checkpoint.pt"
+    return torch.load(path, weights_only=True)["step"] if path.exists() else 0

@@ -1,9 +1,10 @@
-"""Imported by the fork server: what a command imports anyway."""
+"""Imported by the fork server: what a command imports anyway, much of it late."""
 
 import accelerate  # noqa: F401
 import datasets  # noqa: F401
 import torch
-import transformers  # noqa: F401
+import torch._inductor
+import transformers.models.bert.modeling_bert  # noqa: F401
 from hydra.core.plugins import Plugins
 
 Plugins.instance()  # Hydra's scan makes its plugins' classes anew: before anything of ours imports one

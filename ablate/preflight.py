@@ -1,0 +1,71 @@
+"""What is checked before the first run: settings, folders, files. Bad input costs nothing that way."""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ablate import display
+from ablate.clip import Delayed
+from ablate.corpus import corpus
+from ablate.job import OUTPUTS, Job
+from ablate.options import Options, build_options
+from ablate.records import BrokenRecord, read_run
+
+
+def check(jobs: Sequence[Job]) -> None:
+    """Refuse a sweep in which anything is wrong, before anything is done. ValueError says what is allowed."""
+    check_folder(jobs[0].folder.parent)
+    for work in jobs:
+        for key in ("seed", "nuisance"):
+            value = work.config[key]
+            if type(value) is not int or value < 0:
+                raise ValueError(f"{key}={value}: allowed is a whole number from 0 on")
+    for arm in {repr(work.config | {"seed": None}): work.config for work in jobs}.values():
+        warn(build_options(arm))
+    for work in jobs:
+        check_run_folder(work.folder)
+
+
+def warn(options: Options) -> None:
+    if isinstance(options.clip, Delayed) and options.clip.start > options.trainer.steps:
+        display.log.warning(
+            "clip.start=%d is beyond the last step, trainer.steps=%d: the rule never acts",
+            options.clip.start, options.trainer.steps,
+        )  # fmt: skip
+
+
+def check_folder(study: Path) -> None:
+    """A study's folder lies in outputs/, is no link out of it, and can be written."""
+    name = study.relative_to(OUTPUTS) if study.is_relative_to(OUTPUTS) else study
+    if not all(re.fullmatch(r"\w[\w.-]*", part) for part in name.parts) or not name.parts:
+        raise ValueError(f"study={name}: allowed is a name of letters, digits, '_', '-' and '.', below others with '/'")
+    if not study.resolve().is_relative_to(OUTPUTS.resolve()):
+        raise ValueError(
+            f"study={name}: allowed is a folder inside {OUTPUTS}/; this one leads out, to {study.resolve()}"
+        )
+    check_writable(study)
+
+
+def check_writable(folder: Path) -> None:
+    """The nearest thing that exists at or above `folder` is a folder that can be written."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists() or path.is_symlink())
+    if not existing.is_dir():
+        raise ValueError(f"{existing}: allowed is a folder; something else is in its place")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ValueError(f"{existing}: not writable")
+
+
+def check_run_folder(folder: Path) -> None:
+    """A run's folder that is there already is one of ours, readable and writable. ValueError names the path."""
+    check_writable(folder)
+    with contextlib.suppress(BrokenRecord):  # to be done again, with a warning
+        read_run(folder)
+
+
+def prepare(jobs: Iterable[Job]) -> None:
+    """Fetch, read and check model files and data of all jobs that are still to be done."""
+    for work in {repr((w.config["model"], w.config["data"])): w for w in jobs}.values():
+        options = build_options(work.config)
+        corpus(options.model, options.data)

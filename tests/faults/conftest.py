@@ -1,0 +1,37 @@
+"""Undisturbed runs to compare with, made once, and an end for every process that a test leaves behind."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.harness import FIXTURE, SWEEP, ablate
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_left() -> Iterator[None]:
+    yield
+    for process in multiprocessing.active_children():
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.join()
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """FAULTS' B: the working directory of the run that nothing happened to."""
+    cwd = tmp_path_factory.mktemp("undisturbed")
+    assert ablate(cwd, *FIXTURE) == 0
+    return cwd
+
+
+@pytest.fixture(scope="session")
+def undisturbed_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for a sweep of three arms."""
+    cwd = tmp_path_factory.mktemp("sweep")
+    assert ablate(cwd, *SWEEP) == 0
+    return cwd

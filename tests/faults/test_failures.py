@@ -1,0 +1,111 @@
+"""One run of a sweep fails, in whatever way: the others don't, and each failure is listed."""
+
+import signal
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.faults.harness import (
+    SWEEP,
+    Fault,
+    ablate,
+    attempts,
+    differences,
+    output,
+    record,
+    resumed_from,
+    run_of,
+    runs,
+)
+from tests.faults.injection import Act, at_step, before_evaluation, fail, kill, leave, then
+
+MIDDLE = "fixed"  # the second of three arms
+
+
+@pytest.mark.parametrize(("act", "message"), [(fail, "RuntimeError: a fault of the test"), (leave, "SystemExit: 0")])
+def test_row_05_one_run_raises_or_exits(tmp_path: Path, undisturbed_sweep: Path, act: Act, message: str) -> None:
+    assert ablate(tmp_path, *SWEEP, fault=partial(at_step, 8, act, MIDDLE)) == 1
+    assert {arm: record(run_of(tmp_path, arm))["status"] for arm in ("none", "fixed", "delayed")} == {
+        "none": "done", "fixed": "failed", "delayed": "done"
+    }  # fmt: skip
+    failed = run_of(tmp_path, MIDDLE)
+    error = record(failed)["error"]
+    assert error["message"] == message
+    assert "Traceback" in error["traceback"] and message in error["traceback"] and "injection.py" in error["traceback"]
+    assert f"failed: {failed.name}: {message}" in output(tmp_path)
+    assert ablate(tmp_path, *SWEEP) == 0  # tried again, from its last checkpoint on
+    assert resumed_from(failed) == 5
+    assert [attempts(run_of(tmp_path, arm)) for arm in ("none", "fixed", "delayed")] == [1, 2, 1]
+    assert differences(tmp_path, undisturbed_sweep) == []
+
+
+def test_row_05_one_run_is_killed(tmp_path: Path, undisturbed_sweep: Path) -> None:
+    assert ablate(tmp_path, *SWEEP, fault=partial(at_step, 8, kill, MIDDLE)) == -signal.SIGKILL
+    assert ablate(tmp_path, *SWEEP) == 0
+    assert [attempts(run_of(tmp_path, arm)) for arm in ("none", "fixed", "delayed")] == [1, 2, 1]
+    assert differences(tmp_path, undisturbed_sweep) == []
+
+
+def test_row_05_every_failure_is_listed(tmp_path: Path) -> None:
+    both = partial(then, partial(at_step, 8, fail, "fixed"), partial(at_step, 9, leave, "delayed"))
+    assert ablate(tmp_path, *SWEEP, fault=both) == 1
+    for arm, message in (("fixed", "RuntimeError: a fault of the test"), ("delayed", "SystemExit: 0")):
+        assert f"failed: {run_of(tmp_path, arm).name}: {message}" in output(tmp_path)
+    assert record(run_of(tmp_path, "none"))["status"] == "done"
+
+
+def break_jobs() -> None:
+    """Every job but the first fails before it can be told which run it is."""
+    from ablate import job
+
+    execute, seen = job.execute, []
+
+    def disturbed(work: job.Job) -> str:
+        seen.append(work)
+        if len(seen) > 1:
+            raise RuntimeError("before the run")
+        return execute(work)
+
+    job.execute = disturbed
+
+
+def break_the_launcher() -> None:
+    from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+
+    launch = BasicLauncher.launch
+
+    def disturbed(self: BasicLauncher, jobs: list, initial_job_idx: int) -> None:
+        launch(self, jobs[:1], initial_job_idx)
+        raise RuntimeError("the launcher died")
+
+    BasicLauncher.launch = disturbed  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"), [(break_jobs, "before the run"), (break_the_launcher, "the launcher died")]
+)
+def test_row_05_the_table_is_printed_when_the_launcher_dies(tmp_path: Path, fault: Fault, said: str) -> None:
+    """As a killed worker makes it: Hydra never calls the callback's end, so the entry prints the table."""
+    assert ablate(tmp_path, *SWEEP, fault=fault) == 1
+    assert said in output(tmp_path)
+    assert "test accuracy" in output(tmp_path)  # the table's heading
+    assert output(tmp_path).count("interrupted: ") == 2
+    assert record(run_of(tmp_path, "none"))["status"] == "done"
+    assert ablate(tmp_path, *SWEEP) == 0
+    assert len(runs(tmp_path)) == 3
+
+
+def test_row_05_a_job_never_raises(tmp_path: Path, undisturbed_sweep: Path) -> None:
+    """Not even where the run can't be begun: something that is no file takes the place of its lock in mid-sweep."""
+    lock = run_of(undisturbed_sweep, MIDDLE).relative_to(undisturbed_sweep) / ".lock"
+    assert ablate(tmp_path, *SWEEP, fault=partial(before_evaluation, "test", partial(make_folder, lock))) == 1
+    assert [record(run_of(tmp_path, arm))["status"] for arm in ("none", "delayed")] == ["done", "done"]
+    assert f"{lock.parent.name} failed: IsADirectoryError" in output(tmp_path)
+    (tmp_path / lock).rmdir()
+    assert ablate(tmp_path, *SWEEP) == 0
+    assert differences(tmp_path, undisturbed_sweep) == []
+
+
+def make_folder(path: Path) -> None:
+    path.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,54 @@
+"""SIGKILL between steps and in the midst of every kind of write: the run goes on as if nothing had happened."""
+
+import signal
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.faults.harness import FIXTURE, ablate, differences, leftovers, record, resumed_from, steps, the_run
+from tests.faults.injection import at_step, in_write, kill
+
+
+def test_row_01_kill_between_steps(tmp_path: Path, undisturbed: Path) -> None:
+    assert ablate(tmp_path, *FIXTURE, fault=partial(at_step, 7, kill)) == -signal.SIGKILL
+    assert record(the_run(tmp_path))["status"] == "running"
+    assert steps(the_run(tmp_path)) == list(range(1, 6))  # as far as the last checkpoint
+    assert ablate(tmp_path, *FIXTURE) == 0
+    assert resumed_from(the_run(tmp_path)) == 5
+    assert steps(the_run(tmp_path)) == list(range(1, 21))  # none lost, none twice
+    assert differences(tmp_path, undisturbed) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "when", "nth", "resumed"),
+    [
+        ("run.json", "midway", 1, None),
+        ("config.yaml", "unmoved", 1, None),
+        ("checkpoint.pt", "midway", 1, None),
+        ("checkpoint.pt", "midway", 2, 5),
+        ("checkpoint.pt", "unmoved", 2, 5),
+        ("checkpoint.pt", "moved", 2, 10),
+        ("steps.parquet", "midway", 2, 10),
+        ("evals.parquet", "unmoved", 3, 15),
+        ("checkpoint.pt", "moved", 4, 20),  # the last one, kept: nothing is missing but the evaluation
+        ("predictions.parquet", "midway", 5, 20),
+        ("run.json", "midway", 2, 20),
+        ("run.json", "unmoved", 2, 20),  # all is written but `done`
+    ],
+)  # fmt: skip
+def test_row_02_kill_in_mid_write(
+    tmp_path: Path, undisturbed: Path, name: str, when: str, nth: int, resumed: int | None
+) -> None:
+    assert ablate(tmp_path, *FIXTURE, fault=partial(in_write, name, when, kill, nth)) == -signal.SIGKILL
+    assert bool(leftovers(tmp_path)) == (when != "moved")
+    assert ablate(tmp_path, *FIXTURE) == 0
+    assert resumed_from(the_run(tmp_path)) == resumed
+    assert differences(tmp_path, undisturbed) == []
+    assert leftovers(tmp_path) == []
+
+
+def test_row_02_kill_after_done(tmp_path: Path, undisturbed: Path) -> None:
+    assert ablate(tmp_path, *FIXTURE, fault=partial(in_write, "run.json", "moved", kill, 2)) == -signal.SIGKILL
+    assert record(the_run(tmp_path))["status"] == "done"
+    assert differences(tmp_path, undisturbed) == []
