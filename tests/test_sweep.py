@@ -107,8 +107,12 @@ def test_an_arm_alone_gives_the_same_numbers(swept: tuple[Path, str, str], tmp_p
 def test_nuisance_changes_dropout_and_nothing_else(swept: tuple[Path, str, str], tmp_path: Path) -> None:
     assert ablate("clip=fixed", "seed=1", "nuisance=1", *SMALL, cwd=tmp_path).returncode == 0
     (mine,) = folders(tmp_path)
-    (theirs,) = [f for f in folders(swept[0]) if f.name.startswith("none-fixed-warmup_linear-s1-")
-                 and json.loads((f / "run.json").read_text())["factors"]["clip"]["settings"]["threshold"] == 1]  # fmt: skip
+    (theirs,) = [
+        f
+        for f in folders(swept[0])
+        if f.name.startswith("none-fixed-warmup_linear-s1-")
+        and json.loads((f / "run.json").read_text())["factors"]["clip"]["settings"]["threshold"] == 1
+    ]
     one, other = (json.loads((folder / "run.json").read_text())["pairing"] for folder in (mine, theirs))
     assert {key for key in one if one[key] != other[key]} == {"dropout"}
     losses = [pd.read_parquet(folder / "steps.parquet")["loss"].tolist() for folder in (mine, theirs)]

@@ -1,0 +1,73 @@
+"""Every command in the README works: installs in .ci/run, all others here, with a model and data that take seconds."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.tools import ROOT, ablate
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CI = (ROOT / ".ci/run").read_text(encoding="utf-8")
+QUICK = (
+    "trainer.steps=2", "trainer.batch_size=4", "trainer.length_splits=1", "trainer.threads=1",
+    "data.test_examples=10", "data.train_examples=20",
+)  # fmt: skip
+TINY = ("model=tiny", "data=synthetic")
+
+
+def commands() -> list[str]:
+    blocks = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
+    lines = [line.partition("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    return [part.strip() for line in lines if line for part in line.split(" && ")]
+
+
+@pytest.fixture
+def users_folder(tmp_path: Path) -> Path:
+    """What the README's examples speak of: a model's folder, data files, a rule of the user's own."""
+    from transformers import BertConfig, BertForSequenceClassification
+
+    from ablate.model import word_tokenizer
+
+    tokenizer = word_tokenizer(["a fine film", "a dull film"], 100, 128)
+    config = BertConfig(vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+                        intermediate_size=16, max_position_embeddings=128)  # fmt: skip
+    BertForSequenceClassification(config).save_pretrained(tmp_path / "my/model")
+    tokenizer.save_pretrained(tmp_path / "my/model")
+    rows = "".join(f"a fine film {i},1\na dull film {i},0\n" for i in range(40))
+    for name in ("train.csv", "test.csv"):
+        (tmp_path / name).write_text(f"review,stars\n{rows}")
+    python, yaml = (re.search(rf"```{kind}\n# (\S+)\n(.*?)```", README, re.DOTALL) for kind in ("python", "yaml"))
+    for found in (python, yaml):
+        assert found is not None
+        target = tmp_path / found[1]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(found[2])
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if c.startswith("python -m ablate")])
+def test_a_command(command: str, users_folder: Path) -> None:
+    words = shlex.split(command)[3:]
+    flags_only = words[0] in ("--help", "--cfg")
+    names_own = any(word.startswith(("model", "data")) for word in words)
+    shorter = () if flags_only else (*QUICK, *(() if names_own else TINY))
+    if "experiment=paper" in words:
+        shorter = (*shorter, "seed=0", "clip=none,delayed")  # 120 runs otherwise
+    done = ablate(*words, *shorter, cwd=users_folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if not c.startswith("python -m ablate")])
+def test_installing_and_testing_is_done_by_ci(command: str) -> None:
+    if command.startswith("pytest"):
+        assert re.search(r"^pytest\b", CI, re.MULTILINE)
+    else:
+        assert command.removeprefix("pip install ") in CI
+
+
+def test_every_file_it_points_to_is_there() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
