@@ -33,6 +33,7 @@ class Checkpoint:
     random: list[torch.Tensor]  # `random_state()`
     rows: Rows
     seconds: float  # of work so far
+    forked_from: dict[str, Any] | None  # run and step of the snapshot that it began with
 
 
 def save(checkpoint: Checkpoint, folder: Path) -> None:
@@ -44,24 +45,20 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
         file.write(hashed.sha256.hexdigest().encode())
 
 
-def load(folder: Path, run_id: str) -> Checkpoint | None:
-    """The folder's checkpoint; None, with a warning, if it is damaged or another run's; None if there is none."""
+def load(folder: Path) -> Checkpoint | None:
+    """The folder's checkpoint; None if there is none, and with a warning if it can't be used."""
     path = folder / NAME
     if not path.exists():
         return None
     if not intact(path):
-        log.warning("%s is damaged (its hash does not match): the run starts anew", path)
+        log.warning("%s is damaged (its hash does not match) and is not used", path)
         return None
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        checkpoint = Checkpoint(**content | {"rows": Rows(**content["rows"])})
+        return Checkpoint(**content | {"rows": Rows(**content["rows"])})
     except (pickle.UnpicklingError, RuntimeError, TypeError, KeyError) as error:
-        log.warning("%s is no checkpoint of ours (%s): the run starts anew", path, str(error).partition("\n")[0])
+        log.warning("%s is no checkpoint of ours (%s) and is not used", path, str(error).partition("\n")[0])
         return None
-    if checkpoint.id != run_id:
-        log.warning("%s belongs to run %s, not %s: the run starts anew", path, checkpoint.id, run_id)
-        return None
-    return checkpoint
 
 
 def intact(path: Path) -> bool:

@@ -6,11 +6,10 @@ from typing import Any
 
 import pandas as pd
 from filelock import FileLock, Timeout
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ablate.display import duration
+from ablate.display import duration, table_console
 from ablate.records import BrokenRecord, read_run
 from analysis.load import load
 from analysis.tables import in_words, summary
@@ -18,9 +17,7 @@ from analysis.tables import in_words, summary
 
 def close(folders: Sequence[Path]) -> bool:
     """Print the table of these runs and what is amiss; False if a run failed or was left unfinished."""
-    console = Console()
-    if not console.is_terminal:
-        console.width = 120  # a file or a pipe has no width of its own
+    console = table_console()
     study = load(folders[0].parent, only={folder.name for folder in folders})
     table = summary(study)
     if len(study.runs):

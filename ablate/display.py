@@ -16,6 +16,14 @@ log = logging.getLogger("ablate")
 PLAIN_LINES = 4  # a run, where there is no terminal
 
 
+def table_console() -> Console:
+    """Where tables go: standard output, wide enough where that is a file or a pipe."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = 140
+    return console
+
+
 def configure_logging() -> None:
     """Warnings go to the console, above the progress lines; everything goes to the run's own log file."""
     log.setLevel(logging.INFO)
@@ -55,7 +63,7 @@ class Display:
         """A run of `steps` steps begins, `done` of them behind it (resumed)."""
         self.begun += 1
         self.name = name
-        self.progress.update(self.sweep, description=f"sweep: run {self.begun} of {self.runs}", advance=done)
+        self.progress.update(self.sweep, description=f"sweep: run {self.begun} of {self.runs}")
         self.run = self.progress.add_task(name, total=steps, completed=done, numbers="")
         if not console.is_terminal:
             console.print(f"[{self.begun}/{self.runs}] {name}", markup=False, highlight=False)

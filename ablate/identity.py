@@ -10,7 +10,7 @@ import hashlib
 import importlib.util
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ NUMERICS = 1
 FACTORS = (*GROUPS, "trainer")
 UNCOUNTED = {
     "model": {"lr"},  # counts as optimizer.lr
-    "trainer": {"device", "threads", "checkpoint_every", "keep_checkpoint", "resume"},  # numbers stay the same
+    "trainer": {"device", "threads", "checkpoint_every", "keep_checkpoint", "resume", "fork"},  # numbers stay the same
 }
 LOCATORS = {"path", "revision", "files", "name"}
 """Where a model or data set is to be found; its identity (what is found there) counts in their place."""
@@ -41,18 +41,20 @@ def plain(config: DictConfig) -> dict[str, Any]:
     return OmegaConf.to_container(own, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
 
 
-def factors(settings: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+def factors(
+    settings: Mapping[str, Any], choices: Mapping[str, str], of: Sequence[str] = FACTORS
+) -> dict[str, dict[str, Any]]:
     """Each factor's option and the settings that count, flat: run.json's `factors`.
 
     Args:
         settings: `plain(config)`.
         choices: option by group, as `hydra.runtime.choices` has them ("clip@clip.rule": "fixed").
     """
-    return {factor: {"option": choices[factor], "settings": counted(factor, settings, choices)} for factor in FACTORS}
+    return {f: {"option": choices[f], "settings": counted(f, settings, choices)} for f in of}
 
 
 def counted(factor: str, settings: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
-    flat = {k: v for k, v in flatten(settings[factor]).items() if k not in UNCOUNTED.get(factor, ())}
+    flat = {k: v for k, v in flatten(settings[factor]).items() if k.partition(".")[0] not in UNCOUNTED.get(factor, ())}
     for group, option in choices.items():  # a nested rule by its option's name
         if group.startswith(f"{factor}@{factor}."):
             flat[group.removeprefix(f"{factor}@{factor}.")] = option
@@ -78,14 +80,22 @@ def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 def run_id(settings: Mapping[str, Any], choices: Mapping[str, str]) -> str:
     """Ten hex digits that tell this experiment from others. ValueError for a class that may not be imported."""
-    for factor in FACTORS:
+    return fingerprint(settings, choices, FACTORS)
+
+
+def stem_id(settings: Mapping[str, Any], choices: Mapping[str, str]) -> str:
+    """What runs have to have in common to share a start: everything but what acts on a step's gradient and lr."""
+    return fingerprint(settings, choices, [factor for factor in FACTORS if factor not in ("clip", "scheduler")])
+
+
+def fingerprint(settings: Mapping[str, Any], choices: Mapping[str, str], of: Sequence[str]) -> str:
+    for factor in of:
         check_targets(settings[factor], factor, settings["allow_targets"])
-    found = factors(settings, choices)
-    options = {factor: found[factor]["option"] for factor in GROUPS}
-    counts = {f"{factor}.{k}": v for factor in FACTORS for k, v in found[factor]["settings"].items()}
-    targets = {k: v for f in FACTORS for k, v in flatten({f: settings[f]}).items() if k.endswith("_target_")}
+    found = factors(settings, choices, of)
+    counts = {f"{factor}.{k}": v for factor in of for k, v in found[factor]["settings"].items()}
+    targets = {k: v for f in of for k, v in flatten({f: settings[f]}).items() if k.endswith("_target_")}
     what = {
-        "options": options,
+        "options": {factor: found[factor]["option"] for factor in of if factor in GROUPS},
         "settings": {k: v for k, v in counts.items() if k not in ADDED or v != ADDED[k]},
         "targets": targets,
         "sources": {t: source_sha256(t) for t in sorted(set(targets.values())) if not is_ours(t)},

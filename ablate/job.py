@@ -15,11 +15,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
-from ablate import checkpoint, display
-from ablate.identity import factors, plain, run_id, run_name
+from ablate import checkpoint, display, fork
+from ablate.identity import factors, plain, run_id, run_name, stem_id
 from ablate.records import FINISHED, SCHEMA, BrokenRecord, read_run, sweep_leftovers, write, write_json
 from ablate.run import perform
 from ablate.stopping import Stopped
@@ -43,6 +44,10 @@ class Job:
     @cached_property
     def folder(self) -> Path:
         return OUTPUTS / self.config["study"] / run_name(self.config, self.choices)
+
+    @cached_property
+    def stem(self) -> str:
+        return stem_id(self.config, self.choices)
 
     @property
     def rerun(self) -> bool:
@@ -78,6 +83,7 @@ def execute(work: Job) -> str:
             with display.log_file(folder / "run.log"):
                 status = attempt(work, folder)
             adopt_rerun(work)
+            fork.sweep(fork.shared_folder(work.folder), lambda run: bool(status_of(work.folder.parent / run)))
             return status
     except Timeout:
         return "held"
@@ -88,6 +94,12 @@ def finished(work: Job) -> str | None:
     if status_of(work.rerun_folder):  # killed before it could take the old folder's place
         return None
     return status_of(work.folder)
+
+
+def steps_done(work: Job) -> int:
+    """Steps that an unfinished run has behind it, in its checkpoint."""
+    rows = work.folder / "steps.parquet"  # written with each checkpoint
+    return pq.read_metadata(rows).num_rows if rows.exists() and (work.folder / checkpoint.NAME).exists() else 0
 
 
 def status_of(folder: Path) -> str | None:
@@ -102,6 +114,7 @@ def status_of(folder: Path) -> str | None:
 def adopt_rerun(work: Job) -> None:
     """Let a finished rerun's files take the old ones' place, run.json last; goes on where a kill stopped it."""
     if status_of(work.rerun_folder):
+        checkpoint.remove(work.folder)
         for path in sorted(work.rerun_folder.iterdir(), key=lambda p: p.name == "run.json"):
             os.replace(path, work.folder / path.name)
         work.rerun_folder.rmdir()

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 from torch import Tensor, nn
 
-from ablate import checkpoint, display
+from ablate import checkpoint, display, fork
 from ablate.batches import Batches, Examples, planned_order
 from ablate.checkpoint import Checkpoint
 from ablate.corpus import Corpus, corpus
@@ -53,11 +53,18 @@ def perform(settings: Mapping[str, Any], run_id: str, folder: Path) -> dict[str,
     torch.manual_seed(dropout)  # from here on nothing but dropout draws from this stream
     with stop_requests() as stop:
         run = Run(folder, run_id, record["environment"]["key"], trainer, learner, texts, stop, began)
-        run.take_up_checkpoint()
+        run.take_up()
         outcome = run.train(order)
     timing = {"seconds": run.seconds(), "resumed_from": run.resumed_from}
     records = run.rows.write(folder)
-    return {**record, **outcome, "memory_bytes": memory_bytes(learner), "timing": timing, "records": records}
+    return {
+        **record,
+        **outcome,
+        "forked_from": run.forked_from,
+        "memory_bytes": memory_bytes(learner),
+        "timing": timing,
+        "records": records,
+    }
 
 
 def accelerate(trainer: Trainer) -> Accelerator:
@@ -107,44 +114,57 @@ class Run:
     stop: StopRequest
     began: float
     rows: Rows = field(default_factory=Rows)
-    resumed_from: int | None = None
     clip_state: Any = None
+    done: int = 0  # steps behind it when it begins
+    resumed_from: int | None = None
+    forked_from: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         sizes = {name: p.numel() for name, p in self.learner.trained.items()}
         self.layers = layers_of(sizes, {name: role(name) for name in sizes})
         validation = self.texts.validation
         probe = probe_index(validation.label, self.trainer.probe_examples)
+        self.leave = fork.steps_to_leave(self.folder) if self.trainer.fork.enabled else {}
         self.probe = Examples([validation.input_ids[i] for i in probe], [validation.label[i] for i in probe], 0)
 
-    def take_up_checkpoint(self) -> None:
-        """Go on where the folder's checkpoint stands; start anew where there is none that fits."""
-        found = checkpoint.load(self.folder, self.id)
-        if found and found.environment != self.environment and self.trainer.resume == "exact":
-            log.warning(
-                "%s: its checkpoint was made with other threads, hardware or versions, so the run starts anew "
-                "(trainer.resume=any would go on)", self.folder.name,
-            )  # fmt: skip
-            found = None
+    def take_up(self) -> None:
+        """Go on where the folder's checkpoint stands, or from another arm's snapshot, or start anew."""
+        found = self.own_checkpoint()
+        self.resumed_from = found.step if found else None
+        if found is None and self.trainer.fork.enabled:
+            found = fork.take(self.folder, self.id, self.environment, self.learner)
         if found:
             with torch.no_grad():
                 for name, parameter in self.learner.trained.items():
                     parameter.copy_(found.trained[name])
             self.learner.optimizer.load_state_dict(found.optimizer)
             checkpoint.set_random_state(found.random)
-            self.rows, self.clip_state, self.resumed_from = found.rows, found.clip_state, found.step
-            self.began -= found.seconds
-            log.info("resumed after step %d", found.step)
+            self.rows, self.clip_state, self.forked_from = found.rows, found.clip_state, found.forked_from
+            self.done, self.began = found.step, self.began - found.seconds
+
+    def own_checkpoint(self) -> Checkpoint | None:
+        """What this run itself left, if it can go on from it."""
+        found = checkpoint.load(self.folder)
+        if found and found.id != self.id:
+            log.warning("%s: its checkpoint is of run %s: the run starts anew", self.folder.name, found.id)
+            return None
+        if found and found.environment != self.environment and self.trainer.resume == "exact":
+            log.warning(
+                "%s: its checkpoint was made with other threads, hardware or versions: the run starts anew "
+                "(trainer.resume=any would go on)", self.folder.name,
+            )  # fmt: skip
+            return None
+        return found
 
     def train(self, order: Tensor) -> dict[str, Any]:
         """Train what is left and evaluate; a run that diverges is an outcome like any other."""
-        trainer, done = self.trainer, self.resumed_from or 0
+        trainer = self.trainer
         batches = Batches(
             self.texts.train, order, trainer.batch_size, trainer.grad_accumulation, trainer.length_splits, self.pad_id
         )
-        display.current().start_run(self.folder.name, trainer.steps, done)
+        display.current().start_run(self.folder.name, trainer.steps, self.done)
         try:
-            for moment in train(self.learner, batches, done + 1, self.clip_state):
+            for moment in train(self.learner, batches, self.done + 1, self.clip_state):
                 self.observe(moment)
             return {"status": "done", "metrics": self.conclude()}
         except Diverged as error:
@@ -167,6 +187,8 @@ class Run:
             for split in ("validation", "test"):
                 self.rows.add_eval(row.step, split, self.evaluate(getattr(self.texts, split)))
         display.current().step(row, trainer.steps)
+        if snapshot := self.leave.get(row.step):
+            fork.leave(snapshot, self.state(row.step), fork.shared_folder(self.folder), trainer.fork.max_gb)
         if self.stop.asked or (row.step % trainer.checkpoint_every == 0 and not last):
             self.save(row.step)
         self.stop.obey()
@@ -186,7 +208,11 @@ class Run:
 
     def save(self, step: int) -> None:
         """Checkpoint, and the tables as far as they go, for those who look at a run while it runs."""
-        state = Checkpoint(
+        checkpoint.save(self.state(step), self.folder)
+        self.rows.write(self.folder)
+
+    def state(self, step: int) -> Checkpoint:
+        return Checkpoint(
             id=self.id,
             environment=self.environment,
             step=step,
@@ -196,9 +222,8 @@ class Run:
             random=checkpoint.random_state(),
             rows=self.rows,
             seconds=self.seconds(),
+            forked_from=self.forked_from,
         )
-        checkpoint.save(state, self.folder)
-        self.rows.write(self.folder)
 
     def evaluate(self, examples: Examples) -> Predictions:
         return evaluate(self.learner.model, examples, self.trainer.eval_batch_size, self.pad_id)

@@ -20,10 +20,22 @@ class Track:
 
 
 @dataclass(frozen=True)
+class Fork:
+    """Sharing of starts between arms (`ablate.fork`)."""
+
+    enabled: bool = True
+    max_gb: float = 2.0
+
+    def __post_init__(self) -> None:
+        require("max_gb", self.max_gb, self.max_gb >= 0, "a number of gigabytes, from 0 on")
+
+
+@dataclass(frozen=True)
 class Trainer:
     """One step takes `batch_size` × `grad_accumulation` examples."""
 
     track: Track
+    fork: Fork
     steps: int = 300
     batch_size: int = 32
     grad_accumulation: int = 1

@@ -15,7 +15,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from ablate import display
+from ablate import display, fork, plan
 from ablate.complaint import complaint
 from ablate.compose import compose_jobs
 from ablate.display import console
@@ -49,11 +49,11 @@ class Sweep(Callback):
 
     @ends_program
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        self.begin([job(config, dict(config.hydra.runtime.choices))])
+        self.begin(config, [job(config, dict(config.hydra.runtime.choices))])
 
     @ends_program
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        self.begin(compose_jobs(config))
+        self.begin(config, compose_jobs(config))
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
         self.end()
@@ -61,20 +61,28 @@ class Sweep(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         self.end()
 
-    def begin(self, jobs: Sequence[Job]) -> None:
-        """Check all jobs; end here, with the table, if all are done."""
+    def begin(self, config: DictConfig, jobs: Sequence[Job]) -> None:
+        """Check all jobs and plan them; end here if only the plan was wanted, or, with the table, if all are done."""
         global started
         display.configure_logging()
+        jobs = unique(jobs)
         check(jobs)
-        self.folders = [work.folder for work in unique(jobs)]
-        todo = [work for work in unique(jobs) if work.rerun or not finished(work)]
+        self.folders = [work.folder for work in jobs]
+        todo = [work for work in jobs if work.rerun or not finished(work)]
+        shared = plan.snapshots(todo)
+        runs = plan.make(jobs, shared, plan.measured())
+        if config.plan:
+            print_plan(config.plan, runs)
+            sys.exit(0)
         prepare(todo)
         started = True
         if not todo:
-            console.print(f"all {len(self.folders)} runs are done already; rerun=true does them again")
+            console.print(f"all {len(jobs)} runs are done already; rerun=true does them again")
             self.end()
             sys.exit(0)
-        display.open_display(len(todo), sum(work.config["trainer"]["steps"] for work in todo))
+        fork.announce(fork.shared_folder(jobs[0].folder), shared)
+        console.print(plan.in_short(runs), markup=False, highlight=False, soft_wrap=True)
+        display.open_display(len(todo), sum(run.steps for run in runs))
 
     @ends_program
     def end(self) -> None:
@@ -84,6 +92,16 @@ class Sweep(Callback):
         display.close_display()
         if not close(self.folders):
             sys.exit(1)
+
+
+def print_plan(form: object, runs: Sequence[plan.PlannedRun]) -> None:
+    """plan=true: for people; plan=json: for programs."""
+    if form == "json":
+        print(plan.as_json(runs))
+    elif form is True:
+        plan.show(runs, display.table_console())
+    else:
+        raise ValueError(f"plan={form}: allowed is true, json or false")
 
 
 def unique(jobs: Iterable[Job]) -> list[Job]:
