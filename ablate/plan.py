@@ -171,8 +171,8 @@ def as_json(runs: Sequence[PlannedRun]) -> str:
 def in_short(runs: Sequence[PlannedRun]) -> str:
     """One line: what a sweep begins with.
 
-    >>> in_short([PlannedRun("a", {}, 0, "new", None, 300, 150.0, 9, 9), PlannedRun("b", {}, 0, "done", None, 0, 0.0, 9, 9)])
-    '2 runs: 1 new, 1 done; 300 steps to train; about 2 min 30 s, 9e-09 GB of memory, 9e-09 GB of disk'
+    >>> in_short([PlannedRun("a", {}, 0, "new", None, 300, None, None, None)])
+    '1 run: 1 new; 300 steps to train; time unknown: none like it was measured here yet'
     """
     states = [run.state for run in runs]
     counts = ", ".join(f"{states.count(s)} {s}" for s in ("new", "fork", "resume", "done") if s in states)
@@ -182,7 +182,8 @@ def in_short(runs: Sequence[PlannedRun]) -> str:
     if total["seconds"] is not None:
         sizes = f"{total['memory_gb']:.2g} GB of memory, {total['disk_gb']:.2g} GB of disk"
         time = f"about {duration(total['seconds'])}, {sizes}"
-    return f"{len(runs)} runs: {counts}; {total['steps']} steps to train{shared}; {time}"
+    runs_in_all = f"{len(runs)} run{'s' if len(runs) > 1 else ''}"
+    return f"{runs_in_all}: {counts}; {total['steps']} steps to train{shared}; {time}"
 
 
 def power_line(runs: Sequence[PlannedRun]) -> str:
