@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from ablate import display, fork, plan
+from ablate.closing import close
 from ablate.complaint import complaint
 from ablate.compose import compose_jobs
 from ablate.display import console
@@ -87,8 +88,6 @@ class Sweep(Callback):
     @ends_program
     def end(self) -> None:
         """Print the table and whatever needs attention; exit code 1 if a run failed or was left unfinished."""
-        from ablate.closing import close
-
         display.close_display()
         if not close(self.folders):
             sys.exit(1)

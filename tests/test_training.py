@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from ablate.batches import planned_order
 from ablate.norms import gradient_norms
+from ablate.training import Diverged, train
 from tests.tools import compose_settings, run_settings
 
 STEPS = 20
@@ -93,3 +94,98 @@ def test_bit_identical_to_a_plain_loop(tmp_path: Path, clip: str, scheduler: str
     assert torch.equal(torch.tensor(table["loss"].to_pylist()), torch.tensor(losses))
     assert table["grad_norm"].to_pylist() == norms
     assert min(losses[-3:]) < losses[0]  # it learns, so that equal losses say something
+
+
+def test_against_torchs_own_norm(tmp_path: Path) -> None:
+    table, losses, norms = both(tmp_path, "fixed", "warmup_linear", 1, norm_of=torch_norm)
+    assert table["grad_norm"].to_pylist() == pytest.approx(norms, rel=1e-3)
+    assert table["loss"].to_pylist() == pytest.approx(losses, rel=1e-3)
+
+
+def test_another_dropout_stream_is_another_run(tmp_path: Path) -> None:
+    """The negative control: the equality above can fail."""
+    table, losses, _ = both(tmp_path, "none", "none", 1, nuisance=1)
+    assert not torch.equal(torch.tensor(table["loss"].to_pylist()), torch.tensor(losses))
+
+
+def small_learner(*overrides: str):
+    """A learner and its batches, ready for `train`."""
+    from ablate.batches import Batches
+    from ablate.corpus import corpus
+    from ablate.options import build_options
+    from ablate.run import accelerate, make_learner
+
+    settings = compose_settings("model=tiny", "data=synthetic", "trainer.threads=1", "trainer.batch_size=8", *overrides)
+    options = build_options(settings)
+    texts = corpus(options.model, options.data)
+    learner = make_learner(options, texts, 0, accelerate(options.trainer))
+    order = planned_order(len(texts.train.label), options.trainer.steps * 8, 0)
+    batches = Batches(texts.train, order, 8, 1, options.trainer.length_splits, texts.tokenizer.pad_token_id)
+    torch.manual_seed(0)
+    return learner, batches
+
+
+@pytest.mark.parametrize("clip", ["clip=fixed", "clip=delayed"])
+def test_norms_after_clipping_are_what_the_optimizer_sees(clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = ["clip.start=5"] if clip == "clip=delayed" else []
+    learner, batches = small_learner(clip, *start, "trainer.steps=10", "freeze=none", "optimizer.lr=0.01")
+    seen = []
+    update = learner.optimizer.step
+    monkeypatch.setattr(
+        learner.optimizer, "step", lambda: (seen.append(gradient_norms(learner.trained).total), update())
+    )
+    rows = [moment.row for moment in train(learner, batches)]
+    assert [row.grad_norm_clipped for row in rows] == pytest.approx(seen, rel=1e-4)
+    assert all(row.grad_norm_clipped <= 1 + 1e-6 for row in rows if row.step >= (5 if start else 1))
+    assert all(row.delta_g == 0 and row.grad_norm_clipped == row.grad_norm for row in rows if start and row.step < 5)
+    assert any(row.delta_g > 0 for row in rows)
+    assert all(row.delta_g == pytest.approx(row.grad_norm - row.grad_norm_clipped) for row in rows)
+
+
+def test_pieces_give_the_batchs_loss_and_gradient() -> None:
+    """With dropout off, to rounding (DESIGN section 3)."""
+    found = []
+    for splits in (1, 4):
+        learner, batches = small_learner("model.dropout=0", f"trainer.length_splits={splits}", "trainer.steps=1")
+        moment = next(train(learner, batches))
+        found.append((moment.row.loss, moment.norms))
+    (loss, norms), (split_loss, split_norms) = found
+    assert split_loss == pytest.approx(loss, rel=1e-5)
+    assert split_norms.squares == pytest.approx(norms.squares, rel=1e-4, abs=1e-12)
+
+
+def test_accumulated_batches_count_as_one(tmp_path: Path) -> None:
+    """Two mini-batches of 4 are a step of 8: the same mean loss and gradient, with dropout off."""
+    tables = []
+    for accumulation in (1, 2):
+        settings = compose_settings(
+            "model=tiny", "data=synthetic", "trainer.threads=1", "trainer.steps=2", "trainer.length_splits=1",
+            f"trainer.batch_size={8 // accumulation}", f"trainer.grad_accumulation={accumulation}", "model.dropout=0",
+        )  # fmt: skip
+        run_settings(settings, tmp_path / str(accumulation))
+        tables.append(pq.read_table(tmp_path / str(accumulation) / "steps.parquet"))
+    one, two = tables
+    assert one["examples"].to_pylist() == two["examples"].to_pylist() == [8, 8]
+    for column in ("loss", "grad_norm", "accuracy"):
+        assert two[column].to_pylist() == pytest.approx(one[column].to_pylist(), rel=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_both_precisions_in_one_process(precision: str, tmp_path: Path) -> None:
+    settings = compose_settings(
+        "model=tiny", "data=synthetic", "trainer.threads=1", "trainer.steps=3", "trainer.batch_size=8",
+        f"trainer.precision={precision}", "freeze=none",
+    )  # fmt: skip
+    assert run_settings(settings, tmp_path)["status"] == "done"
+
+
+@pytest.mark.parametrize(("lr", "cause"), [("1e20", "loss|gradient norm")])
+def test_a_loss_that_is_not_finite_ends_the_run_before_the_update(lr: str, cause: str) -> None:
+    learner, batches = small_learner(f"optimizer.lr={lr}", "trainer.steps=50", "freeze=none", "clip=none")
+    last = 0
+    with pytest.raises(Diverged, match=cause) as stopped:
+        for moment in train(learner, batches):
+            last = moment.row.step
+            before = {name: p.detach().clone() for name, p in learner.trained.items()}
+    assert stopped.value.step == last + 1
+    assert all(torch.equal(p.nan_to_num(), before[name].nan_to_num()) for name, p in learner.trained.items())
