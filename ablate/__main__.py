@@ -5,7 +5,6 @@ Nothing heavy is imported before a job starts, so that --help and tab completion
 
 import os
 import sys
-from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -13,13 +12,8 @@ from omegaconf import DictConfig
 
 import ablate.identity  # noqa: F401  registers the resolver `run_name`
 from ablate.complaint import complaint
+from ablate.paths import conf
 from ablate.stopping import Stopped
-
-
-def conf() -> str:
-    """The config tree: inside the package where a wheel put it, beside the code in a checkout."""
-    package = Path(__file__).resolve().parent
-    return str(package / "conf" if (package / "conf").is_dir() else package.parent / "conf")
 
 
 @hydra.main(version_base="1.3", config_path=conf(), config_name="config")

@@ -25,6 +25,8 @@ def hint(error: BaseException, cause: BaseException) -> str:
         return nearest((error.missing_cfg_file or "").rpartition("/")[2], error.options)
     if "Config group override must be a string" in str(error):
         return "a group's option is named; the one that does nothing is called none: clip=none"
+    if "Could not override 'claims'" in str(error):  # Hydra takes the folder conf/claims for a group
+        return "claims are named in an experiment's file (claims: <name>), where they stand before the study runs"
     if isinstance(cause, OmegaConfBaseException) and isinstance(cause.parent_node, DictConfig):
         known = [str(key) for key in cause.parent_node if not str(key).startswith("_")]
         rule = "_target_" in cause.parent_node  # a rule's key exists only where that rule is chosen

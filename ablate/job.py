@@ -20,7 +20,9 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from ablate import checkpoint, display, fork
+from ablate.assets import file_sha256
 from ablate.identity import factors, plain, run_id, run_name, stem_id
+from ablate.paths import claims_file
 from ablate.records import FINISHED, SCHEMA, BrokenRecord, read_run, sweep_leftovers, write, write_json
 from ablate.run import perform
 from ablate.stopping import Stopped
@@ -129,6 +131,7 @@ def attempt(work: Job, folder: Path) -> str:
         "factors": factors(work.config, work.choices),
         "seed": work.config["seed"],
         "nuisance": work.config["nuisance"],
+        "claims": {"name": work.config["claims"], "sha256": file_sha256(claims_file(work.config["claims"]))},
         "forked_from": None,
         "timing": {"started": datetime.now(timezone.utc).isoformat(timespec="seconds")},
         "error": None,

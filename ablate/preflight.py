@@ -11,12 +11,14 @@ from ablate.clip import Delayed
 from ablate.corpus import corpus
 from ablate.job import OUTPUTS, Job
 from ablate.options import Options, build_options
+from ablate.paths import claims_file
 from ablate.records import BrokenRecord, read_run
 
 
 def check(jobs: Sequence[Job]) -> None:
     """Refuse a sweep in which anything is wrong, before anything is done. ValueError says what is allowed."""
     check_folder(jobs[0].folder.parent)
+    claims_file(jobs[0].config["claims"])
     for work in jobs:
         for key in ("seed", "nuisance"):
             value = work.config[key]

@@ -19,6 +19,7 @@ SETTINGS = (
     "trainer.probe_every=5", "trainer.eval_every=10", "trainer.track.layers_every=5", "data.train_examples=40",
     "data.test_examples=20", "trainer.keep_checkpoint=true", "trainer.length_splits=2",
 )  # fmt: skip
+CONSTANT = Constant()
 RULES = st.recursive(
     st.one_of(st.just(Nothing()), st.builds(Fixed, st.sampled_from([0.5, 1.0]))),
     lambda rules: st.builds(Delayed, st.integers(1, 12), rules),
@@ -28,7 +29,7 @@ SCHEDULERS = st.sampled_from([Constant(), WarmupLinear(), WarmupLinear(horizon=2
 
 
 def arm(
-    run: str, clip: NormRule, scheduler: Scheduler = Constant(), steps: int = 300, stem: str = "", done: int = 0
+    run: str, clip: NormRule, scheduler: Scheduler = CONSTANT, steps: int = 300, stem: str = "", done: int = 0
 ) -> Arm:
     return Arm(run, stem, clip, scheduler, steps, done)
 

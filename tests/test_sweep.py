@@ -1,5 +1,6 @@
 """Sweeps as a user runs them: real processes, in an empty folder."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def test_run_json_is_complete(swept: tuple[Path, str, str]) -> None:
     record = json.loads((folders(swept[0])[0] / "run.json").read_text())
     assert set(record) == {
         "schema", "id", "status", "factors", "seed", "nuisance", "parameters", "memory_bytes", "pairing", "metrics",
-        "forked_from", "environment", "timing", "error", "records",
+        "forked_from", "environment", "timing", "error", "records", "claims",
     }  # fmt: skip
     assert set(record["metrics"]) == {"test_accuracy", "test_loss", "validation_accuracy", "validation_loss"}
     assert record["parameters"]["total"] == sum(b["total"] for b in record["parameters"]["by_block"].values())
@@ -134,6 +135,7 @@ def test_nuisance_changes_dropout_and_nothing_else(swept: tuple[Path, str, str],
         (["clip=delayed", "clip.rule.threshold=-1"], ["clip.rule.threshold=-1", "above 0"]),
         (["scheduler.warmup=2"], ["scheduler.warmup=2", "from 0 to 1"]),
         (["scheduler.horizon=0.5"], ["scheduler.horizon=0.5", "at least 1"]),
+        (["claims=own"], ["claims are named in an experiment's file"]),
         (["seed=-1"], ["seed=-1", "from 0 on"]),
         (["+trainer.foo=1"], ["trainer.foo=1", "no such setting"]),
         (["++clip.foo=1"], ["clip.foo=1", "allowed is threshold"]),
@@ -159,6 +161,21 @@ def test_bad_input_ends_before_any_run(arguments: list[str], said: list[str], tm
     assert "Traceback" not in refused.stderr
     assert not list(tmp_path.glob("outputs/*/*-s*"))
     assert not [path for path in tmp_path.iterdir() if path.name != "outputs"]
+
+
+def test_a_study_states_its_claims_by_name(tmp_path: Path) -> None:
+    (tmp_path / "conf/experiment").mkdir(parents=True)
+    experiment = tmp_path / "conf/experiment/own.yaml"
+    experiment.write_text("# @package _global_\nstudy: own\nclaims: ours\n")
+    arguments = ("hydra.searchpath=[file://conf]", "experiment=own", *SMALL)
+    refused = ablate(*arguments, cwd=tmp_path)
+    assert refused.returncode == 2 and "claims=ours: no such file in conf/claims" in refused.stderr
+    (tmp_path / "conf/claims").mkdir()
+    (tmp_path / "conf/claims/ours.yaml").write_text("seeds: 3\nclaims: {}\n")
+    assert ablate(*arguments, cwd=tmp_path).returncode == 0
+    (run,) = folders(tmp_path, "own")
+    digest = hashlib.sha256((tmp_path / "conf/claims/ours.yaml").read_bytes()).hexdigest()
+    assert json.loads((run / "run.json").read_text())["claims"] == {"name": "ours", "sha256": digest}
 
 
 def test_a_failing_run_stops_no_other_and_is_listed(tmp_path: Path) -> None:
