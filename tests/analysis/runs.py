@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,7 @@ OPTIONS = {
 }
 
 
-def steps_frame(
-    steps: int, seed: int = 0, start: float = 0.7, end: float = 0.3, noise: float = 0.05
-) -> pd.DataFrame:
+def steps_frame(steps: int, seed: int = 0, start: float = 0.7, end: float = 0.3, noise: float = 0.05) -> pd.DataFrame:
     """A loss that falls along an exponential from `start` to about `end` under noise; norms clipped at 1."""
     draw = np.random.default_rng(seed)
     t = np.arange(1, steps + 1)
@@ -167,3 +167,83 @@ def write_json(folder: Path, content: Any) -> None:
 def change(folder: Path, **entries: Any) -> None:
     """Replace entries of a run.json."""
     write_json(folder, json.loads((folder / "run.json").read_text(encoding="utf-8")) | entries)
+
+
+# --- A study whose truth is known ---
+
+MOVIES = {"data": "movie_snippets", "model": "minilm", "freeze": "embeddings_attention"}
+CHOSEN = {
+    "fixed": {"threshold": 1.0},
+    "delayed": {"start": 50, "rule": "fixed", "rule.threshold": 1.0},
+    "warmup_linear": {"warmup": 0.05, "horizon": 1.5},
+    "embeddings_attention": {"blocks": ["embedding", "attention"]},
+    "movie_snippets": {"max_length": 128, "sha256": "d" * 64},
+    "minilm": {"head_init": "xavier", "sha256": "m" * 64},
+    "adamw": {"lr": 2e-4},
+    "sgd": {"lr": 0.01, "momentum": 0.9},
+    "default": {"batch_size": 16, "probe_every": 5},
+}
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What an arm's runs are like. `accuracy` and `speed` are those of a seed's run, already with its chance part."""
+
+    accuracy: float = 0.84
+    loss_noise: float = 0.1
+    probe_noise: float = 0.02
+    slowness: float = 60.0
+    mlp_norm: float = 0.7
+    classifier_norm: float = 0.8
+    delta_g_slope: float = 0.002
+    ratio: float = 0.5232
+
+
+def write_known(study: Path, options: dict[str, str], truth: Truth, *, seed: int, steps: int = 300, **run: Any) -> Path:
+    """Write a run of the paper's study with the given options and truth; `run` as in write_run."""
+    chosen = OPTIONS | MOVIES | options
+    settings = {factor: CHOSEN.get(option, {}) for factor, option in chosen.items()}
+    for factor, own in run.pop("settings", {}).items():
+        settings[factor] = settings[factor] | own
+    draw = np.random.default_rng([seed, *json.dumps([chosen, settings], sort_keys=True, default=list).encode()])
+    return write_run(
+        study,
+        chosen,
+        settings,
+        seed=seed,
+        steps=steps,
+        accuracy=truth.accuracy,
+        frames=known_frames(truth, steps, draw) | run.pop("frames", {}),
+        parameters={"total": 22_713_986, "trained": 11_000_000, "ratio": truth.ratio},
+        metrics={"test_accuracy": truth.accuracy, "test_loss": final_loss(truth)},
+        **run,
+    )
+
+
+def final_loss(truth: Truth) -> float:
+    return math.log(2) - (truth.accuracy - 0.5)
+
+
+def known_frames(truth: Truth, steps: int, draw: np.random.Generator) -> dict[str, pd.DataFrame]:
+    t = np.arange(1, steps + 1)
+    delta = np.expm1(np.maximum(0.0, 0.3 + truth.delta_g_slope * t + draw.normal(0, 0.02, steps)))
+    taught = steps_frame(steps).assign(
+        loss=0.3 + 0.4 * np.exp(-t / truth.slowness) + draw.normal(0, truth.loss_noise, steps),
+        grad_norm=1 + delta,
+        delta_g=delta,
+        mlp_grad_norm=truth.mlp_norm * np.exp(draw.normal(0, 0.3, steps)),
+        classifier_grad_norm=truth.classifier_norm * np.exp(draw.normal(0, 0.2, steps)),
+    )
+    probe = np.arange(5, steps + 1, 5)
+    evals = evals_frame(steps).assign(examples=32)
+    is_probe = evals["split"] == "probe"
+    evals.loc[is_probe, "loss"] = (
+        0.3 + 0.4 * np.exp(-probe / truth.slowness) + draw.normal(0, truth.probe_noise, len(probe))
+    )
+    evals.loc[evals["split"] == "test", "loss"] = final_loss(truth)
+    return {
+        "steps.parquet": taught,
+        "layers.parquet": layers_frame(0),
+        "evals.parquet": evals,
+        "predictions.parquet": predictions_frame(truth.accuracy, examples=200),
+    }

@@ -14,10 +14,10 @@ from analysis.statistics import (
     Interval,
     one_sample_effect,
     p_adjusted,
-    pitman_morgan,
     power_of_t,
     simultaneous_level,
 )
+from analysis.variances import pitman_morgan
 from analysis.verdicts import Direction, Verdict, agreed, all_of, any_of, further_seeds, judge
 
 S, M, U, R, I, N = (  # noqa: E741

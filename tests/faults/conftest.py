@@ -5,11 +5,13 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.faults.harness import FIXTURE, SWEEP, ablate
+from tests.faults.injection import at_step, kill
 
 
 @pytest.fixture(autouse=True)
@@ -34,4 +36,12 @@ def undisturbed_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same for a sweep of three arms."""
     cwd = tmp_path_factory.mktemp("sweep")
     assert ablate(cwd, *SWEEP) == 0
+    return cwd
+
+
+@pytest.fixture(scope="session")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of `undisturbed`, killed at step 12: its checkpoint is of step 10."""
+    cwd = tmp_path_factory.mktemp("killed")
+    assert ablate(cwd, *FIXTURE, fault=partial(at_step, 12, kill)) == -signal.SIGKILL
     return cwd

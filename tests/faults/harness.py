@@ -14,18 +14,26 @@ from collections.abc import Callable, Iterable
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 import torch
+from omegaconf import OmegaConf
 
-FIXTURE = (  # a random 2-layer BERT, dropout 0.1, 64 tokens; 40 examples in batches of 4: 20 steps are two epochs
+from tests.tools import compose_config
+
+if TYPE_CHECKING:
+    from ablate.job import Job
+
+COMMON = (  # a random 2-layer BERT, dropout 0.1, 64 tokens; 40 examples in batches of 4: 20 steps are two epochs
     "model=tiny", "model.hidden=16", "model.vocabulary=60", "data=synthetic", "data.train_examples=40",
     "data.test_examples=20", "trainer.threads=1", "trainer.batch_size=4", "trainer.length_splits=1",
     "trainer.steps=20", "trainer.checkpoint_every=5", "trainer.probe_every=5", "trainer.probe_examples=4",
-    "trainer.track.layers_every=5", "trainer.keep_checkpoint=true", "study=faults",
+    "trainer.track.layers_every=5", "trainer.keep_checkpoint=true", "study=faults", "clip=delayed",
 )  # fmt: skip
-SWEEP = ("-m", "clip=none,fixed,delayed", *FIXTURE)
+FIXTURE = (*COMMON, "clip.start=8")
+STARTS = (20, 8, 1)  # the sweep's arms; the second shares seven steps with the first, and is FIXTURE's run
+SWEEP = ("-m", *COMMON, "clip.start=20,8,1")
 TABLES = ("steps", "layers", "evals", "predictions")
 PATIENCE = 300.0  # seconds for a command that takes one: a busy machine is no fault
 Fault = Callable[[], None]
@@ -79,8 +87,16 @@ def ablate(cwd: Path, *arguments: str, fault: Fault | None = None) -> int:
 
 
 def output(cwd: Path) -> str:
-    """All that the commands run in `cwd` have printed, less line breaks: log lines are wrapped at 80 columns."""
-    return " ".join((cwd / "output.txt").read_text(encoding="utf-8").split())
+    """All that the commands run in `cwd` have printed."""
+    return (cwd / "output.txt").read_text(encoding="utf-8")
+
+
+def job_of(*overrides: str) -> "Job":
+    """The job of FIXTURE's run, to be executed in this process."""
+    from ablate.job import job
+
+    config = compose_config(*FIXTURE, *overrides)
+    return job(config, OmegaConf.to_container(config.hydra.runtime.choices))  # type: ignore[arg-type]
 
 
 # What they leave
@@ -97,10 +113,16 @@ def the_run(cwd: Path) -> Path:
     return folder
 
 
-def run_of(cwd: Path, clip: str) -> Path:
-    """The folder of a sweep's run with this clipping rule."""
-    (folder,) = (f for f in runs(cwd).values() if f"-{clip}-" in f.name)
+def run_of(cwd: Path, start: int) -> Path:
+    """The folder of the sweep's run whose clipping begins at this step."""
+    (folder,) = (f for f in runs(cwd).values() if record(f)["factors"]["clip"]["settings"]["start"] == start)
     return folder
+
+
+def statuses(cwd: Path) -> dict[int, str]:
+    """The status of each of the sweep's runs that has begun, by the step at which its clipping begins."""
+    records = [record(folder) for folder in runs(cwd).values() if (folder / "run.json").exists()]
+    return {found["factors"]["clip"]["settings"]["start"]: found["status"] for found in records}
 
 
 def record(folder: Path) -> dict[str, Any]:

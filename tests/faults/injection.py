@@ -1,6 +1,6 @@
 """Faults that have to happen at one very moment: patches that a forked child makes before it starts the command.
 
-    ablate(cwd, *FIXTURE, fault=partial(at_step, 7, kill))
+Used as `ablate(cwd, *FIXTURE, fault=partial(at_step, 7, kill))`.
 """
 
 import contextlib
@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, Literal
+
+import torch
 
 Act = Callable[[], None]
 
@@ -42,15 +44,15 @@ def then(*acts: Act) -> None:
 # When it happens
 
 
-def at_step(step: int, act: Act, clip: str = "") -> None:
-    """`act` right after the update of `step`, before anything is recorded of it; `clip`: under this rule only."""
+def at_step(step: int, act: Act, start: int | None = None) -> None:
+    """`act` right after the update of `step`, before anything is recorded of it; `start`: in this arm only."""
     from ablate import run
 
     train = run.train
 
     def disturbed(learner: Any, *rest: Any) -> Iterator[Any]:
         for moment in train(learner, *rest):
-            if moment.row.step == step and type(learner.clip).__name__.lower().startswith(clip):
+            if moment.row.step == step and start in (None, learner.clip.start):
                 act()
             yield moment
 
@@ -137,3 +139,91 @@ def full_disk(*names: str) -> None:
                 yield file
 
     records.replacing = checkpoint.replacing = disturbed
+
+
+# What is not finite
+
+
+def spoil_loss(size: float, step: int, start: int) -> None:
+    """At `step`, in the arm that clips from `start` on, the logits are -`size` for the right class and `size` beside.
+
+    The loss is 2 · size: infinite in float32 from 1.8e38 on.
+    """
+    from ablate import training
+
+    forward, now = training.forward, watch_steps()
+
+    def disturbed(learner: Any, piece: Any) -> Any:
+        logits, labels = forward(learner, piece)
+        if now == [step, start]:
+            logits = logits * 0 + size * (1 - 2 * torch.nn.functional.one_hot(labels, logits.shape[1]))
+        return logits, labels
+
+    training.forward = disturbed
+
+
+def spoil_gradient(value: float, step: int, start: int) -> None:
+    """One entry of the gradient of `step` is `value`; the loss is finite."""
+    from ablate import training
+
+    gradient_norms, now = training.gradient_norms, watch_steps()
+
+    def disturbed(trained: Any) -> Any:
+        if now == [step, start]:
+            next(iter(trained.values())).grad.view(-1)[0] = value
+        return gradient_norms(trained)
+
+    training.gradient_norms = disturbed
+
+
+def watch_steps() -> list[int]:
+    """A list that always holds the step that is being made, and where its arm's clipping begins."""
+    from ablate import training
+
+    step, now = training.step, [0, 0]
+
+    def watched(learner: Any, pieces: Any, t: int, state: Any) -> Any:
+        now[:] = [t, learner.clip.start]
+        return step(learner, pieces, t, state)
+
+    training.step = watched
+    return now
+
+
+# What a resumed run does not take from its checkpoint
+
+
+def forget_random() -> None:
+    from ablate import checkpoint
+
+    checkpoint.set_random_state = lambda states: None
+
+
+def forget_optimizer() -> None:
+    torch.optim.Optimizer.load_state_dict = lambda self, state: None  # type: ignore[method-assign]
+
+
+def forget_position() -> None:
+    """The data begin anew."""
+    from ablate import run
+
+    train = run.train
+    run.train = lambda learner, batches, first, state: train(learner, lambda t: batches(t - first + 1), first, state)
+
+
+def forget_rows() -> None:
+    forget_field("rows")
+
+
+def forget_rule_state() -> None:
+    forget_field("clip_state")
+
+
+def forget_field(name: str) -> None:
+    import dataclasses
+
+    from ablate import checkpoint
+    from ablate.records import Rows
+
+    load, empty = checkpoint.load, {"rows": Rows(), "clip_state": None}
+    checkpoint.load = lambda folder: dataclasses.replace(load(folder), **{name: empty[name]})

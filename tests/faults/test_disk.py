@@ -126,6 +126,7 @@ def test_row_34_not_writable(anyones: Path, undisturbed: Path, place: str, argum
     run = anyones / "outputs/faults" / the_run(undisturbed).name
     locked = run if place == "run" else anyones / place
     locked.mkdir(parents=True)
+    locked.parent.chmod(0o777)
     locked.chmod(0o555)
     refused(anyones, str(locked.relative_to(anyones)), *arguments, fault=become_nobody)
     assert list(locked.iterdir()) == []

@@ -23,6 +23,7 @@ from tests.faults.harness import (
     run_of,
     runs,
     start,
+    statuses,
     steps,
     the_run,
 )
@@ -48,11 +49,11 @@ def test_row_04_stop_at_the_steps_end(tmp_path: Path, undisturbed: Path, signum:
 
 @pytest.mark.parametrize(("signum", "code"), SIGNALS)
 def test_row_04_a_stop_ends_the_sweep(tmp_path: Path, undisturbed_sweep: Path, signum: int, code: int) -> None:
-    assert ablate(tmp_path, *SWEEP, fault=partial(at_step, 8, partial(send, signum), "fixed")) == code
-    assert [record(run_of(tmp_path, arm))["status"] for arm in ("none", "fixed")] == ["done", "running"]
-    assert len(runs(tmp_path)) == 2  # the third arm has not begun
+    assert ablate(tmp_path, *SWEEP, fault=partial(at_step, 12, partial(send, signum), 8)) == code
+    assert statuses(tmp_path) == {20: "done", 8: "running"}  # the third arm has not begun
     assert ablate(tmp_path, *SWEEP) == 0
-    assert attempts(run_of(tmp_path, "none")) == 1
+    assert attempts(run_of(tmp_path, 20)) == 1
+    assert resumed_from(run_of(tmp_path, 8)) == 12
     assert differences(tmp_path, undisturbed_sweep) == []
 
 

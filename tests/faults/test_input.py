@@ -1,0 +1,176 @@
+"""Bad input, a command each: exit code 2, a message that helps, and nothing made. More of it: tests/test_sweep.py."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.harness import COMMON, FIXTURE, ablate, differences, output, record, runs, the_run
+
+REVIEWS = [f"{word} film number {i},{label}" for i in range(30) for label, word in enumerate(("dull", "fine"))]
+FILES = (*[argument for argument in FIXTURE if not argument.startswith("data")], "data=files",
+         "data.files.train=train.csv", "data.files.test=test.csv")  # fmt: skip
+
+
+def refused(cwd: Path, *arguments: str, said: tuple[str, ...]) -> None:
+    """The command ends with 2, says these words, and has made nothing."""
+    before = {path for path in cwd.rglob("*") if path.name != "output.txt"}
+    assert ablate(cwd, *arguments) == 2, output(cwd)
+    for words in said:
+        assert words in output(cwd)
+    assert "Traceback" not in output(cwd)
+    assert {path for path in cwd.rglob("*") if path.name != "output.txt"} == before
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("trainer.stesp=1", ("trainer.stesp", "did you mean steps")),
+        ("clip=fixd", ("clip/fixd", "did you mean fixed")),
+        ("data=files", ("data.files.train is missing", "data.files.train=<value>")),
+    ],
+)
+def test_row_21_unknown_or_missing(tmp_path: Path, argument: str, said: tuple[str, ...]) -> None:
+    refused(tmp_path, argument, said=said)
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("trainer.steps=1.5", ("trainer.steps=1.5", "a whole number")),
+        ("optimizer.lr=abc", ("optimizer.lr=abc", "a number")),
+    ],
+)
+def test_row_22_wrong_type(tmp_path: Path, argument: str, said: tuple[str, ...]) -> None:
+    refused(tmp_path, *FIXTURE, argument, said=said)
+
+
+@pytest.mark.parametrize(
+    ("argument", "allowed"),
+    [
+        ("clip.start=0", "a step, from 1 on"),
+        ("clip.rule.threshold=0", "a finite number above 0"),
+        ("optimizer.lr=0", "above 0"),
+        ("optimizer.lr=nan", "above 0"),
+        ("trainer.steps=0", "from 1 on"),
+        ("scheduler.warmup=1.5", "from 0 to 1"),
+        ("scheduler.horizon=0.5", "at least 1"),
+    ],
+)
+def test_row_23_out_of_range(tmp_path: Path, argument: str, allowed: str) -> None:
+    refused(tmp_path, *FIXTURE, argument, said=(argument, allowed))
+
+
+def test_row_24_the_last_of_a_thousand(tmp_path: Path) -> None:
+    """Two arms, of which the second is bad, on 500 seeds: it is found before the first run starts."""
+    seeds = ",".join(map(str, range(500)))
+    refused(tmp_path, "-m", *COMMON, "clip.start=8,0", f"seed={seeds}", said=("clip.start=0", "from 1 on"))
+
+
+def unreachable_hub() -> None:
+    from huggingface_hub import constants
+
+    constants.ENDPOINT = "http://127.0.0.1:9"
+
+
+def test_row_25_no_such_model(tmp_path: Path) -> None:
+    model = tuple(argument for argument in FIXTURE if not argument.startswith("model"))
+    refused(tmp_path, *model, "model.path=no/such/folder", said=("model.path=no/such/folder", "folder"))
+    assert ablate(tmp_path, *model, "model.path=nobody/nothing", fault=unreachable_hub) == 2
+    for words in ("model.path=nobody/nothing", "the hub", "model.path=<path>"):
+        assert words in output(tmp_path)
+    (tmp_path / "empty").mkdir()
+    refused(tmp_path, *model, "model.path=empty", said=("model.path=empty", "no config.json", "safetensors"))
+
+
+def write_csv(path: Path, rows: list[str], header: str = "text,label") -> None:
+    path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("rows", "header", "said"),
+    [
+        (REVIEWS, "text,stars", ("train.csv", "label", "stars")),
+        ([*REVIEWS, "no label,"], "text,label", ("train.csv", "row 61", "label")),
+        ([*REVIEWS, "half a star,0.5"], "text,label", ("train.csv", "row 61", "0.5")),
+        ([*REVIEWS, "beyond,7"], "text,label", ("train.csv", "row 61", "7")),
+        ([row for row in REVIEWS if row.endswith("1")], "text,label", ("train.csv", "two classes")),
+        ([], "text,label", ("train.csv", "no rows")),
+    ],
+    ids=["column", "missing label", "float label", "gap in labels", "one class", "empty"],
+)
+def test_row_26_bad_data(tmp_path: Path, rows: list[str], header: str, said: tuple[str, ...]) -> None:
+    write_csv(tmp_path / "train.csv", rows, header)
+    write_csv(tmp_path / "test.csv", REVIEWS)
+    refused(tmp_path, *FILES, said=said)
+
+
+def test_row_26_odd_but_good_data(tmp_path: Path) -> None:
+    """A byte order mark is no text; what is cut is told."""
+    write_csv(tmp_path / "train.csv", REVIEWS, "\ufefftext,label")
+    write_csv(tmp_path / "test.csv", [f"new {REVIEWS[0]}", f"new {'long ' * 200},1"])
+    assert ablate(tmp_path, *FILES) == 0
+    assert "1 of 2 test texts are longer than data.max_length=128 tokens and were cut" in output(tmp_path)
+
+
+# Row 32: nothing is written outside outputs/
+
+
+@pytest.mark.parametrize("study", ["../../x", "../x", "a/../../../x", "{cwd}/elsewhere", ".", "..", "''", "a b"])
+@pytest.mark.parametrize("mode", [(), ("-m",)], ids=["run", "sweep"])
+def test_row_32_study_that_leads_out(tmp_path: Path, mode: tuple[str, ...], study: str) -> None:
+    cwd = tmp_path / "in" / "here"
+    cwd.mkdir(parents=True)
+    refused(cwd, *mode, *FIXTURE, f"study={study.format(cwd=tmp_path)}", said=("study=", "allowed is"))
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+    assert [path.name for path in (tmp_path / "in").iterdir()] == ["here"]
+
+
+def test_row_32_links_that_lead_out(tmp_path: Path, undisturbed: Path) -> None:
+    cwd, outside = tmp_path / "here", tmp_path / "outside"
+    (cwd / "outputs").mkdir(parents=True)
+    outside.mkdir()
+    (cwd / "outputs/faults").symlink_to(outside)
+    refused(cwd, *FIXTURE, said=("study=faults", str(outside)))
+    (cwd / "outputs/faults").unlink()
+    run = cwd / "outputs/faults" / the_run(undisturbed).name
+    run.parent.mkdir()
+    run.symlink_to(outside)
+    refused(cwd, *FIXTURE, said=(run.name, str(outside)))
+    assert list(outside.iterdir()) == []
+
+
+def test_row_32_outputs_itself_may_be_a_link(tmp_path: Path, undisturbed: Path) -> None:
+    """To a larger disk, say."""
+    cwd, disk = tmp_path / "here", tmp_path / "disk"
+    cwd.mkdir()
+    disk.mkdir()
+    (cwd / "outputs").symlink_to(disk)
+    assert ablate(cwd, *FIXTURE) == 0
+    assert differences(cwd, undisturbed) == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "setting"),
+    [
+        ((), "hydra.run.dir=../x"),
+        (("-m",), "hydra.sweep.dir=../x"),
+        (("-m",), "hydra.sweep.subdir=../../../x"),
+        ((), "hydra.job.chdir=true"),
+    ],
+)
+def test_row_32_hydras_own_folders(tmp_path: Path, mode: tuple[str, ...], setting: str) -> None:
+    cwd = tmp_path / "here"
+    cwd.mkdir()
+    refused(cwd, *mode, *FIXTURE, setting, said=(setting.partition("=")[0], "allowed is"))
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+
+
+def test_row_32_option_names_in_a_runs_name(tmp_path: Path) -> None:
+    """A user's option file may be called anything: the folder's name has safe characters only."""
+    (tmp_path / "conf/clip").mkdir(parents=True)
+    (tmp_path / "conf/clip/a %$b.yaml").write_text("_target_: ablate.clip.Fixed\nthreshold: 1.0\n")
+    plain = [argument for argument in COMMON if not argument.startswith("clip")]
+    assert ablate(tmp_path, *plain, "hydra.searchpath=[file://conf]", "clip='a %$b'") == 0
+    (name,) = runs(tmp_path)
+    assert "-a...b-" in name
+    assert record(the_run(tmp_path))["factors"]["clip"]["option"] == "a %$b"
