@@ -6,21 +6,20 @@ over the seeds of an arm (`over_seeds`), or compared seed by seed (`differences`
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.load import FACTORS, Arm, labels
+from analysis.arms import FACTORS, Arm, labels
+from analysis.statistics import ALPHA
 
-LEVEL = 0.95
+LEVEL = 1 - ALPHA
 SPANS = 60
 """Most points of a curve: as many as a reader can tell apart, and small files from runs of any length."""
 
 BINS = 10
-
-PAIRING = ("environment.key", "pairing.batches", "pairing.head", "pairing.dropout")
-"""What two runs of a seed must share for their difference to be that of their arms."""
 
 
 # --- Within a run ---
@@ -42,15 +41,18 @@ def span_width(points: int, at_most: int = SPANS) -> int:
 def spans(points: pd.DataFrame, columns: Sequence[str], width: int) -> pd.DataFrame:
     """Means over every `width` points of one run, the last span of what is left: step, columns.
 
-    `points`: one row a recorded step. NaN in a span makes its mean NaN. `step` is the mean of the span's steps.
+    `points`: one row a recorded step, at steps k, 2k, 3k, …; NaN in a span makes its mean NaN. `step` is the
+    middle of the span, of a last and shorter one too: runs of one arm have the same steps wherever they end.
     """
-    values = points[["step", *columns]].to_numpy(float)  # [T, 1 + columns]
+    values = points[list(columns)].to_numpy(float)  # [T, columns]
     starts = np.arange(0, len(values), width)
     if len(starts) == 0:
         return pd.DataFrame(columns=["step", *columns], dtype=float)
     sizes = np.diff(starts, append=len(values))
-    means = np.add.reduceat(values, starts, axis=0) / sizes[:, None]
-    return pd.DataFrame(means, columns=["step", *columns])
+    steps = points["step"].to_numpy(float)
+    frame = pd.DataFrame(np.add.reduceat(values, starts, axis=0) / sizes[:, None], columns=list(columns))
+    frame.insert(0, "step", steps[starts] + (width - 1) / 2 * steps[0])
+    return frame
 
 
 def delta_g_shares(steps: pd.DataFrame, bins: int = BINS) -> pd.DataFrame:
@@ -111,8 +113,25 @@ def layer_grid(layers: pd.DataFrame) -> pd.DataFrame:
     that of the network as it was recorded.
     """
     grid = over_seeds(layers, ["arm", "layer", "block", "step"], "grad_norm", log=True)
-    place = [block if pd.isna(layer) else f"{layer} {block}" for layer, block in zip(grid["layer"], grid["block"])]
+    place = [
+        block if pd.isna(layer) else f"{layer} {block}"
+        for layer, block in zip(grid["layer"], grid["block"], strict=True)
+    ]
     return grid.assign(place=place)[["arm", "place", "layer", "block", "step", "mean", "n"]]
+
+
+BLOCKS = ("embedding", "attention", "mlp", "final", "pooler", "head")
+"""From the input to the output."""
+
+
+def in_network_order(grid: pd.DataFrame) -> list[str]:
+    """The places of a `layer_grid` of any arms, from the input to the head; blocks of other names come last."""
+    rows = grid.drop_duplicates("place")
+    block = [BLOCKS.index(b) if b in BLOCKS else len(BLOCKS) for b in rows["block"]]
+    depth = [(b > 0) + (b > 2) for b in block]  # embedding, then the layers, then what follows them
+    layer = rows["layer"].fillna(-1).astype(int)
+    order = sorted(zip(depth, layer, block, rows["place"], strict=True))
+    return [place for *_, place in order]
 
 
 # --- Seed by seed ---
@@ -128,35 +147,19 @@ def per_seed(runs: pd.DataFrame, quantity: str, log: bool = False) -> pd.DataFra
     return values.merge(over_seeds(values, ["arm"], "value", log), on="arm")
 
 
-def differences(runs: pd.DataFrame, quantity: str, control: str, log: bool = False) -> pd.DataFrame:
-    """Each other arm against `control`, seed by seed: treatment, control, seed, effect, mean, low, high, n.
+def differences(values: pd.Series, pairs: pd.DataFrame, log: bool = False) -> pd.DataFrame:
+    """Effects seed by seed with their mean: treatment, control, seed, effect, mean, low, high, n.
 
-    `effect` is treatment − control, with `log` treatment / control. Only runs that pair (see `pairs`) and have
-    the value, with `log` one above 0. The mean's interval is that of paired t, with `log` on the logarithms.
+    `values`: one a run, indexed by its name; `pairs`: treatment, control, seed, treatment_run, control_run. The
+    effect is treatment − control, with `log` treatment / control; pairs that lack a value, or with `log` one
+    above 0, are left out. The mean's interval is that of paired t, with `log` on the logarithms.
     """
-    both = pairs(runs, control)
-    treated, plain = (both[f"{quantity}{side}"].astype(float) for side in ("_t", "_c"))
-    if log:
-        treated, plain = treated.where(treated > 0), plain.where(plain > 0)
-    effect = treated / plain if log else treated - plain
-    frame = pd.DataFrame({"treatment": both["arm_t"], "control": control, "seed": both["seed"], "effect": effect})
-    frame = frame.dropna(subset=["effect"])
-    return frame.merge(over_seeds(frame, ["treatment"], "effect", log), on="treatment")
-
-
-def pairs(runs: pd.DataFrame, control: str) -> pd.DataFrame:
-    """Runs of each other arm beside the control's run of the same seed, columns ending in _t and _c, and seed.
-
-    Only where environment, order of examples, initial head and dropout stream are the same in both; arms that
-    differ in the nuisance seed, or in how the head begins, may differ in the stream, or in the head.
-    """
-    others, base = runs[runs["arm"] != control], runs[runs["arm"] == control]
-    both = others.merge(base, on="seed", suffixes=("_t", "_c"))
-    equal = {key: both[f"{key}_t"].notna() & both[f"{key}_t"].eq(both[f"{key}_c"]) for key in PAIRING}
-    equal["pairing.dropout"] |= both["nuisance_t"] != both["nuisance_c"]
-    if "model.head_init" in runs:
-        equal["pairing.head"] |= both["model.head_init_t"].fillna("") != both["model.head_init_c"].fillna("")
-    return both[np.logical_and.reduce(list(equal.values()))].reset_index(drop=True)
+    of_run = values.astype(float)
+    of_run = of_run.where(of_run > 0) if log else of_run
+    treated, plain = (pairs[f"{side}_run"].map(of_run) for side in ("treatment", "control"))
+    effects = pairs[["treatment", "control", "seed"]].assign(effect=treated / plain if log else treated - plain)
+    effects = effects.dropna(subset=["effect"])
+    return effects.merge(over_seeds(effects, ["treatment"], "effect", log), on="treatment")
 
 
 # --- Factors ---
@@ -166,11 +169,8 @@ def levels(arms: Mapping[str, Arm]) -> pd.DataFrame:
     """One row an arm, one column a factor that varies among them: the arm's level of it, by its short name.
 
     >>> plain = {**{factor: "x" for factor in FACTORS}, "nuisance": 0}
-    >>> levels({"none": {**plain, "clip": "none"}, "fixed": {**plain, "clip": "fixed"}})
-            clip
-    arm         
-    none    none
-    fixed  fixed
+    >>> levels({"1": {**plain, "clip": "none"}, "2": {**plain, "clip": "fixed"}}).to_dict()
+    {'clip': {'1': 'none', '2': 'fixed'}}
     """
     names = {}
     for factor in FACTORS:
@@ -182,30 +182,57 @@ def levels(arms: Mapping[str, Arm]) -> pd.DataFrame:
     return pd.DataFrame(names, index=pd.Index(list(arms), name="arm"))
 
 
-def interaction_means(
-    runs: pd.DataFrame, cells: pd.DataFrame, quantity: str, log: bool = False
-) -> pd.DataFrame:
-    """Mean of each cell of two factors in each setting of the rest: panel, line, x, mean, low, high, n.
+def interaction_means(runs: pd.DataFrame, cells: pd.DataFrame, quantity: str, log: bool = False) -> pd.DataFrame:
+    """Mean of each cell of two factors in each setting of the rest.
 
-    `cells`: as from `levels`. The factor with the most levels is x, the next most lines; `panel` names the
-    levels of all others ("freeze none, optimizer adamw"; "" without any). A panel is kept if two of its lines
-    share two levels of x: less shows no interaction. No rows where fewer than two factors vary.
+    Columns: x_factor, line_factor, panel, line, x, mean, low, high, n. `cells`: as from `levels`. The two factors
+    are those with the most cells to show. `panel` names the levels of all others ("freeze none, optimizer adamw";
+    "" without any). Cells that are not crossed show no interaction and are left out; so there may be no rows.
     """
-    if cells.shape[1] < 2:
-        return pd.DataFrame(columns=["panel", "line", "x", "mean", "low", "high", "n"])
-    x, line, *rest = sorted(cells.columns, key=lambda factor: -cells[factor].nunique())
-    named = pd.DataFrame({"x": cells[x], "line": cells[line]})
-    named["panel"] = [", ".join(f"{f} {cells[f][arm]}" for f in rest) for arm in cells.index]
-    values = per_seed(runs, quantity, log).merge(named.rename_axis("arm").reset_index(), on="arm")
-    means = over_seeds(values, ["panel", "line", "x"], "value", log)
-    order = {level: i for i, level in enumerate(cells[x].unique())}
-    means = means.sort_values("x", key=lambda level: level.map(order), kind="stable")
-    kept = [panel for panel, part in means.groupby("panel", sort=False) if crosses(part)]
-    return means[means["panel"].isin(kept)].reset_index(drop=True)
+    columns = ["x_factor", "line_factor", "panel", "line", "x", "mean", "low", "high", "n"]
+    values = per_seed(runs, quantity, log)
+    factors = independent(cells)
+    found = [two_factors(values, cells[factors], x, line, log) for x, line in combinations(factors, 2)]
+    most = max(found, key=len, default=pd.DataFrame(columns=columns))
+    return most[columns]
 
 
-def crosses(cells: pd.DataFrame) -> bool:
-    """Whether two lines share two levels of x."""
-    present = pd.crosstab(cells["line"], cells["x"]).to_numpy() > 0  # [lines, levels of x]
-    shared = present.astype(int) @ present.astype(int).T
-    return bool((shared - np.diag(np.diag(shared)) >= 2).any())
+def independent(cells: pd.DataFrame) -> list[str]:
+    """The factors, those with more levels first, without any whose level another one's level settles.
+
+    >>> cells = pd.DataFrame({"model": ["s", "m", "s"], "optimizer": ["3e-4", "1e-4", "3e-4"], "clip": [0, 0, 1]})
+    >>> independent(cells)
+    ['model', 'clip']
+    """
+    kept: list[str] = []
+    for factor in sorted(cells.columns, key=lambda name: -cells[name].nunique()):
+        if not any((cells.groupby(other)[factor].nunique() == 1).all() for other in kept):
+            kept.append(factor)
+    return kept
+
+
+def two_factors(values: pd.DataFrame, cells: pd.DataFrame, x: str, line: str, log: bool) -> pd.DataFrame:
+    rest = [factor for factor in cells.columns if factor not in (x, line)]
+    panel = [", ".join(f"{factor} {cells[factor][arm]}" for factor in rest) for arm in cells.index]
+    named = pd.DataFrame({"arm": cells.index, "panel": panel, "line": list(cells[line]), "x": list(cells[x])})
+    means = over_seeds(values.merge(named, on="arm"), ["panel", "line", "x"], "value", log)
+    crossed = [kept for _, part in means.groupby("panel", sort=False) if len(kept := crossing(part))]
+    means = pd.concat(crossed) if crossed else means[:0]
+    means = in_order(means, "x", list(cells[x]))
+    return means.assign(x_factor=x, line_factor=line)
+
+
+def in_order(frame: pd.DataFrame, column: str, names: Sequence[str]) -> pd.DataFrame:
+    """Rows in the order in which `names` first has their column's value."""
+    place = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    return frame.sort_values(column, key=lambda values: values.map(place), kind="stable", ignore_index=True)
+
+
+def crossing(cells: pd.DataFrame) -> pd.DataFrame:
+    """The rows left when lines with a single level of x, and levels of x with a single line, are taken away."""
+    while len(cells):
+        of_line, of_x = (cells.groupby(side)[side].transform("size") for side in ("line", "x"))
+        if (kept := (of_line > 1) & (of_x > 1)).all():
+            break
+        cells = cells[kept]
+    return cells

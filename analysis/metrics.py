@@ -2,22 +2,16 @@
 
 The functions take the steps, evals or predictions of one run, rows in order of step, and return a number.
 Where a run has too little for a quantity they raise NotMeasurable (a ValueError) that names what is lacking:
-no mean is taken over less than it seems to be. `measure` applies them to all runs of a study.
+no mean is taken over less than it seems to be. `analysis.measure` applies them to all runs of a study.
 
 Losses are mean cross-entropies in nats; norms are L2 norms of gradients, before clipping unless said.
 """
 
 import math
-import warnings
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from functools import cache, cached_property
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-
-from analysis.load import Study, Unreadable
 
 LAG = 10
 """Steps between the points of a second difference: part of what jitter means, never scaled or tuned."""
@@ -96,6 +90,14 @@ def late_classifier_norm(steps: pd.DataFrame) -> float:
     return float(np.median(late(recorded(steps, "classifier_grad_norm"))))
 
 
+def classifier_norm_fall(steps: pd.DataFrame) -> float:
+    """Median G_CLS of the first tenth of the steps over that of the last: above 1 where it falls."""
+    end = late_classifier_norm(steps)
+    if end == 0:
+        raise NotMeasurable("classifier_grad_norm: 0 at the end of the run")
+    return early_classifier_norm(steps) / end
+
+
 def spikes(steps: pd.DataFrame, window: int = SPAN, height: float = 5.0) -> float:
     """Share of steps, 0 to 1, whose loss stands out from the `window` steps before it.
 
@@ -157,6 +159,27 @@ def steps_to_probe_loss(evals: pd.DataFrame, planned: int, level: float = 0.5) -
 # --- Of the test predictions ---
 
 
+def capped_test_loss(evals: pd.DataFrame, predictions: pd.DataFrame) -> float:
+    """min(L, ln k) of the last test loss L in nats, k classes: ln k is the loss of knowing nothing.
+
+    As in learning-rate sensitivity (Wortsman et al. 2023, 2309.14322), where no run counts as worse than that.
+    """
+    loss = recorded(evals[evals["split"] == "test"], "loss")[-1]
+    return float(min(loss, math.log(classes(predictions))))
+
+
+def classes(predictions: pd.DataFrame) -> int:
+    """Number of classes of the test examples."""
+    if not len(predictions):
+        raise NotMeasurable("predictions: none recorded")
+    return int(predictions["label"].nunique())
+
+
+def majority(predictions: pd.DataFrame) -> float:
+    """Share, 0 to 1, of the test examples' most frequent class."""
+    return float(predictions["label"].value_counts().max() / len(predictions))
+
+
 def did_not_learn(predictions: pd.DataFrame) -> bool:
     """Whether accuracy a on n test examples is no better than their majority class, by two standard errors.
 
@@ -166,25 +189,12 @@ def did_not_learn(predictions: pd.DataFrame) -> bool:
     n = len(predictions)
     if n == 0:
         raise NotMeasurable("predictions: none recorded")
-    majority = predictions["label"].value_counts().max() / n
+    share = majority(predictions)
     accuracy = (predictions["label"] == predictions["prediction"]).mean()
-    return bool(accuracy <= majority + 2 * math.sqrt(majority * (1 - majority) / n))
+    return bool(accuracy <= share + 2 * math.sqrt(share * (1 - share) / n))
 
 
 # --- Over the arms of a seed ---
-
-
-def batch_parts(study: Study) -> dict[str, pd.DataFrame]:
-    """What the batches themselves do to the training loss, by `pairing.batches`: its mean over arms.
-
-    Over the finished runs that share one planned order of examples, so over the arms of a seed. Index step;
-    columns loss (the mean), runs (of how many).
-    """
-    done = study.runs[study.runs["status"] == "done"]
-    return {
-        batches: study.steps(["loss"], group["run"]).groupby("step")["loss"].agg(loss="mean", runs="size")
-        for batches, group in done.groupby("pairing.batches")
-    }
 
 
 def loss_jitter(steps: pd.DataFrame, part: pd.DataFrame, at_least: int = 40) -> float:
@@ -217,8 +227,7 @@ def jitter(points: pd.DataFrame, at_least: int, lag: int = LAG, start: int = SET
     t = t[t.isin(loss.index + lag) & t.isin(loss.index - lag)]
     if len(t) < at_least:
         raise NotMeasurable(
-            f"loss: {at_least} points from step {start} on with neighbours {lag} steps away needed, "
-            f"{len(t)} found"
+            f"loss: {at_least} points from step {start} on with neighbours {lag} steps away needed, {len(t)} found"
         )
     residual = (loss[t - lag].to_numpy() - 2 * loss[t].to_numpy() + loss[t + lag].to_numpy()) / 2
     return float(2 / 3 * np.mean(residual**2))
@@ -246,101 +255,3 @@ def early(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def late(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """The last tenth, rounded up."""
     return values[-math.ceil(len(values) / 10) :]
-
-
-# --- All runs ---
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run of a study; its records are read when a quantity asks for them."""
-
-    study: Study
-    name: str
-    planned: int
-    batches: str
-    parts: Callable[[], dict[str, pd.DataFrame]]
-
-    @cached_property
-    def steps(self) -> pd.DataFrame:
-        return self.study.read(self.name, "steps.parquet").to_pandas()
-
-    @cached_property
-    def evals(self) -> pd.DataFrame:
-        return self.study.read(self.name, "evals.parquet").to_pandas()
-
-    @cached_property
-    def predictions(self) -> pd.DataFrame:
-        return self.study.read(self.name, "predictions.parquet", ["label", "prediction"]).to_pandas()
-
-    @property
-    def batch_part(self) -> pd.DataFrame:
-        return self.parts().get(self.batches, pd.DataFrame(columns=["loss", "runs"], dtype=float))
-
-
-METRICS: dict[str, Callable[[Run], float]] = {
-    "last_training_loss": lambda run: last_training_loss(run.steps),
-    "loss_variance": lambda run: loss_variance(run.steps),
-    "last_loss_variance": lambda run: last_loss_variance(run.steps),
-    "loss_jitter": lambda run: loss_jitter(run.steps, run.batch_part),
-    "spikes": lambda run: spikes(run.steps),
-    "mean_grad_norm": lambda run: mean_grad_norm(run.steps),
-    "clip_rate": lambda run: clip_rate(run.steps),
-    "mean_delta_g": lambda run: mean_delta_g(run.steps),
-    "delta_g_slope": lambda run: delta_g_slope(run.steps),
-    "early_delta_g_share": lambda run: early_delta_g_share(run.steps),
-    "mlp_share_below_one": lambda run: mlp_share_below_one(run.steps),
-    "early_classifier_norm": lambda run: early_classifier_norm(run.steps),
-    "late_classifier_norm": lambda run: late_classifier_norm(run.steps),
-    "training_seconds": lambda run: training_seconds(run.steps),
-    "mean_probe_loss": lambda run: mean_probe_loss(run.evals),
-    "probe_jitter": lambda run: probe_jitter(run.evals),
-    "max_drawdown": lambda run: max_drawdown(run.evals),
-    "steps_to_probe_loss": lambda run: steps_to_probe_loss(run.evals, run.planned),
-    "did_not_learn": lambda run: float(did_not_learn(run.predictions)),
-}
-"""Quantity -> how it is read off a run."""
-
-
-@dataclass(frozen=True, eq=False)
-class Measured:
-    """Quantities of a study's runs.
-
-    values   one row a run, indexed by its name; a column a quantity, NaN where it could not be measured
-    lacking  run, quantity, reason: every such NaN, explained
-    """
-
-    values: pd.DataFrame
-    lacking: pd.DataFrame
-
-
-def measure(study: Study, quantities: Iterable[str] = tuple(METRICS)) -> Measured:
-    """The named quantities of METRICS of all runs that count; one gone since is warned of and left out.
-
-    Raises ValueError for a quantity that METRICS has not.
-    """
-    names = list(quantities)
-    if unknown := [name for name in names if name not in METRICS]:
-        raise ValueError(f"no quantity {', '.join(unknown)}; there are {', '.join(METRICS)}")
-    parts = cache(lambda: batch_parts(study))
-    rows, lacking = {}, []
-    for row in study.runs.to_dict("records"):
-        run = Run(study, row["run"], row["trainer.steps"], row["pairing.batches"], parts)
-        try:
-            found = {name: measured_or_why(run, name) for name in names}
-        except Unreadable as problem:
-            warnings.warn(f"{run.name} is not measured: {problem}", stacklevel=2)
-            continue
-        rows[run.name] = {k: math.nan if isinstance(v, NotMeasurable) else v for k, v in found.items()}
-        lacking += [(run.name, k, str(v)) for k, v in found.items() if isinstance(v, NotMeasurable)]
-    return Measured(
-        pd.DataFrame.from_dict(rows, orient="index", columns=names, dtype=float).rename_axis("run"),
-        pd.DataFrame(lacking, columns=["run", "quantity", "reason"]),
-    )
-
-
-def measured_or_why(run: Run, quantity: str) -> float | NotMeasurable:
-    try:
-        return METRICS[quantity](run)
-    except NotMeasurable as reason:
-        return reason

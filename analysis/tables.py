@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.load import Study
-from analysis.metrics import measure
+from analysis.measure import measure
 
 SUMMARY = {
     "last_training_loss": ("last loss", 3),
@@ -25,8 +25,7 @@ DASH = "–"
 
 # sign -> what it takes to have it stand for itself; a line break would end the table's row
 MARKDOWN = str.maketrans(
-    {sign: f"\\{sign}" for sign in "\\`*_[|~$"}
-    | {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\n": " ", "\r": " "}
+    {sign: f"\\{sign}" for sign in "\\`*_[|~$"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\n": " ", "\r": " "}
 )
 LATEX = str.maketrans(
     {sign: f"\\{sign}" for sign in "_%$#&{}"}

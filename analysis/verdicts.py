@@ -16,11 +16,11 @@ from analysis.statistics import (
     POWER,
     Effect,
     Interval,
-    VarianceRatio,
     detectable,
     simultaneous_level,
     smallest_n,
 )
+from analysis.variances import VarianceRatio
 
 
 class Verdict(Enum):

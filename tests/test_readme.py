@@ -38,12 +38,9 @@ def users_folder(tmp_path: Path) -> Path:
     rows = "".join(f"a fine film {i},1\na dull film {i},0\n" for i in range(40))
     for name in ("train.csv", "test.csv"):
         (tmp_path / name).write_text(f"review,stars\n{rows}")
-    python, yaml = (re.search(rf"```{kind}\n# (\S+)\n(.*?)```", README, re.DOTALL) for kind in ("python", "yaml"))
-    for found in (python, yaml):
-        assert found is not None
-        target = tmp_path / found[1]
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(found[2])
+    for name, content in re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", README, re.DOTALL):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
     return tmp_path
 
 
@@ -66,6 +63,13 @@ def test_installing_and_testing_is_done_by_ci(command: str) -> None:
         assert re.search(r"^pytest\b", CI, re.MULTILINE)
     else:
         assert command.removeprefix("pip install ") in CI
+
+
+def test_the_claims_example_can_be_read(users_folder: Path) -> None:
+    from analysis.claims import read_claims
+
+    (claim,) = read_claims(users_folder / "conf/claims/mine.yaml").claims
+    assert claim.id == "B"
 
 
 def test_every_file_it_points_to_is_there() -> None:

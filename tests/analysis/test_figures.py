@@ -19,9 +19,10 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 
 from analysis.export import save
-from analysis.figures import FIGURES, Drawn, LeftOut, figures, forest_plot, hero
+from analysis.figures import FIGURES, Drawn, LeftOut, drawn, figures, forest_plot, hero
 from analysis.load import Study, load
 from analysis.panels import FEW, Curve, Panel, limits_of
+from analysis.reduced import Records
 from analysis.style import applied
 from tests.analysis.runs import evals_frame, layers_frame, steps_frame, write_run
 from tests.analysis.test_plots import NASTY, claims
@@ -62,19 +63,21 @@ def items(study: Study) -> dict[str, Drawn | LeftOut]:
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Drawn | LeftOut]:
-    """Twelve arms with the most awkward names."""
+    """Figures of twelve arms with the most awkward names."""
     folder = tmp_path_factory.mktemp("many")
     names = [*NASTY, "very-long-name-of-a-rule[limit=0.25,start=100]-" * 2, "NaN", "null", "Ưu tiên"]
     write_arms(folder, {name: "fixed" if i else "none" for i, name in enumerate(names)}, seeds=2)
-    return {item.name: item for item in figures(load(folder))}
+    many = load(folder)
+    names = ("training_loss", "gradient_norm", "delta_g_share", "learning_rate", "layers", "seeds", "differences")
+    return {name: of_one(name, many) for name in names}
+
+
+def of_one(name: str, study: Study) -> Drawn | LeftOut:
+    return drawn(name, lambda: FIGURES[name](Records(study)))
 
 
 def axes_of(figure: Figure) -> list[Axes]:
     return [ax for ax in figure.axes if ax.get_label() != "<colorbar>"]
-
-
-def shown_texts(figure: Figure) -> list[Text]:
-    return [text for text in figure.findobj(Text) if text.get_text().strip() and text.get_visible()]
 
 
 # --- Which figures there are ---
@@ -119,6 +122,19 @@ def test_no_run_gives_no_figure_and_no_crash(tmp_path: Path) -> None:
     assert all(isinstance(item, LeftOut) and "no finished run" in item.reason for item in found)
 
 
+def test_a_study_of_which_every_run_diverged(tmp_path: Path) -> None:
+    for clip, steps in product(("none", "fixed"), (7, 1, 0)):
+        frames = {"steps.parquet": steps_frame(20)[:steps], "evals.parquet": evals_frame(20)[:1]}
+        entries = {"status": "diverged", "metrics": {}, "frames": frames}
+        write_run(tmp_path, {"clip": clip}, seed=steps, **entries)
+    found = {item.name: item for item in figures(load(tmp_path))}
+    assert found["training_loss"].data["n"].max() == 2  # one of three diverged at its first step
+    drawn_ones = {name for name, item in found.items() if isinstance(item, Drawn)}
+    assert drawn_ones == {name for name in FIGURES if FIGURES[name].__module__ == "analysis.stepwise"} - {
+        *("delta_g_share", "layers")
+    }
+
+
 def test_what_no_run_recorded_is_left_out(tmp_path: Path) -> None:
     steps = steps_frame(20).assign(mlp_grad_norm=None, classifier_grad_norm=None)
     frames = {"steps.parquet": steps, "evals.parquet": evals_frame(20)[-2:], "layers.parquet": layers_frame(20)[:0]}
@@ -132,8 +148,9 @@ def test_what_no_run_recorded_is_left_out(tmp_path: Path) -> None:
 
 def test_runs_that_do_not_pair_are_not_compared(tmp_path: Path) -> None:
     write_arms(tmp_path, {"none": "none", "fixed": "fixed"}, seeds=3)
-    write_run(tmp_path, {"clip": "other"}, seed=0, pairing={"batches": "x", "head": "h0", "dropout": "d0.0"})
-    found = {item.name: item for item in figures(load(tmp_path))}["differences"]
+    other = {"batches": "other", "head": "h0", "dropout": "d0.0"}
+    write_run(tmp_path, {"clip": "other"}, seed=0, steps=STEPS, pairing=other)
+    found = of_one("differences", load(tmp_path))
     assert set(found.data["treatment"]) == {"fixed"}
     assert "Not compared: other" in found.caption
 
@@ -184,7 +201,7 @@ def test_a_factorial_gives_its_interactions(tmp_path: Path) -> None:
         accuracy = 0.5 + 0.2 * (freeze == "f") * (clip == "fixed") + 0.1 * (scheduler == "w")
         write_run(tmp_path, options, seed=seed, accuracy=accuracy)
     write_run(tmp_path, {}, seed=0, nuisance=1, accuracy=0.0)  # A/A: no cell of its own
-    found = {item.name: item for item in figures(load(tmp_path))}["interaction_test_accuracy"]
+    found = of_one("interaction_test_accuracy", load(tmp_path))
     assert len(found.data) == 8 and set(found.data["n"]) == {2}
     assert sorted(found.data["mean"].round(6)) == [50, 50, 50, 60, 60, 60, 70, 80]
     assert [ax.get_title(loc="left") for ax in axes_of(found.figure)] == ["scheduler none", "scheduler w"]
@@ -202,36 +219,35 @@ def test_bands_do_not_press_the_means_flat() -> None:
 
 
 def problems_of(figure: Figure) -> list[str]:
-    """Texts cut by the figure's edge, tick labels and titles on one another, axes without a name, legends on lines."""
+    """Texts cut by the figure's edge or on one another, legends over axes, an axis without a name."""
     with applied():
         FigureCanvasAgg(figure).draw()
-        page = figure.bbox.padded(1)
-        boxes = {text: text.get_window_extent() for text in shown_texts(figure)}
-        cut = [
-            f"cut: {t.get_text()}"
-            for t, b in boxes.items()
-            if not page.contains(b.x0, b.y0) or not page.contains(b.x1, b.y1)
-        ]
-        named = [
-            figure.get_supxlabel() and figure.get_supylabel() or all(ax.get_xlabel() for ax in axes_of(figure)[-1:])
-        ]
+        boxes = {text: text.get_window_extent() for text in drawn_texts(figure)}
         legends = [legend.get_window_extent() for legend in figure.legends]
-        over = [f"legend over {ax}" for ax in figure.axes for box in legends if box.overlaps(ax.get_window_extent())]
-        titles = [ax._left_title for ax in figure.axes if ax._left_title.get_text()]
-        ticks = []
-        for ax in figure.axes:
-            for axis in (ax.xaxis, ax.yaxis):
-                labels = [label for label in axis.get_ticklabels() if label in boxes]
-                low, high = sorted(axis.get_view_interval())
-                spots = axis.get_ticklocs()
-                ticks.append([label for label, at in zip(labels, spots, strict=False) if low <= at <= high])
-        close = [
+        areas = [ax.get_window_extent() for ax in figure.axes]
+    page = figure.bbox.padded(1)
+    inside = {text: page.contains(box.x0, box.y0) and page.contains(box.x1, box.y1) for text, box in boxes.items()}
+    return [
+        *(f"cut: {text.get_text()}" for text, whole in inside.items() if not whole),
+        *(
             f"{one.get_text()} on {other.get_text()}"
-            for group in [titles, *ticks]
-            for one, other in combinations(group, 2)
+            for one, other in combinations(boxes, 2)
             if boxes[one].padded(-0.5).overlaps(boxes[other].padded(-0.5))
-        ]
-    return cut + over + close + [] if all(named) else ["an axis without a name"]
+        ),
+        *("legend over axes" for legend in legends for area in areas if legend.overlaps(area)),
+        *("no name on x" for _ in [0] if not figure.get_supxlabel() and not axes_of(figure)[-1].get_xlabel()),
+    ]
+
+
+def drawn_texts(figure: Figure) -> list[Text]:
+    """All texts but those of ticks out of view, which exist and are not drawn."""
+    hidden = set()
+    for axis in (axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)):
+        low, high = sorted(axis.get_view_interval())
+        for tick in [*axis.get_major_ticks(), *axis.get_minor_ticks()]:
+            hidden |= set() if low <= tick.get_loc() <= high else {tick.label1, tick.label2}
+    texts = figure.findobj(lambda artist: isinstance(artist, Text) and artist.get_text().strip())
+    return [text for text in texts if text.get_visible() and text not in hidden]
 
 
 def test_the_check_of_readability_finds_what_is_wrong() -> None:
@@ -249,14 +265,13 @@ def test_the_check_of_readability_finds_what_is_wrong() -> None:
 
 
 def test_nothing_is_cut_or_covered(items: dict[str, Drawn | LeftOut], study: Study) -> None:
-    drawn = [item for item in [*items.values(), hero(study)] if isinstance(item, Drawn)]
-    assert {item.name: found for item in drawn if (found := problems_of(item.figure))} == {}
+    shown = [item for item in [*items.values(), hero(study)] if isinstance(item, Drawn)]
+    assert {item.name: found for item in shown if (found := problems_of(item.figure))} == {}
 
 
 def test_twelve_arms_with_awkward_names_stay_readable(many: dict[str, Drawn | LeftOut]) -> None:
-    drawn = [item for item in many.values() if isinstance(item, Drawn)]
-    assert len(drawn) >= 10
-    assert {item.name: found for item in drawn if (found := problems_of(item.figure))} == {}
+    assert all(isinstance(item, Drawn) for item in many.values())
+    assert {name: found for name, item in many.items() if (found := problems_of(item.figure))} == {}
 
 
 def test_many_arms_have_a_panel_each_with_the_first_behind(many: dict[str, Drawn | LeftOut]) -> None:
@@ -363,14 +378,14 @@ def test_a_name_with_a_folder_in_it_is_refused(tmp_path: Path, name: str) -> Non
 
 
 def test_settings_of_the_user_neither_change_a_figure_nor_are_changed(tmp_path: Path, study: Study) -> None:
-    def drawn(folder: Path) -> dict[str, bytes]:
+    def files(folder: Path) -> dict[str, bytes]:
         item = next(figures(study))
         canvas = item.figure.canvas
         paths = save(item.figure, item.data, folder, item.name)
         assert item.figure.canvas is canvas and item.figure.get_layout_engine() is not None
         return {path.name: path.read_bytes() for path in paths}
 
-    plain = drawn(tmp_path / "plain")
+    plain = files(tmp_path / "plain")
     theirs = {
         "font.size": 30,
         "axes.facecolor": "black",
@@ -380,7 +395,7 @@ def test_settings_of_the_user_neither_change_a_figure_nor_are_changed(tmp_path: 
     }
     with matplotlib.rc_context(theirs):
         before = dict(matplotlib.rcParams)
-        assert drawn(tmp_path / "theirs") == plain
+        assert files(tmp_path / "theirs") == plain
         assert dict(matplotlib.rcParams) == before
 
 
@@ -391,11 +406,11 @@ def test_neither_pyplot_nor_torch_is_imported() -> None:
 
 
 def test_threads_draw_what_one_thread_draws(study: Study) -> None:
-    def drawn(_: int) -> bytes:
+    def pixels(_: int) -> bytes:
         item, buffer = next(figures(study)), BytesIO()
         with applied():
             item.figure.savefig(buffer, format="raw")
         return buffer.getvalue()
 
     with ThreadPoolExecutor(4) as pool:
-        assert set(pool.map(drawn, range(4))) == {drawn(0)}
+        assert set(pool.map(pixels, range(4))) == {pixels(0)}

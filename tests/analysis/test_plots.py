@@ -1,5 +1,7 @@
 """What the artists hold, read back from them: no pixels are compared."""
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -235,8 +237,8 @@ def test_a_log_axis_has_ticks_enough_and_none_on_another(ax: Axes, ends: tuple[f
     texts = [label.get_text() for label in labels]
     assert 2 <= len(texts) <= 9
     assert len(set(texts)) == len(texts) and not any("$" in text for text in texts)
-    heights = sorted((box.y0, box.y1) for box in (label.get_window_extent() for label in labels))
-    assert all(below[1] <= above[0] for below, above in zip(heights, heights[1:], strict=False))
+    boxes = sorted((label.get_window_extent() for label in labels), key=lambda box: box.y0)
+    assert all(below.y1 <= above.y0 for below, above in pairwise(boxes))
 
 
 def test_numbers_are_plain_text() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.harness import FIXTURE, ablate, differences, leftovers, record, resumed_from, steps, the_run
+from tests.faults.harness import COMMON, FIXTURE, ablate, differences, leftovers, record, resumed_from, steps, the_run
 from tests.faults.injection import at_step, in_write, kill
 
 
@@ -52,3 +52,12 @@ def test_row_02_kill_after_done(tmp_path: Path, undisturbed: Path) -> None:
     assert ablate(tmp_path, *FIXTURE, fault=partial(in_write, "run.json", "moved", kill, 2)) == -signal.SIGKILL
     assert record(the_run(tmp_path))["status"] == "done"
     assert differences(tmp_path, undisturbed) == []
+
+
+def test_row_02_kill_before_the_shared_starts_are_swept(tmp_path: Path) -> None:
+    """The last run is done, and nobody has swept yet: the next command does."""
+    pair, shared = ("-m", *COMMON, "clip.start=20,8"), tmp_path / "outputs/faults/.shared"
+    assert ablate(tmp_path, *pair, fault=partial(in_write, "run.json", "moved", kill, 4)) == -signal.SIGKILL
+    assert any(shared.iterdir())
+    assert ablate(tmp_path, *pair) == 0
+    assert not shared.exists()

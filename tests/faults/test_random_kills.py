@@ -51,6 +51,7 @@ def test_row_03_random_kills(tmp_path: Path, undisturbed_six: Path, kills: int) 
         hit += kill_until_done(cwd, chance, left)
         assert differences(cwd, undisturbed_six) == []
         assert leftovers(cwd) == []
+        assert not (cwd / "outputs/faults/.shared").exists()
         sweeps += 1
     print(f"\n{hit.total()} kills in {sweeps} sweeps of six runs; hit: {dict(hit)}")
 
@@ -81,8 +82,9 @@ def finish_or_kill(cwd: Path, delay: float | None) -> int:
         if process.exitcode is None:
             assert process.pid is not None
             os.kill(process.pid, signal.SIGKILL)
+    code = finish(process)
     stepped.close()
-    return finish(process)
+    return code
 
 
 def tell_of_steps(tell: Connection) -> None:

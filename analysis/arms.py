@@ -1,0 +1,138 @@
+"""Arms: what a run.json says of its arm, when two arms are the same one, and short names that tell arms apart."""
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+FACTORS = ("freeze", "clip", "scheduler", "optimizer", "model", "data", "trainer")
+
+Arm = Mapping[str, Any]
+"""A config less its seed, flat: {"clip": "fixed", "clip.threshold": 1.0, ..., "nuisance": 0}."""
+
+
+def arm_of(data: Mapping[str, Any]) -> Arm:
+    """What a run.json says of its arm: option and settings of each factor, and the nuisance seed."""
+    arm: dict[str, Any] = {}
+    for factor in FACTORS:
+        entry = data["factors"][factor]
+        arm |= {factor: entry["option"]} | {f"{factor}.{k}": v for k, v in flat(entry["settings"]).items()}
+    return arm | {"nuisance": data["nuisance"]}
+
+
+def flat(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    >>> flat({"timing": {"seconds": 2.5}, "betas": [0.9, 0.999]})
+    {'timing.seconds': 2.5, 'betas': (0.9, 0.999)}
+    """
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            leaves |= {f"{key}.{k}": v for k, v in flat(value).items()}
+        else:
+            leaves[key] = tuple(value) if isinstance(value, list) else value
+    return leaves
+
+
+def is_under(key: str, keys: Collection[str]) -> bool:
+    """Whether `key` is one of `keys` or a setting below one: clip.rule.threshold is under clip.
+
+    >>> is_under("clip.start", ["clip"]), is_under("clip", ["clip.start"]), is_under("clipping", ["clip"])
+    (True, False, False)
+    """
+    return any(key == k or key.startswith(f"{k}.") for k in keys)
+
+
+def overlaid(settings: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`settings` with those of `over` in their place; another option sheds the settings of the one before.
+
+    >>> overlaid({"optimizer": "adamw", "optimizer.lr": 2e-4, "clip": "none"}, {"optimizer": "sgd"})
+    {'clip': 'none', 'optimizer': 'sgd'}
+    """
+    return {key: value for key, value in settings.items() if not is_under(key, over)} | dict(over)
+
+
+def fits(arm: Arm, settings: Mapping[str, Any]) -> bool:
+    """Whether an arm has all of these settings."""
+    return all(key in arm and canonical(arm[key]) == canonical(value) for key, value in settings.items())
+
+
+def words(settings: Mapping[str, Any]) -> str:
+    """
+    >>> words({"clip": "fixed", "clip.threshold": 1.0})
+    'clip=fixed, clip.threshold=1'
+    """
+    return ", ".join(f"{key}={value_text(value)}" for key, value in settings.items())
+
+
+def labels(arms: Sequence[Arm]) -> list[str]:
+    """A short name for each arm; distinct arms have distinct names.
+
+    It has the option of each factor in which the arms differ, in the order of FACTORS, with those settings in
+    which arms of the same option differ; then the nuisance seed, where arms differ in it and it is not 0.
+
+        >>> plain = {**{factor: "x" for factor in FACTORS}, "nuisance": 0}
+        >>> early, late = ({**plain, "clip": "delayed", "clip.start": start} for start in (50, 100))
+        >>> labels([{**plain, "clip": "none"}, early, late])
+        ['none', 'delayed[start=50]', 'delayed[start=100]']
+        >>> labels([{**plain, "clip": "none"}, late])
+        ['none', 'delayed']
+        >>> labels([{**plain, "clip": "none"}])
+        ['x-none-x']
+    """
+    distinct = {canonical(arm): arm for arm in arms}
+    shown = dict(zip(distinct, differing(list(distinct.values())), strict=True))
+    plain = {key: "-".join(part_text(*part) for part in parts) for key, parts in shown.items()}
+    # where a name holds the very signs that labels are put together with
+    quoted = {key: canonical(parts) for key, parts in shown.items()}
+    chosen = plain if len(set(plain.values())) == len(distinct) else quoted
+    return [chosen[canonical(arm)] for arm in arms]
+
+
+def differing(arms: Sequence[Arm]) -> list[list[tuple[str, Mapping[str, Any]]]]:
+    """For each of several distinct arms: option and settings of each factor, as far as they differ."""
+    parts: list[list[tuple[str, Mapping[str, Any]]]] = [[] for _ in arms]
+    for factor in FACTORS:
+        prefix = f"{factor}."
+        settings = [{k.removeprefix(prefix): arm[k] for k in arm if k.startswith(prefix)} for arm in arms]
+        peers = defaultdict(list)
+        for arm, own in zip(arms, settings, strict=True):
+            peers[arm[factor]].append(own)
+        vary = {option: varying(group) for option, group in peers.items()}
+        if len(peers) > 1 or any(vary.values()):
+            for part, arm, own in zip(parts, arms, settings, strict=True):
+                part.append((arm[factor], {k: v for k, v in own.items() if k in vary[arm[factor]]}))
+    if not any(parts):
+        parts = [[(arm[factor], {}) for factor in FACTORS[:3]] for arm in arms]
+    if "nuisance" in varying(arms):
+        for part, arm in zip(parts, arms, strict=True):
+            part += [("nuisance", {"seed": arm["nuisance"]})] if arm["nuisance"] else []
+    return parts
+
+
+def varying(mappings: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Keys whose values differ, or that only some of the mappings have."""
+    keys = {key for mapping in mappings for key in mapping}
+    return {key for key in keys if len({canonical([m[key]] if key in m else []) for m in mappings}) > 1}
+
+
+def part_text(option: str, settings: Mapping[str, Any]) -> str:
+    pairs = (f"{key}={value_text(value)}" for key, value in settings.items())
+    return f"{option}[{','.join(pairs)}]" if settings else option
+
+
+def value_text(value: Any) -> str:
+    return value if isinstance(value, str) else canonical(value)
+
+
+def canonical(value: Any) -> str:
+    """JSON in which equal settings are equal text: 1 and 1.0 are, 1, "1" and true are not."""
+    return json.dumps(normalised(value), sort_keys=True, ensure_ascii=False)
+
+
+def normalised(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: normalised(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [normalised(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

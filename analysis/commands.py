@@ -1,0 +1,73 @@
+"""The command that runs further seeds of some arms: as few lines of `python -m ablate -m` as these arms allow."""
+
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from analysis.arms import canonical
+
+PLAIN = re.compile(r"[A-Za-z0-9_./:+-]+")  # text that Hydra's grammar takes as it is
+
+
+def command(base: str, study: str, arms: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> str:
+    """Run these arms, each by the settings it needs, on these seeds; arms that share a line make up its product.
+
+    >>> print(command("python -m ablate -m", "paper", [{"clip": "none"}, {"clip": "fixed"}], [10, 11]))
+    python -m ablate -m study=paper seed=10,11 clip=none,fixed
+    """
+    lines = []
+    for line in merged(arms):
+        words = [f"study={hydra_text(study)}", f"seed={seed_text(seeds)}"]
+        words += [f"{override_key(key)}={','.join(map(hydra_text, values))}" for key, values in line.items()]
+        lines.append(" ".join([base, *map(shlex.quote, words)]))
+    return "\n".join(lines)
+
+
+def seed_text(seeds: Sequence[int]) -> str:
+    """
+    >>> seed_text([3, 7]), seed_text(range(10, 16)), seed_text([0, 1, 2, 3, 5])
+    ('3,7', 'range(10,16)', '0,1,2,3,5')
+    """
+    if len(seeds) > 4 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
+        return f"range({seeds[0]},{seeds[-1] + 1})"
+    return ",".join(map(str, seeds))
+
+
+def merged(arms: Sequence[Mapping[str, Any]]) -> list[dict[str, tuple[Any, ...]]]:
+    """Key -> values for each line, so that the products of all lines are exactly these arms."""
+    lines = [{key: (value,) for key, value in arm.items()} for arm in arms]
+    lines = list({canonical(line): line for line in lines}.values())
+    while pair := next(((a, b) for i, a in enumerate(lines) for b in lines[i + 1 :] if one_apart(a, b)), None):
+        first, second = pair
+        key = one_apart(first, second)
+        lines = [line for line in lines if line is not second]
+        lines[lines.index(first)] = {**first, key: first[key] + second[key]}
+    return lines
+
+
+def one_apart(first: Mapping[str, Any], second: Mapping[str, Any]) -> str | None:
+    """The one key in which two lines of the same keys differ."""
+    if first.keys() != second.keys():
+        return None
+    differ = [key for key in first if canonical(first[key]) != canonical(second[key])]
+    return differ[0] if len(differ) == 1 else None
+
+
+def override_key(key: str) -> str:
+    """The option of a rule inside a rule is chosen by its group: clip.rule by clip@clip.rule."""
+    factor, _, rest = key.partition(".")
+    return f"{factor}@{key}" if rest == "rule" or rest.endswith(".rule") else key
+
+
+def hydra_text(value: Any) -> str:
+    """
+    >>> [hydra_text(v) for v in ("fixed", "a,b", 2e-4, True, None, (0.9, 0.999))]
+    ['fixed', '"a,b"', '0.0002', 'true', 'null', '[0.9,0.999]']
+    """
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(hydra_text, value))}]"
+    if isinstance(value, str) and PLAIN.fullmatch(value):
+        return value
+    return json.dumps(value, ensure_ascii=False)
