@@ -4,6 +4,7 @@ Nothing heavy is imported before a job starts, so that --help and tab completion
 """
 
 import os
+import signal
 import sys
 
 import hydra
@@ -13,7 +14,7 @@ from omegaconf import DictConfig
 import ablate.identity  # noqa: F401  registers the resolver `run_name`
 from ablate.complaint import complaint
 from ablate.paths import conf
-from ablate.stopping import Stopped
+from ablate.stopping import Stopped, terminate
 
 
 @hydra.main(version_base="1.3", config_path=conf(), config_name="config")
@@ -27,6 +28,7 @@ def main() -> None:
     """Run the command; exit code 0: all done, 1: a run failed, 2: nothing was run, the input is wrong."""
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing its own and exiting 1
+    signal.signal(signal.SIGTERM, terminate)
     sys.path.append(os.getcwd())  # as `python -m` does, for the console script: rules of the user's own
     try:
         app()
@@ -39,12 +41,16 @@ def main() -> None:
         if wants_traceback:
             raise
         print(complaint(error), file=sys.stderr)
-        sys.exit(1 if has_started() else 2)
+        sys.exit(close_sweep())
 
 
-def has_started() -> bool:
+def close_sweep() -> int:
+    """The table of a sweep that has begun but could not go on, and exit code 1; 2 where none has."""
     sweep = sys.modules.get("ablate.sweep")
-    return sweep is not None and sweep.started
+    if sweep is None or sweep.begun is None:
+        return 2
+    sweep.begun.end()
+    return 1
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ class Checkpoint:
     """Everything the rest of a run depends on. The position in the data is the step: the order is planned."""
 
     id: str
-    environment: str  # its key
+    environment: dict[str, Any]  # as in run.json
     step: int
     trained: dict[str, torch.Tensor]
     optimizer: dict[str, Any]
@@ -48,14 +48,14 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
 def load(folder: Path) -> Checkpoint | None:
     """The folder's checkpoint; None if there is none, and with a warning if it can't be used."""
     path = folder / NAME
-    if not path.exists():
-        return None
-    if not intact(path):
-        log.warning("%s is damaged (its hash does not match) and is not used", path)
-        return None
     try:
+        if not intact(path):
+            log.warning("%s is damaged (its hash does not match) and is not used", path)
+            return None
         content = torch.load(path, map_location="cpu", weights_only=True)
         return Checkpoint(**content | {"rows": Rows(**content["rows"])})
+    except FileNotFoundError:  # also a snapshot that another process has just swept
+        return None
     except (pickle.UnpicklingError, RuntimeError, TypeError, KeyError) as error:
         log.warning("%s is no checkpoint of ours (%s) and is not used", path, str(error).partition("\n")[0])
         return None
@@ -84,7 +84,7 @@ def random_state() -> list[torch.Tensor]:
 def set_random_state(states: list[torch.Tensor]) -> None:
     cpu, *cuda = states
     torch.set_rng_state(cpu)
-    torch.cuda.set_rng_state_all(cuda)
+    torch.cuda.set_rng_state_all(cuda[: torch.cuda.device_count()])  # fewer, if `resume=any` goes on elsewhere
 
 
 @dataclass

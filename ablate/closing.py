@@ -10,19 +10,20 @@ from rich.markup import escape
 from rich.table import Table
 
 from ablate.display import duration, table_console
+from ablate.job import rerun_folder
 from ablate.records import BrokenRecord, read_run
 from analysis.load import load
 from analysis.tables import in_words, summary
 
 
-def close(folders: Sequence[Path]) -> bool:
-    """Print the table of these runs and what is amiss; False if a run failed or was left unfinished."""
+def close(folders: Sequence[Path], rerun: bool = False) -> bool:
+    """Print the table of these runs and what is amiss; False if one (or its rerun) failed or was left unfinished."""
     console = table_console()
     study = load(folders[0].parent, only={folder.name for folder in folders})
     table = summary(study)
     if len(study.runs):
         console.print(as_rich(in_words(table)))
-    states = {folder: state(folder) for folder in folders}
+    states = {folder: state(folder, rerun) for folder in folders}
     for folder, (status, message) in states.items():
         if status not in ("done", "diverged"):
             console.print(f"{status}: {folder.name}{message}", markup=False, highlight=False, soft_wrap=True)
@@ -41,29 +42,29 @@ def as_rich(words: pd.DataFrame) -> Table:
     return table
 
 
-def state(folder: Path) -> tuple[str, str]:
-    """A run's status as the disk has it, and what there is to say of it."""
+def state(folder: Path, rerun: bool) -> tuple[str, str]:
+    """A run's status as the disk has it, and what there is to say of it; if a rerun was asked for, of that."""
+    beside = rerun_folder(folder)
+    told_by = beside if rerun and beside.exists() else folder
+    found = recorded(told_by)
+    if found[0] == "running" and folder.exists():
+        try:
+            with FileLock(folder / ".lock", timeout=0):
+                found = recorded(told_by)  # again: its holder may have ended it since
+        except Timeout:
+            return "held", ": another process is at it"
+    return ("interrupted", ": run the same command again") if found[0] == "running" else found
+
+
+def recorded(folder: Path) -> tuple[str, str]:
+    """Status and message of a folder's run.json; a run without one has not begun, and counts as running."""
     try:
         record: dict[str, Any] = read_run(folder) or {"status": "running"}
     except BrokenRecord as error:
         return "failed", f": {error}"
     if record["status"] == "failed":
         return "failed", f": {record['error']['message']} (traceback in {folder / 'run.json'})"
-    if record["status"] == "running":
-        return (
-            ("held", ": another process is at it")
-            if is_held(folder)
-            else ("interrupted", ": run the same command again")
-        )
     return record["status"], ""
-
-
-def is_held(folder: Path) -> bool:
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            return False
-    except Timeout:
-        return True
 
 
 def more_seeds(table: pd.DataFrame) -> str:

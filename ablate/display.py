@@ -28,8 +28,18 @@ def configure_logging() -> None:
     """Warnings go to the console, above the progress lines; everything goes to the run's own log file."""
     log.setLevel(logging.INFO)
     log.propagate = False
-    if not any(isinstance(handler, RichHandler) for handler in log.handlers):
-        log.addHandler(RichHandler(logging.WARNING, console, show_time=False, show_path=False))
+    log.disabled = False  # Hydra disables all loggers that are there when it sets up its own
+    if not log.handlers:
+        log.addHandler(console_handler())
+
+
+def console_handler() -> logging.Handler:
+    if console.is_terminal:
+        return RichHandler(logging.WARNING, console, show_time=False, show_path=False)
+    plain = logging.StreamHandler(console.file)  # a line each, so that paths in it stay whole
+    plain.setLevel(logging.WARNING)
+    plain.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    return plain
 
 
 @contextlib.contextmanager

@@ -22,7 +22,13 @@ def environment(device: torch.device, world_size: int = 1) -> dict[str, Any]:
         **{name: importlib.metadata.version(name) for name in ("torch", "transformers", "numpy")},
     }
     key = hashlib.sha256(json.dumps(compared, sort_keys=True).encode()).hexdigest()[:16]
-    return {"key": key, **compared, "python": platform.python_version(), "git": git_state()}
+    return {"key": key, **compared, "python": platform.python_version(), "git": git_state(), "earlier": []}
+
+
+def succeeding(now: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """`now`, with those other environments that the steps of a resumed run were made in as `earlier`."""
+    past = [*before["earlier"], {key: value for key, value in before.items() if key != "earlier"}]
+    return now | {"earlier": [environment for environment in past if environment["key"] != now["key"]]}
 
 
 @functools.cache

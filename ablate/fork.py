@@ -23,6 +23,7 @@ from ablate.scheduler import Scheduler
 from ablate.training import Learner
 
 log = logging.getLogger("ablate")
+FOLDER = ".shared"  # of a study
 
 
 @dataclass(frozen=True)
@@ -88,14 +89,17 @@ def active(rule: NormRule, t: int, since: int = 1) -> tuple[NormRule, int]:
 
 
 def shared_folder(run_folder: Path) -> Path:
-    return run_folder.parent / ".shared"
+    return run_folder.parent / FOLDER
 
 
 def announce(folder: Path, snapshots: Sequence[Snapshot]) -> None:
     """Tell the runs of a study, in whatever process they run, which snapshots are wanted."""
     if snapshots:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "plan.json", {"snapshots": [asdict(snapshot) for snapshot in snapshots]})
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(folder / "plan.json", {"snapshots": [asdict(snapshot) for snapshot in snapshots]})
+        except OSError as error:  # a full disk, or another process that sweeps the folder at this moment
+            log.warning("%s can't be written (%s): no starts are shared", folder / "plan.json", error)
 
 
 def announced(folder: Path) -> list[Snapshot]:
@@ -116,12 +120,12 @@ def steps_to_leave(run_folder: Path) -> dict[int, Snapshot]:
 
 def leave(snapshot: Snapshot, state: Checkpoint, folder: Path, max_gb: float) -> None:
     """Write a snapshot, unless those that are there already fill `max_gb`. What fails here costs time, not a run."""
-    used = sum(path.stat().st_size for path in folder.glob("*/" + checkpoint.NAME))
     size = sum(t.numel() * t.element_size() for t in state.trained.values()) * 3  # and two moments in the optimizer
-    if used + size > max_gb * 1e9:
-        log.info("no snapshot after step %d: trainer.fork.max_gb=%s would be passed", snapshot.step, max_gb)
-        return
     try:
+        used = sum(path.stat().st_size for path in folder.glob("*/" + checkpoint.NAME))
+        if used + size > max_gb * 1e9:
+            log.info("no snapshot after step %d: trainer.fork.max_gb=%s would be passed", snapshot.step, max_gb)
+            return
         (folder / snapshot.file).mkdir(parents=True, exist_ok=True)
         checkpoint.save(state, folder / snapshot.file)
     except OSError as error:
@@ -134,7 +138,7 @@ def take(run_folder: Path, run_id: str, environment: str, learner: Learner) -> C
     for snapshot in sorted(announced(folder), key=lambda s: -s.step):
         if run_folder.name in snapshot.children and (folder / snapshot.file).is_dir():
             found = checkpoint.load(folder / snapshot.file)
-            if found and found.environment == environment and found.trained.keys() == learner.trained.keys():
+            if found and found.environment["key"] == environment and found.trained.keys() == learner.trained.keys():
                 state = replay(found.rows.steps, learner)
                 if state is not None:
                     log.info("forked from %s after step %d", snapshot.parent, snapshot.step)
@@ -174,7 +178,7 @@ def sweep(folder: Path, is_finished: Callable[[str], bool]) -> None:
     """Remove the snapshots that no unfinished run wants, and what a kill left half done; at the end, the folder."""
     if folder.is_dir():
         wanted = {s.file for s in announced(folder) if not all(map(is_finished, s.children))}
-        for path in folder.iterdir():
+        for path in folder.glob("*"):  # it minds no other process that sweeps, too
             if path.is_dir() and path.name not in wanted:
                 shutil.rmtree(path, ignore_errors=True)
         if not wanted:

@@ -23,9 +23,18 @@ from ablate import checkpoint, display, fork
 from ablate.assets import file_sha256
 from ablate.identity import factors, plain, run_id, run_name, stem_id
 from ablate.paths import claims_file
-from ablate.records import FINISHED, SCHEMA, BrokenRecord, read_run, sweep_leftovers, write, write_json
+from ablate.records import (
+    FINISHED,
+    SCHEMA,
+    BrokenRecord,
+    check_tables,
+    read_run,
+    sweep_leftovers,
+    write,
+    write_json,
+)
 from ablate.run import perform
-from ablate.stopping import Stopped
+from ablate.stopping import Stopped, StopRequest, stop_requests
 
 log = logging.getLogger("ablate")
 OUTPUTS = Path("outputs")
@@ -55,13 +64,13 @@ class Job:
     def rerun(self) -> bool:
         return self.config["rerun"]
 
-    @property
-    def rerun_folder(self) -> Path:
-        """Where a rerun works, so that the finished folder stays until the new one is done."""
-        return self.folder.parent / ".rerun" / self.folder.name
-
     def with_seed(self, seed: int) -> "Job":
         return Job(self.config | {"seed": seed}, self.choices)
+
+
+def rerun_folder(folder: Path) -> Path:
+    """Where a rerun works, so that the finished folder stays until the new one is done."""
+    return folder.parent / ".rerun" / folder.name
 
 
 def job(config: DictConfig, choices: Mapping[str, str]) -> Job:
@@ -71,58 +80,94 @@ def job(config: DictConfig, choices: Mapping[str, str]) -> Job:
 
 def execute(work: Job) -> str:
     """Do what is left to do and return the run's status: done, diverged, failed, or held (by another process)."""
-    if not work.rerun and (status := finished(work)):
+    try:
+        with stop_requests() as stop:
+            status = finished(work) or take(work, stop)
+        stop.obey()  # asked for after the last step: the run is done, the sweep ends here
         return status
+    except (Stopped, KeyboardInterrupt):
+        display.close_display()  # gives the terminal its cursor back
+        raise
+    except Exception as error:  # before run.json could be written, or after
+        log.error("%s failed: %s: %s", work.folder.name, type(error).__name__, error)
+        return "failed"
+
+
+def take(work: Job, stop: StopRequest) -> str:
+    """Do the run while this process holds its lock."""
     work.folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(work.folder / ".lock", timeout=LOCK_PATIENCE):
-            adopt_rerun(work)
-            if not work.rerun and (status := finished(work)):  # done by another while we waited
+            if status := adopt_rerun(work) or finished(work):  # by another, while we waited
                 return status
-            folder = work.rerun_folder if work.rerun else work.folder
+            folder = rerun_folder(work.folder) if work.rerun else work.folder
             folder.mkdir(parents=True, exist_ok=True)
             sweep_leftovers(folder)
             with display.log_file(folder / "run.log"):
-                status = attempt(work, folder)
+                status = attempt(work, folder, stop)
             adopt_rerun(work)
-            fork.sweep(fork.shared_folder(work.folder), lambda run: bool(status_of(work.folder.parent / run)))
+            sweep_snapshots(work.folder.parent)
             return status
     except Timeout:
         return "held"
 
 
+def sweep_snapshots(study: Path) -> None:
+    """Remove the shared starts in a study's folder that no unfinished run wants."""
+    fork.sweep(study / fork.FOLDER, lambda run: bool(status_of(study / run)))
+
+
 def finished(work: Job) -> str | None:
-    """`done` or `diverged`; None for what is still to be done."""
-    if status_of(work.rerun_folder):  # killed before it could take the old folder's place
+    """`done` or `diverged`; None for what is still to be done, runs with damaged records among them."""
+    if work.rerun or status_of(rerun_folder(work.folder)):  # a rerun that was killed before it could be adopted
         return None
-    return status_of(work.folder)
+    try:
+        record = read_run(work.folder)
+        if record is None or record["status"] not in FINISHED:
+            return None
+        check_tables(work.folder, record)
+    except BrokenRecord as error:
+        log.warning("%s: the run is done again", error)
+        return None
+    return record["status"]
 
 
 def steps_done(work: Job) -> int:
     """Steps that an unfinished run has behind it, in its checkpoint."""
-    rows = work.folder / "steps.parquet"  # written with each checkpoint
-    return pq.read_metadata(rows).num_rows if rows.exists() and (work.folder / checkpoint.NAME).exists() else 0
+    if not (work.folder / checkpoint.NAME).exists():
+        return 0
+    try:
+        return pq.read_metadata(work.folder / "steps.parquet").num_rows  # written with each checkpoint
+    except (OSError, ValueError):  # damaged: the plan errs, the run will not
+        return 0
 
 
 def status_of(folder: Path) -> str | None:
+    """`done` or `diverged` if the folder's run.json says so, else None."""
     try:
         record = read_run(folder)
-    except BrokenRecord as error:
-        log.warning("%s: the run is done again", error)
+    except BrokenRecord:
         return None
-    return record["status"] if record and record.get("status") in FINISHED else None
+    return record["status"] if record and record["status"] in FINISHED else None
 
 
-def adopt_rerun(work: Job) -> None:
-    """Let a finished rerun's files take the old ones' place, run.json last; goes on where a kill stopped it."""
-    if status_of(work.rerun_folder):
-        checkpoint.remove(work.folder)
-        for path in sorted(work.rerun_folder.iterdir(), key=lambda p: p.name == "run.json"):
+def adopt_rerun(work: Job) -> str | None:
+    """Let a finished rerun's files take the old ones' place, run.json last; goes on where a kill stopped it.
+
+    Returns the rerun's status; None where there is none to adopt.
+    """
+    beside = rerun_folder(work.folder)
+    status = status_of(beside)
+    if status:
+        if not work.config["trainer"]["keep_checkpoint"]:
+            checkpoint.remove(work.folder)
+        for path in sorted(beside.iterdir(), key=lambda path: path.name == "run.json"):
             os.replace(path, work.folder / path.name)
-        work.rerun_folder.rmdir()
+        beside.rmdir()
+    return status
 
 
-def attempt(work: Job, folder: Path) -> str:
+def attempt(work: Job, folder: Path, stop: StopRequest) -> str:
     """Perform the run in `folder`. Whatever comes of it stands in run.json."""
     record: dict[str, Any] = {
         "schema": SCHEMA,
@@ -139,7 +184,7 @@ def attempt(work: Job, folder: Path) -> str:
     try:
         write(folder / "config.yaml", lambda file: file.write(OmegaConf.to_yaml(work.config).encode()))
         write_json(folder / "run.json", record)
-        found = perform(work.config, record["id"], folder)
+        found = perform(work.config, record["id"], folder, stop)
         record |= found | {"timing": record["timing"] | found["timing"]}
         write_json(folder / "run.json", record)
         if record["status"] == "diverged" or not work.config["trainer"]["keep_checkpoint"]:

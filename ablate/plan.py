@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from statistics import median
@@ -19,7 +20,7 @@ from ablate.fork import Snapshot
 from ablate.identity import factors
 from ablate.job import OUTPUTS, Job, finished, steps_done
 from ablate.options import build_option
-from ablate.records import BrokenRecord, read_run
+from ablate.records import read_run
 
 SIZES = ("seconds", "memory_bytes", "disk_bytes")
 SAME_WORK = ("freeze", "optimizer", "model", "data", "trainer")  # what a step's time depends on
@@ -114,14 +115,12 @@ def measured(outputs: Path = OUTPUTS) -> dict[str, Cost]:
     """Costs by kind of work, from all finished runs of this processor under `outputs`: medians over runs."""
     found: dict[str, list[Cost]] = {}
     for path in outputs.glob("**/run.json"):
-        try:
+        with suppress(OSError, ValueError, KeyError, TypeError):  # a broken or vanished run tells nothing
             record = read_run(path.parent)
-        except (BrokenRecord, ValueError):
-            continue
-        if record and record["status"] == "done" and record["environment"]["cpu"] == cpu():
-            cost = cost_of(path.parent, record)
-            if cost:
-                found.setdefault(kind_of_work(record["factors"]), []).append(cost)
+            if record and record["status"] == "done" and record["environment"]["cpu"] == cpu():
+                cost = cost_of(path.parent, record)
+                if cost:
+                    found.setdefault(kind_of_work(record["factors"]), []).append(cost)
     return {kind: typical(costs) for kind, costs in found.items()}
 
 
@@ -132,10 +131,7 @@ def typical(costs: Sequence[Cost]) -> Cost:
 
 
 def cost_of(folder: Path, record: Mapping[str, Any]) -> Cost | None:
-    try:
-        seconds = pq.read_table(folder / "steps.parquet", columns=["seconds"])["seconds"].drop_null()
-    except OSError:
-        return None
+    seconds = pq.read_table(folder / "steps.parquet", columns=["seconds"])["seconds"].drop_null()
     if len(seconds) == 0 or record["timing"].get("resumed_from"):
         return None
     size = record["memory_bytes"]

@@ -5,6 +5,9 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
 
 from ablate import display
 from ablate.clip import Delayed
@@ -13,6 +16,14 @@ from ablate.job import OUTPUTS, Job
 from ablate.options import Options, build_options
 from ablate.paths import claims_file
 from ablate.records import BrokenRecord, read_run
+from ablate.secrecy import check_secrets
+
+HYDRA_FOLDERS: dict[str, tuple[Any, ...]] = {  # as in conf/config.yaml
+    "run.dir": ("outputs/${study}/${run_name:}",),
+    "sweep.dir": ("outputs/${study}",),
+    "sweep.subdir": ("${run_name:}",),
+    "job.chdir": (None, False),
+}
 
 
 def check(jobs: Sequence[Job]) -> None:
@@ -28,6 +39,17 @@ def check(jobs: Sequence[Job]) -> None:
         warn(build_options(arm))
     for work in jobs:
         check_run_folder(work.folder)
+
+
+def check_hydra(config: DictConfig) -> None:
+    """Refuse a composed config by which Hydra would write elsewhere than we do, or write down a token."""
+    settings: Any = OmegaConf.to_container(config, resolve=False)
+    check_secrets(settings)
+    for key, ours in HYDRA_FOLDERS.items():
+        section, _, name = key.partition(".")
+        given = settings["hydra"][section][name]
+        if given not in ours:
+            raise ValueError(f"hydra.{key}={given}: allowed is {ours[0]}; study=<name> chooses the folder in outputs/")
 
 
 def warn(options: Options) -> None:
@@ -62,6 +84,8 @@ def check_writable(folder: Path) -> None:
 def check_run_folder(folder: Path) -> None:
     """A run's folder that is there already is one of ours, readable and writable. ValueError names the path."""
     check_writable(folder)
+    if not folder.resolve().is_relative_to(OUTPUTS.resolve()):
+        raise ValueError(f"{folder}: allowed is a folder inside {OUTPUTS}/; this one leads out, to {folder.resolve()}")
     with contextlib.suppress(BrokenRecord):  # to be done again, with a warning
         read_run(folder)
 

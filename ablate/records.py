@@ -22,6 +22,7 @@ SCHEMA = 1
 """Of run.json and the tables; raised when an older reader would misread them."""
 
 FINISHED = ("done", "diverged")
+STATUSES = ("running", *FINISHED, "failed")
 TYPES = {int: pa.int64(), float: pa.float64(), float | None: pa.float64()}
 STEPS = pa.schema([(name, TYPES[hint]) for name, hint in typing.get_type_hints(Step).items()])
 LAYERS = pa.schema(
@@ -35,6 +36,7 @@ EVALS = pa.schema(
 PREDICTIONS = pa.schema(
     [("example", pa.int64()), ("label", pa.int64()), ("prediction", pa.int64()), ("probability", pa.float32())]
 )
+TABLES = {"steps": STEPS, "layers": LAYERS, "evals": EVALS, "predictions": PREDICTIONS}
 
 
 @dataclasses.dataclass
@@ -70,10 +72,9 @@ class Rows:
 
     def write(self, folder: Path) -> dict[str, dict[str, Any]]:
         """Write the tables and return run.json's `records`: row count and sha256 by file name."""
-        tables = {"steps": STEPS, "layers": LAYERS, "evals": EVALS, "predictions": PREDICTIONS}
         return {
             f"{name}.parquet": write_table(folder / f"{name}.parquet", getattr(self, name), schema)
-            for name, schema in tables.items()
+            for name, schema in TABLES.items()
         }
 
 
@@ -150,17 +151,33 @@ class BrokenRecord(ValueError):
 def read_run(folder: Path) -> dict[str, Any] | None:
     """A folder's run.json, or None where there is none.
 
-    Raises BrokenRecord if it is unreadable, ValueError if a newer version wrote it; both name the file.
+    Raises BrokenRecord if it is no such record, ValueError if a newer version wrote it or the system does not let it
+    be read; all name the file.
     """
     path = folder / "run.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise ValueError(f"{path}: not readable ({error.strerror})") from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise BrokenRecord(f"{path}: not readable as JSON ({error})") from error
     if not isinstance(content, dict) or not isinstance(content.get("schema"), int):
         raise BrokenRecord(f"{path}: not a run's record")
     if content["schema"] > SCHEMA:
         raise ValueError(f"{path}: schema {content['schema']} is newer than this version's, {SCHEMA}")
+    if content.get("status") not in STATUSES:
+        raise BrokenRecord(f"{path}: its status is none of {', '.join(STATUSES)}")
     return content
+
+
+def check_tables(folder: Path, record: Mapping[str, Any]) -> None:
+    """Raises BrokenRecord unless the tables are what `record`, the folder's run.json, says was written."""
+    for name in (f"{table}.parquet" for table in TABLES):
+        try:
+            content, expected = (folder / name).read_bytes(), record["records"][name]["sha256"]
+        except (OSError, KeyError, TypeError) as error:
+            raise BrokenRecord(f"{folder / name}: missing, or run.json does not know it") from error
+        if hashlib.sha256(content).hexdigest() != expected:
+            raise BrokenRecord(f"{folder / name}: damaged, its sha256 is not what the run wrote")

@@ -18,24 +18,24 @@ from ablate import checkpoint, display, fork
 from ablate.batches import Batches, Examples, planned_order
 from ablate.checkpoint import Checkpoint
 from ablate.corpus import Corpus, corpus
-from ablate.environment import environment
+from ablate.environment import environment, succeeding
 from ablate.evaluation import Predictions, evaluate, probe_index
 from ablate.freeze import freeze
 from ablate.options import Options, build_options
 from ablate.records import Rows, layers_of
 from ablate.roles import BLOCKS, classifier_weight, mlp_weight, role
 from ablate.settings import Trainer
-from ablate.stopping import StopRequest, stop_requests
+from ablate.stopping import StopRequest
 from ablate.streams import stream
 from ablate.training import Diverged, Learner, Moment, train
 
 log = logging.getLogger("ablate")
 
 
-def perform(settings: Mapping[str, Any], run_id: str, folder: Path) -> dict[str, Any]:
+def perform(settings: Mapping[str, Any], run_id: str, folder: Path, stop: StopRequest) -> dict[str, Any]:
     """Train and evaluate; returns run.json's fields of a run that is `done` or `diverged`.
 
-    Raises Stopped, with a checkpoint in `folder`, if a signal asks for it.
+    Raises Stopped, with a checkpoint in `folder`, at the end of the step in which `stop` is asked for.
     """
     began = time.perf_counter()
     options, seed = build_options(settings), settings["seed"]
@@ -47,19 +47,18 @@ def perform(settings: Mapping[str, Any], run_id: str, folder: Path) -> dict[str,
     record = {
         "parameters": count_parameters(learner.model),
         "pairing": pairing(order, learner.model, dropout),
-        "environment": environment(accelerator.device),
     }
     log.info("parameters by block\n%s", parameter_table(record["parameters"]))
     torch.manual_seed(dropout)  # from here on nothing but dropout draws from this stream
-    with stop_requests() as stop:
-        run = Run(folder, run_id, record["environment"]["key"], trainer, learner, texts, stop, began)
-        run.take_up()
-        outcome = run.train(order)
+    run = Run(folder, run_id, environment(accelerator.device), trainer, learner, texts, stop, began)
+    run.take_up()
+    outcome = run.train(order)
     timing = {"seconds": run.seconds(), "resumed_from": run.resumed_from}
     records = run.rows.write(folder)
     return {
         **record,
         **outcome,
+        "environment": run.environment,
         "forked_from": run.forked_from,
         "memory_bytes": memory_bytes(learner),
         "timing": timing,
@@ -107,7 +106,7 @@ class Run:
 
     folder: Path
     id: str
-    environment: str  # its key
+    environment: dict[str, Any]
     trainer: Trainer
     learner: Learner
     texts: Corpus
@@ -132,7 +131,7 @@ class Run:
         found = self.own_checkpoint()
         self.resumed_from = found.step if found else None
         if found is None and self.trainer.fork.enabled:
-            found = fork.take(self.folder, self.id, self.environment, self.learner)
+            found = fork.take(self.folder, self.id, self.environment["key"], self.learner)
         if found:
             with torch.no_grad():
                 for name, parameter in self.learner.trained.items():
@@ -140,6 +139,7 @@ class Run:
             self.learner.optimizer.load_state_dict(found.optimizer)
             checkpoint.set_random_state(found.random)
             self.rows, self.clip_state, self.forked_from = found.rows, found.clip_state, found.forked_from
+            self.environment = succeeding(self.environment, found.environment)
             self.done, self.began = found.step, self.began - found.seconds
 
     def own_checkpoint(self) -> Checkpoint | None:
@@ -148,7 +148,7 @@ class Run:
         if found and found.id != self.id:
             log.warning("%s: its checkpoint is of run %s: the run starts anew", self.folder.name, found.id)
             return None
-        if found and found.environment != self.environment and self.trainer.resume == "exact":
+        if found and found.environment["key"] != self.environment["key"] and self.trainer.resume == "exact":
             log.warning(
                 "%s: its checkpoint was made with other threads, hardware or versions: the run starts anew "
                 "(trainer.resume=any would go on)", self.folder.name,
@@ -195,14 +195,14 @@ class Run:
 
     def conclude(self) -> dict[str, float]:
         """Evaluate at the last step: run.json's `metrics`, and the test split's predictions."""
+        if self.trainer.keep_checkpoint:
+            self.save(self.trainer.steps)  # before there are rows that a resumed run would write again
         metrics = {}
         for split in ("validation", "test"):
             found = self.evaluate(getattr(self.texts, split))
             self.rows.add_eval(self.trainer.steps, split, found)
             metrics |= {f"{split}_accuracy": found.accuracy, f"{split}_loss": found.loss}
         self.rows.set_predictions(found)
-        if self.trainer.keep_checkpoint:
-            self.save(self.trainer.steps)
         log.info("done: %s", ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
         return metrics
 

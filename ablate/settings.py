@@ -34,8 +34,6 @@ class Fork:
 class Trainer:
     """One step takes `batch_size` × `grad_accumulation` examples."""
 
-    track: Track
-    fork: Fork
     steps: int = 300
     batch_size: int = 32
     grad_accumulation: int = 1
@@ -51,6 +49,8 @@ class Trainer:
     checkpoint_every: int = 100
     keep_checkpoint: bool = False
     resume: Literal["exact", "any"] = "exact"
+    track: Track = Track()
+    fork: Fork = Fork()
 
     def __post_init__(self) -> None:
         for key in (

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: asked for now, obeyed at the end of the step, when all is whole."""
+"""SIGTERM and Ctrl-C: within a run asked for now and obeyed at the end of the step, when all is whole."""
 
 import contextlib
 import signal
@@ -10,7 +10,7 @@ TERMINATED = 75  # EX_TEMPFAIL of sysexits.h: try again; what a requeueing sched
 
 
 class Stopped(BaseException):
-    """The run was asked to stop and has left a checkpoint. Not an Exception: nothing may take it for a failure."""
+    """The command was asked to stop, and what it had begun is whole. Not an Exception: it is no failure."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(f"stopped by {signal.Signals(signum).name}")
@@ -31,6 +31,11 @@ class StopRequest:
             raise Stopped(self.signum)
 
 
+def terminate(signum: int, frame: FrameType | None) -> None:
+    """The command's handler of SIGTERM where there is nothing to finish first."""
+    raise Stopped(signum)
+
+
 @contextlib.contextmanager
 def stop_requests() -> Iterator[StopRequest]:
     """Catch SIGTERM and SIGINT within the block; a second Ctrl-C interrupts at once, as usual.
@@ -39,18 +44,18 @@ def stop_requests() -> Iterator[StopRequest]:
     handler that a launcher has installed for SIGTERM (submitit's requeue, say) is left in its place.
     """
     request = StopRequest()
-
-    def ask(signum: int, frame: FrameType | None) -> None:
-        request.signum = signum
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    before = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
-    ours = [
-        s for s, usual in zip(before, (signal.SIG_DFL, signal.default_int_handler), strict=True) if before[s] == usual
-    ]
+    usual = {signal.SIGTERM: (signal.SIG_DFL, terminate), signal.SIGINT: (signal.default_int_handler,)}
+    before = {signum: signal.getsignal(signum) for signum in usual}
+    ours = [signum for signum in usual if before[signum] in usual[signum]]
+
+    def ask(signum: int, frame: FrameType | None) -> None:
+        request.signum = signum
+        if signal.SIGINT in ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
     for signum in ours:
         signal.signal(signum, ask)
     try:

@@ -20,11 +20,11 @@ from ablate.closing import close
 from ablate.complaint import complaint
 from ablate.compose import compose_jobs
 from ablate.display import console
-from ablate.job import Job, finished, job
-from ablate.preflight import check, prepare
+from ablate.job import Job, finished, job, sweep_snapshots
+from ablate.preflight import check, check_hydra, prepare
 
-started = False
-"""True once every check has passed: from here on a failure is a run's, not the config's."""
+begun: "Sweep | None" = None
+"""The sweep, once every check has passed: from here on a failure is a run's, not the config's."""
 
 
 def ends_program(hook: Callable[..., None]) -> Callable[..., None]:
@@ -37,7 +37,7 @@ def ends_program(hook: Callable[..., None]) -> Callable[..., None]:
         except (ValueError, HydraException, OmegaConfBaseException) as error:
             display.close_display()
             console.print(complaint(error), markup=False, highlight=False, soft_wrap=True)
-            sys.exit(1 if started else 2)
+            sys.exit(1 if begun else 2)
         except Exception:
             traceback.print_exc()
             sys.exit(1)
@@ -64,11 +64,12 @@ class Sweep(Callback):
 
     def begin(self, config: DictConfig, jobs: Sequence[Job]) -> None:
         """Check all jobs and plan them; end here if only the plan was wanted, or, with the table, if all are done."""
-        global started
+        global begun
         display.configure_logging()
         jobs = unique(jobs)
+        check_hydra(config)
         check(jobs)
-        self.folders = [work.folder for work in jobs]
+        self.folders, self.rerun = [work.folder for work in jobs], any(work.rerun for work in jobs)
         todo = [work for work in jobs if work.rerun or not finished(work)]
         shared = plan.snapshots(todo)
         runs = plan.make(jobs, shared, plan.measured())
@@ -76,8 +77,9 @@ class Sweep(Callback):
             print_plan(config.plan, runs)
             sys.exit(0)
         prepare(todo)
-        started = True
+        begun = self
         if not todo:
+            sweep_snapshots(jobs[0].folder.parent)  # a kill may have left some
             console.print(f"all {len(jobs)} runs are done already; rerun=true does them again")
             self.end()
             sys.exit(0)
@@ -89,7 +91,7 @@ class Sweep(Callback):
     def end(self) -> None:
         """Print the table and whatever needs attention; exit code 1 if a run failed or was left unfinished."""
         display.close_display()
-        if not close(self.folders):
+        if not close(self.folders, self.rerun):
             sys.exit(1)
 
 

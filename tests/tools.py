@@ -31,10 +31,11 @@ def run_settings(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Perform one run in this process; returns run.json's fields."""
     from ablate import display
     from ablate.run import perform
+    from ablate.stopping import StopRequest
 
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        return perform(settings, "0123456789", folder)
+        return perform(settings, "0123456789", folder, StopRequest())
     finally:
         display.close_display()
 

@@ -1,0 +1,46 @@
+"""No token gets into a file: Hydra, its launchers and we all write the config down."""
+
+import re
+from collections.abc import Iterator, Mapping
+
+SECRET = re.compile(
+    r"(^|[_.-])(token|secret|password|passwd|passphrase|credentials?|(api|access|private)_?key)($|[_.-])", re.IGNORECASE
+)
+FROM_ENVIRONMENT = re.compile(r"\$\{oc\.env:\s*(\w+)")
+
+
+def check_secrets(config: Mapping[str, object]) -> None:
+    """Refuse a config, `hydra` included and unresolved, that holds a token or takes one from the environment.
+
+    Raises ValueError that names the key and the environment variable to use instead, and never the value.
+    """
+    for key, value in leaves(config):
+        if value in (None, "", "???"):
+            continue
+        text = str(value)
+        if key.startswith("hydra.overrides."):  # what is swept stands nowhere else
+            key, text = text.partition("=")[0].lstrip("+~"), ""
+        names = [text] if key == "hydra.job.env_copy" else FROM_ENVIRONMENT.findall(text)
+        for name in (key, *names):
+            if SECRET.search(name):
+                variable = re.sub(r"\W", "_", name.rpartition(".")[2]).upper()
+                raise ValueError(
+                    f"{key}: a token has no place in the config, which is written to files; allowed is an environment "
+                    f"variable that the program itself reads: export {variable}=..."
+                )
+
+
+def leaves(tree: object, path: str = "") -> Iterator[tuple[str, object]]:
+    """Every value of a tree with its dotted key; an item of a list with the list's.
+
+    >>> list(leaves({"job": {"name": "ablate", "env_copy": ["HOME", "USER"]}}))
+    [('job.name', 'ablate'), ('job.env_copy', 'HOME'), ('job.env_copy', 'USER')]
+    """
+    if isinstance(tree, Mapping):
+        for key, value in tree.items():
+            yield from leaves(value, f"{path}.{key}" if path else str(key))
+    elif isinstance(tree, (list, tuple)):
+        for item in tree:
+            yield from leaves(item, path)
+    else:
+        yield path, tree
