@@ -22,7 +22,7 @@ def option(**changes: Any) -> dict[str, Any]:
 
 
 def test_the_option_file_gives_the_defaults() -> None:
-    assert build(option(), Trainer, "trainer") == Trainer(Track())
+    assert build(option(), Trainer, "trainer") == Trainer()
 
 
 def test_the_option_file_names_every_setting() -> None:
@@ -80,14 +80,14 @@ def test_wrong_types(key: str, value: object, allowed: str) -> None:
 
 
 def test_a_step_takes_batch_size_times_accumulation() -> None:
-    assert Trainer(Track(), batch_size=8, grad_accumulation=3).examples_per_step == 24
+    assert Trainer(batch_size=8, grad_accumulation=3).examples_per_step == 24
 
 
 def test_threads_are_shared_among_workers() -> None:
-    trainer = Trainer(Track())
+    trainer = Trainer()
     assert trainer.thread_count(workers=10**6) == 1
     assert 1 <= trainer.thread_count(workers=2) <= trainer.thread_count()
-    assert Trainer(Track(), threads=3).thread_count(workers=2) == 3
+    assert Trainer(threads=3).thread_count(workers=2) == 3
 
 
 def test_require_says_key_value_and_what_is_allowed() -> None:
