@@ -105,16 +105,15 @@ def anyones() -> Iterator[Path]:
 
 
 def become_nobody() -> None:
-    """Root may write anywhere: be somebody else, from the checks on."""
+    """Root may write anywhere: ask, from the checks on, as somebody else. (Python's own files may be root's: only the
+    real user changes, whom `os.access` goes by.)"""
     from ablate import sweep
 
     check = sweep.check
 
     def disturbed(*arguments: Any) -> None:
         if os.getuid() == 0:
-            os.setgroups([])
-            os.setgid(NOBODY)
-            os.setuid(NOBODY)
+            os.setreuid(NOBODY, 0)
         check(*arguments)
 
     sweep.check = disturbed
