@@ -13,7 +13,7 @@ import pandas as pd
 
 from analysis.claims import Claims
 from analysis.export import save
-from analysis.figures import Drawn, LeftOut, figures, forest_plot
+from analysis.figures import Drawn, LeftOut, figures, forest_plot, hero
 from analysis.findings import Finding, verdicts_json
 from analysis.forest import COLUMNS
 from analysis.judging import judge_claims
@@ -72,7 +72,7 @@ def write_table(folder: Path, name: str, numbers: pd.DataFrame, words: pd.DataFr
 
 def draw_all(study: Study, findings: Sequence[Finding], folder: Path) -> list[LeftOut]:
     """Draw and save every figure that the runs allow; returns the others, with the reason."""
-    drawn = [*figures(study), forest_plot(effects(findings))]
+    drawn = [*figures(study), hero(study), forest_plot(effects(findings))]
     for figure in drawn:
         if isinstance(figure, Drawn):
             save(figure.figure, figure.data, folder, figure.name)
