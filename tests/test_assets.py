@@ -223,7 +223,7 @@ def test_hub_out_of_reach_is_not_asked_twice(wheel, shelf, monkeypatch):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="process groups")
-def test_killed_download_leaves_nothing_half(source, tmp_path):
+def test_row_11_killed_download_leaves_nothing_half(source, tmp_path):
     process = start_fetch(source, BACKEND_SECONDS="60")
     waited_until = time.monotonic() + 60
     while not (tmp_path / "backend.log").exists() and time.monotonic() < waited_until:
@@ -236,7 +236,7 @@ def test_killed_download_leaves_nothing_half(source, tmp_path):
     assert names(source.folder.parent) == [source.folder.name, f"{source.folder.name}.lock"]
 
 
-def test_interrupted_download_sweeps_up(wheel, monkeypatch):
+def test_row_11_interrupted_download_sweeps_up(wheel, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
@@ -247,7 +247,7 @@ def test_interrupted_download_sweeps_up(wheel, monkeypatch):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="process groups")
-def test_two_processes_at_once_download_once(source, tmp_path):
+def test_row_11_two_processes_at_once_download_once(source, tmp_path):
     both = [start_fetch(source, BACKEND_SECONDS="1") for _ in range(2)]
     outputs = [process.communicate(timeout=120) for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
