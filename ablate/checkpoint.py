@@ -17,6 +17,7 @@ from ablate.records import Rows, replacing
 
 log = logging.getLogger("ablate")
 NAME = "checkpoint.pt"
+FORMAT = 1  # raised when the fields below change: another version's checkpoint is not used
 DIGEST = 64  # hex digits of a sha256
 
 
@@ -38,7 +39,8 @@ class Checkpoint:
 
 def save(checkpoint: Checkpoint, folder: Path) -> None:
     """Put the checkpoint in the place of the one before, which stays until the new one is safe on disk."""
-    content = {f.name: getattr(checkpoint, f.name) for f in fields(checkpoint)} | {"rows": asdict(checkpoint.rows)}
+    content = {f.name: getattr(checkpoint, f.name) for f in fields(checkpoint)}
+    content |= {"rows": asdict(checkpoint.rows), "format": FORMAT}
     with replacing(folder / NAME) as file:
         hashed = Hashed(file)
         torch.save(content, hashed)  # type: ignore[arg-type]
@@ -53,10 +55,13 @@ def load(folder: Path) -> Checkpoint | None:
             log.warning("%s is damaged (its hash does not match) and is not used", path)
             return None
         content = torch.load(path, map_location="cpu", weights_only=True)
+        if content.pop("format", None) != FORMAT:
+            log.warning("%s was written by another version and is not used", path)
+            return None
         return Checkpoint(**content | {"rows": Rows(**content["rows"])})
     except FileNotFoundError:  # also a snapshot that another process has just swept
         return None
-    except (pickle.UnpicklingError, RuntimeError, TypeError, KeyError) as error:
+    except (pickle.UnpicklingError, RuntimeError, AttributeError, TypeError, KeyError) as error:
         log.warning("%s is no checkpoint of ours (%s) and is not used", path, str(error).partition("\n")[0])
         return None
 
