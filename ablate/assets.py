@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from functools import cache, reduce
 from pathlib import Path, PurePosixPath
 
+from ablate.disk import sync_folder
 from ablate.hub import snapshot
 
 log = logging.getLogger("ablate")
@@ -188,7 +189,7 @@ def _make_folder(asset: Asset) -> None:
                 log.warning("%s does not hold the pinned files of %s: replaced", asset.folder, asset.name)
                 shutil.rmtree(asset.folder)
             files.rename(asset.folder)
-            _sync_entry(root)
+            sync_folder(root)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
 
@@ -276,16 +277,7 @@ def _sync(folder: Path) -> None:
     for file in folder.iterdir():
         with file.open("rb+") as stream:
             os.fsync(stream.fileno())
-    _sync_entry(folder)
-
-
-def _sync_entry(folder: Path) -> None:
-    if os.name == "posix":  # Windows syncs no folders
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    sync_folder(folder)
 
 
 @contextmanager

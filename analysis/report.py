@@ -43,7 +43,8 @@ def write_report(study: Study, claims: Claims) -> Report:
     if stamp.exists() and stamp.read_text() == inputs:
         return Report(judgement.findings, tuple(read_left_out(folder)))
     stamp.unlink(missing_ok=True)  # from here on the report is of neither
-    write_table(folder / "tables", "summary", summary(study), in_words(summary(study)))
+    numbers = summary(study)
+    write_table(folder / "tables", "summary", numbers, in_words(numbers))
     (folder / "verdicts.json").write_text(verdicts_json(judgement.findings), encoding="utf-8")
     left_out = tuple(draw_all(study, judgement.findings, folder / "figures"))
     (folder / "left_out.json").write_text(json.dumps(left_out, ensure_ascii=False), encoding="utf-8")
