@@ -10,10 +10,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
 from analysis.arms import Arm, canonical, fits, is_under, value_text, varying, words
 from analysis.load import Study
 
 PAIRING = {
+    "numerics": (),
     "environment.key": (),
     "pairing.batches": (),
     "pairing.head": ("model",),
@@ -113,7 +116,7 @@ def pair(study: Study, arms: Sequence[str], may_differ: Collection[str]) -> Pair
 
     Raises Refused where arms have seeds in common and none of them is paired.
     """
-    columns = study.runs[["arm", "seed", "run", *PAIRING]].to_dict("records")
+    columns = study.runs[["arm", "seed", "run", *PAIRING, "environment.earlier"]].to_dict("records")
     runs = {(row["arm"], int(row["seed"])): row for row in columns if row["arm"] in arms}
     begun = study.left_out[study.left_out["arm"].isin(arms)]["seed"]
     rows, unpaired, absent = {}, {}, {}
@@ -134,12 +137,21 @@ def pair(study: Study, arms: Sequence[str], may_differ: Collection[str]) -> Pair
 
 def unshared(group: Sequence[Mapping[str, Any]], may_differ: Collection[str]) -> list[str]:
     """What a seed's runs, one a cell, ought to share and do not, or do not record."""
+    if len(group) == 1:
+        return []
     required = [key for key, changes in PAIRING.items() if not any(is_under(key, changes) for key in may_differ)]
-    return [key for key in required if len(group) > 1 and not is_shared([row[key] for row in group])]
+    differ = [key for key in required if not is_shared([row[key] for row in group])]
+    return differ + [f"environment of {row['run']} from step to step (resumed by any)" for row in group if moved(row)]
 
 
 def is_shared(values: Sequence[Any]) -> bool:
-    return isinstance(values[0], str) and all(value == values[0] for value in values)
+    return not pd.isna(values[0]) and all(value == values[0] for value in values)
+
+
+def moved(run: Mapping[str, Any]) -> bool:
+    """Whether a run went on in another environment than it began in, by trainer.resume=any."""
+    earlier = run["environment.earlier"]
+    return isinstance(earlier, tuple) and len(earlier) > 0
 
 
 def absences(absent: Mapping[int, Sequence[str]], study: Study) -> list[str]:

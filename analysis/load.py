@@ -28,7 +28,7 @@ COLUMNS = (
     *("run", "arm", "id", "status", "seed", "nuisance", *FACTORS, "trainer.steps"),
     *("test_accuracy", "test_loss", "validation_accuracy", "validation_loss"),
     *("parameters.total", "parameters.ratio", "pairing.batches", "pairing.head", "pairing.dropout"),
-    *("environment.key", "claims.name", "claims.sha256"),
+    *("numerics", "environment.key", "environment.earlier", "claims.name", "claims.sha256"),
 )
 """Columns that Study.runs has in any case, empty where no run has such an entry."""
 

@@ -133,6 +133,19 @@ def test_arms_of_two_environments_are_refused(study):
         seeds(study)
 
 
+@pytest.mark.parametrize("numerics", [2, None])
+def test_versions_of_the_numerics_are_not_mixed(study, numerics):
+    change(study / "fixed-s1", numerics=numerics)
+    found = seeds(study)
+    assert found.seeds == (0, 2) and found.notes == ("not paired: seed 1 differs in numerics",)
+
+
+def test_a_run_that_moved_to_another_environment_is_not_compared(study):
+    change(study / "fixed-s1", environment={"key": "e0", "earlier": [{"key": "e1"}]})
+    found = seeds(study)
+    assert found.seeds == (0, 2) and "environment of fixed-s1 from step to step" in found.notes[0]
+
+
 @pytest.mark.parametrize("what", ["batches", "head", "dropout"])
 @pytest.mark.parametrize("value", ["another", None])
 def test_pairing_is_proven_not_assumed(study, what, value):
