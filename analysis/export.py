@@ -1,8 +1,6 @@
 """Figures -> files for a paper (PDF), a page (SVG) and a slide (PNG), with their numbers beside them (CSV)."""
 
 import io
-import os
-import tempfile
 from pathlib import Path
 
 import matplotlib
@@ -12,6 +10,7 @@ from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from analysis.files import put
 from analysis.style import applied
 from analysis.tables import to_csv
 
@@ -21,22 +20,14 @@ DPI = 200
 def save(figure: Figure, data: pd.DataFrame, folder: Path, name: str) -> list[Path]:
     """Write `name`.svg, .pdf, .png and .csv into the folder, which is made, and return them.
 
-    Text is text in the SVG, fonts are embedded in the PDF, the PNG has 200 dots an inch. Nothing is put in place
-    before all four are written, and each replaces its predecessor whole: a reader never sees half a file.
+    Text is text in the SVG, fonts are embedded in the PDF, the PNG has 200 dots an inch. All four are put in place
+    together, each whole (`analysis.files.put`).
     Raises ValueError where `name` is no plain file name.
     """
     if not name or Path(name).name != name:
         raise ValueError(f"name = {name!r}: only a file's name, without folder or ending, is allowed")
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     contents = rendered(figure, name) | {"csv": to_csv(data).encode()}
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as beside:
-        for kind, content in contents.items():
-            with open(Path(beside, kind), "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        return [Path(beside, kind).replace(folder / f"{name}.{kind}") for kind in contents]
+    return put(folder, {f"{name}.{kind}": content for kind, content in contents.items()})
 
 
 def rendered(figure: Figure, name: str) -> dict[str, bytes]:

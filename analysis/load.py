@@ -109,7 +109,8 @@ class Study:
             mark = pa.DictionaryArray.from_arrays(np.full(len(table), number[run], np.int32), names)
             tables.append(table.add_column(0, "run", mark))
         if not tables:
-            return pd.DataFrame(columns=["run", *(RECORDS[file] if columns is None else columns)])
+            of_record = RECORDS[file] if columns is None else dict.fromkeys([RECORDS[file][0], *columns])
+            return pd.DataFrame(columns=["run", *of_record])
         whole = pa.concat_tables(tables)
         del table, tables  # then each column is freed once it is copied: never two copies of the whole
         return whole.to_pandas(split_blocks=True, self_destruct=True)

@@ -1,11 +1,11 @@
-"""A study's report on disk: outputs/<study>/report/{tables,figures,verdicts.json}.
+"""A study's report on disk: outputs/<study>/report/{index.html,tables,figures,verdicts.json}.
 
 A finished study's report is written again only when its inputs change: the runs' record hashes and the claims file.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,43 +14,86 @@ import pandas as pd
 from analysis.claims import Claims
 from analysis.export import save
 from analysis.figures import Drawn, LeftOut, figures, forest_plot, hero
+from analysis.files import put
 from analysis.findings import Finding, verdicts_json
 from analysis.forest import COLUMNS
 from analysis.judging import judge_claims
 from analysis.load import Study
 from analysis.looks import append_looks, read_looks
+from analysis.page import Page, render
+from analysis.paper import paper_tables
+from analysis.pictures import pictures
 from analysis.plots import EFFECTS
+from analysis.provenance import compared, facts, shared, varied
+from analysis.sentences import told
 from analysis.statistics import Interval
-from analysis.tables import in_words, summary, to_csv, to_latex, to_markdown
+from analysis.tables import Table, summary_table, to_csv, to_latex, to_markdown
 
 STAMP = "inputs.sha256"
+PAGE = "index.html"
+
+FORMAT = 2
+"""Raised when equal inputs make another report: older ones are then written again."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was found, and the figures that the runs do not allow."""
+    """What was found, and the tables and figures that the runs do not allow."""
 
     findings: tuple[Finding, ...]
     left_out: tuple[LeftOut, ...]
 
 
 def write_report(study: Study, claims: Claims) -> Report:
-    """Judge the claims, log the looks, and write tables, figures and verdicts below the study's folder."""
+    """Judge the claims, log the looks, and write tables, figures, verdicts and page below the study's folder."""
     folder = study.folder / "report"
-    judgement = judge_claims(study, claims, read_looks(study.folder))
+    earlier = read_looks(study.folder)
+    judgement = judge_claims(study, claims, earlier)
     inputs = inputs_sha256(study, claims)
     stamp = folder / STAMP
     if stamp.exists() and stamp.read_text() == inputs:
         return Report(judgement.findings, tuple(read_left_out(folder)))
     stamp.unlink(missing_ok=True)  # from here on the report is of neither
-    numbers = summary(study)
-    write_table(folder / "tables", "summary", numbers, in_words(numbers))
-    (folder / "verdicts.json").write_text(verdicts_json(judgement.findings), encoding="utf-8")
-    left_out = tuple(draw_all(study, judgement.findings, folder / "figures"))
-    (folder / "left_out.json").write_text(json.dumps(left_out, ensure_ascii=False), encoding="utf-8")
+    tables, no_tables = write_tables(study, claims, judgement.findings, folder / "tables")
+    captions, no_figures = draw_all(study, judgement.findings, folder / "figures")
+    left_out = (*no_tables, *no_figures)
     append_looks(study.folder, judgement.looks)
-    stamp.write_text(inputs)
+    page = Page(
+        study=study.folder.resolve().name,
+        compared=compared(study),
+        findings=told(judgement.findings, claims),
+        tables=tables,
+        pictures=pictures(folder / "figures", captions),
+        facts=facts(study, claims, (*earlier, *judgement.looks)),
+        varied=varied(study),
+        shared=shared(study),
+        left_out=left_out,
+        problems=study.problems,
+    )
+    texts = {
+        "verdicts.json": verdicts_json(judgement.findings),
+        "left_out.json": json.dumps(left_out, ensure_ascii=False),
+        PAGE: render(page),
+    }
+    put(folder, {name: text.encode(errors="backslashreplace") for name, text in texts.items()})
+    put(folder, {STAMP: inputs.encode()})
     return Report(judgement.findings, left_out)
+
+
+def named_claims(study: Study) -> Path:
+    """The claims file that the runs name: conf/claims/<name>.yaml, here or beside the code."""
+    names = set(study.runs["claims.name"].dropna()) if "claims.name" in study.runs else set()
+    if len(names) != 1:
+        raise ValueError(
+            f"the runs name {len(names)} claims files ({', '.join(sorted(names))}): choose with --claims FILE"
+        )
+    package = Path(__file__).resolve().parents[1]
+    places = [Path("conf"), package / "ablate/conf", package / "conf"]
+    found = [place / "claims" / f"{next(iter(names))}.yaml" for place in places]
+    for path in found:
+        if path.is_file():
+            return path
+    raise ValueError(f"claims file {found[0]}: not there, nor beside the code; name it with --claims FILE")
 
 
 def read_left_out(folder: Path) -> list[LeftOut]:
@@ -60,24 +103,37 @@ def read_left_out(folder: Path) -> list[LeftOut]:
 def inputs_sha256(study: Study, claims: Claims) -> str:
     """Hash of all that the report is made of."""
     problems = study.problems.to_dict("list")
-    what = {"runs": study.sha256, "problems": problems, "claims": claims.sha256}
+    what = {"format": FORMAT, "runs": study.sha256, "problems": problems, "claims": claims.sha256}
     return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def write_tables(
+    study: Study, claims: Claims, findings: Sequence[Finding], folder: Path
+) -> tuple[tuple[Table, ...], tuple[LeftOut, ...]]:
+    """Make and save every table that the runs allow; returns them, and the others with the reason."""
+    made = [summary_table(study), *paper_tables(study, claims, findings)]
+    tables = tuple(table for table in made if isinstance(table, Table))
+    for table in tables:
+        write_table(folder, table.name, table.numbers, table.words)
+    return tables, tuple(table for table in made if isinstance(table, LeftOut))
 
 
 def write_table(folder: Path, name: str, numbers: pd.DataFrame, words: pd.DataFrame) -> None:
     """The numbers as CSV, the words as Markdown and LaTeX (booktabs)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for kind, content in (("csv", to_csv(numbers)), ("md", to_markdown(words)), ("tex", to_latex(words))):
-        (folder / f"{name}.{kind}").write_text(content, encoding="utf-8")
+    texts = {"csv": to_csv(numbers), "md": to_markdown(words), "tex": to_latex(words)}
+    put(folder, {f"{name}.{kind}": text.encode(errors="backslashreplace") for kind, text in texts.items()})
 
 
-def draw_all(study: Study, findings: Sequence[Finding], folder: Path) -> list[LeftOut]:
-    """Draw and save every figure that the runs allow; returns the others, with the reason."""
-    drawn = [*figures(study), hero(study), forest_plot(effects(findings))]
-    for figure in drawn:
+def draw_all(study: Study, findings: Sequence[Finding], folder: Path) -> tuple[Mapping[str, str], tuple[LeftOut, ...]]:
+    """Draw and save every figure that the runs allow; returns captions by name, and the others with the reason."""
+    captions, left_out = {}, []
+    for figure in (forest_plot(effects(findings)), *figures(study), hero(study)):
         if isinstance(figure, Drawn):
             save(figure.figure, figure.data, folder, figure.name)
-    return [figure for figure in drawn if isinstance(figure, LeftOut)]
+            captions[figure.name] = figure.caption
+        else:
+            left_out.append(figure)
+    return captions, tuple(left_out)
 
 
 def effects(findings: Sequence[Finding]) -> pd.DataFrame:

@@ -5,7 +5,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -21,6 +21,12 @@ SUMMARY = {
 }
 """Quantities of the summary: their heading and decimals."""
 
+SUMMARY_CAPTION = (
+    "Each arm's finished runs, one a seed, and their means. Test accuracy: mean ± standard deviation over seeds. Last "
+    "loss: training loss over the last tenth of the steps. ‖g‖: norm of the gradient before clipping, over all steps. "
+    "Clip rate: share of steps whose gradient was cut. Δg: what clipping took off the norm. Training s: seconds a run."
+)
+
 DASH = "–"
 
 # sign -> what it takes to have it stand for itself; a line break would end the table's row
@@ -34,6 +40,24 @@ LATEX = str.maketrans(
     | {"±": r"$\pm$", "×": r"$\times$", "‖": r"$\Vert$", "Δ": r"$\Delta$", DASH: "--"}
     | {"[": "{[}", "\n": " ", "\r": " "}  # a bracket after a row's end would be read as its height
 )
+
+
+class Table(NamedTuple):
+    """A table of the report: `numbers` are its CSV, `words` what people read: row for row, a text a cell.
+
+    name: of its files, without ending. caption: plain words.
+    """
+
+    name: str
+    caption: str
+    numbers: pd.DataFrame
+    words: pd.DataFrame
+
+
+def summary_table(study: Study) -> Table:
+    """The summary with its caption."""
+    numbers = summary(study)
+    return Table("summary", SUMMARY_CAPTION, numbers, in_words(numbers))
 
 
 def summary(study: Study) -> pd.DataFrame:

@@ -159,16 +159,16 @@ def further_seeds(
         return FurtherSeeds(None, None, None, "all differences are equal: their spread is not known")
     if smallest is None:
         size = detectable(lambda size: effect.power(size, effect.n, alpha))
-        reason = f"no smallest effect is claimed: {effect.n} seeds find {size:.3g} with {POWER:.0%} power"
-        return FurtherSeeds(None, None, size, reason)
+        found = f"{effect.n} seeds find {size:.3g}, on the claim's scale, with {POWER:.0%} power"
+        return FurtherSeeds(None, None, size, f"no smallest effect is claimed: {found}")
     delta, low, _ = direction.turn(effect.estimate, interval)
     if low > 0:
         gap = abs(delta - smallest)
         needed = smallest_n(lambda n: effect.half_width(level, n) < gap, effect.least_n)
-        reason = f"half-width below {gap:.3g}, the distance of the effect from the smallest of interest"
+        reason = "an interval that tells the effect from the smallest of interest"
     else:
         needed = smallest_n(lambda n: effect.power(smallest, n, alpha) >= POWER, effect.least_n)
-        reason = f"{POWER:.0%} power to find the smallest effect of interest, {smallest:.3g}"
+        reason = f"{POWER:.0%} power to find the smallest effect of interest"
     if needed is None:
         return FurtherSeeds(None, None, None, f"more than {MOST_SEEDS:,} seeds: {reason}")
     return FurtherSeeds(needed, max(0, needed - effect.n), None, reason)

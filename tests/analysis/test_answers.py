@@ -277,7 +277,7 @@ def test_further_seeds_settle_the_size(study):
     found = finding(study, MINIMAL + "    smallest_effect: 3\n")
     assert found.verdict is U and found.further_seeds > 0
     assert re.search(r"seed=(\S+)", found.command)[1].count(",") + 1 == found.further_seeds
-    assert any(note.startswith("further seeds: half-width below") for note in found.notes)
+    assert any(note.startswith("further seeds: an interval that tells the effect") for note in found.notes)
 
 
 def test_without_a_smallest_effect_the_detectable_one_is_said(study):

@@ -361,7 +361,7 @@ def test_a_failure_leaves_the_old_files_as_they_were(
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("analysis.export.os.fsync", full)
+    monkeypatch.setattr("analysis.files.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
         save(Figure(), item.data[:1], tmp_path, "one")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
