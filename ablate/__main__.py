@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 import ablate.identity  # noqa: F401  registers the resolver `run_name`
+from ablate import workers  # registers the resolver `workers`
 from ablate.complaint import complaint
 from ablate.paths import conf
 from ablate.stopping import Stopped, terminate
@@ -21,7 +22,9 @@ from ablate.stopping import Stopped, terminate
 def app(config: DictConfig) -> str:
     from ablate.job import execute, job
 
-    return execute(job(config, HydraConfig.get().runtime.choices))
+    work = job(config, HydraConfig.get().runtime.choices)
+    with workers.at_work():
+        return execute(work.sharing(workers.team_size()))
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """From texts to the pieces of a step: token ids, the planned order of examples, padded batches."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,12 +11,14 @@ from transformers import PreTrainedTokenizerBase
 
 from ablate.texts import Texts
 
+WINDOW = 50  # batches that are sorted together by `grouped_order`, as many as in transformers' sampler
+
 
 @dataclass(frozen=True)
 class Examples:
     """A tokenised split; `truncated` counts the texts that were longer than allowed."""
 
-    input_ids: list[list[int]]
+    input_ids: Sequence[Sequence[int]]
     label: list[int]
     truncated: int
 
@@ -58,6 +60,36 @@ def planned_order(examples: int, count: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     epochs = -(-count // examples)
     return torch.cat([torch.randperm(examples, generator=generator) for _ in range(epochs)])[:count]
+
+
+def grouped_order(lengths: Sequence[int], count: int, seed: int, batch_size: int) -> Tensor:
+    """`planned_order` of examples of these lengths, rearranged so that a batch holds examples of like length.
+
+    The plan is cut into windows of 50 batches; the examples of a window are sorted by length and cut into batches,
+    which come in the order in which the plan has the first example of each: at random, long and short ones mixed.
+    Every example still comes once an epoch. No window reaches across the edge of an epoch: the batch that does, and
+    so has examples of both, stays as planned. The idea is that of transformers' LengthGroupedSampler, which runs
+    through a window from long to short and begins anew each epoch.
+
+    >>> grouped_order([1, 5, 1, 5, 1, 5, 1, 5], count=8, seed=0, batch_size=4) % 2
+    tensor([0, 0, 0, 0, 1, 1, 1, 1])
+    """
+    epochs = -(-count // len(lengths))
+    order = planned_order(len(lengths), epochs * len(lengths), seed)
+    length = torch.tensor(lengths)[order]
+    for start, end in windows(len(lengths), epochs, batch_size):
+        ranks = length[start:end].argsort(stable=True).view(-1, batch_size)  # [batches, B], places in the window
+        order[start:end] = order[start:end][ranks[ranks.amin(1).argsort()].flatten()]
+    return order[:count]
+
+
+def windows(examples: int, epochs: int, batch_size: int) -> Iterator[tuple[int, int]]:
+    """Start and end of runs of at most WINDOW batches, each batch whole and within one epoch."""
+    for epoch in range(epochs):
+        first = -(-epoch * examples // batch_size) * batch_size
+        last = (epoch + 1) * examples // batch_size * batch_size
+        for start in range(first, last, WINDOW * batch_size):
+            yield start, min(start + WINDOW * batch_size, last)
 
 
 @dataclass(frozen=True)

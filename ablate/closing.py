@@ -15,6 +15,8 @@ from ablate.records import BrokenRecord, read_run
 from analysis.load import load
 from analysis.tables import in_words, summary
 
+NOT_BEGUN = "not begun"
+
 
 def close(folders: Sequence[Path], rerun: bool = False) -> bool:
     """Print the table of these runs and what is amiss; False if one (or its rerun) failed or was left unfinished."""
@@ -25,12 +27,14 @@ def close(folders: Sequence[Path], rerun: bool = False) -> bool:
         console.print(as_rich(in_words(table)))
     states = {folder: state(folder, rerun) for folder in folders}
     for folder, (status, message) in states.items():
-        if status not in ("done", "diverged"):
+        if status not in ("done", "diverged", NOT_BEGUN):
             console.print(f"{status}: {folder.name}{message}", markup=False, highlight=False, soft_wrap=True)
+    if waiting := [status for status, _ in states.values()].count(NOT_BEGUN):
+        console.print(f"{NOT_BEGUN}: {waiting} run{'s' if waiting > 1 else ''}; run the same command again")
     console.print(f"records: {folders[0].parent}/", markup=False, highlight=False)
     if len(table) and (table["done"] == 1).all():
         console.print(more_seeds(table), markup=False, highlight=False, soft_wrap=True)
-    return not any(status in ("failed", "interrupted") for status, _ in states.values())
+    return not any(status in ("failed", "interrupted", NOT_BEGUN) for status, _ in states.values())
 
 
 def as_rich(words: pd.DataFrame) -> Table:
@@ -47,7 +51,7 @@ def state(folder: Path, rerun: bool) -> tuple[str, str]:
     beside = rerun_folder(folder)
     told_by = beside if rerun and beside.exists() else folder
     found = recorded(told_by)
-    if found[0] == "running" and folder.exists():
+    if found[0] in ("running", NOT_BEGUN) and folder.exists():
         try:
             with FileLock(folder / ".lock", timeout=0):
                 found = recorded(told_by)  # again: its holder may have ended it since
@@ -57,14 +61,32 @@ def state(folder: Path, rerun: bool) -> tuple[str, str]:
 
 
 def recorded(folder: Path) -> tuple[str, str]:
-    """Status and message of a folder's run.json; a run without one has not begun, and counts as running."""
+    """Status and message of a folder's run.json."""
     try:
-        record: dict[str, Any] = read_run(folder) or {"status": "running"}
+        record: dict[str, Any] = read_run(folder) or {"status": NOT_BEGUN}
     except BrokenRecord as error:
         return "failed", f": {error}"
     if record["status"] == "failed":
         return "failed", f": {record['error']['message']} (traceback in {folder / 'run.json'})"
     return record["status"], ""
+
+
+def report(study: Path) -> None:
+    """Write the study's report where its runs changed, and say where it is; what stands in its way costs no run."""
+    from analysis.claims import read_claims  # here, or a plan would wait for what draws the figures
+    from analysis.report import PAGE, named_claims, write_report
+    from analysis.sentences import tally
+
+    console = table_console()
+    try:
+        found = load(study)
+        if found.runs.empty:
+            return
+        written = write_report(found, read_claims(named_claims(found)))
+        line = f"report: {study / 'report' / PAGE}: {tally(written.findings)}"
+    except Exception as error:
+        line = f"no report: {error}; the runs are not touched by that, python -m analysis {study} tries again"
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def more_seeds(table: pd.DataFrame) -> str:

@@ -12,6 +12,11 @@ def complaint(error: BaseException) -> str:
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     if isinstance(cause, MissingMandatoryValue):
         return f"error: {cause.full_key} is missing: set {cause.full_key}=<value>"
+    if type(error).__name__ == "TerminatedWorkerError":  # joblib's, which may not be installed
+        return (
+            "error: a worker was killed, by a signal or for want of memory, and its launcher ended the others; "
+            "the same command goes on from the last checkpoints"
+        )
     lines = [first_line(error), first_line(cause) if cause is not error else "", hint(error, cause)]
     return "error: " + "\n  ".join(line for line in lines if line)
 

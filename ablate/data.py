@@ -9,9 +9,9 @@ gives the three splits of any of them, checked.
 Nothing heavy is imported at the top: the identity of the data is in a run's name, before anything is loaded.
 """
 
-import logging
+import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,7 @@ from ablate.assets import ASSETS, fetch, file_sha256
 from ablate.checks import require
 from ablate.files import local, read_files, split_files, tree_sha256
 from ablate.hub import snapshot
-from ablate.texts import Texts, check_classes, overlap, sample, select, stratified_order
-
-log = logging.getLogger("ablate")
+from ablate.texts import Texts, check_classes, sample, select, stratified_order
 
 SPLITS = ("train", "validation", "test")
 CUT = {"test": 2000, "validation": 500}  # where a source has no such split: a tenth of train, at most so many
@@ -33,11 +31,13 @@ class Data(ABC):
     """What the options of all data sets share.
 
     max_length: tokens a text is cut to. train_examples, test_examples: how many to use, None = all.
+    group_by_length: batches of texts of like length (`batches.grouped_order`); no matter to what is read.
     """
 
     max_length: int
     train_examples: int | None
     test_examples: int | None
+    group_by_length: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         require("max_length", self.max_length, self.max_length >= 3, "a number of tokens, from 3 on")
@@ -48,6 +48,10 @@ class Data(ABC):
     @abstractmethod
     def identity(self) -> dict[str, Any]:
         """What tells these texts from others, whatever place they lie in; cheap, loads nothing."""
+
+    def pinned(self) -> bool:
+        """Whether `identity` means the same texts for ever, so that what is made of them may be kept."""
+        return True
 
     @abstractmethod
     def read(self) -> dict[str, Texts]:
@@ -126,6 +130,11 @@ class Hub(Data):
             return {"path": self.path, "name": self.name, "revision": self.revision}
         return {"sha256": tree_sha256(here), "name": self.name}
 
+    def pinned(self) -> bool:
+        """A file is, and a commit on the hub; a branch moves on."""
+        commit = re.fullmatch("[0-9a-f]{40}", self.revision or "")
+        return local(self.path) is not None or commit is not None
+
     def read(self) -> dict[str, Texts]:
         folder = local(self.path) or snapshot("data.path", self.path, self.revision, "dataset")
         files = split_files(folder, self.name)
@@ -187,8 +196,6 @@ def load(source: Data) -> dict[str, Texts]:
         if count is not None:
             splits[split] = sample(splits[split], f"{split}_examples", count)
     check_classes(splits)
-    if common := overlap(splits["train"].text, splits["test"].text):
-        log.warning("data: %d of %d test texts are in the training split, too", common, len(splits["test"].text))
     return {split: splits[split] for split in SPLITS}
 
 

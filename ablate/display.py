@@ -1,4 +1,7 @@
-"""What a person sees while a sweep runs: one line for the sweep, one for the run; plain lines without a terminal."""
+"""What a person sees while a sweep runs: one line for the sweep, one for the run.
+
+Plain lines, a few a run, where there is no terminal, and from workers, which have one terminal between them.
+"""
 
 import contextlib
 import logging
@@ -9,11 +12,17 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ablate import workers
 from ablate.training import Step
 
 console = Console(stderr=True)
 log = logging.getLogger("ablate")
 PLAIN_LINES = 4  # a run, where there is no terminal
+
+
+def is_live() -> bool:
+    """True where lines may be drawn over: in a terminal that is this process's alone."""
+    return console.is_terminal and not workers.is_worker()
 
 
 def table_console() -> Console:
@@ -24,17 +33,31 @@ def table_console() -> Console:
     return console
 
 
+said: set[str] = set()
+"""Warnings that this process has shown, or, in a worker, the command before it: each worker reads the data, too."""
+
+
 def configure_logging() -> None:
     """Warnings go to the console, above the progress lines; everything goes to the run's own log file."""
     log.setLevel(logging.INFO)
     log.propagate = False
     log.disabled = False  # Hydra disables all loggers that are there when it sets up its own
     if not log.handlers:
-        log.addHandler(console_handler())
+        handler = console_handler()
+        handler.addFilter(is_news)
+        log.addHandler(handler)
+
+
+def is_news(record: logging.LogRecord) -> bool:
+    message = record.getMessage()
+    if workers.is_worker():
+        return message not in said
+    said.add(message)
+    return True
 
 
 def console_handler() -> logging.Handler:
-    if console.is_terminal:
+    if is_live():
         return RichHandler(logging.WARNING, console, show_time=False, show_path=False)
     plain = logging.StreamHandler(console.file)  # a line each, so that paths in it stay whole
     plain.setLevel(logging.WARNING)
@@ -56,14 +79,14 @@ def log_file(path: Path) -> Iterator[None]:
 
 
 class Display:
-    """Progress of a sweep of `runs` runs that still have `steps` steps to make in all."""
+    """Progress of a sweep of `runs` runs, `begun` of them begun, that still have `steps` steps to make in all."""
 
-    def __init__(self, runs: int, steps: int) -> None:
-        self.runs, self.begun = runs, 0
+    def __init__(self, runs: int, steps: int, begun: int = 0) -> None:
+        self.runs, self.begun, self.is_live = runs, begun, is_live()
         self.progress = Progress(
             TextColumn("{task.description}"), BarColumn(20), TextColumn("{task.completed}/{task.total} steps"),
             TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[numbers]}"),
-            console=console, disable=not console.is_terminal,
+            console=console, disable=not self.is_live,
         )  # fmt: skip
         self.sweep = self.progress.add_task("", total=steps, numbers="", visible=runs > 1)
         self.run: TaskID | None = None
@@ -75,7 +98,7 @@ class Display:
         self.name = name
         self.progress.update(self.sweep, description=f"sweep: run {self.begun} of {self.runs}")
         self.run = self.progress.add_task(name, total=steps, completed=done, numbers="")
-        if not console.is_terminal:
+        if not self.is_live:
             console.print(f"[{self.begun}/{self.runs}] {name}", markup=False, highlight=False)
 
     def step(self, row: Step, steps: int) -> None:
@@ -83,7 +106,7 @@ class Display:
         numbers = f"loss {row.loss:.3f}  |g| {row.grad_norm:.2f}  lr {row.lr:.1e}"
         self.progress.update(self.run, completed=row.step, numbers=numbers)
         self.progress.update(self.sweep, advance=1)
-        if not console.is_terminal and row.step % max(1, steps // PLAIN_LINES) == 0:
+        if not self.is_live and row.step % max(1, steps // PLAIN_LINES) == 0:
             left = self.progress.tasks[self.sweep].time_remaining if self.runs > 1 else None
             console.print(
                 f"[{self.begun}/{self.runs}] {self.name}  step {row.step}/{steps}  {numbers}"
@@ -110,9 +133,9 @@ def current() -> Display:
     return _current[0]
 
 
-def open_display(runs: int, steps: int) -> None:
+def open_display(runs: int, steps: int, begun: int = 0) -> None:
     close_display()
-    _current.append(Display(runs, steps))
+    _current.append(Display(runs, steps, begun))
 
 
 def close_display() -> None:

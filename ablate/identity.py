@@ -31,8 +31,11 @@ UNCOUNTED = {
 LOCATORS = {"path", "revision", "files", "name"}
 """Where a model or data set is to be found; its identity (what is found there) counts in their place."""
 
-ADDED: dict[str, Any] = {}
-"""Keys added since NUMERICS was raised, with the value that means "as before", which is left out of the id."""
+ADDED: dict[str, Any] = {"data.group_by_length": False, "trainer.compile": False}
+"""Keys added since NUMERICS was raised, with the value that means "as before".
+
+With that value they are left out of the id and of run.json, so that runs from before and after are one study.
+"""
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -61,7 +64,11 @@ def counted(factor: str, settings: Mapping[str, Any], choices: Mapping[str, str]
     if factor in ("model", "data"):
         found = build_option(factor, settings).identity()
         flat = {k: v for k, v in flat.items() if k.partition(".")[0] not in LOCATORS} | flatten(found)
-    return {k: v for k, v in flat.items() if k.rpartition(".")[2] != "_target_"}
+    return {k: v for k, v in flat.items() if k.rpartition(".")[2] != "_target_" and not as_before(f"{factor}.{k}", v)}
+
+
+def as_before(key: str, value: Any) -> bool:
+    return key in ADDED and value == ADDED[key]
 
 
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,7 +103,7 @@ def fingerprint(settings: Mapping[str, Any], choices: Mapping[str, str], of: Seq
     targets = {k: v for f in of for k, v in flatten({f: settings[f]}).items() if k.endswith("_target_")}
     what = {
         "options": {factor: found[factor]["option"] for factor in of if factor in GROUPS},
-        "settings": {k: v for k, v in counts.items() if k not in ADDED or v != ADDED[k]},
+        "settings": counts,
         "targets": targets,
         "sources": {t: source_sha256(t) for t in sorted(set(targets.values())) if not is_ours(t)},
         "seed": settings["seed"],

@@ -34,6 +34,7 @@ from ablate.records import (
     write_json,
 )
 from ablate.run import perform
+from ablate.settings import Trainer
 from ablate.stopping import Stopped, StopRequest, stop_requests
 
 log = logging.getLogger("ablate")
@@ -67,6 +68,13 @@ class Job:
     def with_seed(self, seed: int) -> "Job":
         return Job(self.config | {"seed": seed}, self.choices)
 
+    def sharing(self, workers: int) -> "Job":
+        """The same where `workers` runs go at once: `trainer.threads: null` is this job's share of the cores."""
+        trainer = self.config["trainer"]
+        if not isinstance(trainer, Mapping) or trainer.get("threads") is not None:
+            return self
+        return Job(self.config | {"trainer": {**trainer, "threads": Trainer().thread_count(workers)}}, self.choices)
+
 
 def rerun_folder(folder: Path) -> Path:
     """Where a rerun works, so that the finished folder stays until the new one is done."""
@@ -82,6 +90,7 @@ def execute(work: Job) -> str:
     """Do what is left to do and return the run's status: done, diverged, failed, or held (by another process)."""
     try:
         with stop_requests() as stop:
+            stop.obey()  # asked for before it began, in a worker
             status = finished(work) or take(work, stop)
         stop.obey()  # asked for after the last step: the run is done, the sweep ends here
         return status

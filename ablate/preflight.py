@@ -3,10 +3,12 @@
 import contextlib
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from ablate import display
@@ -35,6 +37,9 @@ def check(jobs: Sequence[Job]) -> None:
             value = work.config[key]
             if type(value) is not int or value < 0:
                 raise ValueError(f"{key}={value}: allowed is a whole number from 0 on")
+        for key in ("rerun", "report"):
+            if type(work.config[key]) is not bool:
+                raise ValueError(f"{key}={work.config[key]}: allowed is true or false")
     for arm in {repr(work.config | {"seed": None}): work.config for work in jobs}.values():
         warn(build_options(arm))
     for work in jobs:
@@ -79,6 +84,28 @@ def check_writable(folder: Path) -> None:
         raise ValueError(f"{existing}: allowed is a folder; something else is in its place")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise ValueError(f"{existing}: not writable")
+
+
+def check_threads(jobs: Sequence[Job]) -> None:
+    """Warn of a study whose earlier runs used another number of threads: other bits, so they are not paired."""
+    study, wanted = jobs[0].folder.parent, {work.config["trainer"]["threads"] for work in jobs}
+    counts = Counter(threads for path in study.glob("*/run.json") if (threads := threads_of(path.parent)))
+    if len(wanted) == 1 and counts.keys() - wanted:
+        earlier = " or ".join(str(threads) for threads, _ in counts.most_common())
+        display.log.warning(
+            "%s: its %d earlier runs used trainer.threads=%s, these would use %d; only runs with the same are "
+            "paired; trainer.threads=%d keeps the study whole",
+            study, counts.total(), earlier, *wanted, counts.most_common(1)[0][0],
+        )  # fmt: skip
+
+
+def threads_of(folder: Path) -> int | None:
+    """Threads that a run was made with, or that an unfinished one was begun with; None where it can't be told."""
+    try:
+        record = read_run(folder) or {}
+        return (record.get("environment") or yaml.safe_load((folder / "config.yaml").read_text())["trainer"])["threads"]
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return None
 
 
 def check_run_folder(folder: Path) -> None:

@@ -15,7 +15,7 @@ from accelerate.state import AcceleratorState, GradientState
 from torch import Tensor, nn
 
 from ablate import checkpoint, display, fork
-from ablate.batches import Batches, Examples, planned_order
+from ablate.batches import Batches, Examples, grouped_order, planned_order
 from ablate.checkpoint import Checkpoint
 from ablate.corpus import Corpus, corpus
 from ablate.environment import environment, succeeding
@@ -42,11 +42,11 @@ def perform(settings: Mapping[str, Any], run_id: str, folder: Path, stop: StopRe
     trainer, accelerator = options.trainer, accelerate(options.trainer)
     texts = corpus(options.model, options.data)
     learner = make_learner(options, texts, seed, accelerator)
-    order = planned_order(len(texts.train.label), trainer.steps * trainer.examples_per_step, stream("order", seed))
+    order = order_of_examples(options, texts.train, seed)
     dropout = stream("dropout", seed, settings["nuisance"])
     record = {
         "parameters": count_parameters(learner.model),
-        "pairing": pairing(order, learner.model, dropout),
+        "pairing": pairing(order, learner.model, dropout, trainer.compile),
     }
     log.info("parameters by block\n%s", parameter_table(record["parameters"]))
     torch.manual_seed(dropout)  # from here on nothing but dropout draws from this stream
@@ -80,6 +80,15 @@ def accelerate(trainer: Trainer) -> Accelerator:
     return Accelerator(mixed_precision=precision, cpu=trainer.device == "cpu")
 
 
+def order_of_examples(options: Options, train: Examples, seed: int) -> Tensor:
+    """Example numbers of all steps, one after the other: the same for all arms of a seed."""
+    trainer, stream_seed = options.trainer, stream("order", seed)
+    count = trainer.steps * trainer.examples_per_step
+    if options.data.group_by_length:
+        return grouped_order([len(ids) for ids in train.input_ids], count, stream_seed, trainer.batch_size)
+    return planned_order(len(train.label), count, stream_seed)
+
+
 def make_learner(options: Options, texts: Corpus, seed: int, accelerator: Accelerator) -> Learner:
     model = options.model.build(texts.classes, seed, texts.tokenizer)
     names = [name for name, _ in model.named_parameters()]
@@ -87,6 +96,8 @@ def make_learner(options: Options, texts: Corpus, seed: int, accelerator: Accele
     trained = freeze(model, options.freeze)
     optimizer = options.optimizer.build(trained.values())
     model = accelerator.prepare(model)
+    if options.trainer.compile:
+        compile_forward(model)
     return Learner(
         model=model,
         trained=trained,
@@ -98,6 +109,27 @@ def make_learner(options: Options, texts: Corpus, seed: int, accelerator: Accele
         accelerator=accelerator,
         tracked=(track.mlp or mlp_weight(names), track.classifier or classifier_weight(names)),
     )
+
+
+def compile_forward(model: nn.Module) -> None:
+    """Compile the model's forward in place (its parameters keep their names), once for batches of all shapes.
+
+    Evaluation has a graph of its own. Dropout draws other numbers than without, from the same stream. A model that
+    torch can't compile whole is an error, as is a shape beyond torch's limit of graphs: nothing runs uncompiled.
+
+    A run that goes on from a checkpoint or a snapshot compiles anew, with another batch first. On CPU the bits were
+    the same nevertheless, compiled from nothing, in the tiny model and in MiniLM. On CUDA they rest on
+    `trainer.deterministic`, which keeps inductor from choosing kernels by their time; that has not been tried.
+
+    Raises ValueError where torch.compile does not work, for lack of a C++ compiler say.
+    """
+    torch.compiler.reset()  # else the graphs of this process's earlier runs would count towards the limit
+    try:
+        torch.compile(torch.neg)(torch.zeros(1, device=next(model.parameters()).device))
+    except Exception as error:  # a missing compiler, headers or Triton: torch has a class for each
+        cause = str(error).strip().partition("\n")[0]
+        raise ValueError(f"trainer.compile=true: torch.compile does not work here: {cause}") from error
+    model.compile(dynamic=True, fullgraph=True)
 
 
 @dataclass
@@ -237,10 +269,11 @@ class Run:
         return time.perf_counter() - self.began
 
 
-def pairing(order: Tensor, model: nn.Module, dropout: int) -> dict[str, str]:
+def pairing(order: Tensor, model: nn.Module, dropout: int, compiled: bool) -> dict[str, str]:
     """What arms of a seed have to share: hashes of the planned order, the head's start, the dropout stream."""
     start = [p.detach().cpu() for name, p in model.named_parameters() if role(name).block == "head"]
-    return {"batches": hash_of([order]), "head": hash_of(start), "dropout": f"torch.manual_seed {dropout:016x}"}
+    drawn = f"torch.manual_seed {dropout:016x}" + ", compiled" * compiled  # torch.compile has its own generator
+    return {"batches": hash_of([order]), "head": hash_of(start), "dropout": drawn}
 
 
 def hash_of(tensors: Iterable[Tensor]) -> str:

@@ -41,6 +41,7 @@ class Trainer:
     precision: Literal["fp32", "bf16"] = "fp32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = None
+    compile: bool = False
     deterministic: bool = True
     probe_every: int = 10
     probe_examples: int = 32
@@ -79,5 +80,9 @@ class Trainer:
 
     def thread_count(self, workers: int = 1) -> int:
         """Threads of one run: as set, else this process's cores shared among the workers."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return self.threads or max(1, cores // workers)
+        return self.threads or max(1, cores() // workers)
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 TERMINATED = 75  # EX_TEMPFAIL of sysexits.h: try again; what a requeueing scheduler wants to see
 
 
@@ -13,8 +14,11 @@ class Stopped(BaseException):
     """The command was asked to stop, and what it had begun is whole. Not an Exception: it is no failure."""
 
     def __init__(self, signum: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(signum).name}")
+        super().__init__(signum)
         self.exit_code = 130 if signum == signal.SIGINT else TERMINATED
+
+    def __str__(self) -> str:
+        return f"stopped by {signal.Signals(self.args[0]).name}"
 
 
 class StopRequest:
@@ -36,20 +40,41 @@ def terminate(signum: int, frame: FrameType | None) -> None:
     raise Stopped(signum)
 
 
+def replaceable() -> list[int]:
+    """The signals with their usual handlers: neither ignored (nohup) nor a launcher's own (submitit's requeue, say)."""
+    usual = {signal.SIGTERM: (signal.SIG_DFL, terminate), signal.SIGINT: (signal.default_int_handler,)}
+    return [signum for signum in SIGNALS if signal.getsignal(signum) in usual[signum]]
+
+
+_kept: StopRequest | None = None
+
+
+def keep_requests() -> None:
+    """In a worker, for good: a request is kept whenever it comes, between two runs too, and no further run begins."""
+    global _kept
+    request = _kept = StopRequest()
+
+    def ask(signum: int, frame: FrameType | None) -> None:
+        request.signum = signum
+
+    for signum in replaceable():
+        signal.signal(signum, ask)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
 @contextlib.contextmanager
 def stop_requests() -> Iterator[StopRequest]:
     """Catch SIGTERM and SIGINT within the block; a second Ctrl-C interrupts at once, as usual.
 
-    Signals reach a process's main thread only; elsewhere (a launcher's thread) the block changes nothing. A
-    handler that a launcher has installed for SIGTERM (submitit's requeue, say) is left in its place.
+    Signals reach a process's main thread only; elsewhere (a launcher's thread) the block changes nothing, nor where
+    `keep_requests` is at work.
     """
-    request = StopRequest()
-    if threading.current_thread() is not threading.main_thread():
+    request = _kept or StopRequest()
+    if _kept or threading.current_thread() is not threading.main_thread():
         yield request
         return
-    usual = {signal.SIGTERM: (signal.SIG_DFL, terminate), signal.SIGINT: (signal.default_int_handler,)}
-    before = {signum: signal.getsignal(signum) for signum in usual}
-    ours = [signum for signum in usual if before[signum] in usual[signum]]
+    ours = replaceable()
+    before = {signum: signal.getsignal(signum) for signum in ours}
 
     def ask(signum: int, frame: FrameType | None) -> None:
         request.signum = signum

@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 from hydra.errors import HydraException
@@ -15,13 +16,14 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from ablate import display, fork, plan
-from ablate.closing import close
+from ablate import display, fork, plan, workers
+from ablate.closing import close, report
 from ablate.complaint import complaint
 from ablate.compose import compose_jobs
 from ablate.display import console
+from ablate.fork import Snapshot
 from ablate.job import Job, finished, job, sweep_snapshots
-from ablate.preflight import check, check_hydra, prepare
+from ablate.preflight import check, check_hydra, check_threads, prepare
 
 begun: "Sweep | None" = None
 """The sweep, once every check has passed: from here on a failure is a run's, not the config's."""
@@ -48,13 +50,28 @@ def ends_program(hook: Callable[..., None]) -> Callable[..., None]:
 class Sweep(Callback):
     """Hydra calls the run hooks for a single run, the multirun hooks for a sweep; both come to the same."""
 
+    team: workers.Team | None = None
+    reports = False
+
     @ends_program
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        self.begin(config, [job(config, dict(config.hydra.runtime.choices))])
+        self.begin(config, [job(config, dict(config.hydra.runtime.choices))], at_once=1)
 
     @ends_program
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        self.begin(config, compose_jobs(config))
+        self.reports = config.report
+        self.begin(config, compose_jobs(config), workers.count(config.hydra))
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """In whatever process the job runs; in a worker nothing is set up yet but what was pickled: this object."""
+        if self.team:
+            workers.enrol(self.team)
+            display.said.update(self.said)
+        display.configure_logging()
+        if self.team:
+            name = Path(config.hydra.runtime.output_dir).name
+            if name in self.todo:
+                display.open_display(len(self.todo), 0, begun=self.todo.index(name))
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
         self.end()
@@ -62,19 +79,24 @@ class Sweep(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         self.end()
 
-    def begin(self, config: DictConfig, jobs: Sequence[Job]) -> None:
+    def begin(self, config: DictConfig, jobs: Iterable[Job], at_once: int) -> None:
         """Check all jobs and plan them; end here if only the plan was wanted, or, with the table, if all are done."""
         global begun
         display.configure_logging()
-        jobs = unique(jobs)
+        typed = unique(jobs)
+        jobs = [work.sharing(at_once) for work in typed]
         check_hydra(config)
         check(jobs)
         self.folders, self.rerun = [work.folder for work in jobs], any(work.rerun for work in jobs)
         todo = [work for work in jobs if work.rerun or not finished(work)]
         shared = plan.snapshots(todo)
-        runs = plan.make(jobs, shared, plan.measured())
+        known = plan.known(todo)
+        runs = plan.make(jobs, shared, known)
+        if todo:
+            check_threads(todo)
         if config.plan:
-            print_plan(config.plan, runs)
+            local = local_totals(config, typed, shared, known)
+            print_plan(config.plan, runs, at_once, "" if at_once > 1 else plan.advice(plan.totals(runs), *local))
             sys.exit(0)
         prepare(todo)
         begun = self
@@ -84,23 +106,44 @@ class Sweep(Callback):
             self.end()
             sys.exit(0)
         fork.announce(fork.shared_folder(jobs[0].folder), shared)
-        console.print(plan.in_short(runs), markup=False, highlight=False, soft_wrap=True)
-        display.open_display(len(todo), sum(run.steps for run in runs))
+        console.print(plan.in_short(runs, at_once), markup=False, highlight=False, soft_wrap=True)
+        self.open(todo, runs, at_once)
+
+    def open(self, todo: Sequence[Job], runs: Sequence[plan.PlannedRun], at_once: int) -> None:
+        """The display of runs that go one by one, or the team of workers, each of which has its own."""
+        if at_once > 1:
+            self.todo, self.said = [work.folder.name for work in todo], display.said
+            self.team = workers.gather(at_once)
+            console.print(f"{at_once} workers start; each loads the model and the data for itself")
+        else:
+            display.open_display(len(todo), sum(run.steps for run in runs))
 
     @ends_program
     def end(self) -> None:
-        """Print the table and whatever needs attention; exit code 1 if a run failed or was left unfinished."""
+        """The table, whatever needs attention, and the report; exit code 1 if a run failed or was left unfinished."""
         display.close_display()
-        if not close(self.folders, self.rerun):
+        all_ended = close(self.folders, self.rerun)
+        if self.reports:
+            report(self.folders[0].parent)
+        if not all_ended:
             sys.exit(1)
 
 
-def print_plan(form: object, runs: Sequence[plan.PlannedRun]) -> None:
+def local_totals(
+    config: DictConfig, jobs: Sequence[Job], shared: Sequence[Snapshot], known: plan.Known
+) -> tuple[dict[str, Any], int, int]:
+    """What the sweep would take with hydra/launcher=local: totals, runs at once, and threads of each."""
+    at_once = workers.suggested(_root_=config)
+    sharing = [work.sharing(at_once) for work in jobs]
+    return plan.totals(plan.make(sharing, shared, known), at_once), at_once, sharing[0].config["trainer"]["threads"]
+
+
+def print_plan(form: object, runs: Sequence[plan.PlannedRun], at_once: int, advice: str) -> None:
     """plan=true: for people; plan=json: for programs."""
     if form == "json":
-        print(plan.as_json(runs))
+        print(plan.as_json(runs, at_once))
     elif form is True:
-        plan.show(runs, display.table_console())
+        plan.show(runs, display.table_console(), at_once, advice)
     else:
         raise ValueError(f"plan={form}: allowed is true, json or false")
 

@@ -90,11 +90,12 @@ def step(learner: Learner, pieces: Sequence[Batch], t: int, state: Any) -> tuple
     """θ_{t+1} = θ_t − η_t · s(‖g_t‖) · g_t: one update of the paper's method, and its row."""
     examples = sum(len(piece.labels) for piece in pieces)
     loss, correct = 0.0, 0
-    for piece in pieces:  # their losses are weighted by size, so that the sum is the batch's mean
-        logits, labels = forward(learner, piece)  # 1 forward: [B, K], [B]
-        piece_loss = F.cross_entropy(logits, labels) * (len(labels) / examples)
-        learner.accelerator.backward(piece_loss)  # 2 backward
-        loss, correct = loss + piece_loss.detach(), correct + (logits.argmax(-1) == labels).sum()
+    with casts_kept(learner.accelerator.device):
+        for piece in pieces:  # their losses are weighted by size, so that the sum is the batch's mean
+            logits, labels = forward(learner, piece)  # 1 forward: [B, K], [B]
+            piece_loss = F.cross_entropy(logits, labels) * (len(labels) / examples)
+            learner.accelerator.backward(piece_loss)  # 2 backward
+            loss, correct = loss + piece_loss.detach(), correct + (logits.argmax(-1) == labels).sum()
     norms = gradient_norms(learner.trained)  # 3 record, before anything acts on the gradients
     loss, norm = float(loss), norms.total
     refuse_non_finite(t, loss, norm)
@@ -120,6 +121,15 @@ def step(learner: Learner, pieces: Sequence[Batch], t: int, state: Any) -> tuple
         "tokens": sum(int(piece.attention_mask.sum()) for piece in pieces),
     }
     return row, norms, state
+
+
+def casts_kept(device: torch.device) -> torch.autocast:
+    """Where all the pieces of a step share one bf16 copy of each trained weight: the same bits, fewer casts.
+
+    torch keeps the copies that autocast makes until the outermost context ends. The model's own is a context for
+    each piece; this one around them casts nothing itself, so backward runs as it does without.
+    """
+    return torch.autocast(device.type, enabled=False)
 
 
 def forward(learner: Learner, piece: Batch) -> tuple[Tensor, Tensor]:

@@ -247,7 +247,8 @@ def forest(claims: pd.DataFrame, ax: Axes, ratio: bool = False) -> Axes:
             end = ends[1] if signed > 0 else ends[0]
             ax.fill_betweenx([row - 0.35, row + 0.35], smallest, end, color="#D55E00", alpha=0.1, linewidth=0)
     ax.set_xlim(ends)
-    name_rows(ax, [f"{name}  {words}" for name, words in zip(claims["id"], claims["statement"], strict=True)])
+    named = zip(claims["id"], claims["statement"], strict=True)  # an interaction's id ends in its statement
+    name_rows(ax, [name if name.endswith(words) else f"{name}: {words}" for name, words in named])
     for row, verdict in enumerate(claims["verdict"]):
         place = {"xy": (1, row), "xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
         word = "" if pd.isna(verdict) else verdict

@@ -1,13 +1,16 @@
 """From the planned order to the pieces of a step: each example once, the same gradient however it is cut."""
 
+import itertools
+
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import BertConfig, BertForSequenceClassification
 
-from ablate.batches import Batch, Batches, Examples, by_length
+from ablate import batches as batches_module
+from ablate.batches import Batch, Batches, Examples, by_length, grouped_order, planned_order
 
 PAD = 0
 EXAMPLES = Examples(
@@ -92,3 +95,75 @@ def test_the_gradient_does_not_depend_on_the_splits(splits: int) -> None:
         return torch.cat([p.grad.reshape(-1) for p in model.parameters()])
 
     torch.testing.assert_close(gradient(splits), gradient(1), rtol=1e-9, atol=1e-12)
+
+
+CORPUS = st.lists(st.integers(1, 9), min_size=1, max_size=60)
+
+
+def grouped(lengths: list[int], count: int, batch_size: int, seed: int = 0) -> list[int]:
+    return grouped_order(lengths, count, seed, batch_size).tolist()
+
+
+@pytest.fixture
+def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches_module, "WINDOW", 3)
+
+
+@given(lengths=CORPUS, batch_size=st.integers(1, 9), epochs=st.integers(1, 4), seed=st.integers(0, 99))
+def test_grouped_by_length_every_example_comes_once_an_epoch(
+    lengths: list[int], batch_size: int, epochs: int, seed: int
+) -> None:
+    order, size = grouped(lengths, epochs * len(lengths), batch_size, seed), len(lengths)
+    for epoch in range(epochs):
+        assert sorted(order[epoch * size : (epoch + 1) * size]) == list(range(size))
+
+
+@given(lengths=CORPUS, batch_size=st.integers(1, 9), counts=st.tuples(st.integers(1, 200), st.integers(1, 200)))
+def test_the_grouped_order_is_the_head_of_a_longer_one(
+    lengths: list[int], batch_size: int, counts: tuple[int, int]
+) -> None:
+    short, long = sorted(counts)
+    assert grouped(lengths, short, batch_size) == grouped(lengths, long, batch_size)[:short]
+
+
+@pytest.mark.usefixtures("small_windows")
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lengths=CORPUS, batch_size=st.integers(1, 9), seed=st.integers(0, 99))
+def test_a_window_is_sorted_cut_and_mixed(lengths: list[int], batch_size: int, seed: int) -> None:
+    """Against the same thing in other words: batch by batch, sets and sorted lists."""
+    size, count = len(lengths), 3 * len(lengths)
+    plan, order = planned_order(size, count, seed).tolist(), grouped(lengths, count, batch_size, seed)
+    starts = range(0, count - batch_size + 1, batch_size)
+    inside = [start for start in starts if start // size == (start + batch_size - 1) // size]
+    for start in set(starts) - set(inside):  # across an epoch's edge: as planned
+        assert order[start : start + batch_size] == plan[start : start + batch_size]
+    for epoch in range(3):
+        mine = [start for start in inside if start // size == epoch]
+        for window in (mine[k : k + 3] for k in range(0, len(mine), 3)):
+            planned = [i for start in window for i in plan[start : start + batch_size]]
+            found = [order[start : start + batch_size] for start in window]
+            assert sorted(planned) == sorted(i for batch in found for i in batch)
+            place = {i: k for k, i in enumerate(planned)}
+            ranked = sorted(found, key=lambda batch: (lengths[batch[0]], place[batch[0]]))
+            assert [i for batch in ranked for i in batch] == sorted(planned, key=lambda i: (lengths[i], place[i]))
+            firsts = [min(place[i] for i in batch) for batch in found]
+            assert firsts == sorted(firsts)
+
+
+def test_grouped_batches_save_padding_and_come_in_no_order_of_length() -> None:
+    lengths = [1 + 7 * i % 40 for i in range(1600)]
+
+    def longest(order: list[int]) -> list[int]:
+        return [max(lengths[i] for i in order[k : k + 16]) for k in range(0, len(order), 16)]
+
+    by_group, as_planned = longest(grouped(lengths, 1600, 16)), longest(planned_order(1600, 1600, 0).tolist())
+    real = sum(lengths) / 16
+    assert sum(by_group) < 1.05 * real
+    assert sum(as_planned) > 1.7 * real  # the control
+    rises = sum(a < b for a, b in itertools.pairwise(by_group))
+    assert 30 < rises < 70  # of 99: neither up nor down
+
+
+def test_another_seed_groups_other_examples() -> None:
+    lengths = [1 + i % 5 for i in range(100)]
+    assert grouped(lengths, 100, 4, seed=0) != grouped(lengths, 100, 4, seed=1)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from ablate.identity import NUMERICS, factors, normalised, run_id, run_name
+from ablate.identity import ADDED, NUMERICS, factors, normalised, run_id, run_name
 from tests.tools import compose_config, compose_settings
 
 
@@ -30,7 +30,8 @@ TINY = ("model=tiny", "data=synthetic")
         "seed=1", "nuisance=1", "clip=none", "clip.threshold=0.5", "clip=delayed", "freeze=none", "scheduler=none",
         "scheduler.warmup=0.1", "optimizer=sgd", "optimizer.lr=1e-3", "trainer.steps=301", "trainer.batch_size=16",
         "trainer.length_splits=1", "trainer.precision=bf16", "trainer.probe_every=5", "trainer.eval_every=50",
-        "data.max_length=32", "data.seed=1", "data.train_examples=100", "model.dropout=0.2", "model.head_init=default",
+        "trainer.compile=true", "data.group_by_length=true", "data.max_length=32", "data.seed=1",
+        "data.train_examples=100", "model.dropout=0.2", "model.head_init=default",
     ],
 )  # fmt: skip
 def test_what_decides_numbers_is_another_run(override: str) -> None:
@@ -40,8 +41,8 @@ def test_what_decides_numbers_is_another_run(override: str) -> None:
 @pytest.mark.parametrize(
     "override",
     [
-        "study=other", "rerun=true", "allow_targets=[my_rules]", "trainer.threads=1", "trainer.device=cpu",
-        "trainer.checkpoint_every=7", "trainer.keep_checkpoint=true", "trainer.resume=any",
+        "study=other", "rerun=true", "report=false", "allow_targets=[my_rules]", "trainer.threads=1",
+        "trainer.device=cpu", "trainer.checkpoint_every=7", "trainer.keep_checkpoint=true", "trainer.resume=any",
     ],
 )  # fmt: skip
 def test_what_does_not_is_the_same_run(override: str) -> None:
@@ -110,6 +111,20 @@ def test_a_rule_of_the_users_own_counts_by_its_source(tmp_path: Path, monkeypatc
 def test_the_folders_name() -> None:
     assert name().startswith("embeddings_attention-fixed-warmup_linear-s0-")
     assert name("seed=12").split("-")[3] == "s12"
+
+
+def test_a_key_added_later_leaves_runs_from_before_as_they_are() -> None:
+    """With the value that means "as before" it is neither in the id nor in run.json, where it would part the arms."""
+    for key, before in ADDED.items():
+        factor, _, setting = key.partition(".")
+        config = compose_config(*TINY)
+        choices, new = OmegaConf.to_container(config.hydra.runtime.choices), compose_settings(*TINY)
+        old = {**new, factor: {k: v for k, v in new[factor].items() if k != setting}}
+        other = {**new, factor: {**new[factor], setting: not before}}
+        assert new[factor][setting] is before
+        assert (run_id(old, choices), factors(old, choices)) == (run_id(new, choices), factors(new, choices))
+        assert run_id(other, choices) != run_id(new, choices)
+        assert factors(other, choices)[factor]["settings"][setting] is not before
 
 
 def test_golden_ids() -> None:

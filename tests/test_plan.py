@@ -5,8 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from ablate.plan import PlannedRun, in_short, totals
-from tests.tools import ablate
+from ablate import sizes
+from ablate.corpus import corpus
+from ablate.options import build_options
+from ablate.plan import PlannedRun, advice, in_short, totals
+from ablate.run import accelerate, make_learner, memory_bytes
+from tests.faults.models import save_model
+from tests.tools import ablate, compose_settings
 
 SMALL = (
     "model=tiny", "data=synthetic", "freeze=none", "trainer.threads=1", "trainer.steps=12", "trainer.batch_size=4",
@@ -67,3 +72,72 @@ def test_a_total_is_known_if_all_its_parts_are(known: bool) -> None:
     assert (total["runs"], total["steps"], total["steps_shared"]) == (2, 551, 49)
     assert total["seconds"] == (180.0 if known else None)
     assert ("3 min 00 s" in in_short(runs)) == known
+
+
+def runs_of(*seconds: float | None) -> list[PlannedRun]:
+    return [PlannedRun("a", {}, 0, "new", None, 100, each, 10**9, 10**6) for each in seconds]
+
+
+def test_several_at_once_take_the_longest_of_them() -> None:
+    runs = runs_of(100.0, 50.0, 50.0, 30.0)
+    assert [totals(runs, at_once)["seconds"] for at_once in (1, 2, 4, 9)] == [230.0, 130.0, 100.0, 100.0]
+    assert [totals(runs, at_once)["memory_gb"] for at_once in (1, 2, 9)] == [1.0, 2.0, 4.0]
+    assert "4 runs, 2 at once" in in_short(runs, 2) and "about 2 min 10 s" in in_short(runs, 2)
+
+
+def test_when_several_at_once_are_advised() -> None:
+    now, local, unknown = totals(runs_of(100.0, 100.0)), totals(runs_of(150.0, 150.0), 2), totals(runs_of(None, None))
+    said = "hydra/launcher=local (2 runs at once, 1 thread each)"
+    assert advice(now, local, 2, 1) == f"{said} would take about 2 min 30 s"
+    assert advice(unknown, local, 2, 1) == f"{said} would take about 2 min 30 s"
+    assert advice(now, unknown, 2, 1) == f"{said} may take less: none like it was measured here with 1 thread yet"
+    assert advice(now, totals(runs_of(250.0, 250.0), 2), 2, 1) == ""  # it would take longer
+    assert advice(totals(runs_of(100.0)), local, 2, 1) == ""  # nothing to do at the same time
+    assert advice(now, local, 1, 1) == ""  # one core
+
+
+def test_time_is_known_for_the_threads_it_was_measured_with(tmp_path: Path) -> None:
+    sweep = ("-m", "clip=none,fixed", *SMALL)
+    assert ablate(*sweep, cwd=tmp_path).returncode == 0
+    more = (*sweep, "seed=1,2")
+    assert planned(tmp_path, *more)["totals"]["seconds"] > 0
+    other = ablate(*more, "trainer.threads=2", "plan=json", cwd=tmp_path)
+    total = json.loads(other.stdout)["totals"]
+    assert total["seconds"] is None and total["memory_gb"] > 0 and total["disk_gb"] > 0
+    assert "its 2 earlier runs used trainer.threads=1, these would use 2" in other.stderr
+    assert "trainer.threads=1 keeps the study whole" in other.stderr
+    assert "keeps the study whole" not in ablate(*more, "plan=json", cwd=tmp_path).stderr
+
+
+@pytest.mark.parametrize("freeze", ["none", "embeddings_attention"])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_memory_by_count_is_what_a_run_finds(tmp_path: Path, freeze: str, optimizer: str) -> None:
+    """Before any run, from the configuration alone, it is what run.json has after the first step."""
+    save_model(tmp_path)
+    options = build_options(
+        compose_settings(
+            f"model.path={tmp_path}", "data=synthetic", "data.train_examples=40", "trainer.threads=1",
+            f"freeze={freeze}", f"optimizer={optimizer}",
+        )
+    )  # fmt: skip
+    count = sizes.counted(options)
+    for weights in tmp_path.glob("*.safetensors"):
+        weights.rename(tmp_path / "weights.moved")  # nothing of them is read
+    assert sizes.counted(options) == count
+    (tmp_path / "weights.moved").rename(tmp_path / "model.safetensors")
+
+    learner = make_learner(options, corpus(options.model, options.data), 0, accelerate(options.trainer))
+    for parameter in learner.trained.values():
+        parameter.grad = parameter.detach() * 0
+    learner.optimizer.step()
+    found = memory_bytes(learner)
+    taken = found["weights"] + found["gradients"] + found["optimizer"]
+    assert count.memory == pytest.approx(taken, rel=0.01)  # AdamW counts its steps besides
+    assert count.snapshot == pytest.approx(found["gradients"] + found["optimizer"], rel=0.01)
+
+
+def test_what_is_not_here_is_not_counted(tmp_path: Path) -> None:
+    assert sizes.counted(build_options(compose_settings("model=tiny"))) is None  # its words are the data's
+    (tmp_path / "config.json").write_text("{")
+    for path in ("some/where", "/nowhere", "nowhere", tmp_path):
+        assert sizes.counted(build_options(compose_settings(f"model.path={path}"))) is None

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import torch
 from omegaconf import OmegaConf
 
-from tests.tools import compose_config
+from tests.tools import compose_config, without_report
 
 if TYPE_CHECKING:
     from ablate.job import Job
@@ -56,14 +56,14 @@ def start(cwd: Path, *arguments: str, fault: Fault | None = None) -> BaseProcess
     return process
 
 
-def command(arguments: Iterable[str], cwd: Path, fault: Fault | None) -> None:
+def command(arguments: Sequence[str], cwd: Path, fault: Fault | None) -> None:
     """In the forked child: become the command, leader of a process group of its own."""
     os.setpgid(0, 0)
     os.chdir(cwd)
     printed = os.open("output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(printed, 1)
     os.dup2(printed, 2)
-    sys.argv = ["ablate", *arguments]
+    sys.argv = ["ablate", *without_report(arguments)]
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if fault is not None:
         fault()

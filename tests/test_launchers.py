@@ -1,0 +1,202 @@
+"""Several runs at once: the same records as one by one, and no fault of a worker costs more than it has to."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from ablate import workers
+from ablate.settings import cores
+from tests.faults.harness import (
+    COMMON,
+    PATIENCE,
+    SWEEP,
+    ablate,
+    attempts,
+    checkpointed,
+    differences,
+    job_of,
+    output,
+    record,
+    runs,
+)
+from tests.tools import ROOT, compose_config, without_report
+
+LOCAL = ("hydra/launcher=local", "hydra.launcher.n_jobs=2")
+FORKING = (*SWEEP, "seed=0,1")  # three arms × two seeds; the second arm shares seven steps with the first
+DISTURBED = (
+    "-m", *COMMON, "allow_targets=[tests.faults.rules]", "clip=none", "clip._target_=tests.faults.rules.Signalling",
+    "+clip.at=8", "seed=0,1,2",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def one_by_one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    cwd = tmp_path_factory.mktemp("one_by_one")
+    assert ablate(cwd, *DISTURBED) == 0  # there is no file `fault`
+    return cwd
+
+
+def at_once(cwd: Path, *arguments: str) -> int:
+    """The command with two workers, in a session of its own, to its end; nothing of it lives on.
+
+    A real process: one of the fault tests' own would wait at its end for the workers, which wait for more to do.
+    """
+    with (cwd / "output.txt").open("a") as printed:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ablate", *without_report(arguments), *LOCAL], cwd=cwd, stdout=printed,
+            stderr=subprocess.STDOUT, env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"},
+            start_new_session=True,
+        )  # fmt: skip
+        try:
+            code = process.wait(PATIENCE)
+            wait_until_gone(process.pid)
+            return code
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def wait_until_gone(session: int) -> None:
+    """joblib's own helpers end when they find the command gone."""
+    deadline = time.monotonic() + 30
+    while left := alive(session):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
+
+
+def alive(session: int) -> list[str]:
+    """Processes of a session that are more than an entry in the system's table."""
+    shown = subprocess.run(["ps", "-o", "stat=,args=", "-s", str(session)], capture_output=True, text=True).stdout
+    return [line for line in shown.splitlines() if not line.startswith("Z")]
+
+
+# As one by one
+
+
+def test_the_same_records_and_no_run_twice(tmp_path: Path) -> None:
+    basic, local = tmp_path / "basic", tmp_path / "local"
+    basic.mkdir()
+    local.mkdir()
+    assert ablate(basic, *FORKING) == at_once(local, *FORKING) == 0
+    assert differences(local, basic) == []
+    assert [record(folder)["environment"]["key"] for folder in runs(local).values()] == [
+        record(folder)["environment"]["key"] for folder in runs(basic).values()
+    ]
+    assert [attempts(folder) for folder in runs(local).values()] == [1] * 6
+    shown = output(local)
+    assert "6 runs, 2 at once: 4 new, 2 fork" in shown and "up to 14 more are shared" in shown
+    assert "test accuracy" in shown and "\x1b" not in shown  # the table, and plain lines from the workers
+    assert {line.partition("]")[0] for line in shown.splitlines() if line.startswith("[")} == {
+        f"[{n}/6" for n in range(1, 7)
+    }
+    assert ablate(local, *FORKING, *LOCAL) == 0
+    assert "all 6 runs are done already" in output(local)
+
+
+def test_a_single_run_has_no_launcher(tmp_path: Path) -> None:
+    assert ablate(tmp_path, *COMMON, *LOCAL, "trainer.steps=2", fault=uninstall) == 0
+
+
+# Threads and devices
+
+
+def test_workers_share_the_cores() -> None:
+    """trainer.threads: null; a number that was set stays."""
+    assert job_of("trainer.threads=null").sharing(workers=1).config["trainer"]["threads"] == cores()
+    assert job_of("trainer.threads=null").sharing(workers=2).config["trainer"]["threads"] == max(1, cores() // 2)
+    assert job_of("trainer.threads=null").sharing(workers=10**6).config["trainer"]["threads"] == 1
+    assert job_of("trainer.threads=3").sharing(workers=2).config["trainer"]["threads"] == 3
+    assert job_of("trainer.threads=null").sharing(workers=2).id == job_of("trainer.threads=3").id
+
+
+@pytest.mark.parametrize(
+    ("cores", "devices", "at_once"), [(1, 0, 1), (2, 0, 2), (64, 0, 4), (2, 1, 2), (64, 1, 2), (64, 8, 8)]
+)
+def test_how_many_at_once(cores: int, devices: int, at_once: int) -> None:
+    assert workers.sensible(cores, devices) == at_once
+
+
+def test_as_many_as_make_sense_unless_told() -> None:
+    assert compose_config("hydra/launcher=local", "trainer.device=cpu").hydra.launcher.n_jobs == min(cores(), 4)
+    assert workers.count(compose_config(*LOCAL).hydra) == 2
+    assert workers.count(compose_config("hydra/launcher=joblib").hydra) == cores()
+    assert workers.count(compose_config().hydra) == 1
+
+
+def test_each_worker_has_a_number_of_its_own(tmp_path: Path) -> None:
+    team = workers.Team(2, tmp_path, ())
+    (one, life), (other, _kept) = team.number(), team.number()
+    assert {one, other} == {0, 1} and team.is_held(one)
+    life.release()  # as the system does when a worker ends
+    assert not team.is_held(one)
+    assert team.number()[0] == one
+
+
+def test_a_gpu_for_each_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [workers.device_of(i, ("2", "5")) for i in range(4)] == ["2", "5", "2", "5"]
+    assert workers.device_of(1, ("0",)) is workers.device_of(1, ()) is None
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert workers.cuda_devices() == ("0", "1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    assert workers.cuda_devices() == ("2", "5")
+
+
+# Faults
+
+
+def test_row_05_a_killed_worker(tmp_path: Path, one_by_one: Path) -> None:
+    """It takes the others with it: the table, exit code 1, and the same command goes on from the checkpoints."""
+    (tmp_path / "fault").write_text(f"{int(signal.SIGKILL)} own")
+    assert at_once(tmp_path, *DISTURBED) == 1
+    shown = output(tmp_path)
+    assert "a worker was killed" in shown and "the same command goes on" in shown
+    assert "interrupted: " in shown and "Traceback" not in shown
+    assert ablate(tmp_path, *DISTURBED) == 0
+    assert differences(tmp_path, one_by_one) == []
+
+
+@pytest.mark.parametrize(
+    ("signum", "whom", "code"), [(signal.SIGTERM, "parent", 75), (signal.SIGINT, "group", 130)], ids=["term", "ctrl_c"]
+)
+def test_row_04_a_stop_of_the_command(tmp_path: Path, one_by_one: Path, signum: int, whom: str, code: int) -> None:
+    """Each worker ends its step and saves, and no further run begins. Ctrl-C reaches the workers by itself, too."""
+    (tmp_path / "fault").write_text(f"{int(signum)} {whom}")
+    assert at_once(tmp_path, *DISTURBED) == code
+    assert "the same command goes on from here" in output(tmp_path)
+    assert "Traceback" not in output(tmp_path) and "warn" not in output(tmp_path).lower()
+    begun = [folder for folder in runs(tmp_path).values() if (folder / "run.json").exists()]
+    assert 8 in [checkpointed(folder) for folder in begun]
+    assert all(checkpointed(folder) for folder in begun)  # of the others, whatever step they were at
+    assert ablate(tmp_path, *DISTURBED) == 0
+    assert differences(tmp_path, one_by_one) == []
+
+
+# Input
+
+
+def uninstall() -> None:
+    """Hydra no longer finds joblib's launcher."""
+    from hydra.core.plugins import Plugins
+
+    del Plugins.instance().class_name_to_class["hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"]
+
+
+def test_row_25_without_joblib(tmp_path: Path) -> None:
+    assert ablate(tmp_path, *FORKING, *LOCAL, fault=uninstall) == 2
+    assert 'pip install "ablate-finetuning[joblib]"' in output(tmp_path)
+    assert "Traceback" not in output(tmp_path)
+    assert runs(tmp_path) == {}
+
+
+@pytest.mark.parametrize("n_jobs", ["0", "1.5", "many"])
+def test_row_23_no_number_of_workers(tmp_path: Path, n_jobs: str) -> None:
+    assert ablate(tmp_path, *FORKING, "hydra/launcher=local", f"hydra.launcher.n_jobs={n_jobs}") == 2
+    assert f"hydra.launcher.n_jobs={n_jobs}: allowed is a whole number" in output(tmp_path)
+    assert runs(tmp_path) == {}
