@@ -1,18 +1,18 @@
-"""Step time and memory of our loop against a plain PyTorch loop: `python -m tests.benchmarks.step_time`.
+"""Step time and memory of our loop against a plain PyTorch loop: `python -m tests.benchmarks.step_time [overrides]`.
 
-Both train MiniLM on movie snippets, frozen and clipped, on the same batches, unsplit and with the same precision.
-Steps are timed in turns in one process (ours, plain, ours, ...), since machines are noisy; the ratio is the median
-of the turns' ratios. Memory is each loop's peak resident size in a process of its own. Options: any overrides of
-`python -m ablate`, e.g. `trainer.length_splits=4 trainer.precision=bf16`.
+Both train MiniLM on movie snippets, frozen and clipped, on the same batches with the same precision; ours unsplit,
+and with each batch run in pieces of like lengths (`trainer.length_splits=4`). Steps are timed in turns in one process,
+and the ratio is the median of the turns' ratios. Memory is each loop's peak resident size in a process of its own.
+More options: any overrides of `python -m ablate`, e.g. `trainer.threads=1`.
 """
 
 import argparse
 import multiprocessing
-import resource
-import statistics
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
 from typing import Any
 
 import torch
@@ -23,9 +23,15 @@ from ablate.corpus import corpus
 from ablate.options import Options, build_options
 from ablate.run import accelerate, make_learner
 from ablate.training import train
+from tests.benchmarks.machine import with_reservation
+from tests.benchmarks.processes import peak_megabytes
+from tests.benchmarks.turns import Ratio, held, in_turns, options, ratio, tell
 from tests.tools import compose_settings
 
-DEFAULTS = ("trainer.length_splits=1",)
+UNSPLIT_AT_MOST = 1.03
+SPLIT_AT_MOST = {"fp32": 0.70, "bf16": 0.75}
+MEMORY_STEPS = 5
+Loop = Callable[[Options], Iterator[float]]
 
 
 def ours(options: Options) -> Iterator[float]:
@@ -44,11 +50,12 @@ def plain(options: Options) -> Iterator[float]:
     """What a person would write: pad, forward, backward, clip_grad_norm_, LambdaLR, AdamW."""
     texts = corpus(options.model, options.data)
     trainer = options.trainer
+    torch.set_num_threads(trainer.thread_count())
     model = options.model.build(texts.classes, 0, texts.tokenizer)
     for name, p in model.named_parameters():
         p.requires_grad_("embeddings" not in name and "attention" not in name)
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=options.optimizer.lr)
+    optimizer = torch.optim.AdamW(trained, lr=options.optimizer.lr, fused=True)  # as ours: it is but a word
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: options.scheduler.factor(k + 1, trainer.steps))
     order = planned_order(len(texts.train.label), trainer.steps * trainer.batch_size, 0)
     model.train()
@@ -67,47 +74,96 @@ def plain(options: Options) -> Iterator[float]:
         yield loss.item()
 
 
-def seconds(loop: Iterator[float], steps: int) -> float:
+@dataclass(frozen=True)
+class Side:
+    """A loop under its settings."""
+
+    loop: Loop
+    settings: dict[str, Any]
+
+    def timed(self, steps: int) -> Callable[[], float]:
+        """Seconds a step of the next `steps` steps; two are made beforehand."""
+        running = self.loop(build_options(self.settings))
+        measure = partial(seconds, running, self.loop is ours, steps)
+        seconds(running, self.loop is ours, 2)
+        return measure
+
+    def megabytes(self) -> float:
+        """Peak resident size of a fresh process that makes a few steps."""
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            return pool.apply(peak, (self,))
+
+
+def seconds(loop: Iterator[float], deterministic: bool, steps: int) -> float:
+    torch.use_deterministic_algorithms(deterministic)  # ours asks for it; a plain loop should not pay for it
     began = time.perf_counter()
     for _ in range(steps):
         next(loop)
     return (time.perf_counter() - began) / steps
 
 
-def peak_memory(loop: Callable[[Options], Iterator[float]], settings: dict[str, Any], steps: int) -> float:
-    """Peak resident size, in MB, of a fresh process that makes `steps` steps."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_peak, (loop, settings, steps))
+def peak(side: Side) -> float:
+    side.timed(MEMORY_STEPS)()
+    return peak_megabytes()
 
 
-def _peak(loop: Callable[[Options], Iterator[float]], settings: dict[str, Any], steps: int) -> float:
-    seconds(loop(build_options(settings)), steps)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def sides(precision: str, splits: int, steps: int, overrides: Sequence[str]) -> dict[str, Side]:
+    def settings(pieces: int) -> dict[str, Any]:
+        return compose_settings(
+            f"trainer.precision={precision}", f"trainer.length_splits={pieces}", f"trainer.steps={steps}", *overrides
+        )
+
+    return {
+        "ours, unsplit": Side(ours, settings(1)),
+        f"ours, length_splits={splits}": Side(ours, settings(splits)),
+        "plain loop": Side(plain, settings(1)),
+    }
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of one side: seconds a step by turn, and MB; both over the plain loop's."""
+
+    precision: str
+    seconds: list[float]
+    megabytes: float
+    time: Ratio
+    memory: float
+
+
+def measure(precision: str, said: argparse.Namespace) -> dict[str, Measured]:
+    found = sides(precision, said.splits, max(300, said.turns * said.steps + 2), said.overrides)
+    times = in_turns({name: side.timed(said.steps) for name, side in found.items()}, said.turns)
+    memory = {name: side.megabytes() for name, side in found.items()}
+    return {
+        name: Measured(
+            precision, times[name], memory[name], ratio(times[name], times["plain loop"]),
+            memory[name] / memory["plain loop"],
+        )
+        for name in found
+    }  # fmt: skip
+
+
+def row(name: str, found: Measured) -> list[Any]:
+    at_most = {"ours, unsplit": UNSPLIT_AT_MOST, "ours, length_splits=4": SPLIT_AT_MOST[found.precision]}.get(name)
+    promised = with_reservation(held(found.time, at_most), found.precision) if at_most else ""
+    per_step, size = f"{median(found.seconds):.3f}", f"{found.megabytes:.0f}"
+    return [f"{name}, {found.precision}", per_step, found.time, promised, size, f"{found.memory:.2f}"]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--turns", type=int, default=12)
-    parser.add_argument("--steps", type=int, default=5, help="steps a turn")
+    parser = options(__doc__, turns=12)
+    parser.add_argument("--steps", type=int, default=5, help="steps a turn (default: 5)")
+    parser.add_argument("--precisions", nargs="+", choices=("fp32", "bf16"), default=["fp32", "bf16"])
+    parser.add_argument("--splits", type=int, default=4)
     parser.add_argument("overrides", nargs="*")
-    arguments = parser.parse_args()
-    settings = compose_settings(*DEFAULTS, *arguments.overrides)
-    options = build_options(settings)
-    loops = {"ours": ours(options), "plain": plain(options)}
-    for loop in loops.values():
-        seconds(loop, 2)  # warm up
-    times: dict[str, list[float]] = {name: [] for name in loops}
-    for _ in range(arguments.turns):
-        for name, loop in loops.items():
-            times[name].append(seconds(loop, arguments.steps))
-    ratios = [a / b for a, b in zip(times["ours"], times["plain"], strict=True)]
-    memory = {f.__name__: peak_memory(f, settings, 5) for f in (ours, plain)}
-    print(f"threads {torch.get_num_threads()}, torch {torch.__version__}, {' '.join(arguments.overrides)}")
-    for name in loops:
-        print(f"{name:>6}: {statistics.median(times[name]):.4f} s a step, peak {memory[name]:.0f} MB")
-    print(f" ratio: {statistics.median(ratios):.3f} (turns {min(ratios):.3f} to {max(ratios):.3f}), "
-          f"memory {memory['ours'] / memory['plain']:.3f}")  # fmt: skip
+    said = parser.parse_intermixed_args()
+    measured = [(name, found) for precision in said.precisions for name, found in measure(precision, said).items()]
+    headings = ["step", "s", "over plain", "promised", "MB", "over plain"]
+    numbers = [{"side": name, **vars(found)} for name, found in measured]
+    tell(headings, [row(name, found) for name, found in measured], numbers, said)
+    print(f"{torch.get_num_threads()} threads {' '.join(said.overrides)}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

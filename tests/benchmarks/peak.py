@@ -1,0 +1,116 @@
+"""The share of the machine's matrix-product peak that a step reaches: `python -m tests.benchmarks.peak [overrides]`.
+
+Floating-point operations of steps, as torch counts those that are run (matrix products only: a product of [m, k] and
+[k, n] is 2·m·k·n), over their time, over what one large square matrix product reaches with the same threads. Product
+and steps are timed in turns. Ours with `trainer.length_splits=4` unless overridden, MiniLM, freezing and clipping on.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ablate.batches import Batch, Batches, planned_order
+from ablate.corpus import corpus
+from ablate.options import build_options
+from ablate.run import accelerate, make_learner
+from ablate.training import Learner, step
+from tests.benchmarks.machine import with_reservation
+from tests.benchmarks.turns import in_turns, options, tell
+from tests.tools import compose_settings
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of one precision. `step` and `product` are GFLOP/s by turn."""
+
+    gflop: float  # of a step, mean
+    seconds: float  # of a step, median
+    step: list[float]
+    product: list[float]
+
+    @property
+    def share(self) -> float:
+        return median(a / b for a, b in zip(self.step, self.product, strict=True))
+
+
+def steps_of(precision: str, count: int, overrides: Sequence[str]) -> tuple[Learner, list[list[Batch]]]:
+    """A learner and the pieces of its first `count` steps."""
+    built = build_options(compose_settings(f"trainer.precision={precision}", *overrides))
+    trainer = built.trainer
+    accelerator = accelerate(trainer)
+    texts = corpus(built.model, built.data)
+    order = planned_order(len(texts.train.label), count * trainer.batch_size, 0)
+    pad = texts.tokenizer.pad_token_id
+    batches = Batches(texts.train, order, trainer.batch_size, 1, trainer.length_splits, pad)
+    learner = make_learner(built, texts, 0, accelerator)
+    learner.model.train()
+    return learner, [batches(t) for t in range(1, count + 1)]
+
+
+def make_steps(learner: Learner, batches: Sequence[Sequence[Batch]]) -> None:
+    state = None
+    for t, pieces in enumerate(batches, 1):
+        _, _, state = step(learner, pieces, t, state)
+
+
+def flops(work: Callable[[], object]) -> int:
+    """Floating-point operations of the matrix products in `work`.
+
+    >>> flops(lambda: torch.ones(2, 3) @ torch.ones(3, 5))
+    60
+    """
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
+
+
+def seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def product(size: int, dtype: torch.dtype) -> Callable[[], object]:
+    a, b = torch.randn(2, size, size, generator=torch.Generator().manual_seed(0)).to(dtype)
+    return lambda: a @ b
+
+
+def measure(precision: str, said: argparse.Namespace) -> Measured:
+    learner, batches = steps_of(precision, said.steps, said.overrides)
+    steps, matmul = partial(make_steps, learner, batches), product(said.size, DTYPES[precision])
+    gflop = {"step": flops(steps) / 1e9, "product": 2 * said.size**3 / 1e9}  # which warms both up, too
+    matmul()
+    taken = in_turns({"step": partial(seconds, steps), "product": partial(seconds, matmul)}, said.turns)
+    speed = {name: [gflop[name] / s for s in taken[name]] for name in taken}
+    return Measured(gflop["step"] / said.steps, median(taken["step"]) / said.steps, speed["step"], speed["product"])
+
+
+def row(precision: str, found: Measured) -> list[Any]:
+    numbers = (found.gflop, found.seconds, median(found.step), median(found.product))
+    return [with_reservation(precision, precision), *(f"{number:.3g}" for number in numbers), f"{found.share:.0%}"]
+
+
+def main() -> None:
+    parser = options(__doc__, turns=9)
+    parser.add_argument("--steps", type=int, default=5, help="steps a turn (default: 5)")
+    parser.add_argument("--size", type=int, default=4096, help="rows and columns of the large matrices")
+    parser.add_argument("--precisions", nargs="+", choices=DTYPES, default=list(DTYPES))
+    parser.add_argument("overrides", nargs="*")
+    said = parser.parse_intermixed_args()
+    found = {precision: measure(precision, said) for precision in said.precisions}
+    headings = ["precision", "GFLOP a step", "s a step", "GFLOP/s", "large product, GFLOP/s", "share of peak"]
+    tell(headings, [row(precision, of_it) for precision, of_it in found.items()], found, said)
+    print(f"{torch.get_num_threads()} threads {' '.join(said.overrides)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""A whole study against the same arms as transformers Trainer scripts: `python -m tests.benchmarks.study [options]`.
+
+Time is wall time of all programs from start to end, memory their peak. Same pretrained model and data splits, frozen
+blocks, schedule, optimizer, precision, batch size, number of steps and threads; padding to the longest of a batch,
+each step's loss, norm and learning rate logged, validation and test evaluated at the end: on both sides.
+
+Ours      `python -m ablate -m ...`, one command in an empty folder. It does more: norms in float64 by layer, a probe of
+          32 examples every 10 steps, a checkpoint every 100, predictions, hashes, the table and the report.
+cold      `trainer_script.py`, one process a run: as people do it.
+warm      all runs in one process of `trainer_script.py`, which reads and tokenises the data once: the harder rival.
+abreast   as cold, two scripts at once, each with its share of the threads.
+
+Before the first turn each side does its study with two steps a run: files are in the system's cache then, and each
+side's tokenised texts in its own. All programs are told to stay off the network.
+
+    python -m tests.benchmarks.study                          # clip=none,fixed,delayed against cold and warm
+    python -m tests.benchmarks.study --arms delays            # T0 = 50, ..., 250 and never: shared starts
+    python -m tests.benchmarks.study --workers 2 --seeds 0 1  # hydra/launcher=local against cold and abreast
+"""
+
+import csv
+import json
+import os
+import tempfile
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import count, product
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from ablate.assets import ASSETS, fetch
+from ablate.data import Data, MovieSnippets, load
+from tests.benchmarks.machine import with_reservation
+from tests.benchmarks.processes import Spent, spend
+from tests.benchmarks.turns import held, in_turns, options, ratio, tell
+
+SCRIPT = str(Path(__file__).with_name("trainer_script.py"))
+RIVALS = {
+    "cold": "Trainer scripts, one process a run",
+    "warm": "Trainer, all runs in one process",
+    "abreast": "Trainer scripts, two at once",
+}
+AT_ONCE = {"cold": 1, "warm": 1, "abreast": 2}  # programs
+MEMORY_AT_MOST = 1.05  # with as many workers as the rival has programs at once
+
+
+@dataclass(frozen=True)
+class Arms:
+    """The arms of a study, as overrides for ours and as the step that clipping begins at for the rivals."""
+
+    name: str
+    overrides: tuple[str, ...]
+    starts: tuple[int, ...]
+
+
+def clips(steps: int) -> Arms:
+    return Arms("clip=none,fixed,delayed", ("clip=none,fixed,delayed",), (steps + 1, 1, 100))
+
+
+def delays(steps: int) -> Arms:
+    """T0 at 1/6, ..., 5/6 of the steps, and one that never comes: no clipping at all."""
+    starts = (*(steps * k // 6 for k in range(1, 6)), steps + 1)
+    swept = ",".join(map(str, starts))
+    return Arms(f"clip.start={swept}", ("clip=delayed", f"clip.start={swept}"), starts)
+
+
+ARMS = {"clips": clips, "delays": delays}
+
+
+def write_data(folder: Path, source: Data) -> None:
+    """The splits that ours trains and tests on, as the rivals' CSV files."""
+    for split, texts in load(source).items():
+        with (folder / f"{split}.csv").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("text", "label"), *zip(texts.text, texts.label, strict=True)])
+
+
+def share(threads: int, processes: int) -> int:
+    """Threads of each process."""
+    return max(1, threads // processes)
+
+
+def our_command(arms: Arms, steps: int, said: Namespace) -> list[str]:
+    local = ["hydra/launcher=local", f"hydra.launcher.n_jobs={said.workers}"] if said.workers > 1 else []
+    return [
+        "-m", "ablate", "-m", *arms.overrides, f"seed={','.join(map(str, said.seeds))}", f"trainer.steps={steps}",
+        f"trainer.batch_size={said.batch_size}", f"trainer.precision={said.precision}",
+        f"trainer.threads={share(said.threads, said.workers)}", f"data.test_examples={said.test_examples or 'null'}",
+        f"data.group_by_length={str(said.group_by_length).lower()}", *local, *said.overrides,
+    ]  # fmt: skip
+
+
+def rival_commands(rival: str, folder: Path, arms: Arms, steps: int, said: Namespace) -> list[list[str]]:
+    def command(starts: tuple[int, ...], seeds: tuple[int, ...]) -> list[str]:
+        return [
+            SCRIPT, "--model", str(fetch(ASSETS["minilm"])), "--data", str(folder), "--steps", str(steps),
+            "--clip-from", *map(str, starts), "--seeds", *map(str, seeds), "--batch-size", str(said.batch_size),
+            *(["--bf16"] if said.precision == "bf16" else []), *(["--group-by-length"] if said.group_by_length else []),
+        ]  # fmt: skip
+
+    if rival == "warm":
+        return [command(arms.starts, tuple(said.seeds))]
+    return [command((start,), (seed,)) for seed, start in product(said.seeds, arms.starts)]
+
+
+def sides(folder: Path, arms: Arms, steps: int, said: Namespace) -> dict[str, Callable[[], Spent]]:
+    """Each side's study, from nothing."""
+    fresh = (folder / f"ours-{steps}-{turn}" for turn in count())
+
+    def ours() -> Spent:
+        cwd = next(fresh)
+        cwd.mkdir()
+        return spend([our_command(arms, steps, said)], cwd, share(said.threads, said.workers))
+
+    return {"ours": ours} | {
+        rival: partial(
+            spend, rival_commands(rival, folder, arms, steps, said), folder,
+            share(said.threads, AT_ONCE[rival]), AT_ONCE[rival],
+        )
+        for rival in said.rivals
+    }  # fmt: skip
+
+
+def our_accuracies(folder: Path) -> dict[str, list[float]]:
+    """Test accuracies by clip setting, of our first turn."""
+    found: dict[str, list[float]] = {}
+    for path in sorted(folder.glob("outputs/*/*/run.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        clip = record["factors"]["clip"]
+        label = f"{clip['option']} {clip['settings'].get('start', '')}".strip()
+        found.setdefault(label, []).append(record["metrics"]["test_accuracy"])
+    return found
+
+
+def their_accuracies(spent: Spent) -> dict[str, list[float]]:
+    """Test accuracies by the step that clipping begins at."""
+    found: dict[str, list[float]] = {}
+    for line in "\n".join(spent.output).splitlines():
+        if line.startswith('{"'):  # what the Trainer prints of a step is no JSON
+            run = json.loads(line)
+            found.setdefault(f"clipping from {run['clip_from']}", []).append(run["test_accuracy"])
+    return found
+
+
+def row(arms: Arms, rival: str, spent: dict[str, list[Spent]], said: Namespace) -> list[Any]:
+    ours, theirs = spent["ours"], spent[rival]
+    time = ratio([s.seconds for s in ours], [s.seconds for s in theirs])
+    memory = ratio([s.megabytes for s in ours], [s.megabytes for s in theirs])
+    seconds, sizes = (
+        [f"{median(getattr(s, key) for s in side):.0f}" for side in (ours, theirs)] for key in ("seconds", "megabytes")
+    )
+    precision = with_reservation(said.precision, said.precision)
+    what = f"{arms.name}, seeds {','.join(map(str, said.seeds))}, {said.steps} steps, {precision}"
+    workers = f", {said.workers} workers" if said.workers > 1 else ""
+    promised = held(memory, MEMORY_AT_MOST) if said.workers == AT_ONCE[rival] else ""
+    return [what + workers, RIVALS[rival], *seconds, time, *sizes, memory, promised]
+
+
+def parsed() -> Namespace:
+    parser = options(__doc__, turns=2)
+    parser.add_argument("--arms", choices=ARMS, default="clips")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--rivals", choices=RIVALS, nargs="+", help="default: cold warm; with workers: cold abreast")
+    parser.add_argument("--workers", type=int, default=1, help="of ours, each with its share of the threads")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of a side in all")
+    parser.add_argument("--test-examples", type=int, help="default: all 2,000")
+    parser.add_argument("--group-by-length", action="store_true", help="both sides draw batches of like lengths")
+    parser.add_argument("--overrides", nargs="*", default=[], help="more of ours, e.g. trainer.length_splits=1")
+    said = parser.parse_args()
+    said.rivals = said.rivals or (["cold", "abreast"] if said.workers > 1 else ["cold", "warm"])
+    if said.steps < 6:
+        parser.error(f"--steps {said.steps}: from 6 on")
+    return said
+
+
+def main() -> None:
+    said = parsed()
+    arms = ARMS[said.arms](said.steps)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_data(folder, MovieSnippets(max_length=128, train_examples=None, test_examples=said.test_examples))
+        for side in sides(folder, arms, 2, said).values():
+            side()
+        spent = in_turns(sides(folder, arms, said.steps, said), said.turns)
+        accuracies = {"ours": our_accuracies(folder / f"ours-{said.steps}-0")}
+    accuracies |= {rival: their_accuracies(spent[rival][0]) for rival in said.rivals}
+    headings = [
+        "study",
+        "rival",
+        "ours, s",
+        "rival, s",
+        "time, ratio",
+        "ours, MB",
+        "rival, MB",
+        "memory, ratio",
+        "promised",
+    ]
+    numbers = {
+        "spent": {side: [s.numbers for s in turns] for side, turns in spent.items()},
+        "test_accuracy": accuracies,
+    }
+    tell(headings, [row(arms, rival, spent, said) for rival in said.rivals], numbers, said)
+    for side, found in accuracies.items():
+        told = ", ".join(f"{arm}: {' '.join(f'{a:.4f}' for a in of_arm)}" for arm, of_arm in found.items())
+        print(f"test accuracy, {side}: {told}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""Measuring in turns, for machines are noisy: each side once a turn, the order of sides reversed every other turn."""
+
+import argparse
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, TypeVar
+
+from tests.benchmarks.machine import in_words, machine
+
+T = TypeVar("T")
+
+
+def in_turns(sides: Mapping[str, Callable[[], T]], turns: int) -> dict[str, list[T]]:
+    """Each side's results, turn by turn; order A B, B A, A B, ...: a drift of the machine hits both alike."""
+    results: dict[str, list[T]] = {name: [] for name in sides}
+    for turn in range(turns):
+        for name in list(sides) if turn % 2 == 0 else reversed(list(sides)):
+            results[name].append(sides[name]())
+    return results
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Of two sides, turn by turn: below 1 where the first takes less."""
+
+    median: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
+
+
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
+    """
+    >>> str(ratio([1.0, 2.0, 3.0], [2.0, 2.0, 2.0]))
+    '1.00 (0.50 to 1.50)'
+    """
+    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+    return Ratio(median(ratios), min(ratios), max(ratios))
+
+
+def held(found: Ratio, at_most: float) -> str:
+    """What was promised of a ratio, and whether its median keeps it."""
+    return f"≤ {at_most:.2f}: {'yes' if found.median <= at_most else 'NO'}"
+
+
+def options(description: str | None, turns: int) -> argparse.ArgumentParser:
+    """A benchmark's parser, with the options that all share."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--turns", type=int, default=turns, help=f"how often each side is measured (default: {turns})")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number here as well")
+    return parser
+
+
+def tell(headings: Sequence[str], rows: Sequence[Sequence[Any]], numbers: Any, arguments: argparse.Namespace) -> None:
+    """Print the machine and a Markdown table, write `numbers` with machine and arguments to --json."""
+    here = machine()
+    print(in_words(here))
+    for row in (headings, ["---"] * len(headings), *rows):
+        print(f"| {' | '.join(map(str, row))} |")
+    if arguments.json:
+        said = {key: value for key, value in vars(arguments).items() if key != "json"}
+        content = {"machine": here, "arguments": said, "results": numbers}
+        arguments.json.write_text(json.dumps(content, indent=2, default=vars) + "\n", encoding="utf-8")
