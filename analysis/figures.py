@@ -5,7 +5,7 @@
 ...         save(item.figure, item.data, Path("report/figures"), item.name)
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -30,6 +30,7 @@ FIGURES: Mapping[str, Callable[[Records], Contents]] = {
     "differences": seedwise.differences,
     "interaction_test_accuracy": seedwise.interaction(seedwise.TEST_ACCURACY),
     "interaction_probe_jitter": seedwise.interaction(seedwise.PROBE_JITTER),
+    "hero": stepwise.hero,
 }
 """Name of the files -> what draws it."""
 
@@ -50,25 +51,20 @@ class LeftOut(NamedTuple):
     reason: str
 
 
-def figures(study: Study) -> Iterator[Drawn | LeftOut]:
-    """All of FIGURES in that order, each drawn when it is asked for."""
+def figures(study: Study, names: Sequence[str] = tuple(FIGURES)) -> Iterator[Drawn | LeftOut]:
+    """All of FIGURES, or the named ones, in that order, each drawn when it is asked for."""
     try:
         records = Records(study)
     except NotDrawable as reason:
-        yield from (LeftOut(name, str(reason)) for name in FIGURES)
+        yield from (LeftOut(name, str(reason)) for name in names)
         return
-    for name, draw in FIGURES.items():
-        yield drawn(name, lambda draw=draw: draw(records))
+    for name in names:
+        yield drawn(name, lambda draw=FIGURES[name]: draw(records))
 
 
 def forest_plot(claims: pd.DataFrame) -> Drawn | LeftOut:
     """The effects of all claims: see `analysis.forest.forest` for the columns."""
     return drawn("forest", lambda: forest.forest(claims))
-
-
-def hero(study: Study) -> Drawn | LeftOut:
-    """The wide figure for a README: gradient norm before and after clipping, and the probe loss."""
-    return drawn("hero", lambda: stepwise.hero(Records(study)))
 
 
 def drawn(name: str, draw: Callable[[], Contents]) -> Drawn | LeftOut:

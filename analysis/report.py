@@ -5,7 +5,9 @@ A finished study's report is written again only when its inputs change: the runs
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import multiprocessing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pandas as pd
 
 from analysis.claims import Claims
 from analysis.export import save
-from analysis.figures import Drawn, LeftOut, figures, forest_plot, hero
+from analysis.figures import FIGURES, Drawn, LeftOut, figures, forest_plot
 from analysis.files import put
 from analysis.findings import Finding, verdicts_json
 from analysis.forest import COLUMNS
@@ -31,6 +33,9 @@ from analysis.tables import Table, summary_table, to_csv, to_latex, to_markdown
 
 STAMP = "inputs.sha256"
 PAGE = "index.html"
+
+MANY_ARMS = 8
+"""From so many on a second process draws half of the figures: it takes two seconds to start."""
 
 FORMAT = 2
 """Raised when equal inputs make another report: older ones are then written again."""
@@ -126,14 +131,31 @@ def write_table(folder: Path, name: str, numbers: pd.DataFrame, words: pd.DataFr
 
 def draw_all(study: Study, findings: Sequence[Finding], folder: Path) -> tuple[Mapping[str, str], tuple[LeftOut, ...]]:
     """Draw and save every figure that the runs allow; returns captions by name, and the others with the reason."""
-    captions, left_out = {}, []
-    for figure in (forest_plot(effects(findings)), *figures(study), hero(study)):
+    names = tuple(FIGURES)
+    made = saved([forest_plot(effects(findings))], folder)
+    if len(study.arms) < MANY_ARMS:
+        made |= draw(study, names, folder)
+    else:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as beside:
+            others = beside.submit(draw, study, names[1::2], folder)
+            made |= draw(study, names[::2], folder) | others.result()
+    in_order = [(name, made[name]) for name in ("forest", *names)]
+    captions = {name: figure for name, figure in in_order if isinstance(figure, str)}
+    return captions, tuple(figure for _, figure in in_order if isinstance(figure, LeftOut))
+
+
+def draw(study: Study, names: Sequence[str], folder: Path) -> dict[str, str | LeftOut]:
+    """Draw and save the named figures; returns each one's caption, or why it can't be drawn."""
+    return saved(figures(study, names), folder)
+
+
+def saved(drawn: Iterable[Drawn | LeftOut], folder: Path) -> dict[str, str | LeftOut]:
+    made: dict[str, str | LeftOut] = {}
+    for figure in drawn:
         if isinstance(figure, Drawn):
             save(figure.figure, figure.data, folder, figure.name)
-            captions[figure.name] = figure.caption
-        else:
-            left_out.append(figure)
-    return captions, tuple(left_out)
+        made[figure.name] = figure.caption if isinstance(figure, Drawn) else figure
+    return made
 
 
 def effects(findings: Sequence[Finding]) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 
 from analysis.export import save
-from analysis.figures import FIGURES, Drawn, LeftOut, drawn, figures, forest_plot, hero
+from analysis.figures import FIGURES, Drawn, LeftOut, drawn, figures, forest_plot
 from analysis.load import Study, load
 from analysis.panels import FEW, Curve, Panel, limits_of
 from analysis.reduced import Records
@@ -118,7 +118,7 @@ def test_one_arm_is_compared_with_nothing(tmp_path: Path) -> None:
 
 
 def test_no_run_gives_no_figure_and_no_crash(tmp_path: Path) -> None:
-    found = [*figures(load(tmp_path)), hero(load(tmp_path))]
+    found = [*figures(load(tmp_path))]
     assert all(isinstance(item, LeftOut) and "no finished run" in item.reason for item in found)
 
 
@@ -188,7 +188,7 @@ def test_arms_of_one_schedule_share_a_line(items: dict[str, Drawn | LeftOut]) ->
 
 
 def test_the_hero_is_wide_and_compares_norms_on_one_axis(study: Study) -> None:
-    item = hero(study)
+    (item,) = figures(study, ["hero"])
     before, after, learning = axes_of(item.figure)
     assert item.figure.get_size_inches().tolist() == [9, 3.2]
     assert before.get_ylim() == after.get_ylim() and learning.get_yscale() == "linear"
@@ -265,7 +265,7 @@ def test_the_check_of_readability_finds_what_is_wrong() -> None:
 
 
 def test_nothing_is_cut_or_covered(items: dict[str, Drawn | LeftOut], study: Study) -> None:
-    shown = [item for item in [*items.values(), hero(study)] if isinstance(item, Drawn)]
+    shown = [item for item in items.values() if isinstance(item, Drawn)]
     assert {item.name: found for item in shown if (found := problems_of(item.figure))} == {}
 
 
@@ -289,7 +289,7 @@ def test_a_forest_of_claims(tmp_path: Path) -> None:
     narrow[["effect", "low", "high", "simultaneous_low", "simultaneous_high", "smallest_effect"]] /= 20
     whole = claims().iloc[:1].assign(id="W", scale=None)
     item = forest_plot(pd.concat([frame, narrow, whole], ignore_index=True))
-    panels = [[label.get_text().split(" ")[0] for label in ax.get_yticklabels()] for ax in axes_of(item.figure)]
+    panels = [[label.get_text().partition(":")[0] for label in ax.get_yticklabels()] for ax in axes_of(item.figure)]
     assert panels == [["A", "B", "H"], ["N"], ["A"], ["B"], ["H"]]
     assert "no effect of their own: W" in item.caption
     assert problems_of(item.figure) == []

@@ -8,9 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from analysis import report
 from analysis.claims import read_claims
 from analysis.load import load
-from analysis.report import effects, inputs_sha256, write_report
+from analysis.report import draw_all, effects, inputs_sha256, write_report
 from tests.analysis.runs import write_run
 
 CLAIMS = """
@@ -100,3 +101,14 @@ def test_what_cannot_be_done_is_said(arguments: list[str], said: str, study: Pat
 def test_help_and_no_torch() -> None:
     code = "import sys, analysis.__main__; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+
+
+def test_two_processes_draw_what_one_draws(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded, findings = load(study), ()
+    alone = draw_all(loaded, findings, study / "alone")
+    monkeypatch.setattr(report, "MANY_ARMS", 2)
+    assert draw_all(loaded, findings, study / "both") == alone
+    drawn = sorted(path.name for path in (study / "alone").iterdir())
+    assert len(drawn) > 20
+    for name in drawn:
+        assert (study / "both" / name).read_bytes() == (study / "alone" / name).read_bytes(), name
