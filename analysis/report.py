@@ -28,8 +28,8 @@ from analysis.pictures import pictures
 from analysis.plots import EFFECTS
 from analysis.provenance import compared, facts, shared, varied
 from analysis.sentences import told
-from analysis.statistics import Interval
 from analysis.tables import Table, summary_table, to_csv, to_latex, to_markdown
+from analysis.wording import ends
 
 STAMP = "inputs.sha256"
 PAGE = "index.html"
@@ -182,8 +182,3 @@ def flat(findings: Sequence[Finding]) -> Iterator[Finding]:
     for finding in findings:
         yield finding
         yield from flat(finding.parts)
-
-
-def ends(prefix: str, interval: Interval | None) -> dict[str, float | None]:
-    low, high = (interval.low, interval.high) if interval else (None, None)
-    return {f"{prefix}low": low, f"{prefix}high": high}

@@ -18,19 +18,9 @@ from analysis.load import load
 from analysis.report import write_report
 from analysis.verdicts import Verdict
 from tests.analysis.runs import change, write_run
+from tests.analysis.studies import MINIMAL
 
-CLAIMS = """
-seeds: 2
-claims:
-  B:
-    statement: clipping raises the accuracy
-    quantity: test_accuracy
-    scale: points
-    treatment: {clip: fixed}
-    control: {clip: none}
-    changes: [clip]
-    direction: above
-"""
+CLAIMS = MINIMAL.replace("seeds: 10", "seeds: 2")
 
 
 @pytest.fixture
