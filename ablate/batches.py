@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -96,8 +97,8 @@ def windows(examples: int, epochs: int, batch_size: int) -> Iterator[tuple[int, 
 class Batches:
     """The batches of a run: step t (from 1) takes the t-th `batch_size · accumulation` of `order`.
 
-    Each mini-batch of `batch_size` is sorted by length and cut into `splits` pieces of equal count (to one),
-    each padded to its own longest: the same batch, mean loss and gradient (to rounding), far less padding.
+    Each mini-batch of `batch_size` is sorted by length and cut into `splits` pieces, each padded to its own longest:
+    the same batch, mean loss and gradient (to rounding), far less padding.
     """
 
     examples: Examples
@@ -118,13 +119,36 @@ class Batches:
 
 
 def by_length(index: Sequence[int], texts: Sequence[Sequence[int]], splits: int) -> list[list[int]]:
-    """`index` sorted by the texts' lengths (stable) in `splits` runs of equal count; as it is for splits = 1.
+    """`index` sorted by the texts' lengths (stable) in `splits` runs; as it is for splits = 1.
 
-    >>> by_length([0, 1, 2, 3], [[7] * 9, [7], [7] * 5, [7] * 2], splits=2)
-    [[1, 3], [2, 0]]
+    >>> by_length([0, 1, 2, 3], [[7] * 9, [7], [7] * 3, [7] * 2], splits=2)
+    [[1, 3, 2], [0]]
     """
     if splits == 1:
         return [list(index)]
     ranked = sorted(index, key=lambda i: len(texts[i]))
-    bounds = [len(ranked) * k // splits for k in range(splits + 1)]
-    return [ranked[a:b] for a, b in itertools.pairwise(bounds) if b > a]
+    bounds = cuts([len(texts[i]) for i in ranked], min(splits, len(ranked)))
+    return [ranked[a:b] for a, b in itertools.pairwise(bounds)]
+
+
+def cuts(lengths: Sequence[int], pieces: int) -> list[int]:
+    """Bounds [pieces + 1] of the pieces of ascending lengths that take the fewest tokens with their padding.
+
+    By dynamic programming: the least for k pieces up to y is the least over x of that for k − 1 pieces up to x, and
+    a piece from x to y, which takes y − x times its longest. The first of equals is taken.
+
+    >>> cuts([1, 2, 3, 9], pieces=2)
+    [0, 3, 4]
+    """
+    places = np.arange(len(lengths) + 1)
+    size = places - places[:, None]  # [x, y]
+    one = np.where(size > 0, size * np.array([0, *lengths]), np.inf)  # [x, y] tokens of a piece from x to y
+    least, starts = one[0], []  # [y] tokens of all pieces so far, where the last of them starts
+    for _ in range(pieces - 1):
+        through = least[:, None] + one
+        starts.append(through.argmin(0))
+        least = through.min(0)
+    bounds = [len(lengths)]
+    for start in reversed(starts):
+        bounds.append(int(start[bounds[-1]]))
+    return [0, *reversed(bounds)]

@@ -17,13 +17,13 @@ from ablate.records import Rows, replacing
 
 log = logging.getLogger("ablate")
 NAME = "checkpoint.pt"
-FORMAT = 1  # raised when the fields below change: another version's checkpoint is not used
+FORMAT = 2  # raised when the fields below change: another version's checkpoint is not used
 DIGEST = 64  # hex digits of a sha256
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything the rest of a run depends on. The position in the data is the step: the order is planned."""
+    """Everything the rest of a run depends on. Order of examples and dropout follow from the step."""
 
     id: str
     environment: dict[str, Any]  # as in run.json
@@ -31,7 +31,6 @@ class Checkpoint:
     trained: dict[str, torch.Tensor]
     optimizer: dict[str, Any]
     clip_state: Any
-    random: list[torch.Tensor]  # `random_state()`
     rows: Rows
     seconds: float  # of work so far
     forked_from: dict[str, Any] | None  # run and step of the snapshot that it began with
@@ -79,17 +78,6 @@ def intact(path: Path) -> bool:
 
 def remove(folder: Path) -> None:
     (folder / NAME).unlink(missing_ok=True)
-
-
-def random_state() -> list[torch.Tensor]:
-    """States of the streams that dropout draws from: the CPU's, then each CUDA device's."""
-    return [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
-
-
-def set_random_state(states: list[torch.Tensor]) -> None:
-    cpu, *cuda = states
-    torch.set_rng_state(cpu)
-    torch.cuda.set_rng_state_all(cuda[: torch.cuda.device_count()])  # fewer, if `resume=any` goes on elsewhere
 
 
 @dataclass

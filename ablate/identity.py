@@ -20,7 +20,7 @@ from ablate.assets import file_sha256
 from ablate.build import ALLOWED, check_targets
 from ablate.options import GROUPS, build_option
 
-NUMERICS = 1
+NUMERICS = 2
 """Raised when a golden-loss test says that the same config now gives other numbers."""
 
 FACTORS = (*GROUPS, "trainer")
@@ -32,7 +32,7 @@ LOCATORS = {"path", "revision", "files", "name"}
 """Where a model or data set is to be found; its identity (what is found there) counts in their place."""
 
 ADDED: dict[str, Any] = {"data.group_by_length": False, "trainer.compile": False}
-"""Keys added since NUMERICS was raised, with the value that means "as before".
+"""Keys added since the first version, with the value that means "as before".
 
 With that value they are left out of the id and of run.json, so that runs from before and after are one study.
 """

@@ -18,6 +18,7 @@ from ablate import checkpoint, display, fork
 from ablate.batches import Batches, Examples, grouped_order, planned_order
 from ablate.checkpoint import Checkpoint
 from ablate.corpus import Corpus, corpus
+from ablate.dropout import dropout_of
 from ablate.environment import environment, succeeding
 from ablate.evaluation import Predictions, evaluate, probe_index
 from ablate.freeze import freeze
@@ -30,6 +31,7 @@ from ablate.streams import stream
 from ablate.training import Diverged, Learner, Moment, train
 
 log = logging.getLogger("ablate")
+PROBE_BATCH = 8  # examples, sorted by length: the probe is small, and one batch of it would be half padding
 
 
 def perform(settings: Mapping[str, Any], run_id: str, folder: Path, stop: StopRequest) -> dict[str, Any]:
@@ -41,15 +43,13 @@ def perform(settings: Mapping[str, Any], run_id: str, folder: Path, stop: StopRe
     options, seed = build_options(settings), settings["seed"]
     trainer, accelerator = options.trainer, accelerate(options.trainer)
     texts = corpus(options.model, options.data)
-    learner = make_learner(options, texts, seed, accelerator)
+    learner = make_learner(options, texts, seed, accelerator, settings["nuisance"])
     order = order_of_examples(options, texts.train, seed)
-    dropout = stream("dropout", seed, settings["nuisance"])
     record = {
         "parameters": count_parameters(learner.model),
-        "pairing": pairing(order, learner.model, dropout, trainer.compile),
+        "pairing": pairing(order, learner),
     }
     log.info("parameters by block\n%s", parameter_table(record["parameters"]))
-    torch.manual_seed(dropout)  # from here on nothing but dropout draws from this stream
     run = Run(folder, run_id, environment(accelerator.device), trainer, learner, texts, stop, began)
     run.take_up()
     outcome = run.train(order)
@@ -89,7 +89,7 @@ def order_of_examples(options: Options, train: Examples, seed: int) -> Tensor:
     return planned_order(len(train.label), count, stream_seed)
 
 
-def make_learner(options: Options, texts: Corpus, seed: int, accelerator: Accelerator) -> Learner:
+def make_learner(options: Options, texts: Corpus, seed: int, accelerator: Accelerator, nuisance: int = 0) -> Learner:
     model = options.model.build(texts.classes, seed, texts.tokenizer)
     names = [name for name, _ in model.named_parameters()]
     track = options.trainer.track
@@ -105,6 +105,7 @@ def make_learner(options: Options, texts: Corpus, seed: int, accelerator: Accele
         peak_lr=optimizer.param_groups[0]["lr"],
         clip=options.clip,
         scheduler=options.scheduler,
+        dropout=dropout_of(stream("dropout", seed, nuisance), accelerator.device, options.trainer.compile),
         steps=options.trainer.steps,
         accelerator=accelerator,
         tracked=(track.mlp or mlp_weight(names), track.classifier or classifier_weight(names)),
@@ -169,7 +170,6 @@ class Run:
                 for name, parameter in self.learner.trained.items():
                     parameter.copy_(found.trained[name])
             self.learner.optimizer.load_state_dict(found.optimizer)
-            checkpoint.set_random_state(found.random)
             self.rows, self.clip_state, self.forked_from = found.rows, found.clip_state, found.forked_from
             self.environment = succeeding(self.environment, found.environment)
             self.done, self.began = found.step, self.began - found.seconds
@@ -213,7 +213,7 @@ class Run:
         if row.step % trainer.track.layers_every == 0:
             self.rows.add_layers(row.step, moment.norms, self.layers)
         if row.step % trainer.probe_every == 0:
-            self.rows.add_eval(row.step, "probe", self.evaluate(self.probe))
+            self.rows.add_eval(row.step, "probe", self.evaluate(self.probe, PROBE_BATCH))
         last = row.step == trainer.steps
         if trainer.eval_every and row.step % trainer.eval_every == 0 and not last:
             for split in ("validation", "test"):
@@ -251,14 +251,13 @@ class Run:
             trained={name: p.detach() for name, p in self.learner.trained.items()},
             optimizer=self.learner.optimizer.state_dict(),
             clip_state=self.clip_state,
-            random=checkpoint.random_state(),
             rows=self.rows,
             seconds=self.seconds(),
             forked_from=self.forked_from,
         )
 
-    def evaluate(self, examples: Examples) -> Predictions:
-        return evaluate(self.learner.model, examples, self.trainer.eval_batch_size, self.pad_id)
+    def evaluate(self, examples: Examples, batch_size: int | None = None) -> Predictions:
+        return evaluate(self.learner.model, examples, batch_size or self.trainer.eval_batch_size, self.pad_id)
 
     @property
     def pad_id(self) -> int:
@@ -269,11 +268,10 @@ class Run:
         return time.perf_counter() - self.began
 
 
-def pairing(order: Tensor, model: nn.Module, dropout: int, compiled: bool) -> dict[str, str]:
+def pairing(order: Tensor, learner: Learner) -> dict[str, str]:
     """What arms of a seed have to share: hashes of the planned order, the head's start, the dropout stream."""
-    start = [p.detach().cpu() for name, p in model.named_parameters() if role(name).block == "head"]
-    drawn = f"torch.manual_seed {dropout:016x}" + ", compiled" * compiled  # torch.compile has its own generator
-    return {"batches": hash_of([order]), "head": hash_of(start), "dropout": drawn}
+    start = [p.detach().cpu() for name, p in learner.model.named_parameters() if role(name).block == "head"]
+    return {"batches": hash_of([order]), "head": hash_of(start), "dropout": learner.dropout.algorithm}
 
 
 def hash_of(tensors: Iterable[Tensor]) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ablate import clip
 from ablate.batches import Batch
+from ablate.dropout import Dropout
 from ablate.norms import Norms, gradient_norms
 from ablate.optimizer import set_lr
 from ablate.scheduler import Scheduler
@@ -67,6 +68,7 @@ class Learner:
     peak_lr: float
     clip: clip.NormRule
     scheduler: Scheduler
+    dropout: Dropout
     steps: int
     accelerator: Accelerator
     tracked: tuple[str, str]  # the parameters behind G_MLP and G_CLS
@@ -90,7 +92,7 @@ def step(learner: Learner, pieces: Sequence[Batch], t: int, state: Any) -> tuple
     """θ_{t+1} = θ_t − η_t · s(‖g_t‖) · g_t: one update of the paper's method, and its row."""
     examples = sum(len(piece.labels) for piece in pieces)
     loss, correct = 0.0, 0
-    with casts_kept(learner.accelerator.device):
+    with casts_kept(learner.accelerator.device), learner.dropout.at(t):
         for piece in pieces:  # their losses are weighted by size, so that the sum is the batch's mean
             logits, labels = forward(learner, piece)  # 1 forward: [B, K], [B]
             piece_loss = F.cross_entropy(logits, labels) * (len(labels) / examples)

@@ -1,6 +1,7 @@
 """From the planned order to the pieces of a step: each example once, the same gradient however it is cut."""
 
 import itertools
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from transformers import BertConfig, BertForSequenceClassification
 
 from ablate import batches as batches_module
-from ablate.batches import Batch, Batches, Examples, by_length, grouped_order, planned_order
+from ablate.batches import Batch, Batches, Examples, by_length, cuts, grouped_order, planned_order
 
 PAD = 0
 EXAMPLES = Examples(
@@ -70,15 +71,28 @@ LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=40)
 
 
 @given(lengths=LENGTHS, splits=st.integers(1, 12))
-def test_by_length_cuts_into_equal_parts_from_short_to_long(lengths: list[int], splits: int) -> None:
+def test_by_length_cuts_into_parts_from_short_to_long(lengths: list[int], splits: int) -> None:
     texts = [[0] * length for length in lengths]
     parts = by_length(range(len(texts)), texts, splits)
     joined = [i for part in parts for i in part]
     assert sorted(joined) == list(range(len(texts)))
     assert len(parts) == min(splits, len(texts))
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    assert all(parts)
     if splits > 1:
         assert joined == sorted(range(len(texts)), key=lambda i: (lengths[i], i))  # ties stay in order
+
+
+@given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=9), data=st.data())
+def test_no_other_cuts_take_fewer_tokens(lengths: list[int], data: st.DataObject) -> None:
+    pieces = data.draw(st.integers(1, len(lengths)))
+    ranked = sorted(lengths)
+
+    def tokens(bounds: Sequence[int]) -> int:
+        return sum((b - a) * ranked[b - 1] for a, b in itertools.pairwise(bounds))
+
+    every = [(0, *inner, len(ranked)) for inner in itertools.combinations(range(1, len(ranked)), pieces - 1)]
+    assert tuple(cuts(ranked, pieces)) in every
+    assert tokens(cuts(ranked, pieces)) == min(map(tokens, every))
 
 
 @pytest.mark.parametrize("splits", [2, 3, 8])

@@ -1,5 +1,6 @@
 """The loop against a plain PyTorch loop, written out in full: bit for bit on CPU."""
 
+import itertools
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -7,7 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ablate.batches import planned_order
+from ablate.batches import cuts, planned_order
+from ablate.dropout import FastDropout
 from ablate.norms import gradient_norms
 from ablate.training import Diverged, train
 from tests.tools import compose_settings, run_settings
@@ -23,30 +25,29 @@ SCHEDULERS = {
 CLIP_SETTINGS = {"none": [], "fixed": ["clip.threshold=0.5"], "delayed": ["clip.start=8", "clip.rule.threshold=0.5"]}
 
 
-def plain_loop(clip, scheduler, splits, corpus, model, order, dropout_seed, norm_of):
+def plain_loop(clip, scheduler, splits, corpus, model, order, dropout, norm_of):
     """What a person would write without us; returns the losses and norms of each step."""
     for name, p in model.named_parameters():
         p.requires_grad_("embeddings" not in name and "attention" not in name)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=3e-3, fused=True)
     model.train()
-    torch.manual_seed(dropout_seed)
     losses, norms = [], []
     for t in range(1, STEPS + 1):
         index = order[(t - 1) * 8 : t * 8].tolist()
-        if splits > 1:
-            index = sorted(index, key=lambda i: len(corpus.train.input_ids[i]))
+        index = sorted(index, key=lambda i: len(corpus.train.input_ids[i])) if splits > 1 else index
+        bounds = cuts([len(corpus.train.input_ids[i]) for i in index], splits)
         optimizer.zero_grad()
         loss = 0.0
-        for k in range(splits):
-            piece = index[k * 8 // splits : (k + 1) * 8 // splits]
-            ids = [torch.tensor(corpus.train.input_ids[i]) for i in piece]
-            ids = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=0)
-            labels = torch.tensor([corpus.train.label[i] for i in piece])
-            logits = model(input_ids=ids, attention_mask=(ids != 0).long()).logits
-            part = F.cross_entropy(logits, labels) * (len(piece) / 8)
-            part.backward()
-            loss = loss + part.detach()
+        with dropout.at(t):
+            for a, b in itertools.pairwise(bounds):
+                ids = [torch.tensor(corpus.train.input_ids[i]) for i in index[a:b]]
+                ids = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=0)
+                labels = torch.tensor([corpus.train.label[i] for i in index[a:b]])
+                logits = model(input_ids=ids, attention_mask=(ids != 0).long()).logits
+                part = F.cross_entropy(logits, labels) * (len(labels) / 8)
+                part.backward()
+                loss = loss + part.detach()
         norm = norm_of(model)
         for p in trained:
             p.grad.mul_(CLIPS[clip](norm, t))
@@ -82,7 +83,7 @@ def both(tmp_path, clip, scheduler, splits, norm_of=our_norm, nuisance=0):
     texts = read_corpus(options.model, options.data)
     model = options.model.build(texts.classes, 3, texts.tokenizer)
     order = planned_order(len(texts.train.label), STEPS * 8, stream("order", 3))
-    losses, norms = plain_loop(clip, scheduler, splits, texts, model, order, stream("dropout", 3), norm_of)
+    losses, norms = plain_loop(clip, scheduler, splits, texts, model, order, FastDropout(stream("dropout", 3)), norm_of)
     return pq.read_table(tmp_path / "steps.parquet"), losses, norms
 
 
@@ -121,7 +122,6 @@ def small_learner(*overrides: str):
     learner = make_learner(options, texts, 0, accelerate(options.trainer))
     order = planned_order(len(texts.train.label), options.trainer.steps * 8, 0)
     batches = Batches(texts.train, order, 8, 1, options.trainer.length_splits, texts.tokenizer.pad_token_id)
-    torch.manual_seed(0)
     return learner, batches
 
 

@@ -193,12 +193,6 @@ def watch_steps() -> list[int]:
 # What a resumed run does not take from its checkpoint
 
 
-def forget_random() -> None:
-    from ablate import checkpoint
-
-    checkpoint.set_random_state = lambda states: None
-
-
 def forget_optimizer() -> None:
     torch.optim.Optimizer.load_state_dict = lambda self, state: None  # type: ignore[method-assign]
 

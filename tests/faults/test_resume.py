@@ -14,7 +14,6 @@ from tests.faults.injection import (
     at_step,
     forget_optimizer,
     forget_position,
-    forget_random,
     forget_rows,
     forget_rule_state,
     kill,
@@ -58,7 +57,7 @@ def test_row_16_resume_around_every_edge(
         assert differences(cwd, unbroken) == [], f"resumed after step {step}"
 
 
-@pytest.mark.parametrize("fault", [forget_random, forget_optimizer, forget_position, forget_rows])
+@pytest.mark.parametrize("fault", [forget_optimizer, forget_position, forget_rows])
 def test_row_17_negative_control(tmp_path: Path, killed: Path, undisturbed: Path, fault: Fault) -> None:
     """The comparison that all these tests make finds each part of a checkpoint that is left out."""
     shutil.copytree(killed / "outputs", tmp_path / "outputs")
