@@ -12,6 +12,7 @@ from rich.table import Table
 from ablate.display import duration, table_console
 from ablate.job import rerun_folder
 from ablate.records import BrokenRecord, read_run
+from ablate.tracker import Tracker, publish
 from analysis.load import load
 from analysis.tables import in_words, summary
 
@@ -71,7 +72,7 @@ def recorded(folder: Path) -> tuple[str, str]:
     return record["status"], ""
 
 
-def report(study: Path) -> None:
+def report(study: Path, tracker: Tracker) -> None:
     """Write the study's report where its runs changed, and say where it is; what stands in its way costs no run."""
     from analysis.claims import read_claims  # here, or a plan would wait for what draws the figures
     from analysis.report import PAGE, named_claims, write_report
@@ -83,6 +84,7 @@ def report(study: Path) -> None:
         if found.runs.empty:
             return
         written = write_report(found, read_claims(named_claims(found)))
+        publish(tracker, study.name, study / "report")
         line = f"report: {study / 'report' / PAGE}: {tally(written.findings)}"
     except Exception as error:
         line = f"no report: {error}; the runs are not touched by that, python -m analysis {study} tries again"

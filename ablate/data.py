@@ -109,7 +109,8 @@ class Hub(Data):
     """A data set of the Hugging Face hub, or a local copy in any format that `datasets` reads.
 
     path: a local folder or file, else the hub's id. name, revision: its configuration and commit there.
-    splits: which of its splits is train, validation and test; null = cut from train.
+    splits: which of its splits is train, validation and test, or which rows of it, "train[5000:20000]", from 0 on,
+    the last not included, as `datasets` writes them; null = cut from train.
     text, label: names of the two columns.
     """
 
@@ -139,10 +140,14 @@ class Hub(Data):
         folder = local(self.path) or snapshot("data.path", self.path, self.revision, "dataset")
         files = split_files(folder, self.name)
         wanted = {split: there for split, there in self.splits.items() if there is not None}
+        found = {}
         for split, there in wanted.items():
+            name, rows = rows_named(there)
             allowed = f"one that {self.path} has: {', '.join(files)}; or null: cut from train"
-            require(f"data.splits.{split}", there, there in files, allowed)
-        return {split: read_files(files[there], self.text, self.label) for split, there in wanted.items()}
+            require(f"data.splits.{split}", there, name in files, allowed)
+            whole = read_files(files[name], self.text, self.label)
+            found[split] = whole if rows == slice(None) else select(whole, range(len(whole.text))[rows], there)
+        return found
 
 
 @dataclass(frozen=True)
@@ -197,6 +202,19 @@ def load(source: Data) -> dict[str, Texts]:
             splits[split] = sample(splits[split], f"{split}_examples", count)
     check_classes(splits)
     return {split: splits[split] for split in SPLITS}
+
+
+def rows_named(split: str) -> tuple[str, slice]:
+    """A split's name and which of its rows.
+
+    >>> rows_named("train"), rows_named("train[5000:]")
+    (('train', slice(None, None, None)), ('train', slice(5000, None, None)))
+    """
+    found = re.fullmatch(r"(.+)\[(\d*):(\d*)\]", split)
+    if not found:
+        return split, slice(None)
+    first, last = (int(number) if number else None for number in found.groups()[1:])
+    return found[1], slice(first, last)
 
 
 def _require_splits(key: str, named: dict[str, str | None]) -> None:

@@ -37,7 +37,11 @@ class Dropout(Protocol):
 
 @dataclass(frozen=True)
 class TorchDropout:
-    """torch's own generators, seeded anew at each step: for CUDA and for compiled models."""
+    """torch's own generators, seeded anew at each step: on CUDA, and where torch itself has to know of the draws.
+
+    That is so in a compiled model, and under gradient checkpointing, which runs parts of the forward pass once more
+    and sets torch's generators back for it.
+    """
 
     seed: int
     compiled: bool = False  # torch.compile draws other numbers from the same seed
@@ -73,9 +77,10 @@ class FastDropout:
             yield
 
 
-def dropout_of(seed: int, device: torch.device, compiled: bool) -> Dropout:
+def dropout_of(seed: int, device: torch.device, compiled: bool = False, checkpointed: bool = False) -> Dropout:
     """The fastest that there is for a model on `device`."""
-    return FastDropout(seed) if device.type == "cpu" and not compiled else TorchDropout(seed, compiled)
+    fast = device.type == "cpu" and not compiled and not checkpointed
+    return FastDropout(seed) if fast else TorchDropout(seed, compiled)
 
 
 def step_seed(seed: int, t: int) -> int:

@@ -31,7 +31,11 @@ UNCOUNTED = {
 LOCATORS = {"path", "revision", "files", "name"}
 """Where a model or data set is to be found; its identity (what is found there) counts in their place."""
 
-ADDED: dict[str, Any] = {"data.group_by_length": False, "trainer.compile": False}
+ADDED: dict[str, Any] = {
+    "data.group_by_length": False,
+    "trainer.compile": False,
+    "trainer.gradient_checkpointing": False,
+}
 """Keys added since the first version, with the value that means "as before".
 
 With that value they are left out of the id and of run.json, so that runs from before and after are one study.

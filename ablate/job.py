@@ -194,7 +194,8 @@ def attempt(work: Job, folder: Path, stop: StopRequest) -> str:
     try:
         write(folder / "config.yaml", lambda file: file.write(OmegaConf.to_yaml(work.config).encode()))
         write_json(folder / "run.json", record)
-        found = perform(work.config, record["id"], folder, stop)
+        tags = {factor: found["option"] for factor, found in record["factors"].items()} | {"seed": str(record["seed"])}
+        found = perform(work.config, record["id"], folder, stop, tags)
         record |= found | {"timing": record["timing"] | found["timing"]}
         write_json(folder / "run.json", record)
         if record["status"] == "diverged" or not work.config["trainer"]["keep_checkpoint"]:

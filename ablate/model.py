@@ -18,10 +18,11 @@ from ablate.streams import stream
 
 if TYPE_CHECKING:
     from torch import nn
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 HeadInit = Literal["xavier", "default"]
 WEIGHTS = "*.safetensors"
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")  # tokens of `word_tokenizer`, their ids from 0 on
 SMALL_FILES = ("*.json", "*.txt", "*.model")  # configuration and tokenizer
 
 
@@ -118,7 +119,7 @@ class Pretrained:
                 raise ValueError(f"model.path={self.path}: {error}") from error
         model.config.pad_token_id = tokenizer.pad_token_id
         initialise_head(model, self.head_init, seed)
-        return model
+        return without_cache(model)
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,87 @@ class Tiny:
             model._init_weights(model.classifier)
         initialise_head(model, self.head_init, seed)
         return model
+
+
+@dataclass(frozen=True)
+class Random:
+    """Any architecture that transformers knows, with random weights: for what a size costs, not for what it can do.
+
+    architecture: its `model_type` in transformers ("llama").
+    config: settings of its configuration, `vocab_size` among them; the others are the architecture's defaults.
+    Its words are those of the training texts, as many as its embeddings have rows for. All seeds start from the same
+    weights (those of `weights_seed`) but for the head.
+    """
+
+    architecture: str
+    config: dict[str, Any]
+    lr: float
+    head_init: HeadInit = "xavier"
+    weights_seed: int = 0
+
+    def __post_init__(self) -> None:
+        from transformers import AutoConfig
+
+        words = self.config.get("vocab_size")
+        require("config.vocab_size", words, type(words) is int and words > len(SPECIAL), "a number of words, from 5 on")
+        try:
+            known = AutoConfig.for_model(self.architecture)
+        except ValueError as error:
+            raise ValueError(f"architecture={self.architecture}: allowed is a model_type of transformers") from error
+        for key, value in self.config.items():
+            require(f"config.{key}", value, hasattr(known, key), f"a setting of transformers' {type(known).__name__}")
+
+    def configuration(self, labels: int) -> "PretrainedConfig":
+        from transformers import AutoConfig
+
+        return AutoConfig.for_model(self.architecture, num_labels=labels, pad_token_id=0, **self.config)
+
+    def identity(self) -> dict[str, Any]:
+        return {}
+
+    def tokenizer_identity(self) -> dict[str, Any]:
+        return {"vocabulary": self.vocabulary, "max_positions": self.max_positions}
+
+    @property
+    def vocabulary(self) -> int:
+        return self.config["vocab_size"] - len(SPECIAL)
+
+    @property
+    def max_positions(self) -> int:
+        return getattr(self.configuration(2), "max_position_embeddings", None) or 512
+
+    def tokenizer(self, texts: Iterable[str]) -> "PreTrainedTokenizerBase":
+        return word_tokenizer(texts, self.vocabulary, self.max_positions)
+
+    def build(self, labels: int, seed: int, tokenizer: Vocabulary) -> "nn.Module":
+        import torch
+        from transformers import AutoModelForSequenceClassification
+
+        with torch.random.fork_rng():
+            torch.manual_seed(stream("weights", self.weights_seed))
+            model = AutoModelForSequenceClassification.from_config(self.configuration(labels), dtype=torch.float32)
+            torch.manual_seed(stream("head", seed))
+            for module in head_of(model):
+                model._init_weights(module)
+        model.config.pad_token_id = tokenizer.pad_token_id
+        initialise_head(model, self.head_init, seed)
+        return without_cache(model)
+
+
+def head_of(model: "nn.Module") -> "list[nn.Module]":
+    """The modules that hold parameters of the classification head."""
+    return [
+        module
+        for path, module in model.named_modules()
+        if any(role(f"{path}.{name}").block == "head" for name, _ in module.named_parameters(recurse=False))
+    ]
+
+
+def without_cache(model: "nn.Module") -> "nn.Module":
+    """Decoders would keep keys and values for texts that they go on writing, in training too."""
+    if hasattr(model.config, "use_cache"):
+        model.config.use_cache = False
+    return model
 
 
 @contextlib.contextmanager
@@ -253,9 +335,8 @@ def word_tokenizer(texts: Iterable[str], vocabulary: int, max_length: int) -> "P
 
     normalizer, splitter = normalizers.Lowercase(), pre_tokenizers.BertPreTokenizer()
     counts = Counter(word for text in texts for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)))
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
     words = sorted(counts, key=lambda word: (-counts[word], word))[:vocabulary]
-    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate([*special, *words])}, unk_token="[UNK]"))
+    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate([*SPECIAL, *words])}, unk_token="[UNK]"))
     tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]

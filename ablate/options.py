@@ -12,6 +12,7 @@ from ablate.model import Model
 from ablate.optimizer import OptimizerRule
 from ablate.scheduler import Scheduler
 from ablate.settings import Trainer
+from ablate.tracker import Tracker
 
 GROUPS = {
     "freeze": FreezeRule,
@@ -21,6 +22,7 @@ GROUPS = {
     "model": Model,
     "data": Data,
 }
+BESIDE = {"trainer": Trainer, "tracker": Tracker}  # what is no factor of a study
 
 
 @dataclass(frozen=True)
@@ -34,16 +36,16 @@ class Options:
     model: Model
     data: Data
     trainer: Trainer
+    tracker: Tracker
 
 
 def build_options(settings: Mapping[str, Any]) -> Options:
     """All options of a resolved config. ValueError names key, value and what is allowed; nothing is loaded."""
     conform(settings["allow_targets"], list[str], "allow_targets")
-    for group in (*GROUPS, "trainer"):
+    for group in (*GROUPS, *BESIDE):
         check_targets(settings[group], group, settings["allow_targets"])
-    return Options(**{group: build_option(group, settings) for group in (*GROUPS, "trainer")})
+    return Options(**{group: build_option(group, settings) for group in (*GROUPS, *BESIDE)})
 
 
 def build_option(group: str, settings: Mapping[str, Any]) -> Any:
-    kind = Trainer if group == "trainer" else GROUPS[group]
-    return build(settings[group], kind, group, settings["allow_targets"])
+    return build(settings[group], {**GROUPS, **BESIDE}[group], group, settings["allow_targets"])

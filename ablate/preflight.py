@@ -19,6 +19,7 @@ from ablate.options import Options, build_options
 from ablate.paths import claims_file
 from ablate.records import BrokenRecord, read_run
 from ablate.secrecy import check_secrets
+from ablate.tracker import check_installed
 
 HYDRA_FOLDERS: dict[str, tuple[Any, ...]] = {  # as in conf/config.yaml
     "run.dir": ("outputs/${study}/${run_name:}",),
@@ -41,7 +42,9 @@ def check(jobs: Sequence[Job]) -> None:
             if type(work.config[key]) is not bool:
                 raise ValueError(f"{key}={work.config[key]}: allowed is true or false")
     for arm in {repr(work.config | {"seed": None}): work.config for work in jobs}.values():
-        warn(build_options(arm))
+        options = build_options(arm)
+        check_installed(options.tracker)
+        warn(options)
     for work in jobs:
         check_run_folder(work.folder)
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import os
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,31 +10,36 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState
-from torch import Tensor, nn
+from torch import Tensor
 
 from ablate import checkpoint, display, fork
 from ablate.batches import Batches, Examples, grouped_order, planned_order
 from ablate.checkpoint import Checkpoint
 from ablate.corpus import Corpus, corpus
+from ablate.counts import count_parameters, memory_bytes, memory_line, parameter_table
 from ablate.dropout import dropout_of
+from ablate.engine import accelerate, checkpoint_activations, compile_forward
 from ablate.environment import environment, succeeding
 from ablate.evaluation import Predictions, evaluate, probe_index
 from ablate.freeze import freeze
+from ablate.identity import flatten
 from ablate.options import Options, build_options
 from ablate.records import Rows, layers_of
-from ablate.roles import BLOCKS, classifier_weight, mlp_weight, role
+from ablate.roles import classifier_weight, mlp_weight, role
 from ablate.settings import Trainer
 from ablate.stopping import StopRequest
 from ablate.streams import stream
+from ablate.tracker import Card, Follower
 from ablate.training import Diverged, Learner, Moment, train
 
 log = logging.getLogger("ablate")
 PROBE_BATCH = 8  # examples, sorted by length: the probe is small, and one batch of it would be half padding
 
 
-def perform(settings: Mapping[str, Any], run_id: str, folder: Path, stop: StopRequest) -> dict[str, Any]:
-    """Train and evaluate; returns run.json's fields of a run that is `done` or `diverged`.
+def perform(
+    settings: Mapping[str, Any], run_id: str, folder: Path, stop: StopRequest, tags: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Train and evaluate; returns run.json's fields of a run that is `done` or `diverged`. `tags` are for its tracker.
 
     Raises Stopped, with a checkpoint in `folder`, at the end of the step in which `stop` is asked for.
     """
@@ -50,9 +54,13 @@ def perform(settings: Mapping[str, Any], run_id: str, folder: Path, stop: StopRe
         "pairing": pairing(order, learner),
     }
     log.info("parameters by block\n%s", parameter_table(record["parameters"]))
-    run = Run(folder, run_id, environment(accelerator.device), trainer, learner, texts, stop, began)
+    follower = Follower(options.tracker, Card(settings["study"], folder.name, tags or {}, flat(settings)))
+    run = Run(folder, run_id, environment(accelerator.device), trainer, learner, texts, stop, began, follower)
     run.take_up()
-    outcome = run.train(order)
+    with follower.following(run.rows):
+        outcome = run.train(order)
+    memory = memory_bytes(learner)
+    log.info("%s", memory_line(memory))
     timing = {"seconds": run.seconds(), "resumed_from": run.resumed_from}
     records = run.rows.write(folder)
     return {
@@ -60,24 +68,15 @@ def perform(settings: Mapping[str, Any], run_id: str, folder: Path, stop: StopRe
         **outcome,
         "environment": run.environment,
         "forked_from": run.forked_from,
-        "memory_bytes": memory_bytes(learner),
+        "memory_bytes": memory,
         "timing": timing,
         "records": records,
     }
 
 
-def accelerate(trainer: Trainer) -> Accelerator:
-    """Device and precision of a run, and torch's global switches: set anew for each run of a process."""
-    AcceleratorState._reset_state(reset_partial_state=True)  # or a second precision raises
-    GradientState._reset_state()
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what deterministic CUDA asks for
-    torch.set_num_threads(trainer.thread_count())
-    torch.use_deterministic_algorithms(trainer.deterministic)
-    torch.utils.deterministic.fill_uninitialized_memory = False
-    if trainer.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("trainer.device=cuda: there is no CUDA device here")
-    precision = {"fp32": "no", "bf16": "bf16"}[trainer.precision]
-    return Accelerator(mixed_precision=precision, cpu=trainer.device == "cpu")
+def flat(settings: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
+    """All settings by dotted keys, as trackers take them."""
+    return {k: v if isinstance(v, (str, int, float, bool)) else str(v) for k, v in flatten(settings).items()}
 
 
 def order_of_examples(options: Options, train: Examples, seed: int) -> Tensor:
@@ -92,12 +91,15 @@ def order_of_examples(options: Options, train: Examples, seed: int) -> Tensor:
 def make_learner(options: Options, texts: Corpus, seed: int, accelerator: Accelerator, nuisance: int = 0) -> Learner:
     model = options.model.build(texts.classes, seed, texts.tokenizer)
     names = [name for name, _ in model.named_parameters()]
-    track = options.trainer.track
+    trainer, track = options.trainer, options.trainer.track
     trained = freeze(model, options.freeze)
     optimizer = options.optimizer.build(trained.values())
+    if trainer.gradient_checkpointing:
+        checkpoint_activations(model)
     model = accelerator.prepare(model)
-    if options.trainer.compile:
+    if trainer.compile:
         compile_forward(model)
+    stream_seed = stream("dropout", seed, nuisance)
     return Learner(
         model=model,
         trained=trained,
@@ -105,32 +107,11 @@ def make_learner(options: Options, texts: Corpus, seed: int, accelerator: Accele
         peak_lr=optimizer.param_groups[0]["lr"],
         clip=options.clip,
         scheduler=options.scheduler,
-        dropout=dropout_of(stream("dropout", seed, nuisance), accelerator.device, options.trainer.compile),
-        steps=options.trainer.steps,
+        dropout=dropout_of(stream_seed, accelerator.device, trainer.compile, trainer.gradient_checkpointing),
+        steps=trainer.steps,
         accelerator=accelerator,
         tracked=(track.mlp or mlp_weight(names), track.classifier or classifier_weight(names)),
     )
-
-
-def compile_forward(model: nn.Module) -> None:
-    """Compile the model's forward in place (its parameters keep their names), once for batches of all shapes.
-
-    Evaluation has a graph of its own. Dropout draws other numbers than without, from the same stream. A model that
-    torch can't compile whole is an error, as is a shape beyond torch's limit of graphs: nothing runs uncompiled.
-
-    A run that goes on from a checkpoint or a snapshot compiles anew, with another batch first. On CPU the bits were
-    the same nevertheless, compiled from nothing, in the tiny model and in MiniLM. On CUDA they rest on
-    `trainer.deterministic`, which keeps inductor from choosing kernels by their time; that has not been tried.
-
-    Raises ValueError where torch.compile does not work, for lack of a C++ compiler say.
-    """
-    torch.compiler.reset()  # else the graphs of this process's earlier runs would count towards the limit
-    try:
-        torch.compile(torch.neg)(torch.zeros(1, device=next(model.parameters()).device))
-    except Exception as error:  # a missing compiler, headers or Triton: torch has a class for each
-        cause = str(error).strip().partition("\n")[0]
-        raise ValueError(f"trainer.compile=true: torch.compile does not work here: {cause}") from error
-    model.compile(dynamic=True, fullgraph=True)
 
 
 @dataclass
@@ -145,6 +126,7 @@ class Run:
     texts: Corpus
     stop: StopRequest
     began: float
+    follower: Follower
     rows: Rows = field(default_factory=Rows)
     clip_state: Any = None
     done: int = 0  # steps behind it when it begins
@@ -209,15 +191,16 @@ class Run:
         """All that happens after an update; a checkpoint comes last, so that it holds the step whole."""
         row, trainer = moment.row, self.trainer
         self.rows.add_step(row)
+        self.follower.step(self.rows.steps[-1])
         self.clip_state = moment.clip_state
         if row.step % trainer.track.layers_every == 0:
             self.rows.add_layers(row.step, moment.norms, self.layers)
         if row.step % trainer.probe_every == 0:
-            self.rows.add_eval(row.step, "probe", self.evaluate(self.probe, PROBE_BATCH))
+            self.record(row.step, "probe", self.evaluate(self.probe, PROBE_BATCH))
         last = row.step == trainer.steps
         if trainer.eval_every and row.step % trainer.eval_every == 0 and not last:
             for split in ("validation", "test"):
-                self.rows.add_eval(row.step, split, self.evaluate(getattr(self.texts, split)))
+                self.record(row.step, split, self.evaluate(getattr(self.texts, split)))
         display.current().step(row, trainer.steps)
         if snapshot := self.leave.get(row.step):
             fork.leave(snapshot, self.state(row.step), fork.shared_folder(self.folder), trainer.fork.max_gb)
@@ -232,11 +215,15 @@ class Run:
         metrics = {}
         for split in ("validation", "test"):
             found = self.evaluate(getattr(self.texts, split))
-            self.rows.add_eval(self.trainer.steps, split, found)
+            self.record(self.trainer.steps, split, found)
             metrics |= {f"{split}_accuracy": found.accuracy, f"{split}_loss": found.loss}
         self.rows.set_predictions(found)
         log.info("done: %s", ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
         return metrics
+
+    def record(self, step: int, split: str, found: Predictions) -> None:
+        self.rows.add_eval(step, split, found)
+        self.follower.evaluated(self.rows.evals[-1])
 
     def save(self, step: int) -> None:
         """Checkpoint, and the tables as far as they go, for those who look at a run while it runs."""
@@ -279,42 +266,3 @@ def hash_of(tensors: Iterable[Tensor]) -> str:
     for tensor in tensors:
         sha256.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode() + tensor.contiguous().numpy().tobytes())
     return sha256.hexdigest()
-
-
-def count_parameters(model: nn.Module) -> dict[str, Any]:
-    """run.json's `parameters`: R = |θ_trained| / |θ_total| (§3.1), in all and by block."""
-    blocks = {block: {"total": 0, "trained": 0} for block in BLOCKS}
-    for name, p in model.named_parameters():
-        count = blocks[role(name).block]
-        count["total"] += p.numel()
-        count["trained"] += p.numel() * p.requires_grad
-    total, trained = (sum(count[key] for count in blocks.values()) for key in ("total", "trained"))
-    by_block = {block: count for block, count in blocks.items() if count["total"]}
-    return {"total": total, "trained": trained, "ratio": trained / total, "by_block": by_block}
-
-
-def parameter_table(parameters: Mapping[str, Any]) -> str:
-    """What is trained and what is frozen, block by block, for the log."""
-    rows = {**parameters["by_block"], "all": {"total": parameters["total"], "trained": parameters["trained"]}}
-    lines = [f"{'block':<10} {'trained':>13} {'frozen':>13} {'share trained':>14}"]
-    for block, count in rows.items():
-        frozen, share = count["total"] - count["trained"], count["trained"] / count["total"]
-        lines.append(f"{block:<10} {count['trained']:>13,} {frozen:>13,} {share:>14.2%}")
-    return "\n".join(lines)
-
-
-def memory_bytes(learner: Learner) -> dict[str, int | None]:
-    """Bytes by count of weights, gradients and the optimizer's states, and CUDA's peak (null on CPU)."""
-    states = [v for state in learner.optimizer.state.values() for v in state.values() if isinstance(v, Tensor)]
-    weights, trained = list(learner.model.parameters()), list(learner.trained.values())
-    cuda = learner.accelerator.device.type == "cuda"
-    return {
-        "weights": size(weights),
-        "gradients": size(trained),
-        "optimizer": size(states),
-        "peak": torch.cuda.max_memory_allocated() if cuda else None,
-    }
-
-
-def size(tensors: Iterable[Tensor]) -> int:
-    return sum(t.numel() * t.element_size() for t in tensors)

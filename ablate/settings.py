@@ -42,6 +42,7 @@ class Trainer:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = None
     compile: bool = False
+    gradient_checkpointing: bool = False
     deterministic: bool = True
     probe_every: int = 10
     probe_examples: int = 32

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate.freeze import freeze
-from ablate.model import Model, Pretrained
+from ablate.model import Model, Pretrained, Random
 from ablate.optimizer import OptimizerRule
 from ablate.options import Options
 
 if TYPE_CHECKING:
     from torch import nn
+    from transformers import PretrainedConfig
 
 ROWS = (100, 20_000)  # bytes of a run's tables, compressed: a step, and beside; between 0.5 and 1.3 of what runs took
 
@@ -41,7 +42,7 @@ def counted(options: Options) -> Size | None:
     None for a model whose configuration is not on this machine yet, or whose size depends on the data (`tiny`), and for
     whatever is wrong with it: the plan is not where that is judged.
     """
-    from ablate.run import size
+    from ablate.counts import size
 
     try:
         model = skeleton(options.model)
@@ -62,15 +63,25 @@ def counted(options: Options) -> Size | None:
 
 def skeleton(model: Model) -> "nn.Module | None":
     """The model without weights (on torch's meta device), with a head of two classes; None if it is not at hand."""
+    config = configuration(model)
+    if config is None:
+        return None
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    with torch.device("meta"), torch.random.fork_rng():
+        return AutoModelForSequenceClassification.from_config(config, dtype=torch.float32, trust_remote_code=False)
+
+
+def configuration(model: Model) -> "PretrainedConfig | None":
+    if isinstance(model, Random):
+        return model.configuration(2)
     folder = local_folder(model)
     if folder is None:
         return None
-    import torch
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(folder, num_labels=2, local_files_only=True, trust_remote_code=False)
-    with torch.device("meta"), torch.random.fork_rng():
-        return AutoModelForSequenceClassification.from_config(config, dtype=torch.float32, trust_remote_code=False)
+    return AutoConfig.from_pretrained(folder, num_labels=2, local_files_only=True, trust_remote_code=False)
 
 
 def local_folder(model: Model) -> Path | None:
@@ -95,7 +106,7 @@ def states_per_byte(rule: OptimizerRule) -> float:
     """
     import torch
 
-    from ablate.run import size
+    from ablate.counts import size
 
     parameter = torch.nn.Parameter(torch.zeros(32, 32))
     parameter.grad = torch.zeros_like(parameter)

@@ -23,6 +23,7 @@ from ablate.compose import compose_jobs
 from ablate.display import console
 from ablate.fork import Snapshot
 from ablate.job import Job, finished, job, sweep_snapshots
+from ablate.options import build_option
 from ablate.preflight import check, check_hydra, check_threads, prepare
 
 begun: "Sweep | None" = None
@@ -87,6 +88,7 @@ class Sweep(Callback):
         jobs = [work.sharing(at_once) for work in typed]
         check_hydra(config)
         check(jobs)
+        self.tracker = build_option("tracker", jobs[0].config)
         self.folders, self.rerun = [work.folder for work in jobs], any(work.rerun for work in jobs)
         todo = [work for work in jobs if work.rerun or not finished(work)]
         shared = plan.snapshots(todo)
@@ -124,7 +126,7 @@ class Sweep(Callback):
         display.close_display()
         all_ended = close(self.folders, self.rerun)
         if self.reports:
-            report(self.folders[0].parent)
+            report(self.folders[0].parent, self.tracker)
         if not all_ended:
             sys.exit(1)
 

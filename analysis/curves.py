@@ -213,12 +213,14 @@ def independent(cells: pd.DataFrame) -> list[str]:
 
 def two_factors(values: pd.DataFrame, cells: pd.DataFrame, x: str, line: str, log: bool) -> pd.DataFrame:
     rest = [factor for factor in cells.columns if factor not in (x, line)]
+    cells = cells.loc[sorted(cells.index, key=lambda arm: tuple(cells.loc[arm] != "none"))]  # off before on
     panel = [", ".join(f"{factor} {cells[factor][arm]}" for factor in rest) for arm in cells.index]
     named = pd.DataFrame({"arm": cells.index, "panel": panel, "line": list(cells[line]), "x": list(cells[x])})
     means = over_seeds(values.merge(named, on="arm"), ["panel", "line", "x"], "value", log)
     crossed = [kept for _, part in means.groupby("panel", sort=False) if len(kept := crossing(part))]
     means = pd.concat(crossed) if crossed else means[:0]
-    means = in_order(means, "x", list(cells[x]))
+    for column in ("panel", "line", "x"):
+        means = in_order(means, column, list(named[column]))
     return means.assign(x_factor=x, line_factor=line)
 
 

@@ -9,13 +9,13 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from ablate.options import GROUPS, build_options
+from ablate.options import BESIDE, GROUPS, build_options
 from ablate.paths import conf
 from tests.tools import ROOT, ablate, compose_config, compose_settings
 
 CONF = Path(conf())
 NEEDED = {"data/files": ("data.files.train=train.csv", "data.files.test=test.csv")}  # what has no default
-EXPECTED_FILES = 31
+EXPECTED_FILES = 47
 
 
 def files() -> Iterator[str]:
@@ -27,7 +27,7 @@ def test_no_file_is_overlooked() -> None:
     assert len(list(files())) == EXPECTED_FILES
 
 
-@pytest.mark.parametrize("file", [f for f in files() if f.partition("/")[0] in {*GROUPS, "trainer"}])
+@pytest.mark.parametrize("file", [f for f in files() if f.partition("/")[0] in {*GROUPS, *BESIDE}])
 def test_every_option_composes_and_is_built(file: str) -> None:
     group, _, option = file.partition("/")
     options = build_options(compose_settings(f"{group}={option}", *NEEDED.get(file, ())))

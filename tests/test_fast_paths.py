@@ -1,6 +1,7 @@
 """The fast paths are off, count as other runs, and are resumed and forked bit for bit."""
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import signal
@@ -16,6 +17,7 @@ import torch
 
 from ablate import display, run, training
 from ablate.clip import Nothing
+from ablate.dropout import TorchDropout
 from ablate.fork import Snapshot, announce
 from ablate.stopping import Stopped, StopRequest
 from tests.test_training import small_learner
@@ -156,3 +158,35 @@ def test_no_compiler_is_an_error_before_any_work(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=environment)
     assert "ValueError: trainer.compile=true: torch.compile does not work here: " in done.stderr
     assert not list(tmp_path.glob("*.parquet"))
+
+
+def one_step(*overrides: str, dropout: TorchDropout) -> tuple[dict[str, torch.Tensor], int]:
+    """A step's gradients, and the bytes that its forward kept for backward, parameters aside."""
+    learner, batches = small_learner("trainer.steps=1", "freeze=embeddings_attention", "clip=none", *overrides)
+    learner = dataclasses.replace(learner, dropout=dropout)
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+        return tensor
+
+    seen: dict[str, torch.Tensor] = {}
+    learner.optimizer.step = lambda: seen.update({n: p.grad.clone() for n, p in learner.trained.items()})
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        list(training.train(learner, batches))
+    return seen, sum(kept.values())
+
+
+def test_gradient_checkpointing_keeps_less_and_gives_the_same_bits() -> None:
+    """The layers that run twice draw the same dropout twice, and embeddings are frozen: both go wrong easily."""
+    plain, whole = one_step("model.layers=6", dropout=TorchDropout(1))
+    again, less = one_step("model.layers=6", "trainer.gradient_checkpointing=true", dropout=TorchDropout(1))
+    other, _ = one_step("model.layers=6", dropout=TorchDropout(2))
+    assert all(torch.equal(plain[name], again[name]) for name in plain)
+    assert not all(torch.equal(plain[name], other[name]) for name in plain)  # the control: dropout is on
+    assert less < whole / 2
+
+
+def test_gradient_checkpointing_asks_torch_for_its_dropout() -> None:
+    learner, _ = small_learner("trainer.gradient_checkpointing=true")
+    assert isinstance(learner.dropout, TorchDropout)

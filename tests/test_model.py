@@ -11,15 +11,27 @@ from torch import nn
 
 from ablate import model as module
 from ablate.freeze import Blocks, freeze
-from ablate.model import Model, Pretrained, Tiny, Vocabulary, files_sha256, hub_folder, load_tokenizer, word_tokenizer
+from ablate.model import (
+    Model,
+    Pretrained,
+    Random,
+    Tiny,
+    Vocabulary,
+    files_sha256,
+    hub_folder,
+    load_tokenizer,
+    word_tokenizer,
+)
 from ablate.run import hash_of
 from tests.faults.models import save_model
 
 VOCABULARY = Vocabulary(size=64, pad_token_id=0)
 TINY = Tiny(lr=1e-3, hidden=16)
+LLAMA = {"vocab_size": 64, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+RANDOM = Random("llama", LLAMA, lr=1e-3)
 FRESH = """
 import sys
-from tests.test_model import VOCABULARY, Pretrained, Tiny, state
+from tests.test_model import VOCABULARY, Pretrained, Random, Tiny, state
 model = eval(sys.argv[1])
 print(state(model.build(2, 3, VOCABULARY)))
 """
@@ -32,9 +44,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(params=["pretrained", "tiny"])
+@pytest.fixture(params=["pretrained", "tiny", "random"])
 def model(request: pytest.FixtureRequest, folder: Path) -> Model:
-    return TINY if request.param == "tiny" else Pretrained(str(folder), None, lr=1e-3)
+    return {"tiny": TINY, "random": RANDOM, "pretrained": Pretrained(str(folder), None, lr=1e-3)}[request.param]
 
 
 def state(model: nn.Module) -> str:
@@ -151,3 +163,33 @@ def test_tokenizer_without_padding(tmp_path: Path) -> None:
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="neither a padding token nor one for the end"):
         load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "config", "message"),
+    [
+        ("llame", LLAMA, "architecture=llame"),
+        ("llama", LLAMA | {"hidden": 16}, "config.hidden=16"),
+        ("llama", {"hidden_size": 16}, "config.vocab_size=None"),
+        ("llama", LLAMA | {"vocab_size": 4}, "config.vocab_size=4"),
+    ],
+)
+def test_a_random_model_names_what_is_wrong(architecture: str, config: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Random(architecture, config, lr=1e-3)
+
+
+def test_a_random_models_head_is_the_seeds_and_its_body_is_not() -> None:
+    def bits(weights_seed: int, seed: int) -> tuple[str, str]:
+        model = Random("llama", LLAMA, lr=1e-3, head_init="default", weights_seed=weights_seed).build(
+            2, seed, VOCABULARY
+        )
+        head, body = model.score.weight.detach(), [p.detach() for n, p in model.named_parameters() if "score" not in n]
+        return hash_of([head]), hash_of(body)
+
+    assert bits(0, 0)[1] == bits(0, 1)[1] != bits(1, 0)[1]
+    assert bits(0, 0)[0] == bits(1, 0)[0] != bits(0, 1)[0]
+
+
+def test_decoders_keep_no_cache() -> None:
+    assert RANDOM.build(2, 0, VOCABULARY).config.use_cache is False

@@ -7,9 +7,11 @@ import pytest
 
 from ablate import sizes
 from ablate.corpus import corpus
+from ablate.counts import memory_bytes
+from ablate.engine import accelerate
 from ablate.options import build_options
 from ablate.plan import PlannedRun, advice, in_short, totals
-from ablate.run import accelerate, make_learner, memory_bytes
+from ablate.run import make_learner
 from tests.faults.models import save_model
 from tests.tools import ablate, compose_settings
 

@@ -16,7 +16,7 @@ LAYERS = [(None, "embedding"), (0, "attention"), (0, "mlp"), (1, "attention"), (
 SETTINGS = {
     "clip": {"fixed": {"threshold": 1.0}, "delayed": {"start": 50, "rule": "fixed", "rule.threshold": 1.0}},
     "scheduler": {"warmup_linear": {"warmup": 0.05, "horizon": 1.5}},
-    "optimizer": {"adamw": {"lr": 2e-4, "betas": [0.9, 0.999]}},
+    "optimizer": {"adamw": {"lr": 1e-4, "betas": [0.9, 0.999]}},
     "data": {"synthetic": {"max_length": 64, "sha256": "0" * 64}},
 }
 OPTIONS = {
@@ -36,7 +36,7 @@ def steps_frame(steps: int, seed: int = 0, start: float = 0.7, end: float = 0.3,
             "step": t,
             "loss": end + (start - end) * np.exp(-5 * t / steps) + draw.normal(0, noise, steps),
             "accuracy": draw.integers(8, 17, steps) / 16,
-            "lr": 2e-4,
+            "lr": 1e-4,
             "grad_norm": norm,
             "grad_norm_clipped": np.minimum(norm, 1.0),
             "delta_g": np.maximum(0.0, norm - 1.0),
@@ -180,7 +180,7 @@ CHOSEN = {
     "embeddings_attention": {"blocks": ["embedding", "attention"]},
     "movie_snippets": {"max_length": 128, "sha256": "d" * 64},
     "minilm": {"head_init": "xavier", "sha256": "m" * 64},
-    "adamw": {"lr": 2e-4},
+    "adamw": {"lr": 1e-4},
     "sgd": {"lr": 0.01, "momentum": 0.9},
     "default": {"batch_size": 16, "probe_every": 5},
 }

@@ -35,7 +35,7 @@ NOISE = np.array([-1.2, 0.9, 0.3, -0.5, 1.4, -0.8, 0.1, -1.0, 0.6, 0.2])
 """Of ten seeds: mean 0, sd 0.87."""
 
 FROZEN = "embeddings_attention"
-GRID = (1e-4, 4e-4, 8e-4, 1.6e-3)
+GRID = (2e-4, 4e-4, 8e-4, 1.6e-3)
 
 
 def written(folder: Path, text: str | bytes) -> Path:

@@ -195,9 +195,9 @@ def test_runs_of_another_length_part_where_one_ends(twins: Path) -> None:
 
 def test_what_differs_throughout_is_named_once(tmp_path: Path) -> None:
     write_arms(tmp_path / "before")
-    write_arms(tmp_path / "after", settings={"optimizer": {"lr": 1e-4}})
+    write_arms(tmp_path / "after", settings={"optimizer": {"lr": 2e-4}})
     found = compared(tmp_path)
-    assert found.settings.to_numpy().tolist() == [["optimizer.lr", "0.0001", "0.0002", "throughout"]]
+    assert found.settings.to_numpy().tolist() == [["optimizer.lr", "0.0002", "0.0001", "throughout"]]
     assert found.arms[["arm", "arm_against", "match"]].to_numpy().tolist() == [
         ["fixed", "fixed", "settings differ"],
         ["none", "none", "settings differ"],

@@ -68,8 +68,8 @@ def test_the_command_names_what_tells_the_arms_from_others(study):
     for clip in ("none", "fixed"):
         write_run(study, {"clip": clip}, {"optimizer": {"lr": 0.1}}, run=f"{clip}-fast")
     text = MINIMAL.replace("seeds: 10", "seeds: 10\ncommand: python -m ablate -m experiment=mine")
-    found = finding(study, text.replace("changes:", "within: {optimizer.lr: 2e-4}\n    changes:"))
-    expected = "python -m ablate -m experiment=mine study=study 'seed=range(5,10)' clip=fixed,none optimizer.lr=0.0002"
+    found = finding(study, text.replace("changes:", "within: {optimizer.lr: 1e-4}\n    changes:"))
+    expected = "python -m ablate -m experiment=mine study=study 'seed=range(5,10)' clip=fixed,none optimizer.lr=0.0001"
     assert (found.n, found.command) == (5, expected)
 
 

@@ -85,7 +85,7 @@ def test_of_several_arms_those_are_meant_that_agree(study):
 def test_several_that_agree_are_ambiguous(study):
     add(study, "none", settings={"optimizer": {"lr": 0.1}})
     add(study, "fixed", settings={"optimizer": {"lr": 0.1}})
-    with pytest.raises(Refused, match=r"2 arms fit, which differ in optimizer.lr \(0.1 / 0.0002\): say in `within`"):
+    with pytest.raises(Refused, match=r"2 arms fit, which differ in optimizer.lr \(0.1 / 0.0001\): say in `within`"):
         choose(load(study), [FIXED, NONE], ["clip"])
     assert choose(load(study), [FIXED | {"optimizer.lr": 0.1}, NONE], ["clip"])  # said for one, it is said for both
 

@@ -70,7 +70,7 @@ def test_what_is_shown_beside_is_not_judged(paper):
 def test_effects_are_those_of_the_runs(paper):
     folder, judgement = paper
     runs, found = load(folder).runs, {finding.id: finding for finding in flat(judgement.findings)}
-    accuracy = runs[(runs["optimizer"] == "adamw") & (runs["optimizer.lr"] == 2e-4) & (runs["nuisance"] == 0)]
+    accuracy = runs[(runs["optimizer"] == "adamw") & (runs["optimizer.lr"] == 1e-4) & (runs["nuisance"] == 0)]
     accuracy = accuracy[accuracy["model.head_init"] == "xavier"].set_index(["freeze", "clip", "scheduler", "seed"])
     accuracy = accuracy["test_accuracy"].sort_index()
     full, nothing = accuracy["embeddings_attention", "fixed", "warmup_linear"], accuracy["none", "none", "none"]
@@ -99,7 +99,7 @@ def test_verdicts_json_has_the_contracts_fields_and_is_plain(paper):
     for entry in entries:
         check(entry)
     assert entries[0]["verdict"] == "supported" and entries[0]["changes"] == ["clip", "scheduler"]
-    assert entries[0]["within"]["optimizer.lr"] == 2e-4 and "freeze" not in entries[2]["within"]
+    assert entries[0]["within"]["optimizer.lr"] == 1e-4 and "freeze" not in entries[2]["within"]
 
 
 def test_p_adjusted_and_the_simultaneous_interval_agree(paper):

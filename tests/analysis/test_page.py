@@ -352,7 +352,7 @@ def test_how_a_study_was_run(study):
     assert found["Environments"] == ("one for all runs (e0)",)
     assert found["Looks"] == ("paper, seeds 0–2: B supported",)
     assert varied(loaded) == {"clip": "fixed, none", "clip.threshold": "1"}
-    assert shared(loaded)["optimizer.lr"] == "0.0002"
+    assert shared(loaded)["optimizer.lr"] == "0.0001"
     assert not any(fact.amiss for fact in facts(loaded, CLAIMS, ()))
 
 

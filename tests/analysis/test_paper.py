@@ -156,7 +156,7 @@ def test_the_factorial_keeps_to_the_setting_that_most_arms_have(tmp_path):
     write_known(tmp_path, {"clip": "fixed"}, Truth(), seed=0, nuisance=1)
     table = of(tmp_path)["factorial"]
     assert len(table.numbers) == 9
-    assert "All at optimizer adamw[lr=0.0002], nuisance seed 0; arms at other settings (2)" in table.caption
+    assert "All at optimizer adamw[lr=0.0001], nuisance seed 0; arms at other settings (2)" in table.caption
 
 
 def test_the_factorial_counts_what_ended_early_or_learned_nothing(tmp_path):

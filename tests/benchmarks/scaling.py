@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from ablate.counts import count_parameters
 from ablate.options import build_options
-from ablate.run import count_parameters
 from tests.benchmarks.processes import spend
 from tests.benchmarks.step_time import Side, ours, plain
 from tests.benchmarks.turns import in_turns, options, tell

@@ -20,8 +20,9 @@ import torch.nn.functional as F
 
 from ablate.batches import Batches, planned_order
 from ablate.corpus import corpus
+from ablate.engine import accelerate
 from ablate.options import Options, build_options
-from ablate.run import accelerate, make_learner
+from ablate.run import make_learner
 from ablate.training import train
 from tests.benchmarks.machine import with_reservation
 from tests.benchmarks.processes import peak_megabytes
