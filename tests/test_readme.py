@@ -48,7 +48,7 @@ def users_folder(tmp_path: Path) -> Path:
 def test_a_command(command: str, users_folder: Path) -> None:
     words = shlex.split(command)[3:]
     flags_only = words[0] in ("--help", "--cfg")
-    names_own = any(word.startswith(("model", "data")) for word in words)
+    names_own = any(word.startswith(("model", "data", "experiment=original")) for word in words)
     shorter = () if flags_only else (*QUICK, *(() if names_own else TINY))
     if "experiment=paper" in words:
         shorter = (*shorter, "seed=0", "clip=none,delayed")  # 120 runs otherwise

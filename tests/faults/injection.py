@@ -78,10 +78,10 @@ def before_evaluation(split: Literal["validation", "test"], act: Act) -> None:
 
     evaluate = run.Run.evaluate
 
-    def disturbed(self: Any, examples: Any) -> Any:
+    def disturbed(self: Any, examples: Any, *batch_size: int) -> Any:
         if examples is getattr(self.texts, split):
             act()
-        return evaluate(self, examples)
+        return evaluate(self, examples, *batch_size)
 
     run.Run.evaluate = disturbed
 
