@@ -72,8 +72,7 @@ class FastDropout:
 
     @contextmanager
     def at(self, t: int) -> Iterator[None]:
-        torch.manual_seed(step_seed(self.seed, t))
-        with Masks(np.random.SFC64((self.seed, t))):
+        with TorchDropout(self.seed).at(t), Masks(np.random.SFC64((self.seed, t))):
             yield
 
 

@@ -73,9 +73,7 @@ class TensorBoard:
     def open(self, card: Card) -> "GeneralTracker":
         from accelerate.tracking import TensorBoardTracker
 
-        tracker = TensorBoardTracker(card.run, self.folder)
-        tracker.start()
-        return tracker
+        return started(TensorBoardTracker(card.run, self.folder))
 
     def publish(self, study: str, report: Path) -> None:
         return None
@@ -106,9 +104,7 @@ class MLflow:
 
         if self.uri:
             mlflow.set_tracking_uri(self.uri)
-        tracker = MLflowTracker(study, run_name=run, tags=tags)
-        tracker.start()
-        return tracker
+        return started(MLflowTracker(study, run_name=run, tags=tags))
 
 
 @dataclass(frozen=True)
@@ -138,9 +134,7 @@ class WandB:
         from accelerate.tracking import WandBTracker
 
         Path(self.folder).mkdir(parents=True, exist_ok=True)
-        tracker = WandBTracker(self.project, name=run, group=study, tags=tags, mode=self.mode, dir=self.folder)
-        tracker.start()
-        return tracker
+        return started(WandBTracker(self.project, name=run, group=study, tags=tags, mode=self.mode, dir=self.folder))
 
 
 @dataclass(frozen=True)
@@ -155,12 +149,15 @@ class Trackio:
     def open(self, card: Card) -> "GeneralTracker":
         from accelerate.tracking import TrackioTracker
 
-        tracker = TrackioTracker(self.project, name=card.run, group=card.study)
-        tracker.start()
-        return tracker
+        return started(TrackioTracker(self.project, name=card.run, group=card.study))
 
     def publish(self, study: str, report: Path) -> None:
         return None
+
+
+def started(tracker: "GeneralTracker") -> "GeneralTracker":
+    tracker.start()
+    return tracker
 
 
 def check_installed(tracker: Tracker) -> None:

@@ -125,6 +125,6 @@ def test_a_checkpoint_without_a_padding_token_would_fail(folders: dict[str, Path
         model(input_ids=torch.ones(2, 5, dtype=torch.long))
 
 
-def test_a_parameter_of_no_known_role_is_named(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_parameter_of_no_known_role_is_named() -> None:
     with pytest.raises(ValueError, match=r"adapter\.weight"):
         roles.role("bert.adapter.weight")

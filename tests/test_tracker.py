@@ -42,20 +42,20 @@ def test_tensorboard_holds_each_steps_numbers(tmp_path: Path) -> None:
     assert found.Scalars("test/accuracy")[0].value == pytest.approx(record["metrics"]["test_accuracy"])
 
 
-def mlflow_runs(store: str, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def mlflow_runs(store: str) -> list[Any]:
     import mlflow
 
     mlflow.set_tracking_uri(store)
     return mlflow.search_runs(experiment_names=["watched"], output_format="list")
 
 
-def test_mlflow_holds_arms_seeds_numbers_and_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflow_holds_arms_seeds_numbers_and_the_report(tmp_path: Path) -> None:
     mlflow = pytest.importorskip("mlflow")
     store = f"sqlite:///{tmp_path / 'mlflow.db'}"
     command = ("-m", *SMALL, "tracker=mlflow", f"tracker.uri={store}", "clip=none,fixed", "seed=0,1", "report=true")
     done = ablate(*command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    found = {run.info.run_name: run for run in mlflow_runs(store, monkeypatch)}
+    found = {run.info.run_name: run for run in mlflow_runs(store)}
     report = found.pop("report")
     folders = {path.parent.name: path.parent for path in tmp_path.glob("outputs/watched/*/run.json")}
     assert found.keys() == folders.keys()
