@@ -6,6 +6,7 @@ Nothing heavy is imported before a job starts, so that --help and tab completion
 import os
 import signal
 import sys
+import time
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -15,6 +16,7 @@ import ablate.identity  # noqa: F401  registers the resolver `run_name`
 from ablate import workers  # registers the resolver `workers`
 from ablate.complaint import complaint
 from ablate.paths import conf
+from ablate.ranks import Apart, here
 from ablate.stopping import Stopped, terminate
 
 
@@ -31,6 +33,8 @@ def main() -> None:
     """Run the command; exit code 0: all done, 1: a run failed, 2: nothing was run, the input is wrong."""
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing its own and exiting 1
+    if here().count > 1:  # torch's C++ would warn that parallel.Replicated does what it has reasons to do
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     signal.signal(signal.SIGTERM, terminate)
     sys.path.append(os.getcwd())  # as `python -m` does, for the console script: rules of the user's own
     try:
@@ -40,10 +44,17 @@ def main() -> None:
         sys.exit(stop.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Apart as error:
+        print(error, file=sys.stderr)
+        close_sweep()
+        sys.exit(1)
     except Exception as error:
         if wants_traceback:
             raise
-        print(complaint(error), file=sys.stderr)
+        if here().leads:
+            print(complaint(error), file=sys.stderr)
+        else:
+            time.sleep(10)  # torchrun ends all with the first that ends: rank 0 has to say why before
         sys.exit(close_sweep())
 
 

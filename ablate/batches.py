@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
+from ablate.ranks import Ranks
 from ablate.texts import Texts
 
 WINDOW = 50  # batches that are sorted together by `grouped_order`, as many as in transformers' sampler
@@ -107,15 +108,24 @@ class Batches:
     accumulation: int
     splits: int
     pad_id: int
+    ranks: Ranks = Ranks()  # noqa: RUF009  frozen
 
     def __call__(self, t: int) -> list[Batch]:
+        """This process's pieces of step t: as many on each, so that all come to the same points."""
         size = self.batch_size * self.accumulation
         index = self.order[(t - 1) * size : t * size]
         return [
             collate(self.examples, piece, self.pad_id)
             for batch in index.split(self.batch_size)
-            for piece in by_length(batch.tolist(), self.examples.input_ids, self.splits)
+            for piece in self.pieces(batch.tolist())
         ]
+
+    def pieces(self, batch: list[int]) -> list[list[int]]:
+        """Of several processes each takes every so many-th example by length: like lengths, and like work."""
+        texts, (index, count) = self.examples.input_ids, (self.ranks.index, self.ranks.count)
+        if count > 1:
+            batch = sorted(batch, key=lambda i: len(texts[i]))[index::count]
+        return by_length(batch, texts, min(self.splits, self.batch_size // count))
 
 
 def by_length(index: Sequence[int], texts: Sequence[Sequence[int]], splits: int) -> list[list[int]]:

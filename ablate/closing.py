@@ -84,7 +84,8 @@ def report(study: Path, tracker: Tracker) -> None:
         if found.runs.empty:
             return
         written = write_report(found, read_claims(named_claims(found)))
-        publish(tracker, study.name, study / "report")
+        if written.is_new:
+            publish(tracker, study.name, study / "report")
         line = f"report: {study / 'report' / PAGE}: {tally(written.findings)}"
     except Exception as error:
         line = f"no report: {error}; the runs are not touched by that, python -m analysis {study} tries again"

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ablate.parallel import local
 from ablate.roles import BLOCKS, role
 from ablate.training import Learner
 
@@ -34,7 +35,7 @@ def parameter_table(parameters: Mapping[str, Any]) -> str:
 
 
 def memory_bytes(learner: Learner) -> dict[str, int | None]:
-    """Bytes by count of weights, gradients and the optimizer's states, and CUDA's peak (null on CPU)."""
+    """Bytes of this process by count: weights, gradients and the optimizer's states; CUDA's peak (null on CPU)."""
     states = [v for state in learner.optimizer.state.values() for v in state.values() if isinstance(v, Tensor)]
     weights, trained = list(learner.model.parameters()), list(learner.trained.values())
     cuda = learner.accelerator.device.type == "cuda"
@@ -66,4 +67,4 @@ def process_peak() -> int | None:
 
 
 def size(tensors: Iterable[Tensor]) -> int:
-    return sum(t.numel() * t.element_size() for t in tensors)
+    return sum(local(t).numel() * t.element_size() for t in tensors)

@@ -48,6 +48,13 @@ def configure_logging() -> None:
         log.addHandler(handler)
 
 
+def silence() -> None:
+    """Nothing but errors from this process: another one speaks for it (`ablate.ranks`)."""
+    console.quiet = True
+    for handler in log.handlers:
+        handler.setLevel(logging.ERROR)
+
+
 def is_news(record: logging.LogRecord) -> bool:
     message = record.getMessage()
     if workers.is_worker():

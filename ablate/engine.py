@@ -15,13 +15,14 @@ def accelerate(trainer: Trainer) -> Accelerator:
     AcceleratorState._reset_state(reset_partial_state=True)  # or a second precision raises
     GradientState._reset_state()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what deterministic CUDA asks for
-    torch.set_num_threads(trainer.thread_count())
     torch.use_deterministic_algorithms(trainer.deterministic)
     torch.utils.deterministic.fill_uninitialized_memory = False
     if trainer.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("trainer.device=cuda: there is no CUDA device here")
     precision = {"fp32": "no", "bf16": "bf16"}[trainer.precision]
-    return Accelerator(mixed_precision=precision, cpu=trainer.device == "cpu")
+    accelerator = Accelerator(mixed_precision=precision, cpu=trainer.device == "cpu")
+    torch.set_num_threads(trainer.thread_count())  # after accelerate, which has its own mind for several processes
+    return accelerator
 
 
 def checkpoint_activations(model: nn.Module) -> None:

@@ -12,13 +12,17 @@ from typing import Any
 import torch
 
 
-def environment(device: torch.device, world_size: int = 1) -> dict[str, Any]:
-    """run.json's `environment`: what is compared, hashed as `key`; the git state, recorded but not compared."""
+def environment(device: torch.device, world_size: int = 1, distributed: str = "none") -> dict[str, Any]:
+    """run.json's `environment`: what is compared, hashed as `key`; the git state, recorded but not compared.
+
+    `distributed` says how several processes share the model; one process has no such entry.
+    """
     compared = {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "cpu": cpu(),
         "threads": torch.get_num_threads(),
         "world_size": world_size,
+        **({"distributed": distributed} if world_size > 1 else {}),
         **{name: importlib.metadata.version(name) for name in ("torch", "transformers", "numpy")},
     }
     key = hashlib.sha256(json.dumps(compared, sort_keys=True).encode()).hexdigest()[:16]

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ablate.batches import Examples, collate
+from ablate.ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -30,19 +31,33 @@ class Predictions:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, examples: Examples, batch_size: int, pad_id: int) -> Predictions:
-    """Run `model` over `examples`; it is left in the mode it came in, and no random number is drawn."""
+def evaluate(
+    model: nn.Module,
+    examples: Examples,
+    batch_size: int,
+    pad_id: int,
+    ranks: Ranks = Ranks(),  # noqa: B008  frozen
+) -> Predictions:
+    """Run `model` over `examples`; it is left in the mode it came in, and no random number is drawn.
+
+    Several processes take the batches in turn, as many each (the last one again where they don't divide), and all have
+    the whole result.
+    """
     device, training = next(model.parameters()).device, model.training
     model.eval()
     ranked = sorted(range(len(examples.label)), key=lambda i: len(examples.input_ids[i]))
+    batches = [ranked[start : start + batch_size] for start in range(0, len(ranked), batch_size)]
+    turns = -(-len(batches) // ranks.count)
     logits = []
-    for start in range(0, len(ranked), batch_size):
-        batch = collate(examples, ranked[start : start + batch_size], pad_id).to(device)
+    for turn in range(turns):
+        index = batches[min(turn * ranks.count + ranks.index, len(batches) - 1)]
+        batch = collate(examples, index, pad_id).to(device)
         output = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
         logits.append(output.logits.float().cpu())  # [B, K]
     model.train(training)
+    in_turn = [each for turn in zip(*ranks.gather(logits), strict=True) for each in turn][: len(batches)]
     scores = torch.empty(len(ranked), logits[0].shape[1])
-    scores[torch.tensor(ranked)] = torch.cat(logits)  # back to the split's order
+    scores[torch.tensor(ranked)] = torch.cat(in_turn)  # back to the split's order
     label = torch.tensor(examples.label)
     probability, prediction = scores.softmax(-1).max(-1)
     losses = F.cross_entropy(scores, label, reduction="none").double()

@@ -26,8 +26,10 @@ NUMERICS = 2
 FACTORS = (*GROUPS, "trainer")
 UNCOUNTED = {
     "model": {"lr"},  # counts as optimizer.lr
-    "trainer": {"device", "threads", "checkpoint_every", "keep_checkpoint", "resume", "fork"},  # numbers stay the same
-}
+    "trainer": {  # numbers stay the same, but for rounding, which the environment's key minds
+        "device", "threads", "distributed", "checkpoint_every", "keep_checkpoint", "resume", "fork",
+    },
+}  # fmt: skip
 LOCATORS = {"path", "revision", "files", "name"}
 """Where a model or data set is to be found; its identity (what is found there) counts in their place."""
 

@@ -23,6 +23,7 @@ from ablate import checkpoint, display, fork
 from ablate.assets import file_sha256
 from ablate.identity import NUMERICS, factors, plain, run_id, run_name, stem_id
 from ablate.paths import claims_file
+from ablate.ranks import here
 from ablate.records import (
     FINISHED,
     SCHEMA,
@@ -91,7 +92,7 @@ def execute(work: Job) -> str:
     try:
         with stop_requests() as stop:
             stop.obey()  # asked for before it began, in a worker
-            status = finished(work) or take(work, stop)
+            status = lead(work, stop) if here().leads else follow(work, stop)
         stop.obey()  # asked for after the last step: the run is done, the sweep ends here
         return status
     except (Stopped, KeyboardInterrupt):
@@ -100,6 +101,27 @@ def execute(work: Job) -> str:
     except Exception as error:  # before run.json could be written, or after
         log.error("%s failed: %s: %s", work.folder.name, type(error).__name__, error)
         return "failed"
+
+
+def lead(work: Job, stop: StopRequest) -> str:
+    """What one process does of a job, and rank 0 of several; it tells the others the status that this comes to."""
+    try:
+        status = finished(work) or take(work, stop)
+    except Exception:
+        here().agree("failed")
+        raise
+    return here().agree(status)
+
+
+def follow(work: Job, stop: StopRequest) -> str:
+    """What the other ranks do: the run whenever rank 0 begins it, and nothing in its folder."""
+    while (status := here().agree()) is None:
+        try:
+            perform(work.config, work.id, work.folder, stop)
+        except Exception:  # rank 0's, too, or it is alone with it
+            log.exception("%s failed on rank %d", work.folder.name, here().index)
+        here().meet()
+    return status
 
 
 def take(work: Job, stop: StopRequest) -> str:
@@ -112,8 +134,10 @@ def take(work: Job, stop: StopRequest) -> str:
             folder = rerun_folder(work.folder) if work.rerun else work.folder
             folder.mkdir(parents=True, exist_ok=True)
             sweep_leftovers(folder)
+            here().agree(None)  # the others begin it, too
             with display.log_file(folder / "run.log"):
                 status = attempt(work, folder, stop)
+            here().meet()
             adopt_rerun(work)
             sweep_snapshots(work.folder.parent)
             return status

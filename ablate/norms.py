@@ -7,11 +7,13 @@ gradient has a finite norm: in float32 the squares of 1e20 would overflow.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from ablate.parallel import local
 
 CHUNK = 1 << 18  # elements: 2 MiB in float64
 
@@ -32,10 +34,15 @@ class Norms:
         return math.sqrt(math.fsum(self.squares.get(name, 0.0) for name in names))
 
 
-def gradient_norms(parameters: Mapping[str, nn.Parameter]) -> Norms:
-    """Norms of the parameters' gradients; one host sync. A parameter that got no gradient counts 0."""
-    gradients = {name: p.grad for name, p in parameters.items() if p.grad is not None}
-    squares = torch.stack([sum_of_squares(g) for g in gradients.values()])  # [P] float64
+def gradient_norms(
+    parameters: Mapping[str, nn.Parameter], of_whole: Callable[[Tensor], Tensor] = lambda squares: squares
+) -> Norms:
+    """Norms of the parameters' gradients; one host sync. A parameter that got no gradient counts 0.
+
+    `of_whole` adds up the squares [P] of gradients that are sharded over several processes.
+    """
+    gradients = {name: local(p.grad) for name, p in parameters.items() if p.grad is not None}
+    squares = of_whole(torch.stack([sum_of_squares(g) for g in gradients.values()]))  # [P] float64
     return Norms(dict(zip(gradients, squares.tolist(), strict=True)))
 
 

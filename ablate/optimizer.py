@@ -66,10 +66,12 @@ class SGD:
 
     def build(self, parameters: "Iterable[torch.nn.Parameter]") -> "torch.optim.Optimizer":
         import torch
+        from torch.distributed.tensor import DTensor
 
+        parameters = list(parameters)
         return torch.optim.SGD(
-            parameters, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov,
-            weight_decay=self.weight_decay, fused=True,
+            parameters, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov, weight_decay=self.weight_decay,
+            fused=not isinstance(parameters[0], DTensor),  # torch (2.13) has no fused SGD of sharded parameters
         )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from ablate.fork import Snapshot
 from ablate.identity import factors
 from ablate.job import OUTPUTS, Job, finished, steps_done
 from ablate.options import build_option, build_options
+from ablate.ranks import here
 from ablate.records import read_run
 from ablate.sizes import Size
 
@@ -124,14 +125,15 @@ class Known:
 
 
 def known(jobs: Sequence[Job], outputs: Path = OUTPUTS) -> Known:
-    """From all finished runs of this processor under `outputs`, medians over runs; sizes that are missing, by count."""
+    """From all finished runs of this processor and as many processes under `outputs`; sizes not found, by count."""
     paces: dict[tuple[str, int], list[Pace]] = {}
     found: dict[str, list[Size]] = {}
     for path in outputs.glob("**/run.json"):
         with suppress(OSError, ValueError, KeyError, TypeError):  # a broken or vanished run tells nothing
             record = read_run(path.parent)
-            if record and record["status"] == "done" and record["environment"]["cpu"] == cpu():
-                kind, threads = kind_of_work(record["factors"]), record["environment"]["threads"]
+            where = record and record["environment"]
+            if record and record["status"] == "done" and (where["cpu"], where["world_size"]) == (cpu(), here().count):
+                kind, threads = kind_of_work(record["factors"]), where["threads"]
                 found.setdefault(kind, []).append(sizes.measured(path.parent, record))
                 if pace := pace_of(path.parent, record):
                     paces.setdefault((kind, threads), []).append(pace)

@@ -17,8 +17,10 @@ from ablate.corpus import corpus
 from ablate.job import OUTPUTS, Job
 from ablate.options import Options, build_options
 from ablate.paths import claims_file
+from ablate.ranks import Ranks, here
 from ablate.records import BrokenRecord, read_run
 from ablate.secrecy import check_secrets
+from ablate.settings import Trainer
 from ablate.tracker import check_installed
 
 HYDRA_FOLDERS: dict[str, tuple[Any, ...]] = {  # as in conf/config.yaml
@@ -43,6 +45,7 @@ def check(jobs: Sequence[Job]) -> None:
                 raise ValueError(f"{key}={work.config[key]}: allowed is true or false")
     for arm in {repr(work.config | {"seed": None}): work.config for work in jobs}.values():
         options = build_options(arm)
+        check_ranks(options.trainer, here())
         check_installed(options.tracker)
         warn(options)
     for work in jobs:
@@ -66,6 +69,24 @@ def warn(options: Options) -> None:
             "clip.start=%d is beyond the last step, trainer.steps=%d: the rule never acts",
             options.clip.start, options.trainer.steps,
         )  # fmt: skip
+
+
+def check_ranks(trainer: Trainer, ranks: Ranks) -> None:
+    """Refuse what can't be done with so many processes a run."""
+    if ranks.count == 1 and trainer.distributed != "ddp":
+        raise ValueError(
+            f"trainer.distributed={trainer.distributed}: there is one process; "
+            "torchrun --standalone --nproc-per-node 2 -m ablate ... starts two"
+        )
+    if trainer.batch_size < ranks.count:
+        raise ValueError(f"trainer.batch_size={trainer.batch_size}: allowed is {ranks.count} or more, one a process")
+    for engine in ("FSDP", "DEEPSPEED"):
+        if os.environ.get(f"ACCELERATE_USE_{engine}") == "true":
+            raise ValueError(
+                f"accelerate launch with {engine}: allowed is without; trainer.distributed=fsdp shards the model"
+            )
+    if ranks.count > 1 and trainer.compile:
+        raise ValueError("trainer.compile=true: allowed is false where a run has several processes")
 
 
 def check_folder(study: Path) -> None:

@@ -24,12 +24,14 @@ from ablate.evaluation import Predictions, evaluate, probe_index
 from ablate.freeze import freeze
 from ablate.identity import flatten
 from ablate.options import Options, build_options
+from ablate.parallel import parallel, part, whole
+from ablate.ranks import Ranks, here
 from ablate.records import Rows, layers_of
 from ablate.roles import classifier_weight, mlp_weight, role
 from ablate.settings import Trainer
 from ablate.stopping import StopRequest
 from ablate.streams import stream
-from ablate.tracker import Card, Follower
+from ablate.tracker import Card, Follower, Nothing
 from ablate.training import Diverged, Learner, Moment, train
 
 log = logging.getLogger("ablate")
@@ -41,28 +43,31 @@ def perform(
 ) -> dict[str, Any]:
     """Train and evaluate; returns run.json's fields of a run that is `done` or `diverged`. `tags` are for its tracker.
 
-    Raises Stopped, with a checkpoint in `folder`, at the end of the step in which `stop` is asked for.
+    Raises Stopped, with a checkpoint in `folder`, at the end of the step in which `stop` is asked for. Of several
+    processes (`ablate.ranks`) all perform the run, and rank 0 alone reads and writes the folder.
     """
-    began = time.perf_counter()
+    began, ranks = time.perf_counter(), here()
     options, seed = build_options(settings), settings["seed"]
     trainer, accelerator = options.trainer, accelerate(options.trainer)
     texts = corpus(options.model, options.data)
-    learner = make_learner(options, texts, seed, accelerator, settings["nuisance"])
+    learner = make_learner(options, texts, seed, accelerator, settings["nuisance"], ranks)
     order = order_of_examples(options, texts.train, seed)
     record = {
         "parameters": count_parameters(learner.model),
         "pairing": pairing(order, learner),
     }
     log.info("parameters by block\n%s", parameter_table(record["parameters"]))
-    follower = Follower(options.tracker, Card(settings["study"], folder.name, tags or {}, flat(settings)))
-    run = Run(folder, run_id, environment(accelerator.device), trainer, learner, texts, stop, began, follower)
+    tracker = options.tracker if ranks.leads else Nothing()
+    follower = Follower(tracker, Card(settings["study"], folder.name, tags or {}, flat(settings)))
+    where = environment(accelerator.device, ranks.count, learner.parallel.name)
+    run = Run(folder, run_id, where, trainer, learner, texts, stop, began, follower)
     run.take_up()
     with follower.following(run.rows):
         outcome = run.train(order)
     memory = memory_bytes(learner)
     log.info("%s", memory_line(memory))
     timing = {"seconds": run.seconds(), "resumed_from": run.resumed_from}
-    records = run.rows.write(folder)
+    records = run.rows.write(folder) if ranks.leads else {}
     return {
         **record,
         **outcome,
@@ -88,20 +93,32 @@ def order_of_examples(options: Options, train: Examples, seed: int) -> Tensor:
     return planned_order(len(train.label), count, stream_seed)
 
 
-def make_learner(options: Options, texts: Corpus, seed: int, accelerator: Accelerator, nuisance: int = 0) -> Learner:
+def make_learner(
+    options: Options,
+    texts: Corpus,
+    seed: int,
+    accelerator: Accelerator,
+    nuisance: int = 0,
+    ranks: Ranks = Ranks(),  # noqa: B008  frozen
+) -> Learner:
     model = options.model.build(texts.classes, seed, texts.tokenizer)
     names = [name for name, _ in model.named_parameters()]
     trainer, track = options.trainer, options.trainer.track
     trained = freeze(model, options.freeze)
-    optimizer = options.optimizer.build(trained.values())
     if trainer.gradient_checkpointing:
         checkpoint_activations(model)
-    model = accelerator.prepare(model)
+    shared = parallel(trainer, ranks, accelerator.device)
+    model = accelerator.prepare_model(model, evaluation_mode=True)  # precision and device; the rest is `parallel`'s
+    wrapped = shared.wrap(model)
+    parameters = dict(model.named_parameters())  # others now, if they are sharded
+    trained = {name: parameters[name] for name in trained}
+    optimizer = options.optimizer.build(trained.values())
     if trainer.compile:
         compile_forward(model)
-    stream_seed = stream("dropout", seed, nuisance)
+    stream_seed = stream("dropout", seed, nuisance, ranks.index)
     return Learner(
         model=model,
+        wrapped=wrapped,
         trained=trained,
         optimizer=optimizer,
         peak_lr=optimizer.param_groups[0]["lr"],
@@ -109,7 +126,10 @@ def make_learner(options: Options, texts: Corpus, seed: int, accelerator: Accele
         scheduler=options.scheduler,
         dropout=dropout_of(stream_seed, accelerator.device, trainer.compile, trainer.gradient_checkpointing),
         steps=trainer.steps,
+        examples=trainer.examples_per_step,
         accelerator=accelerator,
+        ranks=ranks,
+        parallel=shared,
         tracked=(track.mlp or mlp_weight(names), track.classifier or classifier_weight(names)),
     )
 
@@ -138,23 +158,29 @@ class Run:
         self.layers = layers_of(sizes, {name: role(name) for name in sizes})
         validation = self.texts.validation
         probe = probe_index(validation.label, self.trainer.probe_examples)
-        self.leave = fork.steps_to_leave(self.folder) if self.trainer.fork.enabled else {}
+        self.leave = self.ranks.agree(fork.steps_to_leave(self.folder) if self.trainer.fork.enabled else {})
         self.probe = Examples([validation.input_ids[i] for i in probe], [validation.label[i] for i in probe], 0)
 
     def take_up(self) -> None:
         """Go on where the folder's checkpoint stands, or from another arm's snapshot, or start anew."""
+        found = self.find() if self.ranks.leads else None
+        if found:
+            self.rows, self.forked_from = found.rows, found.forked_from
+            self.environment = succeeding(self.environment, found.environment)
+            self.began -= found.seconds
+        state = found and {
+            "step": found.step, "clip": found.clip_state, "trained": found.trained, "optimizer": found.optimizer
+        }  # fmt: skip
+        if state := self.ranks.from_first(state):
+            self.done, self.clip_state = state["step"], state["clip"]
+            load(self.learner, state["trained"], state["optimizer"])
+
+    def find(self) -> Checkpoint | None:
         found = self.own_checkpoint()
         self.resumed_from = found.step if found else None
         if found is None and self.trainer.fork.enabled:
             found = fork.take(self.folder, self.id, self.environment["key"], self.learner)
-        if found:
-            with torch.no_grad():
-                for name, parameter in self.learner.trained.items():
-                    parameter.copy_(found.trained[name])
-            self.learner.optimizer.load_state_dict(found.optimizer)
-            self.rows, self.clip_state, self.forked_from = found.rows, found.clip_state, found.forked_from
-            self.environment = succeeding(self.environment, found.environment)
-            self.done, self.began = found.step, self.began - found.seconds
+        return found
 
     def own_checkpoint(self) -> Checkpoint | None:
         """What this run itself left, if it can go on from it."""
@@ -174,8 +200,9 @@ class Run:
         """Train what is left and evaluate; a run that diverges is an outcome like any other."""
         trainer = self.trainer
         batches = Batches(
-            self.texts.train, order, trainer.batch_size, trainer.grad_accumulation, trainer.length_splits, self.pad_id
-        )
+            self.texts.train, order, trainer.batch_size, trainer.grad_accumulation, trainer.length_splits, self.pad_id,
+            self.ranks,
+        )  # fmt: skip
         display.current().start_run(self.folder.name, trainer.steps, self.done)
         try:
             for moment in train(self.learner, batches, self.done + 1, self.clip_state):
@@ -203,7 +230,10 @@ class Run:
                 self.record(row.step, split, self.evaluate(getattr(self.texts, split)))
         display.current().step(row, trainer.steps)
         if snapshot := self.leave.get(row.step):
-            fork.leave(snapshot, self.state(row.step), fork.shared_folder(self.folder), trainer.fork.max_gb)
+            state = self.state(row.step)
+            if self.ranks.leads:
+                fork.leave(snapshot, state, fork.shared_folder(self.folder), trainer.fork.max_gb)
+        self.stop.agree(self.ranks)
         if self.stop.asked or (row.step % trainer.checkpoint_every == 0 and not last):
             self.save(row.step)
         self.stop.obey()
@@ -227,16 +257,18 @@ class Run:
 
     def save(self, step: int) -> None:
         """Checkpoint, and the tables as far as they go, for those who look at a run while it runs."""
-        checkpoint.save(self.state(step), self.folder)
-        self.rows.write(self.folder)
+        state = self.state(step)
+        if self.ranks.leads:
+            checkpoint.save(state, self.folder)
+            self.rows.write(self.folder)
 
     def state(self, step: int) -> Checkpoint:
         return Checkpoint(
             id=self.id,
             environment=self.environment,
             step=step,
-            trained={name: p.detach() for name, p in self.learner.trained.items()},
-            optimizer=self.learner.optimizer.state_dict(),
+            trained=whole({name: p.detach() for name, p in self.learner.trained.items()}),
+            optimizer=whole(self.learner.optimizer.state_dict()),
             clip_state=self.clip_state,
             rows=self.rows,
             seconds=self.seconds(),
@@ -244,7 +276,12 @@ class Run:
         )
 
     def evaluate(self, examples: Examples, batch_size: int | None = None) -> Predictions:
-        return evaluate(self.learner.model, examples, batch_size or self.trainer.eval_batch_size, self.pad_id)
+        batch_size = batch_size or self.trainer.eval_batch_size
+        return evaluate(self.learner.model, examples, batch_size, self.pad_id, self.ranks)
+
+    @property
+    def ranks(self) -> Ranks:
+        return self.learner.ranks
 
     @property
     def pad_id(self) -> int:
@@ -255,9 +292,22 @@ class Run:
         return time.perf_counter() - self.began
 
 
+def load(learner: Learner, trained: Mapping[str, Tensor], optimizer: Mapping[str, Any]) -> None:
+    """Put whole tensors, as a checkpoint has them, where the learner has them: sharded, if its are."""
+    with torch.no_grad():
+        for name, parameter in learner.trained.items():
+            parameter.copy_(part(trained[name], parameter))
+    like = dict(enumerate(learner.trained.values()))  # as the optimizer counts them
+    states = {
+        i: {key: part(value, like[i]) if isinstance(value, Tensor) else value for key, value in state.items()}
+        for i, state in optimizer["state"].items()
+    }
+    learner.optimizer.load_state_dict({**optimizer, "state": states})
+
+
 def pairing(order: Tensor, learner: Learner) -> dict[str, str]:
     """What arms of a seed have to share: hashes of the planned order, the head's start, the dropout stream."""
-    start = [p.detach().cpu() for name, p in learner.model.named_parameters() if role(name).block == "head"]
+    start = [whole(p.detach()).cpu() for name, p in learner.model.named_parameters() if role(name).block == "head"]
     return {"batches": hash_of([order]), "head": hash_of(start), "dropout": learner.dropout.algorithm}
 
 

@@ -44,6 +44,7 @@ class Trainer:
     compile: bool = False
     gradient_checkpointing: bool = False
     deterministic: bool = True
+    distributed: Literal["ddp", "fsdp"] = "ddp"
     probe_every: int = 10
     probe_examples: int = 32
     eval_every: int | None = None
@@ -85,5 +86,6 @@ class Trainer:
 
 
 def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """CPU cores that this process may use: its share of them, where torchrun has started several."""
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, found // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+from ablate.ranks import Ranks
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 TERMINATED = 75  # EX_TEMPFAIL of sysexits.h: try again; what a requeueing scheduler wants to see
 
@@ -29,6 +31,10 @@ class StopRequest:
     @property
     def asked(self) -> bool:
         return self.signum is not None
+
+    def agree(self, ranks: Ranks) -> None:
+        """A signal to one process of a run is one to all of them: they stop at the same step."""
+        self.signum = ranks.most(self.signum or 0) or None
 
     def obey(self) -> None:
         if self.signum is not None:

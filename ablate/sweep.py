@@ -25,6 +25,7 @@ from ablate.fork import Snapshot
 from ablate.job import Job, finished, job, sweep_snapshots
 from ablate.options import build_option
 from ablate.preflight import check, check_hydra, check_threads, prepare
+from ablate.ranks import here, join
 
 begun: "Sweep | None" = None
 """The sweep, once every check has passed: from here on a failure is a run's, not the config's."""
@@ -39,7 +40,8 @@ def ends_program(hook: Callable[..., None]) -> Callable[..., None]:
             hook(*arguments, **settings)
         except (ValueError, HydraException, OmegaConfBaseException) as error:
             display.close_display()
-            console.print(complaint(error), markup=False, highlight=False, soft_wrap=True)
+            if here().leads:
+                console.print(complaint(error), markup=False, highlight=False, soft_wrap=True)
             sys.exit(1 if begun else 2)
         except Exception:
             traceback.print_exc()
@@ -56,12 +58,12 @@ class Sweep(Callback):
 
     @ends_program
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        self.begin(config, [job(config, dict(config.hydra.runtime.choices))], at_once=1)
+        self.begin_together(config, [job(config, dict(config.hydra.runtime.choices))], at_once=1)
 
     @ends_program
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         self.reports = config.report
-        self.begin(config, compose_jobs(config), workers.count(config.hydra))
+        self.begin_together(config, compose_jobs(config), workers.count(config.hydra))
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         """In whatever process the job runs; in a worker nothing is set up yet but what was pickled: this object."""
@@ -80,6 +82,24 @@ class Sweep(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         self.end()
 
+    def begin_together(self, config: DictConfig, jobs: Iterable[Job], at_once: int) -> None:
+        """`begin` on rank 0; of several processes the others go on, or end, as it does."""
+        ranks, code = join(), None
+        if not ranks.leads:
+            display.silence()
+            code = ranks.agree()
+            if code is not None:
+                sys.exit(code)
+            return
+        try:
+            self.begin(config, jobs, at_once)
+        except SystemExit as end:
+            code = end.code
+            raise
+        finally:
+            ranks.agree(code)
+
+    @ends_program
     def begin(self, config: DictConfig, jobs: Iterable[Job], at_once: int) -> None:
         """Check all jobs and plan them; end here if only the plan was wanted, or, with the table, if all are done."""
         global begun
@@ -124,6 +144,8 @@ class Sweep(Callback):
     def end(self) -> None:
         """The table, whatever needs attention, and the report; exit code 1 if a run failed or was left unfinished."""
         display.close_display()
+        if not here().leads:
+            return
         all_ended = close(self.folders, self.rerun)
         if self.reports:
             report(self.folders[0].parent, self.tracker)

@@ -188,13 +188,16 @@ class Follower:
             self.live = None
 
     def begin(self, rows: "Rows") -> None:
-        self.live = attempt(self.tracker, lambda: self.tracker.open(self.card))
+        with forgiving(self.tracker):
+            self.live = self.tracker.open(self.card)
         self.tell(lambda live: live.store_init_configuration(dict(self.card.config)))
-        tested = {row["step"]: row for row in rows.evals if row["split"] == "probe"}
+        looks: dict[int, list[Mapping[str, Any]]] = {}
+        for found in rows.evals:
+            looks.setdefault(found["step"], []).append(found)
         for row in rows.steps:
             self.step(row)
-            if row["step"] in tested:
-                self.evaluated(tested[row["step"]])
+            for found in looks.get(row["step"], ()):
+                self.evaluated(found)
 
     def step(self, row: Mapping[str, Any]) -> None:
         values = {f"train/{key}": value for key, value in row.items() if key != "step" and value is not None}
@@ -205,21 +208,24 @@ class Follower:
         self.tell(lambda live: live.log(values, step=row["step"]))
 
     def tell(self, call: "Callable[[GeneralTracker], Any]") -> None:
-        live = self.live
-        if live is not None and not attempt(self.tracker, lambda: (call(live), True)[1]):
-            self.live = None
+        live, self.live = self.live, None
+        if live is not None:
+            with forgiving(self.tracker):
+                call(live)
+                self.live = live  # to be told more, as it did not fail
 
 
-def attempt(tracker: Tracker, call: Callable[[], Any]) -> Any:
-    """What `call` gives; None, with a warning, if the tracker fails."""
+@contextmanager
+def forgiving(tracker: Tracker) -> Iterator[None]:
+    """Within the block a tracker may fail: that is a warning."""
     try:
-        return call()
+        yield
     except Exception as error:
         name = type(tracker).__name__
         log.warning("%s: %s: %s; runs go on without it", name, type(error).__name__, error)
-        return None
 
 
 def publish(tracker: Tracker, study: str, report: Path) -> None:
     """Keep the report where the tracker can."""
-    attempt(tracker, lambda: tracker.publish(study, report))
+    with forgiving(tracker):
+        tracker.publish(study, report)

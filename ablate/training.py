@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,6 +17,8 @@ from ablate.batches import Batch
 from ablate.dropout import Dropout
 from ablate.norms import Norms, gradient_norms
 from ablate.optimizer import set_lr
+from ablate.parallel import Parallel, local
+from ablate.ranks import Ranks
 from ablate.scheduler import Scheduler
 
 
@@ -63,6 +66,7 @@ class Learner:
     """One model under one arm's interventions."""
 
     model: nn.Module  # prepared by the accelerator
+    wrapped: nn.Module  # what to call in training: the model, or DDP around it
     trained: dict[str, nn.Parameter]
     optimizer: torch.optim.Optimizer
     peak_lr: float
@@ -70,7 +74,10 @@ class Learner:
     scheduler: Scheduler
     dropout: Dropout
     steps: int
+    examples: int  # of a step, on all processes
     accelerator: Accelerator
+    ranks: Ranks
+    parallel: Parallel
     tracked: tuple[str, str]  # the parameters behind G_MLP and G_CLS
 
 
@@ -90,19 +97,21 @@ def train(
 
 def step(learner: Learner, pieces: Sequence[Batch], t: int, state: Any) -> tuple[dict[str, Any], Norms, Any]:
     """θ_{t+1} = θ_t − η_t · s(‖g_t‖) · g_t: one update of the paper's method, and its row."""
-    examples = sum(len(piece.labels) for piece in pieces)
     loss, correct = 0.0, 0
-    with casts_kept(learner.accelerator.device), learner.dropout.at(t):
+    with casts_kept(learner), learner.dropout.at(t):
         for piece in pieces:  # their losses are weighted by size, so that the sum is the batch's mean
-            logits, labels = forward(learner, piece)  # 1 forward: [B, K], [B]
-            piece_loss = F.cross_entropy(logits, labels) * (len(labels) / examples)
-            learner.accelerator.backward(piece_loss)  # 2 backward
+            with learner.parallel.averaging(learner.wrapped, last=piece is pieces[-1]):
+                logits, labels = forward(learner, piece)  # 1 forward: [B, K], [B]
+                piece_loss = F.cross_entropy(logits, labels) * (len(labels) / learner.examples)
+                learner.accelerator.backward(piece_loss * learner.ranks.count)  # 2 backward
             loss, correct = loss + piece_loss.detach(), correct + (logits.argmax(-1) == labels).sum()
-    norms = gradient_norms(learner.trained)  # 3 record, before anything acts on the gradients
-    loss, norm = float(loss), norms.total
+    norms = gradient_norms(learner.trained, learner.parallel.squares)  # 3 record, before anything acts on the gradients
+    tokens = sum(int(piece.attention_mask.sum()) for piece in pieces)
+    loss, correct, tokens = learner.ranks.sum([float(loss), int(correct), tokens])
+    norm = norms.total
     refuse_non_finite(t, loss, norm)
     scale, state = learner.clip.scale(norm, t, state)
-    clip.apply(scale, (p.grad for p in learner.trained.values() if p.grad is not None))  # 4 clip
+    clip.apply(scale, (local(p.grad) for p in learner.trained.values() if p.grad is not None))  # 4 clip
     lr = set_lr(learner.optimizer, learner.peak_lr * learner.scheduler.factor(t, learner.steps))  # 5 schedule
     learner.optimizer.step()  # 6 update
     learner.optimizer.zero_grad()
@@ -110,7 +119,7 @@ def step(learner: Learner, pieces: Sequence[Batch], t: int, state: Any) -> tuple
     row = {
         "step": t,
         "loss": loss,
-        "accuracy": int(correct) / examples,
+        "accuracy": correct / learner.examples,
         "lr": lr,
         "grad_norm": norm,
         "grad_norm_clipped": scale * norm,
@@ -119,25 +128,28 @@ def step(learner: Learner, pieces: Sequence[Batch], t: int, state: Any) -> tuple
         "mlp_grad_norm_clipped": mlp and scale * mlp,
         "classifier_grad_norm": classifier,
         "classifier_grad_norm_clipped": classifier and scale * classifier,
-        "examples": examples,
-        "tokens": sum(int(piece.attention_mask.sum()) for piece in pieces),
+        "examples": learner.examples,
+        "tokens": int(tokens),
     }
     return row, norms, state
 
 
-def casts_kept(device: torch.device) -> torch.autocast:
+def casts_kept(learner: Learner) -> AbstractContextManager[Any]:
     """Where all the pieces of a step share one bf16 copy of each trained weight: the same bits, fewer casts.
 
     torch keeps the copies that autocast makes until the outermost context ends. The model's own is a context for
-    each piece; this one around them casts nothing itself, so backward runs as it does without.
+    each piece; this one around them casts nothing itself, so backward runs as it does without. Where weights are
+    sharded, the copies would hold in memory what sharding is there to spare.
     """
-    return torch.autocast(device.type, enabled=False)
+    if learner.parallel.name == "fsdp":
+        return nullcontext()
+    return torch.autocast(learner.accelerator.device.type, enabled=False)
 
 
 def forward(learner: Learner, piece: Batch) -> tuple[Tensor, Tensor]:
     """Logits [B, K] in float32 and labels [B], on the model's device."""
     piece = piece.to(learner.accelerator.device)
-    output = learner.model(input_ids=piece.input_ids, attention_mask=piece.attention_mask)
+    output = learner.wrapped(input_ids=piece.input_ids, attention_mask=piece.attention_mask)
     return output.logits.float(), piece.labels
 
 

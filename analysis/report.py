@@ -43,10 +43,11 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class Report:
-    """What was found, and the tables and figures that the runs do not allow."""
+    """What was found, the tables and figures that the runs do not allow, and whether anything had to be written."""
 
     findings: tuple[Finding, ...]
     left_out: tuple[LeftOut, ...]
+    is_new: bool
 
 
 def write_report(study: Study, claims: Claims) -> Report:
@@ -57,7 +58,7 @@ def write_report(study: Study, claims: Claims) -> Report:
     inputs = inputs_sha256(study, claims)
     stamp = folder / STAMP
     if stamp.exists() and stamp.read_text() == inputs:
-        return Report(judgement.findings, tuple(read_left_out(folder)))
+        return Report(judgement.findings, tuple(read_left_out(folder)), is_new=False)
     stamp.unlink(missing_ok=True)  # from here on the report is of neither
     tables, no_tables = write_tables(study, claims, judgement.findings, folder / "tables")
     captions, no_figures = draw_all(study, judgement.findings, folder / "figures")
@@ -82,7 +83,7 @@ def write_report(study: Study, claims: Claims) -> Report:
     }
     put(folder, {name: text.encode(errors="backslashreplace") for name, text in texts.items()})
     put(folder, {STAMP: inputs.encode()})
-    return Report(judgement.findings, left_out)
+    return Report(judgement.findings, left_out, is_new=True)
 
 
 def named_claims(study: Study) -> Path:

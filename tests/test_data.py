@@ -395,6 +395,18 @@ def test_local_folders_and_files(tmp_path):
 # --- the data sets themselves ---
 
 
+@pytest.mark.parametrize(
+    ("rows", "there"), [("train[4:10]", GOOD[4:10]), ("train[:10]", GOOD[:10]), ("train[30:]", GOOD[30:])]
+)
+def test_rows_of_a_split(tmp_path, rows, there):
+    """The first of them on, the last not included, as `datasets` writes them."""
+    write(tmp_path / "train.csv")
+    splits = {"train": rows, "validation": "train[10:20]", "test": "train[20:30]"}
+    source = Hub(**ALL, **COLUMNS, path=str(tmp_path), name=None, revision=None, splits=splits)
+    assert rows_of(source.read()["train"]) == there
+    assert rows_of(load(source)["test"]) == GOOD[20:30]
+
+
 def test_synthetic():
     splits = load(Synthetic(**ALL, seed=0))
     assert {split: len(texts.text) for split, texts in splits.items()} == synthetic.SIZES

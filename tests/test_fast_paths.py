@@ -116,7 +116,7 @@ def gradients(keep: bool, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, to
     seen: dict[str, torch.Tensor] = {}
     with monkeypatch.context() as patch:
         if not keep:
-            patch.setattr(training, "casts_kept", lambda device: contextlib.nullcontext())
+            patch.setattr(training, "casts_kept", lambda learner: contextlib.nullcontext())
         patch.setattr(learner.optimizer, "step", lambda: seen.update({n: p.grad for n, p in learner.trained.items()}))
         patch.setattr(learner.optimizer, "zero_grad", lambda: None)
         assert learner.clip == Nothing()

@@ -1,7 +1,10 @@
 """Every command in the README works: installs in .ci/run, all others here, with a model and data that take seconds."""
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,7 +60,16 @@ def test_a_command(command: str, users_folder: Path) -> None:
     assert done.stdout
 
 
-@pytest.mark.parametrize("command", [c for c in commands() if not c.startswith("python -m ablate")])
+@pytest.mark.parametrize("command", [c for c in commands() if c.startswith("torchrun")])
+def test_several_processes(command: str, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "torch.distributed.run", *shlex.split(command)[1:], *QUICK, *TINY]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "test accuracy" in done.stdout
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if not c.startswith(("python -m ablate", "torchrun"))])
 def test_installing_and_testing_is_done_by_ci(command: str) -> None:
     if command.startswith("pytest"):
         assert re.search(r"^(\w+=\w+ )?pytest\b", CI, re.MULTILINE)

@@ -70,6 +70,8 @@ def test_mlflow_holds_arms_seeds_numbers_and_the_report(tmp_path: Path) -> None:
         history = client.get_metric_history(run.info.run_id, "train/grad_norm")
         assert {m.step: m.value for m in history} == dict(zip(steps["step"], steps["grad_norm"], strict=True))
     assert "index.html" in {Path(item.path).name for item in client.list_artifacts(report.info.run_id, "report")}
+    assert ablate(*command, cwd=tmp_path).returncode == 0  # nothing new: nothing is published again
+    assert len(mlflow_runs(store)) == len(folders) + 1
 
 
 def test_a_tracker_is_not_part_of_a_runs_identity(tmp_path: Path) -> None:
@@ -132,17 +134,19 @@ def rows(count: int):
     from ablate.records import Rows
 
     steps = [{"step": t, "loss": 1.0 / t, "mlp_grad_norm": None} for t in range(1, count + 1)]
-    return Rows(steps=steps, evals=[{"step": 2, "split": "probe", "loss": 0.5, "accuracy": 1.0}])
+    evals = [{"step": 2, "split": split, "loss": 0.5, "accuracy": 1.0} for split in ("probe", "test")]
+    return Rows(steps=steps, evals=evals)
 
 
 def test_what_a_resumed_run_already_has_comes_first() -> None:
     notes = Notes()
     with Follower(notes, CARD).following(rows(3)) as follower:
         assert follower is None
-    assert [step for step, _ in notes.told] == [None, 1, 2, 2, 3]
+    assert [step for step, _ in notes.told] == [None, 1, 2, 2, 2, 3]
     assert notes.told[0][1] == {"seed": 0}
     assert notes.told[1][1] == {"train/loss": 1.0}  # what is null is not told
     assert notes.told[3][1] == {"probe/loss": 0.5, "probe/accuracy": 1.0}
+    assert notes.told[4][1] == {"test/loss": 0.5, "test/accuracy": 1.0}
     assert notes.ended == 1
 
 

@@ -168,10 +168,10 @@ def spoil_gradient(value: float, step: int, start: int) -> None:
 
     gradient_norms, now = training.gradient_norms, watch_steps()
 
-    def disturbed(trained: Any) -> Any:
+    def disturbed(trained: Any, *of_whole: Any) -> Any:
         if now == [step, start]:
             next(iter(trained.values())).grad.view(-1)[0] = value
-        return gradient_norms(trained)
+        return gradient_norms(trained, *of_whole)
 
     training.gradient_norms = disturbed
 
