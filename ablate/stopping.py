@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -46,6 +47,15 @@ def replaceable() -> list[int]:
     return [signum for signum in SIGNALS if signal.getsignal(signum) in usual[signum]]
 
 
+def requeueing() -> list[int]:
+    """The signals at which submitit requeues this process's job and exits, where it is a job of submitit's."""
+    submitit = sys.modules.get("submitit.core.job_environment")
+    if submitit is None:
+        return []
+    requeue = submitit.SignalHandler.checkpoint_and_try_requeue
+    return [s for s in signal.valid_signals() if getattr(signal.getsignal(s), "__func__", None) is requeue]
+
+
 _kept: StopRequest | None = None
 
 
@@ -64,8 +74,10 @@ def keep_requests() -> None:
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Catch SIGTERM and SIGINT within the block; a second Ctrl-C interrupts at once, as usual.
+    """Catch SIGTERM, SIGINT and submitit's signal within the block; a second Ctrl-C interrupts at once, as usual.
 
+    A stop by submitit's signal is handed to its handler after the block, when all is whole and let go of: it requeues
+    the job and exits, or raises where the job has been requeued often enough.
     Signals reach a process's main thread only; elsewhere (a launcher's thread) the block changes nothing, nor where
     `keep_requests` is at work.
     """
@@ -73,18 +85,22 @@ def stop_requests() -> Iterator[StopRequest]:
     if _kept or threading.current_thread() is not threading.main_thread():
         yield request
         return
-    ours = replaceable()
-    before = {signum: signal.getsignal(signum) for signum in ours}
+    ours, submitits = replaceable(), requeueing()
+    before = {signum: signal.getsignal(signum) for signum in (*ours, *submitits)}
 
     def ask(signum: int, frame: FrameType | None) -> None:
         request.signum = signum
         if signal.SIGINT in ours:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    for signum in ours:
+    for signum in before:
         signal.signal(signum, ask)
     try:
         yield request
+    except Stopped as stop:
+        if stop.args[0] in submitits:
+            before[stop.args[0]](stop.args[0], None)
+        raise
     finally:
-        for signum in ours:
+        for signum in before:
             signal.signal(signum, before[signum])
