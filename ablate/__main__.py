@@ -35,10 +35,8 @@ def main() -> None:
     sys.path.append(os.getcwd())  # as `python -m` does, for the console script: rules of the user's own
     try:
         app()
-    except (Stopped, KeyboardInterrupt) as error:
-        stop = error if isinstance(error, Stopped) else Stopped(signal.SIGINT)
-        print(f"{stop}; {launchers.here.stopped}", file=sys.stderr)
-        sys.exit(stop.exit_code)
+    except (Stopped, KeyboardInterrupt) as stop:
+        launchers.leave(stop)
     except Exception as error:
         if wants_traceback:
             raise

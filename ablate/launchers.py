@@ -10,14 +10,19 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 from omegaconf import DictConfig, OmegaConf
 
 from ablate import workers
 from ablate.settings import Trainer, cores
+from ablate.stopping import Stopped, StopRequest
 
 FOLDER = "ABLATE_FOLDER"  # in a worker of Ray's: the command's folder
+RAY_QUIET = {  # unless the user has set them: nothing is told to Ray's makers; lines as the runs print them
+    "RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "RAY_COLOR_PREFIX": "0",
+}  # fmt: skip
 
 
 def nothing(config: DictConfig) -> None:
@@ -52,6 +57,23 @@ def launcher(config: DictConfig) -> Launcher:
     """
     meaning = MEANINGS.get(str(config.hydra.launcher._target_))
     return meaning(config) if meaning else one_by_one()
+
+
+_asked = StopRequest()
+
+
+def interrupt(signum: int, frame: FrameType | None) -> None:
+    """SIGTERM's handler where Ray waits for runs: it lets KeyboardInterrupt out, and swallows an exception of ours."""
+    _asked.signum = signum
+    raise KeyboardInterrupt
+
+
+def leave(stop: Stopped | KeyboardInterrupt) -> NoReturn:
+    """End the command, which was told to stop: say how to go on."""
+    if not isinstance(stop, Stopped):
+        stop = Stopped(_asked.signum or signal.SIGINT)
+    print(f"{stop}; {here.stopped}", file=sys.stderr)
+    sys.exit(stop.exit_code)
 
 
 def local(config: DictConfig) -> Launcher:
@@ -101,7 +123,7 @@ def slurm(config: DictConfig) -> Launcher:
         threads=settings.cpus_per_task,
         is_elsewhere=True,
         begins="each run becomes a job of SLURM's, requeued to go on when it is pre-empted or out of time: "
-        f"{ways}; logs: {study}/.submitit/",
+        f"{ways}; logs: {study}/.submitit/; here the table will follow",
         stopped=f"the jobs go on without it: {ways}; the same command does what no job is at",
     )
 
@@ -127,17 +149,17 @@ def cluster(config: DictConfig) -> Launcher:
 
 def join(config: DictConfig) -> None:
     """Start Ray's cluster, or join it. ValueError if none answers at the address."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray's makers learn nothing, unless the user says so
+    for name, value in RAY_QUIET.items():
+        os.environ.setdefault(name, value)
     import ray
 
-    before = signal.getsignal(signal.SIGTERM)
     settings: Any = OmegaConf.to_container(config.hydra.launcher.ray.init, resolve=True)
     try:
         ray.init(**settings)
     except ConnectionError as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"hydra.launcher.ray.init.address={settings['address']}: no cluster there: {reason}") from None
-    signal.signal(signal.SIGTERM, before)  # Ray's own would exit with a code that says nothing
+    signal.signal(signal.SIGTERM, interrupt)  # Ray's own would exit with 1
 
 
 def joined(config: DictConfig) -> int:

@@ -2,7 +2,6 @@
 
 import contextlib
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -16,10 +15,11 @@ class Stopped(BaseException):
 
     def __init__(self, signum: int) -> None:
         super().__init__(signum)
+        self.signum = signum
         self.exit_code = 130 if signum == signal.SIGINT else TERMINATED
 
     def __str__(self) -> str:
-        return f"stopped by {signal.Signals(self.args[0]).name}"
+        return f"stopped by {signal.Signals(self.signum).name}"
 
 
 class StopRequest:
@@ -47,13 +47,19 @@ def replaceable() -> list[int]:
     return [signum for signum in SIGNALS if signal.getsignal(signum) in usual[signum]]
 
 
-def requeueing() -> list[int]:
-    """The signals at which submitit requeues this process's job and exits, where it is a job of submitit's."""
-    submitit = sys.modules.get("submitit.core.job_environment")
-    if submitit is None:
-        return []
-    requeue = submitit.SignalHandler.checkpoint_and_try_requeue
-    return [s for s in signal.valid_signals() if getattr(signal.getsignal(s), "__func__", None) is requeue]
+SCHEDULERS = (
+    "submitit.core.job_environment.SignalHandler.checkpoint_and_try_requeue",  # requeues the job and exits
+    "ray._private.worker.Worker.main_loop.<locals>.sigterm_handler",  # exits
+)
+
+
+def schedulers() -> list[int]:
+    """The signals by which a scheduler ends this process its own way; within a run they wait for the step's end."""
+    return [signum for signum in signal.valid_signals() if name_of(signal.getsignal(signum)) in SCHEDULERS]
+
+
+def name_of(handler: object) -> str:
+    return f"{getattr(handler, '__module__', '')}.{getattr(handler, '__qualname__', '')}"
 
 
 _kept: StopRequest | None = None
@@ -74,10 +80,10 @@ def keep_requests() -> None:
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Catch SIGTERM, SIGINT and submitit's signal within the block; a second Ctrl-C interrupts at once, as usual.
+    """Catch SIGTERM, SIGINT and a scheduler's signal within the block; a second Ctrl-C interrupts at once, as usual.
 
-    A stop by submitit's signal is handed to its handler after the block, when all is whole and let go of: it requeues
-    the job and exits, or raises where the job has been requeued often enough.
+    A stop that a scheduler asked for is handed to its own handler at the end, when all is whole and let go of.
+    Submitit's raises an error of its own where the job has been requeued as often as it may be.
     Signals reach a process's main thread only; elsewhere (a launcher's thread) the block changes nothing, nor where
     `keep_requests` is at work.
     """
@@ -85,8 +91,8 @@ def stop_requests() -> Iterator[StopRequest]:
     if _kept or threading.current_thread() is not threading.main_thread():
         yield request
         return
-    ours, submitits = replaceable(), requeueing()
-    before = {signum: signal.getsignal(signum) for signum in (*ours, *submitits)}
+    ours, theirs = replaceable(), schedulers()
+    before = {signum: signal.getsignal(signum) for signum in (*ours, *theirs)}
 
     def ask(signum: int, frame: FrameType | None) -> None:
         request.signum = signum
@@ -98,8 +104,8 @@ def stop_requests() -> Iterator[StopRequest]:
     try:
         yield request
     except Stopped as stop:
-        if stop.args[0] in submitits:
-            before[stop.args[0]](stop.args[0], None)
+        if stop.signum in theirs:
+            before[stop.signum](stop.signum, None)
         raise
     finally:
         for signum in before:
