@@ -105,14 +105,14 @@ def team_of(at_once: int, config: DictConfig) -> workers.Team:
 def slurm(config: DictConfig) -> Launcher:
     """Jobs of SLURM's, handed over by submitit, each on a node that has room."""
     check_installed(config, "slurm")
-    if shutil.which("sbatch") is None:
-        raise ValueError(
-            "hydra/launcher=slurm: no sbatch on the PATH; allowed is a machine that jobs are submitted from"
-        )
     for key in ("array_parallelism", "timeout_min", "cpus_per_task"):
         check_whole(config, key, least=1)
     for key in ("max_num_timeout", "signal_delay_s"):
         check_whole(config, key, least=0)
+    if shutil.which("sbatch") is None:
+        raise ValueError(
+            "hydra/launcher=slurm: no sbatch on the PATH; allowed is a machine that jobs are submitted from"
+        )
     settings, study = config.hydra.launcher, config.hydra.sweep.dir
     ways = (
         f"squeue --me lists them, scancel --me --name={settings.name} ends them, "

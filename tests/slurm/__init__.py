@@ -16,21 +16,19 @@ def lacking() -> str:
     """What stands in the way of a SLURM here; "" if nothing does."""
     if "SLURM_CONF" in os.environ:
         return ""
-    missing = [
-        name for name in ("sbatch", "slurmctld", "slurmd", "munged") if shutil.which(name, path=search_path()) is None
-    ]
+    path = f"{os.environ['PATH']}:/usr/sbin"
+    missing = [name for name in ("sbatch", "slurmctld", "slurmd", "munged") if shutil.which(name, path=path) is None]
     if missing:
         return f"not installed: {', '.join(missing)} (Debian: slurm-wlm, munge)"
     return "" if os.getuid() == 0 else "only root can start a SLURM"
 
 
-def search_path() -> str:
-    return f"{os.environ['PATH']}:/usr/sbin"
-
-
 @contextmanager
 def running() -> Iterator[dict[str, str]]:
-    """A SLURM that answers; yields what the environment needs. Of pytest's processes the first starts it, the last stops it."""
+    """A SLURM that answers; yields what the environment needs.
+
+    Of pytest's processes the first starts it, and the last one stops it.
+    """
     if "SLURM_CONF" in os.environ:
         yield {}
         return
