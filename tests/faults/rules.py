@@ -41,7 +41,7 @@ class Signalling:
 
 @dataclass(frozen=True)
 class Halting:
-    """Clips nothing. At step `at` it says by the file `halted` that it is there, and goes on when there is a file `go`."""
+    """Clips nothing. At step `at` it says so by a file `halted`, and goes on when there is a file `go`."""
 
     at: int
 
