@@ -6,10 +6,12 @@ Told once, in the command, and pickled along to every process that works on a ru
 import os
 import shutil
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -148,26 +150,36 @@ def cluster(config: DictConfig) -> Launcher:
 
 
 def join(config: DictConfig) -> None:
-    """Start Ray's cluster, or join it. ValueError if none answers at the address."""
+    """Start Ray's cluster, or join the one at the address. ValueError if none answers there."""
+    settings: Any = OmegaConf.to_container(config.hydra.launcher.ray.init, resolve=True)
     for name, value in RAY_QUIET.items():
         os.environ.setdefault(name, value)
-    import ray
-
-    settings: Any = OmegaConf.to_container(config.hydra.launcher.ray.init, resolve=True)
     try:
+        if settings["address"] != "local":
+            reach(settings["address"])
+        import ray
+
         ray.init(**settings)
-    except ConnectionError as error:
+    except (OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"hydra.launcher.ray.init.address={settings['address']}: no cluster there: {reason}") from None
     signal.signal(signal.SIGTERM, interrupt)  # Ray's own would exit with 1
 
 
+def reach(address: str) -> None:
+    """Ray tries for many minutes where nobody answers, and brings the token that `ray start` made only if told to."""
+    if (Path.home() / ".ray/auth_token").exists():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
 def joined(config: DictConfig) -> int:
     """Join a cluster that is there already; its CPUs."""
-    import ray
+    join(config)
+    import ray  # reads the environment that `join` has set
 
-    if not ray.is_initialized():
-        join(config)
     return int(ray.cluster_resources()["CPU"])
 
 

@@ -1,6 +1,7 @@
 """Sweeps on Ray (hydra/launcher=cluster): equal records, and a run whose process dies goes on from its checkpoint."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -57,9 +58,10 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}",
-               "--node-ip-address=127.0.0.1", "--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats",
-               f"--temp-dir={tempfile.mkdtemp(prefix='ray-')}"]  # fmt: skip
+    command = [
+        sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}", "--num-cpus=2",
+        "--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={tempfile.mkdtemp(prefix='ray-')}",
+    ]  # fmt: skip
     cwd = tmp_path_factory.mktemp("elsewhere")
     said = cwd / "said.txt"
     with said.open("w") as printed:
@@ -68,9 +70,10 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             env={**os.environ, **AS_IMPORTANT, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
     try:
-        wait_until(lambda: "Ray runtime started" in said.read_text() or process.poll() is not None)
+        wait_until(lambda: "To terminate the Ray runtime" in said.read_text() or process.poll() is not None)
         assert process.poll() is None, said.read_text()
-        yield f"127.0.0.1:{port}"
+        (address,) = re.findall(r"--address='([^']+)'", said.read_text())
+        yield address
     finally:
         process.terminate()
         process.wait(60)
