@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 import ablate.identity  # noqa: F401  registers the resolver `run_name`
-from ablate import workers  # registers the resolver `workers`
+from ablate import launchers, workers  # registers the resolver `workers`
 from ablate.complaint import complaint
 from ablate.paths import conf
 from ablate.ranks import Apart, here
@@ -26,7 +26,7 @@ def app(config: DictConfig) -> str:
 
     work = job(config, HydraConfig.get().runtime.choices)
     with workers.at_work():
-        return execute(work.sharing(workers.team_size()))
+        return execute(work.with_threads(launchers.here.threads))
 
 
 def main() -> None:
@@ -39,11 +39,8 @@ def main() -> None:
     sys.path.append(os.getcwd())  # as `python -m` does, for the console script: rules of the user's own
     try:
         app()
-    except Stopped as stop:
-        print(f"{stop}; the same command goes on from here", file=sys.stderr)
-        sys.exit(stop.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except (Stopped, KeyboardInterrupt) as stop:
+        launchers.leave(stop)
     except Apart as error:
         print(error, file=sys.stderr)
         close_sweep()

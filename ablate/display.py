@@ -12,17 +12,18 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ablate import workers
 from ablate.training import Step
 
 console = Console(stderr=True)
 log = logging.getLogger("ablate")
 PLAIN_LINES = 4  # a run, where there is no terminal
+in_worker = False
+"""True in a process that a launcher started: what it shows goes to another's terminal, or to a file."""
 
 
 def is_live() -> bool:
     """True where lines may be drawn over: in a terminal that is this process's alone."""
-    return console.is_terminal and not workers.is_worker()
+    return console.is_terminal and not in_worker
 
 
 def table_console() -> Console:
@@ -57,7 +58,7 @@ def silence() -> None:
 
 def is_news(record: logging.LogRecord) -> bool:
     message = record.getMessage()
-    if workers.is_worker():
+    if in_worker:
         return message not in said
     said.add(message)
     return True

@@ -35,7 +35,6 @@ from ablate.records import (
     write_json,
 )
 from ablate.run import perform
-from ablate.settings import Trainer
 from ablate.stopping import Stopped, StopRequest, stop_requests
 
 log = logging.getLogger("ablate")
@@ -69,12 +68,12 @@ class Job:
     def with_seed(self, seed: int) -> "Job":
         return Job(self.config | {"seed": seed}, self.choices)
 
-    def sharing(self, workers: int) -> "Job":
-        """The same where `workers` runs go at once: `trainer.threads: null` is this job's share of the cores."""
+    def with_threads(self, threads: int) -> "Job":
+        """The same where `trainer.threads: null` means this number."""
         trainer = self.config["trainer"]
         if not isinstance(trainer, Mapping) or trainer.get("threads") is not None:
             return self
-        return Job(self.config | {"trainer": {**trainer, "threads": Trainer().thread_count(workers)}}, self.choices)
+        return Job(self.config | {"trainer": {**trainer, "threads": threads}}, self.choices)
 
 
 def rerun_folder(folder: Path) -> Path:

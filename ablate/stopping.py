@@ -17,10 +17,11 @@ class Stopped(BaseException):
 
     def __init__(self, signum: int) -> None:
         super().__init__(signum)
+        self.signum = signum
         self.exit_code = 130 if signum == signal.SIGINT else TERMINATED
 
     def __str__(self) -> str:
-        return f"stopped by {signal.Signals(self.args[0]).name}"
+        return f"stopped by {signal.Signals(self.signum).name}"
 
 
 class StopRequest:
@@ -52,6 +53,21 @@ def replaceable() -> list[int]:
     return [signum for signum in SIGNALS if signal.getsignal(signum) in usual[signum]]
 
 
+SCHEDULERS = (
+    "submitit.core.job_environment.SignalHandler.checkpoint_and_try_requeue",  # requeues the job and exits
+    "ray._private.worker.Worker.main_loop.<locals>.sigterm_handler",  # exits
+)
+
+
+def schedulers() -> list[int]:
+    """The signals by which a scheduler ends this process its own way; within a run they wait for the step's end."""
+    return [signum for signum in signal.valid_signals() if name_of(signal.getsignal(signum)) in SCHEDULERS]
+
+
+def name_of(handler: object) -> str:
+    return f"{getattr(handler, '__module__', '')}.{getattr(handler, '__qualname__', '')}"
+
+
 _kept: StopRequest | None = None
 
 
@@ -70,8 +86,10 @@ def keep_requests() -> None:
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Catch SIGTERM and SIGINT within the block; a second Ctrl-C interrupts at once, as usual.
+    """Catch SIGTERM, SIGINT and a scheduler's signal within the block; a second Ctrl-C interrupts at once, as usual.
 
+    A stop that a scheduler asked for is handed to its own handler at the end, when all is whole and let go of.
+    Submitit's raises an error of its own where the job has been requeued as often as it may be.
     Signals reach a process's main thread only; elsewhere (a launcher's thread) the block changes nothing, nor where
     `keep_requests` is at work.
     """
@@ -79,18 +97,22 @@ def stop_requests() -> Iterator[StopRequest]:
     if _kept or threading.current_thread() is not threading.main_thread():
         yield request
         return
-    ours = replaceable()
-    before = {signum: signal.getsignal(signum) for signum in ours}
+    ours, theirs = replaceable(), schedulers()
+    before = {signum: signal.getsignal(signum) for signum in (*ours, *theirs)}
 
     def ask(signum: int, frame: FrameType | None) -> None:
         request.signum = signum
         if signal.SIGINT in ours:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    for signum in ours:
+    for signum in before:
         signal.signal(signum, ask)
     try:
         yield request
+    except Stopped as stop:
+        if stop.signum in theirs:
+            before[stop.signum](stop.signum, None)
+        raise
     finally:
-        for signum in ours:
+        for signum in before:
             signal.signal(signum, before[signum])

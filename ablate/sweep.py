@@ -16,13 +16,14 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from ablate import display, fork, plan, workers
+from ablate import display, fork, launchers, plan, workers
 from ablate.closing import close, report
 from ablate.complaint import complaint
 from ablate.compose import compose_jobs
 from ablate.display import console
 from ablate.fork import Snapshot
 from ablate.job import Job, finished, job, sweep_snapshots
+from ablate.launchers import Launcher
 from ablate.options import build_option
 from ablate.preflight import check, check_hydra, check_threads, prepare
 from ablate.ranks import here, join
@@ -58,23 +59,25 @@ class Sweep(Callback):
 
     @ends_program
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        self.begin_together(config, [job(config, dict(config.hydra.runtime.choices))], at_once=1)
+        self.begin_together(config, [job(config, dict(config.hydra.runtime.choices))], launchers.one_by_one())
 
     @ends_program
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         self.reports = config.report
-        self.begin_together(config, compose_jobs(config), workers.count(config.hydra))
+        self.begin_together(config, compose_jobs(config), launchers.launcher(config))
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """In whatever process the job runs; in a worker nothing is set up yet but what was pickled: this object."""
-        if self.team:
-            workers.enrol(self.team)
+        """In whatever process the job runs; in a launcher's nothing is set up yet but what was pickled: this object."""
+        in_worker = begun is None
+        if in_worker:
+            launchers.here, display.in_worker = self.launcher, True
             display.said.update(self.said)
+            if self.team:
+                workers.enrol(self.team)
         display.configure_logging()
-        if self.team:
-            name = Path(config.hydra.runtime.output_dir).name
-            if name in self.todo:
-                display.open_display(len(self.todo), 0, begun=self.todo.index(name))
+        name = Path(config.hydra.runtime.output_dir).name
+        if in_worker and name in self.todo:
+            display.open_display(len(self.todo), 0, begun=self.todo.index(name))
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
         self.end()
@@ -82,17 +85,21 @@ class Sweep(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         self.end()
 
-    def begin_together(self, config: DictConfig, jobs: Iterable[Job], at_once: int) -> None:
+    def begin_together(self, config: DictConfig, jobs: Iterable[Job], launcher: Launcher) -> None:
         """`begin` on rank 0; of several processes the others go on, or end, as it does."""
+        global begun
         ranks, code = join(), None
+        if ranks.count > 1 and launcher.is_elsewhere:
+            name = config.hydra.runtime.choices["hydra/launcher"]
+            raise ValueError(f"hydra/launcher={name}: allowed is basic where a run has several processes")
         if not ranks.leads:
             display.silence()
-            code = ranks.agree()
+            code, begun = ranks.agree(), self
             if code is not None:
                 sys.exit(code)
             return
         try:
-            self.begin(config, jobs, at_once)
+            self.begin(config, jobs, launcher)
         except SystemExit as end:
             code = end.code
             raise
@@ -100,17 +107,18 @@ class Sweep(Callback):
             ranks.agree(code)
 
     @ends_program
-    def begin(self, config: DictConfig, jobs: Iterable[Job], at_once: int) -> None:
+    def begin(self, config: DictConfig, jobs: Iterable[Job], launcher: Launcher) -> None:
         """Check all jobs and plan them; end here if only the plan was wanted, or, with the table, if all are done."""
         global begun
         display.configure_logging()
         typed = unique(jobs)
-        jobs = [work.sharing(at_once) for work in typed]
+        jobs = [work.with_threads(launcher.threads) for work in typed]
         check_hydra(config)
         check(jobs)
         self.tracker = build_option("tracker", jobs[0].config)
         self.folders, self.rerun = [work.folder for work in jobs], any(work.rerun for work in jobs)
         todo = [work for work in jobs if work.rerun or not finished(work)]
+        at_once = max(1, min(launcher.at_once, len(todo)))
         shared = plan.snapshots(todo)
         known = plan.known(todo)
         runs = plan.make(jobs, shared, known)
@@ -118,10 +126,11 @@ class Sweep(Callback):
             check_threads(todo)
         if config.plan:
             local = local_totals(config, typed, shared, known)
-            print_plan(config.plan, runs, at_once, "" if at_once > 1 else plan.advice(plan.totals(runs), *local))
+            advice = "" if launcher.is_elsewhere else plan.advice(plan.totals(runs), *local)
+            print_plan(config.plan, runs, at_once, advice)
             sys.exit(0)
         prepare(todo)
-        begun = self
+        begun, self.launcher, launchers.here = self, launcher, launcher
         if not todo:
             sweep_snapshots(jobs[0].folder.parent)  # a kill may have left some
             console.print(f"all {len(jobs)} runs are done already; rerun=true does them again")
@@ -129,14 +138,14 @@ class Sweep(Callback):
             sys.exit(0)
         fork.announce(fork.shared_folder(jobs[0].folder), shared)
         console.print(plan.in_short(runs, at_once), markup=False, highlight=False, soft_wrap=True)
-        self.open(todo, runs, at_once)
+        self.open(config, todo, runs)
 
-    def open(self, todo: Sequence[Job], runs: Sequence[plan.PlannedRun], at_once: int) -> None:
-        """The display of runs that go one by one, or the team of workers, each of which has its own."""
-        if at_once > 1:
+    def open(self, config: DictConfig, todo: Sequence[Job], runs: Sequence[plan.PlannedRun]) -> None:
+        """The display of runs that go one by one, or what runs in other processes need; each of these has its own."""
+        if self.launcher.is_elsewhere:
             self.todo, self.said = [work.folder.name for work in todo], display.said
-            self.team = workers.gather(at_once)
-            console.print(f"{at_once} workers start; each loads the model and the data for itself")
+            self.team = self.launcher.start(config)
+            console.print(self.launcher.begins, markup=False, highlight=False, soft_wrap=True)
         else:
             display.open_display(len(todo), sum(run.steps for run in runs))
 
@@ -157,9 +166,10 @@ def local_totals(
     config: DictConfig, jobs: Sequence[Job], shared: Sequence[Snapshot], known: plan.Known
 ) -> tuple[dict[str, Any], int, int]:
     """What the sweep would take with hydra/launcher=local: totals, runs at once, and threads of each."""
-    at_once = workers.suggested(_root_=config)
-    sharing = [work.sharing(at_once) for work in jobs]
-    return plan.totals(plan.make(sharing, shared, known), at_once), at_once, sharing[0].config["trainer"]["threads"]
+    local = launchers.sharing(workers.suggested(_root_=config))
+    jobs = [work.with_threads(local.threads) for work in jobs]
+    totals = plan.totals(plan.make(jobs, shared, known), local.at_once)
+    return totals, local.at_once, jobs[0].config["trainer"]["threads"]
 
 
 def print_plan(form: object, runs: Sequence[plan.PlannedRun], at_once: int, advice: str) -> None:

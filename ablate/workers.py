@@ -27,7 +27,6 @@ from omegaconf import DictConfig, OmegaConf
 from ablate.settings import cores
 from ablate.stopping import SIGNALS, Stopped, keep_requests, replaceable
 
-PLUGIN = "hydra_plugins.hydra_joblib_launcher."
 LOOK = 0.05  # seconds between looks at the workers
 
 
@@ -81,28 +80,6 @@ _worker: Worker | None = None
 
 
 # The command's side
-
-
-def count(hydra: DictConfig) -> int:
-    """Runs that go at once under a composed config's launcher. ValueError if it isn't installed, or has no such number.
-
-    Launchers without `n_jobs` run one after the other (basic), or each job on a machine of its own.
-    """
-    from hydra.core.plugins import Plugins
-
-    launcher = hydra.launcher
-    if not str(launcher._target_).startswith(PLUGIN):
-        return 1
-    if launcher._target_ not in Plugins.instance().class_name_to_class:
-        name = hydra.runtime.choices["hydra/launcher"]
-        raise ValueError(f'hydra/launcher={name}: needs joblib; pip install "ablate-finetuning[joblib]" brings it')
-    from joblib import effective_n_jobs
-
-    if type(launcher.n_jobs) is not int or launcher.n_jobs == 0:
-        raise ValueError(
-            f"hydra.launcher.n_jobs={launcher.n_jobs}: allowed is a whole number from 1 on, or -1 for one run a core"
-        )
-    return effective_n_jobs(launcher.n_jobs)
 
 
 def sensible(cores: int, devices: int) -> int:
@@ -184,15 +161,6 @@ def device_of(worker: int, devices: Sequence[str]) -> str | None:
     ['0', '1', '0']
     """
     return devices[worker % len(devices)] if len(devices) > 1 else None
-
-
-def is_worker() -> bool:
-    return _worker is not None
-
-
-def team_size() -> int:
-    """Runs that share this machine with one of this process."""
-    return _worker.team.count if _worker else 1
 
 
 @contextlib.contextmanager

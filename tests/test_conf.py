@@ -15,7 +15,7 @@ from tests.tools import ROOT, ablate, compose_config, compose_settings
 
 CONF = Path(conf())
 NEEDED = {"data/files": ("data.files.train=train.csv", "data.files.test=test.csv")}  # what has no default
-EXPECTED_FILES = 48
+EXPECTED_FILES = 50
 
 
 def files() -> Iterator[str]:

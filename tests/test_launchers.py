@@ -1,31 +1,28 @@
 """Several runs at once: the same records as one by one, and no fault of a worker costs more than it has to."""
 
-import os
 import signal
-import subprocess
-import sys
-import time
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from ablate import workers
+from ablate import launchers, workers
+from ablate.launchers import launcher
 from ablate.settings import cores
 from tests.faults.harness import (
     COMMON,
-    PATIENCE,
     SWEEP,
     ablate,
     attempts,
+    begin,
     checkpointed,
     differences,
+    end,
     job_of,
     output,
     record,
     runs,
 )
-from tests.tools import ROOT, compose_config, without_report
+from tests.tools import compose_config
 
 LOCAL = ("hydra/launcher=local", "hydra.launcher.n_jobs=2")
 FORKING = (*SWEEP, "seed=0,1")  # three arms × two seeds; the second arm shares seven steps with the first
@@ -43,37 +40,8 @@ def one_by_one(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def at_once(cwd: Path, *arguments: str) -> int:
-    """The command with two workers, in a session of its own, to its end; nothing of it lives on.
-
-    A real process: one of the fault tests' own would wait at its end for the workers, which wait for more to do.
-    """
-    with (cwd / "output.txt").open("a") as printed:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "ablate", *without_report(arguments), *LOCAL], cwd=cwd, stdout=printed,
-            stderr=subprocess.STDOUT, env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"},
-            start_new_session=True,
-        )  # fmt: skip
-        try:
-            code = process.wait(PATIENCE)
-            wait_until_gone(process.pid)
-            return code
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-
-
-def wait_until_gone(session: int) -> None:
-    """joblib's own helpers end when they find the command gone."""
-    deadline = time.monotonic() + 30
-    while left := alive(session):
-        assert time.monotonic() < deadline, left
-        time.sleep(0.1)
-
-
-def alive(session: int) -> list[str]:
-    """Processes of a session that are more than an entry in the system's table."""
-    shown = subprocess.run(["ps", "-o", "stat=,args=", "-s", str(session)], capture_output=True, text=True).stdout
-    return [line for line in shown.splitlines() if not line.startswith("Z")]
+    """The command with two workers, to its end: one of the fault tests' own would wait for workers, which wait too."""
+    return end(begin(cwd, *arguments, *LOCAL))
 
 
 # As one by one
@@ -108,11 +76,12 @@ def test_a_single_run_has_no_launcher(tmp_path: Path) -> None:
 
 def test_workers_share_the_cores() -> None:
     """trainer.threads: null; a number that was set stays."""
-    assert job_of("trainer.threads=null").sharing(workers=1).config["trainer"]["threads"] == cores()
-    assert job_of("trainer.threads=null").sharing(workers=2).config["trainer"]["threads"] == max(1, cores() // 2)
-    assert job_of("trainer.threads=null").sharing(workers=10**6).config["trainer"]["threads"] == 1
-    assert job_of("trainer.threads=3").sharing(workers=2).config["trainer"]["threads"] == 3
-    assert job_of("trainer.threads=null").sharing(workers=2).id == job_of("trainer.threads=3").id
+    assert launchers.one_by_one().threads == launchers.sharing(1).threads == cores()
+    assert launchers.sharing(2).threads == max(1, cores() // 2)
+    assert launchers.sharing(10**6).threads == 1
+    assert job_of("trainer.threads=null").with_threads(2).config["trainer"]["threads"] == 2
+    assert job_of("trainer.threads=3").with_threads(2).config["trainer"]["threads"] == 3
+    assert job_of("trainer.threads=null").with_threads(2).id == job_of("trainer.threads=3").id
 
 
 @pytest.mark.parametrize(
@@ -124,9 +93,9 @@ def test_how_many_at_once(cores: int, devices: int, at_once: int) -> None:
 
 def test_as_many_as_make_sense_unless_told() -> None:
     assert compose_config("hydra/launcher=local", "trainer.device=cpu").hydra.launcher.n_jobs == min(cores(), 4)
-    assert workers.count(compose_config(*LOCAL).hydra) == 2
-    assert workers.count(compose_config("hydra/launcher=joblib").hydra) == cores()
-    assert workers.count(compose_config().hydra) == 1
+    assert launcher(compose_config(*LOCAL)).at_once == 2
+    assert launcher(compose_config("hydra/launcher=joblib")).at_once == cores()
+    assert launcher(compose_config()) == launchers.one_by_one()
 
 
 def test_each_worker_has_a_number_of_its_own(tmp_path: Path) -> None:

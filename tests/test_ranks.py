@@ -184,6 +184,11 @@ def test_bad_input_ends_all_and_is_said_once(tmp_path: Path, settings: tuple[str
     assert not list(tmp_path.glob("outputs/**/run.json"))
 
 
+def test_a_launcher_of_other_processes_is_refused(tmp_path: Path) -> None:
+    assert 2 in together(tmp_path, *SWEEP, "hydra/launcher=local", "hydra.launcher.n_jobs=2")
+    assert output(tmp_path).count("hydra/launcher=local: allowed is basic") == 1
+
+
 def test_sharding_needs_several_processes(tmp_path: Path) -> None:
     assert ablate(tmp_path, *FIXTURE, "trainer.distributed=fsdp") == 2
     assert "torchrun --standalone --nproc-per-node 2 -m ablate" in output(tmp_path)

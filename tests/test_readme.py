@@ -5,10 +5,12 @@ import re
 import shlex
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+from tests import slurm
 from tests.tools import ROOT, ablate
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -50,12 +52,15 @@ def users_folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("command", [c for c in commands() if c.startswith("python -m ablate")])
 def test_a_command(command: str, users_folder: Path) -> None:
     words = shlex.split(command)[3:]
+    if "hydra/launcher=slurm" in words and (reason := slurm.lacking()):
+        (pytest.fail if os.environ.get("ABLATE_SLURM") == "required" else pytest.skip)(reason)
     flags_only = words[0] in ("--help", "--cfg")
     names_own = any(word.startswith(("model", "data", "experiment=original")) for word in words)
     shorter = () if flags_only else (*QUICK, *(() if names_own else TINY))
     if "experiment=paper" in words:
         shorter = (*shorter, "seed=0", "clip=none,delayed")  # 120 runs otherwise
-    done = ablate(*words, *shorter, cwd=users_folder)
+    with slurm.running() if "hydra/launcher=slurm" in words else nullcontext({}) as environment:
+        done = ablate(*words, *shorter, cwd=users_folder, **environment)
     assert done.returncode == 0, done.stderr
     assert done.stdout
 

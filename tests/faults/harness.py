@@ -9,8 +9,11 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -20,7 +23,7 @@ import pyarrow.parquet as pq
 import torch
 from omegaconf import OmegaConf
 
-from tests.tools import compose_config, without_report
+from tests.tools import ROOT, compose_config, without_report
 
 if TYPE_CHECKING:
     from ablate.job import Job
@@ -84,6 +87,40 @@ def finish(process: BaseProcess) -> int:
 def ablate(cwd: Path, *arguments: str, fault: Fault | None = None) -> int:
     """Run the command in `cwd` to its end."""
     return finish(start(cwd, *arguments, fault=fault))
+
+
+def begin(cwd: Path, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+    """Start the command as a user does, in a session of its own: for launchers, which start processes themselves."""
+    with (cwd / "output.txt").open("a") as printed:
+        return subprocess.Popen(
+            [sys.executable, "-m", "ablate", *without_report(arguments)], cwd=cwd, stdout=printed,
+            stderr=subprocess.STDOUT, start_new_session=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120", **environment},
+        )  # fmt: skip
+
+
+def end(process: subprocess.Popen[bytes]) -> int:
+    """The exit code of a command that `begin` started; nothing of it lives on."""
+    try:
+        code = process.wait(PATIENCE)
+        wait_until(lambda: not alive(process.pid))
+        return code
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def alive(session: int) -> list[str]:
+    """Processes of a session that are more than an entry in the system's table."""
+    shown = subprocess.run(["ps", "-o", "stat=,args=", "-s", str(session)], capture_output=True, text=True).stdout
+    return [line for line in shown.splitlines() if not line.startswith("Z")]
+
+
+def wait_until(condition: Callable[[], object], patience: float = 60.0) -> None:
+    deadline = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < deadline, condition
+        time.sleep(0.1)
 
 
 def output(cwd: Path) -> str:
