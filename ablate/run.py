@@ -176,6 +176,7 @@ class Run:
             load(self.learner, state["trained"], state["optimizer"])
 
     def find(self) -> Checkpoint | None:
+        """The run's own checkpoint if it has one, else the latest start that another arm shares with it."""
         found = self.own_checkpoint()
         self.resumed_from = found.step if found else None
         if found is None and self.trainer.fork.enabled:

@@ -1,6 +1,7 @@
 """Several runs at once: the same records as one by one, and no fault of a worker costs more than it has to."""
 
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from ablate import launchers, workers
 from ablate.launchers import launcher
 from ablate.settings import cores
+from tests.faults import injection
 from tests.faults.harness import (
     COMMON,
     SWEEP,
@@ -24,6 +26,7 @@ from tests.faults.harness import (
 )
 from tests.tools import compose_config
 
+UNINSTALL = partial(injection.uninstall, "hydra_joblib_launcher.joblib_launcher.JoblibLauncher")
 LOCAL = ("hydra/launcher=local", "hydra.launcher.n_jobs=2")
 FORKING = (*SWEEP, "seed=0,1")  # three arms × two seeds; the second arm shares seven steps with the first
 DISTURBED = (
@@ -68,7 +71,7 @@ def test_the_same_records_and_no_run_twice(tmp_path: Path) -> None:
 
 
 def test_a_single_run_has_no_launcher(tmp_path: Path) -> None:
-    assert ablate(tmp_path, *COMMON, *LOCAL, "trainer.steps=2", fault=uninstall) == 0
+    assert ablate(tmp_path, *COMMON, *LOCAL, "trainer.steps=2", fault=UNINSTALL) == 0
 
 
 # Threads and devices
@@ -150,15 +153,8 @@ def test_row_04_a_stop_of_the_command(tmp_path: Path, one_by_one: Path, signum: 
 # Input
 
 
-def uninstall() -> None:
-    """Hydra no longer finds joblib's launcher."""
-    from hydra.core.plugins import Plugins
-
-    del Plugins.instance().class_name_to_class["hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"]
-
-
 def test_row_25_without_joblib(tmp_path: Path) -> None:
-    assert ablate(tmp_path, *FORKING, *LOCAL, fault=uninstall) == 2
+    assert ablate(tmp_path, *FORKING, *LOCAL, fault=UNINSTALL) == 2
     assert 'pip install "ablate-finetuning[joblib]"' in output(tmp_path)
     assert "Traceback" not in output(tmp_path)
     assert runs(tmp_path) == {}

@@ -138,7 +138,7 @@ def test_without_averaging_they_would_not(tmp_path: Path, alone: Callable[..., P
     assert not agree(alone(), the_run(tmp_path))
 
 
-def test_each_rank_draws_its_own_dropout(tmp_path: Path) -> None:
+def test_each_rank_draws_its_own_dropout() -> None:
     assert len({stream("dropout", 0, rank=rank) for rank in range(4)}) == 4
     assert stream("dropout", 0, rank=0) == stream("dropout", 0)
 

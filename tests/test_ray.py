@@ -9,12 +9,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from ablate.launchers import launcher
 from ablate.settings import cores
+from tests.faults import injection
 from tests.faults.harness import (
     COMMON,
     SWEEP,
@@ -33,6 +35,7 @@ from tests.faults.harness import (
 )  # fmt: skip
 from tests.tools import ROOT, compose_config
 
+UNINSTALL = partial(injection.uninstall, "hydra_ray_launcher.ray_launcher.RayLauncher")
 RAY = ("hydra/launcher=cluster",)
 FORKING = (*SWEEP, "seed=0,1")  # three arms × two seeds; the second arm shares seven steps with the first
 ONE = ("-m", *COMMON, "allow_targets=[tests.faults.rules]", "clip=none", "+clip.at=8")
@@ -175,15 +178,8 @@ def test_row_25_no_cluster_at_the_address(tmp_path: Path) -> None:
     assert runs(tmp_path) == {}
 
 
-def uninstall() -> None:
-    """Hydra no longer finds Ray's launcher."""
-    from hydra.core.plugins import Plugins
-
-    del Plugins.instance().class_name_to_class["hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher"]
-
-
 def test_row_25_without_ray(tmp_path: Path) -> None:
-    assert ablate(tmp_path, *FORKING, *RAY, fault=uninstall) == 2
+    assert ablate(tmp_path, *FORKING, *RAY, fault=UNINSTALL) == 2
     assert 'pip install "ablate-finetuning[ray]"' in output(tmp_path)
     assert "Traceback" not in output(tmp_path)
     assert runs(tmp_path) == {}

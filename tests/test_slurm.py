@@ -7,12 +7,14 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from ablate.launchers import launcher
 from tests import slurm
+from tests.faults import injection
 from tests.faults.harness import (
     COMMON,
     SWEEP,
@@ -31,6 +33,7 @@ from tests.faults.harness import (
 )  # fmt: skip
 from tests.tools import compose_config
 
+UNINSTALL = partial(injection.uninstall, "hydra_submitit_launcher.submitit_launcher.SlurmLauncher")
 SLURM = ("hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1")
 FORKING = (*SWEEP, "seed=0,1")  # three arms × two seeds; the second arm shares seven steps with the first
 HALTING = (
@@ -194,19 +197,12 @@ def test_row_23_no_such_number(tmp_path: Path, setting: str) -> None:
     assert runs(tmp_path) == {}
 
 
-def uninstall() -> None:
-    """Hydra no longer finds submitit's launcher."""
-    from hydra.core.plugins import Plugins
-
-    del Plugins.instance().class_name_to_class["hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"]
-
-
 def leave_the_cluster() -> None:
     os.environ["PATH"] = ""
 
 
 @pytest.mark.parametrize(
-    ("fault", "complaint"), [(uninstall, 'pip install "ablate-finetuning[slurm]"'), (leave_the_cluster, "no sbatch")]
+    ("fault", "complaint"), [(UNINSTALL, 'pip install "ablate-finetuning[slurm]"'), (leave_the_cluster, "no sbatch")]
 )
 def test_row_25_without_slurm(tmp_path: Path, fault: object, complaint: str) -> None:
     assert ablate(tmp_path, *FORKING, "hydra/launcher=slurm", fault=fault) == 2  # type: ignore[arg-type]

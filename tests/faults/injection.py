@@ -41,6 +41,13 @@ def then(*acts: Act) -> None:
         act()
 
 
+def uninstall(launcher: str) -> None:
+    """Hydra no longer finds this launcher, as where its extra is not installed."""
+    from hydra.core.plugins import Plugins
+
+    del Plugins.instance().class_name_to_class[f"hydra_plugins.{launcher}"]
+
+
 # When it happens
 
 
