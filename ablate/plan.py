@@ -41,7 +41,7 @@ class PlannedRun:
     steps: int  # still to train
     seconds: float | None  # None: nothing like it was measured with as many threads on this machine yet
     memory_bytes: int | None  # weights, gradients and optimizer by count
-    disk_bytes: int | None  # its folder, and the snapshot that it begins with while that is there
+    disk_bytes: int | None  # its folder, and what is kept for its start until it has taken it up
 
 
 def snapshots(jobs: Sequence[Job]) -> list[Snapshot]:
@@ -65,15 +65,31 @@ def snapshots(jobs: Sequence[Job]) -> list[Snapshot]:
 def make(jobs: Sequence[Job], shared: Sequence[Snapshot], known: "Known") -> list[PlannedRun]:
     """Each run with what it will do, in the order of work."""
     origin = {child: {"run": s.parent, "step": s.step} for s in shared for child in s.children}
+    kept = bytes_kept(jobs, shared, known)
     runs = []
     for work in jobs:
-        kind = kind_of_work(work_factors(work))
+        name, kind = work.folder.name, kind_of_work(work_factors(work))
         pace = known.paces.get((kind, work.config["trainer"]["threads"]))
-        runs.append(planned(work, origin.get(work.folder.name), pace, known.sizes.get(kind)))
+        runs.append(planned(work, origin.get(name), pace, known.sizes.get(kind), kept.get(name, 0)))
     return runs
 
 
-def planned(work: Job, origin: dict[str, Any] | None, pace: "Pace | None", size: Size | None) -> PlannedRun:
+def bytes_kept(jobs: Sequence[Job], shared: Sequence[Snapshot], known: "Known") -> dict[str, int]:
+    """What lies on disk for shared starts, at most: each snapshot's bytes, by the first run that takes it up.
+
+    All that are there at a time have to fit into trainer.fork.max_gb.
+    """
+    work_of = {work.folder.name: work for work in jobs}
+    kept: dict[str, int] = {}
+    for snapshot in shared:
+        work = work_of[snapshot.children[0]]
+        room = int(work.config["trainer"]["fork"]["max_gb"] * 1e9) - sum(kept.values())
+        if size := known.sizes.get(kind_of_work(work_factors(work))):
+            kept[work.folder.name] = min(size.snapshot, max(0, room))
+    return kept
+
+
+def planned(work: Job, origin: dict[str, Any] | None, pace: "Pace | None", size: Size | None, kept: int) -> PlannedRun:
     steps, behind = work.config["trainer"]["steps"], steps_done(work)
     if not work.rerun and finished(work):
         state, left = "done", 0
@@ -83,7 +99,6 @@ def planned(work: Job, origin: dict[str, Any] | None, pace: "Pace | None", size:
         state, left = "fork", steps - origin["step"]
     else:
         state, left = "new", steps
-    start = size.snapshot if size and state == "fork" else 0
     return PlannedRun(
         run=work.folder.name,
         factors={factor: found["option"] for factor, found in work_factors(work).items()},
@@ -93,7 +108,7 @@ def planned(work: Job, origin: dict[str, Any] | None, pace: "Pace | None", size:
         steps=left,
         seconds=0.0 if state == "done" else pace and pace.of(left),
         memory_bytes=size and size.memory,
-        disk_bytes=size and size.disk + start,
+        disk_bytes=size and size.disk + (kept if state == "fork" else 0),
     )
 
 

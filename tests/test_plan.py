@@ -80,6 +80,21 @@ def runs_of(*seconds: float | None) -> list[PlannedRun]:
     return [PlannedRun("a", {}, 0, "new", None, 100, each, 10**9, 10**6) for each in seconds]
 
 
+def test_shared_starts_take_no_more_disk_than_they_may(tmp_path: Path) -> None:
+    """The plan of a second study, whose sizes are known from a first: snapshots, within trainer.fork.max_gb."""
+    assert ablate(*SWEEP, "clip.start=20", "seed=0", cwd=tmp_path).returncode == 0
+
+    def disk(max_gb: float) -> list[int]:
+        runs = planned(tmp_path, *SWEEP, "study=next", f"trainer.fork.max_gb={max_gb}")["runs"]
+        return [run["disk_bytes"] for run in runs]
+
+    folder = disk(0)[0]
+    assert disk(0) == [folder] * 6
+    snapshot = disk(2)[1] - folder
+    assert disk(2) == [folder, folder + snapshot, folder + snapshot] * 2
+    assert disk(1.5 * snapshot / 1e9) == [folder, folder + snapshot, folder + snapshot // 2] + [folder] * 3
+
+
 def test_several_at_once_take_the_longest_of_them() -> None:
     runs = runs_of(100.0, 50.0, 50.0, 30.0)
     assert [totals(runs, at_once)["seconds"] for at_once in (1, 2, 4, 9)] == [230.0, 130.0, 100.0, 100.0]
