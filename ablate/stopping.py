@@ -2,8 +2,10 @@
 
 import contextlib
 import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 from ablate.ranks import Ranks
@@ -111,8 +113,23 @@ def stop_requests() -> Iterator[StopRequest]:
         yield request
     except Stopped as stop:
         if stop.signum in theirs:
-            before[stop.signum](stop.signum, None)
+            hand_over(before[stop.signum], stop.signum)
         raise
     finally:
         for signum in before:
             signal.signal(signum, before[signum])
+
+
+def hand_over(handler: Callable[[int, None], None], signum: int) -> None:
+    """Let a scheduler's handler requeue the job and exit.
+
+    Where SLURM pre-empts without time of grace, it has put the job into the queue again before it tells the run, and
+    refuses to do so twice ("Job is pending execution"); submitit would take that for a failure of the run.
+    """
+    try:
+        handler(signum, None)
+    except subprocess.CalledProcessError as refused:
+        again = subprocess.run(refused.cmd, capture_output=True, text=True, timeout=60)
+        if again.returncode and "pending" not in again.stderr:
+            raise
+        sys.exit(TERMINATED)

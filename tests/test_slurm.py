@@ -4,6 +4,7 @@ Where SLURM can't be started these tests are skipped; with ABLATE_SLURM=required
 """
 
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from ablate.launchers import launcher
+from ablate.stopping import hand_over
 from tests import slurm
 from tests.faults import injection
 from tests.faults.harness import (
@@ -132,6 +134,49 @@ def test_row_04_a_requeued_job_goes_on(tmp_path: Path, cluster: None, undisturbe
     assert resumed_from(the_run(tmp_path)) == 8  # not a checkpoint's step by itself
     assert attempts(the_run(tmp_path)) == 2
     assert differences(tmp_path, undisturbed) == []
+
+
+@pytest.mark.parametrize(
+    ("partition", "step", "said"),
+    [("spare", 8, "this job is preempted"), ("scraps", 8, "Job is pending execution"), ("scraps", 5, "forcing")],
+    ids=["grace", "no_grace", "killed"],
+)
+def test_row_04_a_job_that_gives_way_to_another(
+    tmp_path: Path, cluster: None, undisturbed: Path, partition: str, step: int, said: str
+) -> None:
+    """SLURM's own pre-emption. With time of grace the run ends its step, saves and has its job requeued; without any
+    SLURM has requeued it already, and kills it after KillWait seconds. The two jobs want the same room, there is one.
+    """
+    name, urgent = f"gives_way_{partition}_{step}", f"urgent_{partition}_{step}"
+    room = (f"hydra.launcher.partition={partition}", "+hydra.launcher.additional_parameters.gres=room:1")
+    process = begin(tmp_path, *HALTING, *SLURM, f"hydra.launcher.name={name}", *room)
+    job = halted(tmp_path, name)
+    asked("sbatch", f"--job-name={urgent}", "--partition=tests", "--gres=room:1", "--output=/dev/null", "--wrap=true")
+    if step == 8:
+        wait_until(lambda: "PreemptTime=None" not in asked("scontrol", "show", "job", job))
+        time.sleep(3)  # the signal comes some time after that
+        (tmp_path / "go").touch()
+    wait_until(lambda: not jobs(urgent))
+    (tmp_path / "go").touch()
+    while process.poll() is None:
+        hasten(name)
+        time.sleep(0.5)
+    assert end(process) == 0
+    assert (resumed_from(the_run(tmp_path)), attempts(the_run(tmp_path))) == (step, 2)
+    assert differences(tmp_path, undisturbed) == []
+    (log,) = tmp_path.glob("outputs/faults/.submitit/*/*_log.err")
+    assert said in log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("said", "ending"), [("Job is pending execution", SystemExit), ("Unable to contact", subprocess.CalledProcessError)]
+)
+def test_only_a_job_in_the_queue_counts_as_requeued(said: str, ending: type[BaseException]) -> None:
+    def requeue(signum: int, frame: None) -> None:
+        subprocess.run(["bash", "-c", f"echo {said} >&2; exit 1"], check=True)
+
+    with pytest.raises(ending):
+        hand_over(requeue, signal.SIGUSR2)
 
 
 def test_row_04_a_job_that_may_not_be_requeued_again(tmp_path: Path, cluster: None, undisturbed: Path) -> None:
