@@ -9,30 +9,24 @@ import pytest
 from ablate import launchers, workers
 from ablate.launchers import launcher
 from ablate.settings import cores
+from tests.engines import FORKING, SIGNALLING, check_same
 from tests.faults import injection
 from tests.faults.harness import (
     COMMON,
-    SWEEP,
     ablate,
-    attempts,
     begin,
     checkpointed,
     differences,
     end,
     job_of,
     output,
-    record,
     runs,
 )
 from tests.tools import compose_config
 
 UNINSTALL = partial(injection.uninstall, "hydra_joblib_launcher.joblib_launcher.JoblibLauncher")
 LOCAL = ("hydra/launcher=local", "hydra.launcher.n_jobs=2")
-FORKING = (*SWEEP, "seed=0,1")  # three arms × two seeds; the second arm shares seven steps with the first
-DISTURBED = (
-    "-m", *COMMON, "allow_targets=[tests.faults.rules]", "clip=none", "clip._target_=tests.faults.rules.Signalling",
-    "+clip.at=8", "seed=0,1,2",
-)  # fmt: skip
+DISTURBED = (*SIGNALLING, "seed=0,1,2")
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +49,7 @@ def test_the_same_records_and_no_run_twice(tmp_path: Path) -> None:
     basic.mkdir()
     local.mkdir()
     assert ablate(basic, *FORKING) == at_once(local, *FORKING) == 0
-    assert differences(local, basic) == []
-    assert [record(folder)["environment"]["key"] for folder in runs(local).values()] == [
-        record(folder)["environment"]["key"] for folder in runs(basic).values()
-    ]
-    assert [attempts(folder) for folder in runs(local).values()] == [1] * 6
+    check_same(local, basic)
     shown = output(local)
     assert "6 runs, 2 at once: 4 new, 2 fork" in shown and "up to 14 more are shared" in shown
     assert "test accuracy" in shown and "\x1b" not in shown  # the table, and plain lines from the workers

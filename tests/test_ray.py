@@ -16,10 +16,9 @@ import pytest
 
 from ablate.launchers import launcher
 from ablate.settings import cores
+from tests.engines import FORKING, HALTING, SIGNALLING, check_same, check_shares_and_passes_over
 from tests.faults import injection
 from tests.faults.harness import (
-    COMMON,
-    SWEEP,
     ablate,
     attempts,
     begin,
@@ -37,10 +36,6 @@ from tests.tools import ROOT, compose_config
 
 UNINSTALL = partial(injection.uninstall, "hydra_ray_launcher.ray_launcher.RayLauncher")
 RAY = ("hydra/launcher=cluster",)
-FORKING = (*SWEEP, "seed=0,1")  # three arms × two seeds; the second arm shares seven steps with the first
-ONE = ("-m", *COMMON, "allow_targets=[tests.faults.rules]", "clip=none", "+clip.at=8")
-SIGNALLING = (*ONE, "clip._target_=tests.faults.rules.Signalling")
-HALTING = (*ONE, "clip._target_=tests.faults.rules.Halting")
 AS_IMPORTANT = {"RAY_worker_niceness": "0"}  # Ray's workers stand back, for long where the machine is busy
 
 
@@ -108,11 +103,8 @@ def test_a_cluster_that_is_there_already(tmp_path: Path, one_by_one: Path, elsew
     assert "all 6 runs are done already" in shown
 
 
-def check_same(cwd: Path, one_by_one: Path) -> None:
-    assert differences(cwd, one_by_one) == []
-    keys = [{record(folder)["environment"]["key"] for folder in runs(each).values()} for each in (cwd, one_by_one)]
-    assert keys[0] == keys[1] and len(keys[0]) == 1
-    assert [attempts(folder) for folder in runs(cwd).values()] == [1] * 6
+def test_shares_starts_and_passes_over_a_run_that_is_held(tmp_path: Path, one_by_one: Path) -> None:
+    check_shares_and_passes_over(tmp_path, one_by_one, *RAY, "hydra.launcher.ray.init.num_cpus=1", **AS_IMPORTANT)
 
 
 # Faults

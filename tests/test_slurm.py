@@ -16,10 +16,9 @@ import pytest
 from ablate.launchers import launcher
 from ablate.stopping import hand_over
 from tests import slurm
+from tests.engines import FORKING, HALTING, check_same, check_shares_and_passes_over
 from tests.faults import injection
 from tests.faults.harness import (
-    COMMON,
-    SWEEP,
     ablate,
     attempts,
     begin,
@@ -37,11 +36,6 @@ from tests.tools import compose_config
 
 UNINSTALL = partial(injection.uninstall, "hydra_submitit_launcher.submitit_launcher.SlurmLauncher")
 SLURM = ("hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1")
-FORKING = (*SWEEP, "seed=0,1")  # three arms × two seeds; the second arm shares seven steps with the first
-HALTING = (
-    "-m", *COMMON, "allow_targets=[tests.faults.rules]", "clip=none", "clip._target_=tests.faults.rules.Halting",
-    "+clip.at=8",
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +53,13 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cwd = tmp_path_factory.mktemp("undisturbed")
     (cwd / "go").touch()
     assert ablate(cwd, *HALTING) == 0
+    return cwd
+
+
+@pytest.fixture(scope="module")
+def one_by_one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    cwd = tmp_path_factory.mktemp("one_by_one")
+    assert ablate(cwd, *FORKING) == 0
     return cwd
 
 
@@ -96,28 +97,20 @@ def hasten(name: str) -> None:
 # As one by one
 
 
-def test_the_same_records_and_no_run_twice(tmp_path: Path, cluster: None) -> None:
-    basic, there = tmp_path / "basic", tmp_path / "there"
-    basic.mkdir()
-    there.mkdir()
-    assert ablate(basic, *FORKING) == 0
-    assert end(begin(there, *FORKING, *SLURM)) == 0
-    assert differences(there, basic) == []
-    assert {record(f)["environment"]["key"] for cwd in (basic, there) for f in runs(cwd).values()} == {
-        record(the_first(basic))["environment"]["key"]
-    }
-    assert [attempts(folder) for folder in runs(there).values()] == [1] * 6
-    shown = output(there)
+def test_the_same_records_and_no_run_twice(tmp_path: Path, cluster: None, one_by_one: Path) -> None:
+    assert end(begin(tmp_path, *FORKING, *SLURM)) == 0
+    check_same(tmp_path, one_by_one)
+    shown = output(tmp_path)
     assert "6 runs, 6 at once: 4 new, 2 fork" in shown and "up to 14 more are shared" in shown
     assert "scancel --me --name=ablate-faults" in shown and "python -m analysis outputs/faults" in shown
     assert "test accuracy" in shown
-    assert (there / "outputs/faults/.submitit").is_dir()
-    assert end(begin(there, *FORKING, *SLURM)) == 0
-    assert "all 6 runs are done already" in output(there)
+    assert (tmp_path / "outputs/faults/.submitit").is_dir()
+    assert end(begin(tmp_path, *FORKING, *SLURM)) == 0
+    assert "all 6 runs are done already" in output(tmp_path)
 
 
-def the_first(cwd: Path) -> Path:
-    return next(iter(runs(cwd).values()))
+def test_shares_starts_and_passes_over_a_run_that_is_held(tmp_path: Path, cluster: None, one_by_one: Path) -> None:
+    check_shares_and_passes_over(tmp_path, one_by_one, *SLURM, "hydra.launcher.array_parallelism=1")
 
 
 # Faults

@@ -1,0 +1,49 @@
+"""What a sweep has to show wherever its runs go: on this machine's workers, on SLURM, on Ray."""
+
+import json
+from pathlib import Path
+
+from filelock import FileLock
+
+from tests.faults.harness import (
+    COMMON,
+    SWEEP,
+    ablate,
+    attempts,
+    begin,
+    differences,
+    end,
+    output,
+    record,
+    runs,
+    statuses,
+)  # fmt: skip
+from tests.tools import ablate as told
+
+FORKING = (*SWEEP, "seed=0,1")  # three arms × two seeds; the second arm shares seven steps with the first
+ONE = ("-m", *COMMON, "allow_targets=[tests.faults.rules]", "clip=none", "+clip.at=8")  # at step 8 the rule interferes
+HALTING = (*ONE, "clip._target_=tests.faults.rules.Halting")  # it waits for a file `go`
+SIGNALLING = (*ONE, "clip._target_=tests.faults.rules.Signalling")  # it sends what a file `fault` says
+
+
+def check_same(cwd: Path, one_by_one: Path) -> None:
+    """The runs of FORKING, each begun once, in the same environment and bit for bit as one by one."""
+    assert differences(cwd, one_by_one) == []
+    keys = [{record(folder)["environment"]["key"] for folder in runs(each).values()} for each in (cwd, one_by_one)]
+    assert keys[0] == keys[1] and len(keys[0]) == 1
+    assert [attempts(folder) for folder in runs(cwd).values()] == [1] * 6
+
+
+def check_shares_and_passes_over(cwd: Path, one_by_one: Path, *engine: str, **environment: str) -> None:
+    """With one run at a time: the second begins with the first's start, and one that another process has is named."""
+    first, fork, last = json.loads(told(*SWEEP, "plan=json", cwd=cwd).stdout)["runs"]
+    held = cwd / "outputs/faults" / last["run"]
+    held.mkdir(parents=True)
+    with FileLock(held / ".lock"):
+        assert end(begin(cwd, *SWEEP, *engine, **environment)) == 0
+    assert f"held: {held.name}: another process is at it" in output(cwd)
+    assert statuses(cwd) == {20: "done", 8: "done"}
+    assert record(held.with_name(fork["run"]))["forked_from"] == fork["from"] == {"run": first["run"], "step": 7}
+    assert ablate(cwd, *SWEEP) == 0
+    for name, folder in runs(cwd).items():
+        assert differences(folder, runs(one_by_one)[name]) == []
