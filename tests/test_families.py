@@ -14,6 +14,8 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from ablate import roles
 from ablate.model import Pretrained, Vocabulary, word_tokenizer
+from tests.faults import harness
+from tests.together import agree, together
 from tests.tools import compose_settings, run_settings
 
 WORDS = ["a fine film", "a dull film", "the plot is fine", "the plot is dull and the cast is worse"]
@@ -39,8 +41,11 @@ PADDED = ("GPT-2", "Llama", "Qwen2", "Qwen3")  # their tokenizers often have no 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return save(tmp_path_factory.mktemp("families"))
+
+
+def save(root: Path, dropout: bool = True) -> dict[str, Path]:
     """A checkpoint of each family; the decoders' tokenizers name no padding token, as theirs do not."""
-    root = tmp_path_factory.mktemp("families")
     for family, (model_type, settings) in FAMILIES.items():
         tokenizer = word_tokenizer(WORDS, 100, 64)
         if family in PADDED:
@@ -49,6 +54,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             model_type, vocab_size=len(tokenizer), pad_token_id=None if family in PADDED else 0, bos_token_id=2,
             eos_token_id=3, cls_token_id=2, sep_token_id=3, **settings,
         )  # fmt: skip
+        if not dropout:
+            config.update({key: 0.0 for key, value in config.to_dict().items() if "drop" in key and value})
         torch.manual_seed(0)
         model = AutoModelForSequenceClassification.from_config(config)
         model.save_pretrained(root / family)
@@ -128,3 +135,26 @@ def test_a_checkpoint_without_a_padding_token_would_fail(folders: dict[str, Path
 def test_a_parameter_of_no_known_role_is_named() -> None:
     with pytest.raises(ValueError, match=r"adapter\.weight"):
         roles.role("bert.adapter.weight")
+
+
+@pytest.fixture(scope="module")
+def on_one(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[str, ...]]:
+    """A sweep over all families on one process, and its command."""
+    cwd = tmp_path_factory.mktemp("on_one")
+    folders = save(cwd / "families", dropout=False)
+    command = (
+        "-m", "model=minilm", f"model.path={','.join(map(str, folders.values()))}", "data=synthetic", "study=faults",
+        "data.train_examples=40", "data.test_examples=20", "clip=fixed", f"trainer.steps={STEPS}",
+        "trainer.batch_size=8", "trainer.threads=1", "trainer.length_splits=2", "optimizer.lr=0.001",
+    )  # fmt: skip
+    assert harness.ablate(cwd, *command) == 0
+    return cwd, command
+
+
+@pytest.mark.parametrize("way", ["ddp", "fsdp"])
+def test_each_family_on_two_processes_agrees_with_one(tmp_path: Path, on_one: tuple[Path, Any], way: str) -> None:
+    one, command = on_one
+    assert together(tmp_path, *command, f"trainer.distributed={way}") == [0, 0]
+    ours, theirs = harness.runs(one), harness.runs(tmp_path)
+    assert len(ours) == len(FAMILIES) and ours.keys() == theirs.keys()
+    assert [name for name in ours if not agree(ours[name], theirs[name])] == []

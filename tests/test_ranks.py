@@ -3,14 +3,12 @@
 import functools
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from ablate.ranks import Ranks
@@ -29,53 +27,14 @@ from tests.faults.harness import (
     resumed_from,
     run_of,
     runs,
-    start,
     statuses,
     the_run,
 )
+from tests.together import Fault, agree, together
 from tests.tools import ROOT
 
 WAYS = ("ddp", "fsdp")
 STILL = (*FIXTURE, "model.dropout=0")
-NUMBERS = ["loss", "accuracy", "grad_norm", "grad_norm_clipped", "mlp_grad_norm", "classifier_grad_norm", "tokens"]
-Fault = Callable[[], None]
-
-
-def become(rank: int, count: int, port: int, fault: Fault | None) -> None:
-    """In the forked child: the variables that torchrun sets, and a fault, if this rank has one."""
-    os.environ |= {
-        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count),
-        "MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
-    if fault is not None:
-        fault()
-
-
-def together(cwd: Path, *arguments: str, count: int = 2, faults: dict[int, Fault] | None = None) -> list[int]:
-    """The command on `count` processes, as torchrun runs it: exit codes by rank.
-
-    When one fails, those that don't end soon are killed. `faults` has those of single ranks. They print into one file.
-    """
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    ranks = [
-        start(cwd, *arguments, fault=functools.partial(become, rank, count, port, (faults or {}).get(rank)))
-        for rank in range(count)
-    ]
-    deadline = time.monotonic() + PATIENCE
-    while any(process.exitcode is None for process in ranks):
-        assert time.monotonic() < deadline, output(cwd)
-        if any(process.exitcode for process in ranks):  # the others may be about to end by themselves
-            for process in ranks:
-                process.join(20)
-                process.kill()
-        time.sleep(0.05)
-    return [process.exitcode for process in ranks]
-
-
-def table(folder: Path, name: str) -> pd.DataFrame:
-    return pd.read_parquet(folder / f"{name}.parquet")
 
 
 # As on one process
@@ -92,14 +51,6 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return the_run(cwd)
 
     return made
-
-
-def agree(one: Path, several: Path) -> bool:
-    """Within what another order of summation makes of float32 in 20 steps."""
-    ours, theirs = (table(folder, "steps")[NUMBERS] for folder in (one, several))
-    seen, said = (table(folder, "predictions")["probability"] for folder in (one, several))
-    close = ((ours - theirs).abs() <= 1e-4 * ours.abs() + 1e-6).all().all() and ours.shape == theirs.shape
-    return bool(close and ((seen - said).abs() < 1e-4).all())
 
 
 @pytest.mark.parametrize(
