@@ -5,6 +5,7 @@ begun), the others hear by `agree`; what each has a part of, they add up by `sum
 where the model is on GPUs, so that no decision waits for a device.
 """
 
+import atexit
 import functools
 import os
 from collections.abc import Sequence
@@ -130,6 +131,7 @@ def join() -> Ranks:
         if not dist.is_initialized():
             dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
             meeting_point()
+            atexit.register(dist.destroy_process_group)  # its threads end before Python does, or they may abort it
     return ranks
 
 

@@ -229,7 +229,7 @@ def test_torchrun(tmp_path: Path) -> None:
          *FIXTURE, "report=false"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True,
         text=True, timeout=PATIENCE,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
     assert record(the_run(tmp_path))["environment"]["world_size"] == 2
 
 
