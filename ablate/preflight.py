@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from ablate import display
 from ablate.clip import Delayed
 from ablate.corpus import corpus
+from ablate.data import Data, Hub
 from ablate.job import OUTPUTS, Job
 from ablate.options import Options, build_options
 from ablate.paths import claims_file
@@ -47,6 +48,7 @@ def check(jobs: Sequence[Job]) -> None:
         options = build_options(arm)
         check_ranks(options.trainer, here())
         check_installed(options.tracker)
+        check_data(options.data)
         warn(options)
     for work in jobs:
         check_run_folder(work.folder)
@@ -61,6 +63,14 @@ def check_hydra(config: DictConfig) -> None:
         given = settings["hydra"][section][name]
         if given not in ours:
             raise ValueError(f"hydra.{key}={given}: allowed is {ours[0]}; study=<name> chooses the folder in outputs/")
+
+
+def check_data(data: Data) -> None:
+    """The content of a local data set is part of each run's name: no run may write into it."""
+    if isinstance(data, Hub) and OUTPUTS.resolve().is_relative_to(Path(data.path).expanduser().resolve()):
+        raise ValueError(
+            f"data.path={data.path}: allowed is a folder without {OUTPUTS}/ in it, which every run changes"
+        )
 
 
 def warn(options: Options) -> None:

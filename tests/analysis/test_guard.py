@@ -1,12 +1,16 @@
 """Arms are compared where they differ in what is claimed alone, on seeds that are proven to be paired."""
 
+import json
 import shutil
+from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from analysis.guard import Absent, Refused, choose, pair
 from analysis.load import load
 from tests.analysis.runs import change, write_run
+from tests.tools import ablate
 
 FIXED, NONE = {"clip": "fixed"}, {"clip": "none"}
 
@@ -191,3 +195,26 @@ def test_runs_that_are_not_there_are_named_with_what_is_known(study):
         "none-s2 does not count: steps.parquet is not what the run wrote: its sha256 differs",
         "none: no run of seed 0",
     )
+
+
+def test_the_notebooks_own_comparison_is_refused(tmp_path: Path) -> None:
+    """experiment=original_confounded, with a small model on a few texts: batches of 32 against batches of 64."""
+    (tmp_path / "texts").mkdir()
+    for split in ("train", "test"):
+        texts = [f"a {word} film {n}" for n in range(40) for word in ("fine", "dull")]
+        pd.DataFrame({"text": texts, "label": [1, 0] * 40}).to_parquet(tmp_path / f"texts/{split}.parquet")
+    small = (
+        "-m", "experiment=original_confounded", "model=tiny", "data.path=texts", "data.max_length=16",
+        "data.splits={train: train, test: test}", "trainer.steps=4", "trainer.threads=1", "seed=0,1",
+    )  # fmt: skip
+    for arm in (
+        ("clip=none", "scheduler=none", "trainer.batch_size=32"),
+        ("clip=fixed", "scheduler=notebook", "trainer.batch_size=64", "report=true"),
+    ):
+        shown = ablate(*small, *arm, cwd=tmp_path)
+        assert shown.returncode == 0, shown.stderr
+    verdicts = json.loads((tmp_path / "outputs/original_confounded/report/verdicts.json").read_text())
+    assert {found["id"] for found in verdicts} == {"A2", "B"}
+    for found in verdicts:
+        assert found["verdict"] == "not tested"
+        assert found["notes"] == ["the arms differ in what the claim does not change: trainer.batch_size (64 / 32)"]
