@@ -10,6 +10,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from analysis import curves, plots
+from analysis.arms import is_under
 from analysis.panels import (
     FEW,
     HEIGHT,
@@ -172,8 +173,7 @@ def layers(records: Records) -> Contents:
 
 def hero(records: Records) -> Contents:
     """Norm before and after clipping and the probe loss, side by side: what clipping does, in one picture."""
-    if len(records.arms) > FEW:
-        raise NotDrawable(f"{len(records.arms)} arms; one panel takes at most {FEW}")
+    records, shown = clipping_alone(records)
     norms, marks = norm_panels(records, BEFORE, AFTER), clipping_marks(records)
     loss = curve_data(records, records.probe, PROBE_LOSS).assign(quantity="probe_loss")
     learning = Panel(replace(PROBE_LOSS, title="learning"), loss, (records.probe_width, "probes"))
@@ -187,8 +187,25 @@ def hero(records: Records) -> Contents:
     for ax in axes[:2]:
         marks.draw(ax, records.arms)
     add_key(figure, key(records.pens, WIDE))
-    caption = "Gradient norm before and after clipping, and loss on the probe, by step. " + marks.words
+    caption = "Gradient norm before and after clipping, and loss on the probe, by step. " + shown + marks.words
     return caption + words(records, norms), stacked([*norms, learning]), figure
+
+
+def clipping_alone(records: Records) -> tuple[Records, str]:
+    """All arms, or, of more than one panel takes, the most that differ in nothing but clipping; and that in words."""
+    arms = {name: records.study.arms[name] for name in records.arms}
+    if len(arms) <= FEW:
+        return records, ""
+    groups: dict[str, list[str]] = {}
+    for name, arm in arms.items():
+        others = repr(sorted((key, value) for key, value in arm.items() if not is_under(key, ["clip"])))
+        groups.setdefault(others, []).append(name)
+    chosen = max((group for group in groups.values() if 2 <= len(group) <= FEW), key=len, default=None)
+    if chosen is None:
+        raise NotDrawable(f"{len(arms)} arms; one panel takes at most {FEW}, and no so few differ in clipping alone")
+    runs = records.study.runs
+    study = replace(records.study, runs=runs[runs["arm"].isin(chosen)], arms={name: arms[name] for name in chosen})
+    return Records(study), f"Of {len(arms)} arms the first that differ in clipping alone. "
 
 
 # --- Numbers ---

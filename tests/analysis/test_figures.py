@@ -195,6 +195,22 @@ def test_the_hero_is_wide_and_compares_norms_on_one_axis(study: Study) -> None:
     assert set(item.data["quantity"]) == {"grad_norm", "grad_norm_clipped", "probe_loss"}
 
 
+def test_the_hero_of_many_arms_shows_those_that_differ_in_clipping_alone(tmp_path: Path) -> None:
+    for freeze, clip in product(("none", "embeddings", "attention"), ("none", "fixed", "delayed")):
+        write_run(tmp_path, {"freeze": freeze, "clip": clip}, seed=0, steps=STEPS, frames={
+            "steps.parquet": steps_frame(STEPS), "evals.parquet": evals_frame(STEPS, seed=0)})  # fmt: skip
+    (item,) = figures(load(tmp_path), ["hero"])
+    assert sorted(set(item.data["arm"])) == ["attention-delayed", "attention-fixed", "attention-none"]
+    assert "Of 9 arms the first that differ in clipping alone" in item.caption
+
+
+def test_no_hero_of_many_arms_that_clip_alike(tmp_path: Path) -> None:
+    for i in range(FEW + 1):
+        write_run(tmp_path, {"freeze": f"rule{i}"}, seed=0)
+    (item,) = figures(load(tmp_path), ["hero"])
+    assert isinstance(item, LeftOut) and "no so few differ in clipping alone" in item.reason
+
+
 def test_a_factorial_gives_its_interactions(tmp_path: Path) -> None:
     for freeze, clip, scheduler, seed in product(("none", "f"), ("none", "fixed"), ("none", "w"), range(2)):
         options = {"freeze": freeze, "clip": clip, "scheduler": scheduler}
