@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ablate import model as module
+from ablate.assemble import hash_of
 from ablate.freeze import Blocks, freeze
 from ablate.model import (
     Model,
@@ -22,7 +23,6 @@ from ablate.model import (
     load_tokenizer,
     word_tokenizer,
 )
-from ablate.run import hash_of
 from tests.faults.models import save_model
 
 VOCABULARY = Vocabulary(size=64, pad_token_id=0)

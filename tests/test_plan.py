@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from ablate import sizes
+from ablate.assemble import make_learner
 from ablate.corpus import corpus
 from ablate.counts import memory_bytes
 from ablate.engine import accelerate
 from ablate.options import build_options
 from ablate.plan import PlannedRun, advice, in_short, totals
-from ablate.run import make_learner
 from tests.faults.models import save_model
 from tests.tools import ablate, compose_settings
 

@@ -111,11 +111,11 @@ def test_another_dropout_stream_is_another_run(tmp_path: Path) -> None:
 
 def small_learner(*overrides: str):
     """A learner and its batches, ready for `train`."""
+    from ablate.assemble import make_learner
     from ablate.batches import Batches
     from ablate.corpus import corpus
     from ablate.engine import accelerate
     from ablate.options import build_options
-    from ablate.run import make_learner
 
     settings = compose_settings("model=tiny", "data=synthetic", "trainer.threads=1", "trainer.batch_size=8", *overrides)
     options = build_options(settings)

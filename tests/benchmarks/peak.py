@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from ablate.assemble import make_learner
 from ablate.batches import Batch, Batches, planned_order
 from ablate.corpus import corpus
 from ablate.engine import accelerate
 from ablate.options import build_options
-from ablate.run import make_learner
 from ablate.training import Learner, step
 from tests.benchmarks.machine import with_reservation
 from tests.benchmarks.turns import in_turns, options, tell

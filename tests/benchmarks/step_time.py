@@ -18,11 +18,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from ablate.assemble import make_learner
 from ablate.batches import Batches, planned_order
 from ablate.corpus import corpus
 from ablate.engine import accelerate
 from ablate.options import Options, build_options
-from ablate.run import make_learner
 from ablate.training import train
 from tests.benchmarks.machine import with_reservation
 from tests.benchmarks.processes import peak_megabytes
