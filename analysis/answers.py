@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from analysis.arms import is_under, varying, words
 from analysis.claims import Question
-from analysis.commands import command
+from analysis.commands import command, study_name
 from analysis.contrasts import Effects, Estimate, Settings
 from analysis.findings import Finding
 from analysis.folders import Unreadable
@@ -45,7 +45,7 @@ class Bench:
     command: str
 
     def command_for(self, arms: Sequence[Settings], seeds: Sequence[int]) -> str | None:
-        return command(self.command, self.study.folder.resolve().name, arms, seeds) if arms and seeds else None
+        return command(self.command, study_name(self.study.folder), arms, seeds) if arms and seeds else None
 
 
 @dataclass(frozen=True)

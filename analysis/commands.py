@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from analysis.arms import canonical
@@ -23,6 +24,19 @@ def command(base: str, study: str, arms: Sequence[Mapping[str, Any]], seeds: Seq
         words += [f"{override_key(key)}={','.join(map(hydra_text, values))}" for key, values in line.items()]
         lines.append(" ".join([base, *map(shlex.quote, words)]))
     return "\n".join(lines)
+
+
+def study_name(folder: Path) -> str:
+    """What `study=` says of a study in this folder: the path below outputs/, or the folder's name where there is none.
+
+    >>> study_name(Path("/home/me/outputs/reference/paper")), study_name(Path("/tmp/copy"))
+    ('reference/paper', 'copy')
+    """
+    parts = folder.resolve().parts
+    above = parts[:-1]
+    if "outputs" not in above:
+        return parts[-1]
+    return "/".join(parts[len(above) - above[::-1].index("outputs") :])
 
 
 def seed_text(seeds: Sequence[int]) -> str:
