@@ -94,9 +94,14 @@ def begin(cwd: Path, *arguments: str, **environment: str) -> subprocess.Popen[by
     with (cwd / "output.txt").open("a") as printed:
         return subprocess.Popen(
             [sys.executable, "-m", "ablate", *without_report(arguments)], cwd=cwd, stdout=printed,
-            stderr=subprocess.STDOUT, start_new_session=True,
+            stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=heed_ctrl_c,
             env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120", **environment},
         )  # fmt: skip
+
+
+def heed_ctrl_c() -> None:
+    """A shell has its background jobs ignore SIGINT, and so would all that the tests start there."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def end(process: subprocess.Popen[bytes]) -> int:
