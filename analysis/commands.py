@@ -32,11 +32,9 @@ def study_name(folder: Path) -> str:
     >>> study_name(Path("/home/me/outputs/reference/paper")), study_name(Path("/tmp/copy"))
     ('reference/paper', 'copy')
     """
-    parts = folder.resolve().parts
-    above = parts[:-1]
-    if "outputs" not in above:
-        return parts[-1]
-    return "/".join(parts[len(above) - above[::-1].index("outputs") :])
+    folder = folder.resolve()
+    outputs = next((above for above in folder.parents if above.name == "outputs"), folder.parent)
+    return folder.relative_to(outputs).as_posix()
 
 
 def seed_text(seeds: Sequence[int]) -> str:

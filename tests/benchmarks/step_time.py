@@ -159,6 +159,9 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=4)
     parser.add_argument("overrides", nargs="*")
     said = parser.parse_intermixed_args()
+    for word in said.overrides:
+        if word.partition("=")[0] in ("trainer.precision", "trainer.length_splits"):
+            parser.error(f"{word}: the rows' names would be untrue; --precisions and --splits choose them")
     measured = [(name, found) for precision in said.precisions for name, found in measure(precision, said).items()]
     headings = ["step", "s", "over plain", "promised", "MB", "over plain"]
     numbers = [{"side": name, **vars(found)} for name, found in measured]
