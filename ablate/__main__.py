@@ -7,6 +7,8 @@ import os
 import signal
 import sys
 import time
+import traceback
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -16,7 +18,7 @@ import ablate.identity  # noqa: F401  registers the resolver `run_name`
 from ablate import launchers, workers  # registers the resolver `workers`
 from ablate.complaint import complaint
 from ablate.paths import conf
-from ablate.ranks import Apart, here
+from ablate.ranks import Apart, here, leave
 from ablate.stopping import Stopped, terminate
 
 
@@ -31,6 +33,21 @@ def app(config: DictConfig) -> str:
 
 def main() -> None:
     """Run the command; exit code 0: all done, 1: a run failed, 2: nothing was run, the input is wrong."""
+    if here().count == 1:
+        return command()
+    code: Any = 0
+    try:
+        command()
+    except SystemExit as end:
+        code = end.code or 0
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    leave(code)
+
+
+def command() -> None:
+    """The same, ending as Python does."""
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing its own and exiting 1
     if here().count > 1:  # torch's C++ would warn that parallel.Replicated does what it has reasons to do

@@ -7,7 +7,7 @@ itself where something is wrong: with exit code 2 before any run, with 1 after a
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial, wraps
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from ablate.job import Job, finished, job, sweep_snapshots
 from ablate.launchers import Launcher
 from ablate.options import build_option
 from ablate.preflight import check, check_hydra, check_threads, prepare
-from ablate.ranks import Ranks, here, join
+from ablate.ranks import here, join
 
 begun: "Sweep | None" = None
 """The sweep, once every check has passed: from here on a failure is a run's, not the config's."""
@@ -49,22 +49,6 @@ def ends_program(hook: Callable[..., None]) -> Callable[..., None]:
             sys.exit(1)
 
     return guarded
-
-
-def on_rank_0(ranks: Ranks, act: Callable[[], None]) -> None:
-    """Rank 0 acts while the others wait; where that ends the program, all of them end with the same exit code."""
-    code = None
-    if not ranks.leads:
-        if (code := ranks.agree()) is not None:
-            sys.exit(code)
-        return
-    try:
-        act()
-    except SystemExit as end:
-        code = end.code
-        raise
-    finally:
-        ranks.agree(code)
 
 
 class Sweep(Callback):
@@ -96,26 +80,31 @@ class Sweep(Callback):
             display.open_display(len(self.todo), 0, begun=self.todo.index(name))
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
-        self.end_together()
+        self.end()
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        self.end_together()
+        self.end()
 
     def begin_together(self, config: DictConfig, jobs: Iterable[Job], launcher: Launcher) -> None:
         """`begin` on rank 0; of several processes the others go on, or end, as it does."""
         global begun
-        ranks = join()
+        ranks, code = join(), None
         if ranks.count > 1 and launcher.is_elsewhere:
             name = config.hydra.runtime.choices["hydra/launcher"]
             raise ValueError(f"hydra/launcher={name}: allowed is basic where a run has several processes")
         if not ranks.leads:
             display.silence()
-        on_rank_0(ranks, partial(self.begin, config, jobs, launcher))
-        begun = self
-
-    def end_together(self) -> None:
-        """`end` on rank 0, while the others wait: torchrun ends all with the first that fails."""
-        on_rank_0(here(), self.end)
+            code, begun = ranks.agree(), self
+            if code is not None:
+                sys.exit(code)
+            return
+        try:
+            self.begin(config, jobs, launcher)
+        except SystemExit as end:
+            code = end.code
+            raise
+        finally:
+            ranks.agree(code)
 
     @ends_program
     def begin(self, config: DictConfig, jobs: Iterable[Job], launcher: Launcher) -> None:
