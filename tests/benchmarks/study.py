@@ -15,7 +15,7 @@ side's tokenised texts in its own. All programs are told to stay off the network
 
     python -m tests.benchmarks.study                          # clip=none,fixed,delayed against cold and warm
     python -m tests.benchmarks.study --arms delays            # T0 = 50, ..., 250 and never: shared starts
-    python -m tests.benchmarks.study --workers 2 --seeds 0 1  # hydra/launcher=local against cold and abreast
+    python -m tests.benchmarks.study --seeds 0 1 --ours 2 2:bf16 --rivals cold abreast  # two workers; again in bf16
 """
 
 import csv
@@ -43,6 +43,7 @@ RIVALS = {
     "warm": "Trainer, all runs in one process",
     "abreast": "Trainer scripts, two at once",
 }
+PRECISIONS = ("fp32", "bf16")
 AT_ONCE = {"cold": 1, "warm": 1, "abreast": 2}  # programs
 MEMORY_AT_MOST = 1.05  # with as many workers as the rival has programs at once
 
@@ -82,12 +83,36 @@ def share(threads: int, processes: int) -> int:
     return max(1, threads // processes)
 
 
-def our_command(arms: Arms, steps: int, said: Namespace) -> list[str]:
-    local = ["hydra/launcher=local", f"hydra.launcher.n_jobs={said.workers}"] if said.workers > 1 else []
+@dataclass(frozen=True)
+class Way:
+    """How ours does its study.
+
+    >>> print(Way.of("1", "fp32"), Way.of("2:fp32", "bf16"), sep="; ")
+    fp32; fp32, 2 workers
+    """
+
+    workers: int
+    precision: str
+
+    @classmethod
+    def of(cls, text: str, precision: str) -> "Way":
+        """`2:bf16` is two workers in bf16, `2` two in the precision that is given. Raises ValueError for else."""
+        workers, _, other = text.partition(":")
+        if (other or precision) not in PRECISIONS or not workers.isdecimal():
+            raise ValueError(f"--ours {text}: e.g. 1, 2 or 2:bf16")
+        return cls(int(workers), other or precision)
+
+    def __str__(self) -> str:
+        workers = f", {self.workers} workers" if self.workers > 1 else ""
+        return f"{with_reservation(self.precision, self.precision)}{workers}"
+
+
+def our_command(way: Way, arms: Arms, steps: int, said: Namespace) -> list[str]:
+    local = ["hydra/launcher=local", f"hydra.launcher.n_jobs={way.workers}"] if way.workers > 1 else []
     return [
         "-m", "ablate", "-m", *arms.overrides, f"seed={','.join(map(str, said.seeds))}", f"trainer.steps={steps}",
-        f"trainer.batch_size={said.batch_size}", f"trainer.precision={said.precision}",
-        f"trainer.threads={share(said.threads, said.workers)}", f"data.test_examples={said.test_examples or 'null'}",
+        f"trainer.batch_size={said.batch_size}", f"trainer.precision={way.precision}",
+        f"trainer.threads={share(said.threads, way.workers)}", f"data.test_examples={said.test_examples or 'null'}",
         f"data.group_by_length={str(said.group_by_length).lower()}", *local, *said.overrides,
     ]  # fmt: skip
 
@@ -105,16 +130,16 @@ def rival_commands(rival: str, folder: Path, arms: Arms, steps: int, said: Names
     return [command((start,), (seed,)) for seed, start in product(said.seeds, arms.starts)]
 
 
-def sides(folder: Path, arms: Arms, steps: int, said: Namespace) -> dict[str, Callable[[], Spent]]:
+def sides(folder: Path, arms: Arms, steps: int, said: Namespace) -> dict[Way | str, Callable[[], Spent]]:
     """Each side's study, from nothing."""
     fresh = (folder / f"ours-{steps}-{turn}" for turn in count())
 
-    def ours() -> Spent:
+    def ours(way: Way) -> Spent:
         cwd = next(fresh)
         cwd.mkdir()
-        return spend([our_command(arms, steps, said)], cwd, share(said.threads, said.workers))
+        return spend([our_command(way, arms, steps, said)], cwd, share(said.threads, way.workers))
 
-    return {"ours": ours} | {
+    return {way: partial(ours, way) for way in said.ours} | {
         rival: partial(
             spend, rival_commands(rival, folder, arms, steps, said), folder,
             share(said.threads, AT_ONCE[rival]), AT_ONCE[rival],
@@ -144,18 +169,16 @@ def their_accuracies(spent: Spent) -> dict[str, list[float]]:
     return found
 
 
-def row(arms: Arms, rival: str, spent: dict[str, list[Spent]], said: Namespace) -> list[Any]:
-    ours, theirs = spent["ours"], spent[rival]
+def row(arms: Arms, way: Way, rival: str, spent: dict[Way | str, list[Spent]], said: Namespace) -> list[Any]:
+    ours, theirs = spent[way], spent[rival]
     time = ratio([s.seconds for s in ours], [s.seconds for s in theirs])
     memory = ratio([s.megabytes for s in ours], [s.megabytes for s in theirs])
     seconds, sizes = (
         [f"{median(getattr(s, key) for s in side):.0f}" for side in (ours, theirs)] for key in ("seconds", "megabytes")
     )
-    precision = with_reservation(said.precision, said.precision)
-    what = f"{arms.name}, seeds {','.join(map(str, said.seeds))}, {said.steps} steps, {precision}"
-    workers = f", {said.workers} workers" if said.workers > 1 else ""
-    promised = held(memory, MEMORY_AT_MOST) if said.workers == AT_ONCE[rival] else ""
-    return [what + workers, RIVALS[rival], *seconds, time, *sizes, memory, promised]
+    what = f"{arms.name}, seeds {','.join(map(str, said.seeds))}, {said.steps} steps, {way}"
+    promised = held(memory, MEMORY_AT_MOST) if way.workers == AT_ONCE[rival] else ""
+    return [what, f"{RIVALS[rival]}, {said.precision}", *seconds, time, *sizes, memory, promised]
 
 
 def parsed() -> Namespace:
@@ -164,15 +187,19 @@ def parsed() -> Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
-    parser.add_argument("--rivals", choices=RIVALS, nargs="+", help="default: cold warm; with workers: cold abreast")
-    parser.add_argument("--workers", type=int, default=1, help="of ours, each with its share of the threads")
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
+    parser.add_argument("--rivals", choices=RIVALS, nargs="+", default=["cold", "warm"])
+    parser.add_argument("--ours", nargs="+", default=["1"], metavar="WORKERS[:PRECISION]",
+                        help="each is a side; workers have their share of the threads (default: 1)")  # fmt: skip
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of a side in all")
     parser.add_argument("--test-examples", type=int, help="default: all 2,000")
     parser.add_argument("--group-by-length", action="store_true", help="both sides draw batches of like lengths")
     parser.add_argument("--overrides", nargs="*", default=[], help="more of ours, e.g. trainer.length_splits=1")
     said = parser.parse_args()
-    said.rivals = said.rivals or (["cold", "abreast"] if said.workers > 1 else ["cold", "warm"])
+    try:
+        said.ours = [Way.of(text, said.precision) for text in said.ours]
+    except ValueError as error:
+        parser.error(str(error))
     if said.steps < 6:
         parser.error(f"--steps {said.steps}: from 6 on")
     return said
@@ -187,7 +214,7 @@ def main() -> None:
         for side in sides(folder, arms, 2, said).values():
             side()
         spent = in_turns(sides(folder, arms, said.steps, said), said.turns)
-        accuracies = {"ours": our_accuracies(folder / f"ours-{said.steps}-0")}
+        accuracies = {f"ours, {w}": our_accuracies(folder / f"ours-{said.steps}-{n}") for n, w in enumerate(said.ours)}
     accuracies |= {rival: their_accuracies(spent[rival][0]) for rival in said.rivals}
     headings = [
         "study",
@@ -201,10 +228,10 @@ def main() -> None:
         "promised",
     ]
     numbers = {
-        "spent": {side: [s.numbers for s in turns] for side, turns in spent.items()},
+        "spent": {str(side): [s.numbers for s in turns] for side, turns in spent.items()},
         "test_accuracy": accuracies,
     }
-    tell(headings, [row(arms, rival, spent, said) for rival in said.rivals], numbers, said)
+    tell(headings, [row(arms, *pair, spent, said) for pair in product(said.ours, said.rivals)], numbers, said)
     for side, found in accuracies.items():
         told = ", ".join(f"{arm}: {' '.join(f'{a:.4f}' for a in of_arm)}" for arm, of_arm in found.items())
         print(f"test accuracy, {side}: {told}")
