@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from ablate.batches import Examples, grouped_order, planned_order
+from ablate.batches import Batches, Examples, grouped_order, planned_order
 from ablate.corpus import Corpus
 from ablate.dropout import dropout_of
 from ablate.engine import checkpoint_activations, compile_forward
@@ -17,6 +17,7 @@ from ablate.options import Options
 from ablate.parallel import parallel, part, whole
 from ablate.ranks import Ranks
 from ablate.roles import classifier_weight, mlp_weight, role
+from ablate.settings import Trainer
 from ablate.streams import stream
 from ablate.training import Learner
 
@@ -83,6 +84,18 @@ def order_of_examples(options: Options, train: Examples, seed: int) -> Tensor:
     if options.data.group_by_length:
         return grouped_order([len(ids) for ids in train.input_ids], count, stream_seed, trainer.batch_size)
     return planned_order(len(train.label), count, stream_seed)
+
+
+def make_batches(
+    trainer: Trainer,
+    train: Examples,
+    order: Tensor,
+    pad_id: int,
+    ranks: Ranks = Ranks(),  # noqa: B008  frozen
+) -> Batches:
+    """The batches of a run, by its trainer's sizes."""
+    sizes = (trainer.batch_size, trainer.grad_accumulation, trainer.length_splits)
+    return Batches(train, order, *sizes, pad_id, trainer.piece_multiple, ranks)
 
 
 def pairing(order: Tensor, learner: Learner) -> dict[str, str]:

@@ -3,9 +3,12 @@
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
@@ -44,11 +47,12 @@ def tokenise(texts: Texts, tokenizer: PreTrainedTokenizerBase, max_length: int) 
     return Examples(encoded["input_ids"], texts.label, truncated)
 
 
-def collate(examples: Examples, index: Sequence[int], pad_id: int) -> Batch:
-    """The examples `index` as one batch."""
+def collate(examples: Examples, index: Sequence[int], pad_id: int, length: int = 0) -> Batch:
+    """The examples `index` as one batch, padded to `length` tokens at least."""
     rows = [torch.tensor(examples.input_ids[i]) for i in index]
     lengths = torch.tensor([len(row) for row in rows])
     input_ids = pad_sequence(rows, batch_first=True, padding_value=pad_id)  # [B, L]
+    input_ids = F.pad(input_ids, (0, max(0, length - input_ids.shape[1])), value=pad_id)
     mask = (torch.arange(input_ids.shape[1]) < lengths[:, None]).long()  # [B, L]
     return Batch(input_ids, mask, torch.tensor([examples.label[i] for i in index]))
 
@@ -99,7 +103,8 @@ class Batches:
     """The batches of a run: step t (from 1) takes the t-th `batch_size · accumulation` of `order`.
 
     Each mini-batch of `batch_size` is sorted by length and cut into `splits` pieces, each padded to its own longest:
-    the same batch, mean loss and gradient (to rounding), far less padding.
+    the same batch, mean loss and gradient (to rounding), far less padding. Pieces whose sizes and lengths are multiples
+    of a number pad a little more and come in fewer shapes, which is for libraries that compile a kernel for each.
     """
 
     examples: Examples
@@ -108,6 +113,7 @@ class Batches:
     accumulation: int
     splits: int
     pad_id: int
+    multiple: int = 1
     ranks: Ranks = Ranks()  # noqa: RUF009  frozen
 
     def __call__(self, t: int) -> list[Batch]:
@@ -115,7 +121,7 @@ class Batches:
         size = self.batch_size * self.accumulation
         index = self.order[(t - 1) * size : t * size]
         return [
-            collate(self.examples, piece, self.pad_id)
+            collate(self.examples, piece, self.pad_id, self.padded(piece))
             for batch in index.split(self.batch_size)
             for piece in self.pieces(batch.tolist())
         ]
@@ -125,11 +131,22 @@ class Batches:
         texts, (index, count) = self.examples.input_ids, (self.ranks.index, self.ranks.count)
         if count > 1:
             batch = sorted(batch, key=lambda i: len(texts[i]))[index::count]
-        return by_length(batch, texts, min(self.splits, self.batch_size // count))
+        return by_length(batch, texts, min(self.splits, self.batch_size // count), self.multiple)
+
+    def padded(self, piece: list[int]) -> int:
+        """The length of a piece: no longer than the longest of all examples, which the model has places for."""
+        longest = max(len(self.examples.input_ids[i]) for i in piece)
+        return min(up(longest, self.multiple), self.longest)
+
+    @cached_property
+    def longest(self) -> int:
+        return max(map(len, self.examples.input_ids))
 
 
-def by_length(index: Sequence[int], texts: Sequence[Sequence[int]], splits: int) -> list[list[int]]:
-    """`index` sorted by the texts' lengths (stable) in `splits` runs; as it is for splits = 1.
+def by_length(index: Sequence[int], texts: Sequence[Sequence[int]], splits: int, multiple: int = 1) -> list[list[int]]:
+    """`index` sorted by the texts' lengths (stable) in `splits` runs, or as many as there are multiples in it.
+
+    As it is for splits = 1.
 
     >>> by_length([0, 1, 2, 3], [[7] * 9, [7], [7] * 3, [7] * 2], splits=2)
     [[1, 3, 2], [0]]
@@ -137,28 +154,38 @@ def by_length(index: Sequence[int], texts: Sequence[Sequence[int]], splits: int)
     if splits == 1:
         return [list(index)]
     ranked = sorted(index, key=lambda i: len(texts[i]))
-    bounds = cuts([len(texts[i]) for i in ranked], min(splits, len(ranked)))
+    bounds = cuts([len(texts[i]) for i in ranked], min(splits, -(-len(ranked) // multiple)), multiple)
     return [ranked[a:b] for a, b in itertools.pairwise(bounds)]
 
 
-def cuts(lengths: Sequence[int], pieces: int) -> list[int]:
+def cuts(lengths: Sequence[int], pieces: int, multiple: int = 1) -> list[int]:
     """Bounds [pieces + 1] of the pieces of ascending lengths that take the fewest tokens with their padding.
 
     By dynamic programming: the least for k pieces up to y is the least over x of that for k − 1 pieces up to x, and
-    a piece from x to y, which takes y − x times its longest. The first of equals is taken.
+    a piece from x to y, which takes y − x times its longest. The first of equals is taken. With a `multiple`, pieces
+    have so many examples, twice as many and so on, but for what is left in the last, and are padded to such lengths.
 
-    >>> cuts([1, 2, 3, 9], pieces=2)
-    [0, 3, 4]
+    >>> cuts([1, 2, 3, 9], pieces=2), cuts([1, 2, 3, 9], pieces=2, multiple=2)
+    ([0, 3, 4], [0, 2, 4])
     """
-    places = np.arange(len(lengths) + 1)
+    places = np.array([*range(0, len(lengths), multiple), len(lengths)])
     size = places - places[:, None]  # [x, y]
-    one = np.where(size > 0, size * np.array([0, *lengths]), np.inf)  # [x, y] tokens of a piece from x to y
+    one = np.where(size > 0, size * up(np.array([0, *lengths])[places], multiple), np.inf)  # [x, y] tokens of a piece
     least, starts = one[0], []  # [y] tokens of all pieces so far, where the last of them starts
     for _ in range(pieces - 1):
         through = least[:, None] + one
         starts.append(through.argmin(0))
         least = through.min(0)
-    bounds = [len(lengths)]
+    bounds = [len(places) - 1]
     for start in reversed(starts):
         bounds.append(int(start[bounds[-1]]))
-    return [0, *reversed(bounds)]
+    return [0, *(int(places[bound]) for bound in reversed(bounds))]
+
+
+def up(count: Any, multiple: int) -> Any:
+    """The next multiple: of a number, or of each of an array.
+
+    >>> up(9, 4), up(np.array([1, 8]), 4)
+    (12, array([4, 8]))
+    """
+    return -(-count // multiple) * multiple

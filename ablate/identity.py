@@ -20,8 +20,8 @@ from ablate.assets import file_sha256
 from ablate.build import ALLOWED, check_targets
 from ablate.options import GROUPS, build_option
 
-NUMERICS = 2
-"""Raised when a golden-loss test says that the same config now gives other numbers."""
+NUMERICS = {"fp32": 2, "bf16": 3}
+"""By precision; raised when the same config now gives other numbers, as the golden losses say of fp32."""
 
 FACTORS = (*GROUPS, "trainer")
 UNCOUNTED = {
@@ -114,7 +114,7 @@ def fingerprint(settings: Mapping[str, Any], choices: Mapping[str, str], of: Seq
         "sources": {t: source_sha256(t) for t in sorted(set(targets.values())) if not is_ours(t)},
         "seed": settings["seed"],
         "nuisance": settings["nuisance"],
-        "numerics": NUMERICS,
+        "numerics": NUMERICS[settings["trainer"]["precision"]],
     }
     return hashlib.sha256(json.dumps(normalised(what), sort_keys=True).encode()).hexdigest()[:10]
 

@@ -203,7 +203,7 @@ def attempt(work: Job, folder: Path, stop: StopRequest) -> str:
     """Perform the run in `folder`. Whatever comes of it stands in run.json."""
     record: dict[str, Any] = {
         "schema": SCHEMA,
-        "numerics": NUMERICS,
+        "numerics": NUMERICS[work.config["trainer"]["precision"]],
         "id": work.id,
         "status": "running",
         "factors": factors(work.config, work.choices),

@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from ablate import checkpoint, display, fork
-from ablate.assemble import load, make_learner, order_of_examples, pairing
-from ablate.batches import Batches, Examples
+from ablate.assemble import load, make_batches, make_learner, order_of_examples, pairing
+from ablate.batches import Examples
 from ablate.checkpoint import Checkpoint
 from ablate.corpus import Corpus, corpus
 from ablate.counts import count_parameters, memory_bytes, memory_line, parameter_table
@@ -145,10 +145,7 @@ class Run:
     def train(self, order: Tensor) -> dict[str, Any]:
         """Train what is left and evaluate; a run that diverges is an outcome like any other."""
         trainer = self.trainer
-        batches = Batches(
-            self.texts.train, order, trainer.batch_size, trainer.grad_accumulation, trainer.length_splits, self.pad_id,
-            self.ranks,
-        )  # fmt: skip
+        batches = make_batches(trainer, self.texts.train, order, self.pad_id, self.ranks)
         display.current().start_run(self.folder.name, trainer.steps, self.done)
         try:
             for moment in train(self.learner, batches, self.done + 1, self.clip_state):

@@ -1,6 +1,7 @@
 """From the planned order to the pieces of a step: each example once, the same gradient however it is cut."""
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import pytest
@@ -22,8 +23,8 @@ EXAMPLES = Examples(
 ORDER = torch.tensor([3, 1, 4, 0, 5, 9, 2, 6, 11, 10, 8, 7, 2, 3, 3, 0])
 
 
-def batches(batch_size: int = 4, accumulation: int = 1, splits: int = 1) -> Batches:
-    return Batches(EXAMPLES, ORDER, batch_size, accumulation, splits, PAD)
+def batches(batch_size: int = 4, accumulation: int = 1, splits: int = 1, multiple: int = 1) -> Batches:
+    return Batches(EXAMPLES, ORDER, batch_size, accumulation, splits, PAD, multiple)
 
 
 def examples_of(pieces: list[Batch]) -> list[int]:
@@ -70,45 +71,57 @@ def test_splits_save_padding() -> None:
 LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=40)
 
 
-@given(lengths=LENGTHS, splits=st.integers(1, 12))
-def test_by_length_cuts_into_parts_from_short_to_long(lengths: list[int], splits: int) -> None:
+@given(lengths=LENGTHS, splits=st.integers(1, 12), multiple=st.integers(1, 5))
+def test_by_length_cuts_into_parts_from_short_to_long(lengths: list[int], splits: int, multiple: int) -> None:
     texts = [[0] * length for length in lengths]
-    parts = by_length(range(len(texts)), texts, splits)
+    parts = by_length(range(len(texts)), texts, splits, multiple)
     joined = [i for part in parts for i in part]
     assert sorted(joined) == list(range(len(texts)))
-    assert len(parts) == min(splits, len(texts))
+    assert len(parts) == min(splits, math.ceil(len(texts) / multiple))
     assert all(parts)
+    assert splits == 1 or all(len(part) % multiple == 0 for part in parts[:-1])
     if splits > 1:
         assert joined == sorted(range(len(texts)), key=lambda i: (lengths[i], i))  # ties stay in order
 
 
-@given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=9), data=st.data())
-def test_no_other_cuts_take_fewer_tokens(lengths: list[int], data: st.DataObject) -> None:
-    pieces = data.draw(st.integers(1, len(lengths)))
+@given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=9), multiple=st.integers(1, 4), data=st.data())
+def test_no_other_cuts_take_fewer_tokens(lengths: list[int], multiple: int, data: st.DataObject) -> None:
+    places = range(multiple, len(lengths), multiple)
+    pieces = data.draw(st.integers(1, len(places) + 1))
     ranked = sorted(lengths)
 
     def tokens(bounds: Sequence[int]) -> int:
-        return sum((b - a) * ranked[b - 1] for a, b in itertools.pairwise(bounds))
+        return sum((b - a) * multiple * math.ceil(ranked[b - 1] / multiple) for a, b in itertools.pairwise(bounds))
 
-    every = [(0, *inner, len(ranked)) for inner in itertools.combinations(range(1, len(ranked)), pieces - 1)]
-    assert tuple(cuts(ranked, pieces)) in every
-    assert tokens(cuts(ranked, pieces)) == min(map(tokens, every))
+    every = [(0, *inner, len(ranked)) for inner in itertools.combinations(places, pieces - 1)]
+    assert tuple(cuts(ranked, pieces, multiple)) in every
+    assert tokens(cuts(ranked, pieces, multiple)) == min(map(tokens, every))
 
 
-@pytest.mark.parametrize("splits", [2, 3, 8])
-def test_the_gradient_does_not_depend_on_the_splits(splits: int) -> None:
+def test_lengths_are_multiples_but_no_longer_than_the_longest_text() -> None:
+    made = batches(8, splits=2, multiple=4)
+    longest = max(map(len, EXAMPLES.input_ids))
+    lengths = {piece.input_ids.shape[1] for t in (1, 2) for piece in made(t)}
+    assert longest % 4  # else there was nothing to show
+    assert longest in lengths and len(lengths) > 1
+    assert all(length % 4 == 0 for length in lengths - {longest})
+    assert all(piece.attention_mask.sum(1).min() > 0 for piece in made(1))
+
+
+@pytest.mark.parametrize(("splits", "multiple"), [(2, 1), (3, 1), (8, 1), (2, 4), (3, 2)])
+def test_the_gradient_does_not_depend_on_the_splits(splits: int, multiple: int) -> None:
     torch.manual_seed(0)
     config = BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, vocab_size=64)
     model = BertForSequenceClassification(config).double().eval()
 
-    def gradient(splits: int) -> torch.Tensor:
+    def gradient(splits: int, multiple: int = 1) -> torch.Tensor:
         model.zero_grad()
-        for piece in batches(8, splits=splits)(1):
+        for piece in batches(8, splits=splits, multiple=multiple)(1):
             logits = model(input_ids=piece.input_ids, attention_mask=piece.attention_mask).logits
             (F.cross_entropy(logits, piece.labels) * (len(piece.labels) / 8)).backward()
         return torch.cat([p.grad.reshape(-1) for p in model.parameters()])
 
-    torch.testing.assert_close(gradient(splits), gradient(1), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(gradient(splits, multiple), gradient(1), rtol=1e-9, atol=1e-12)
 
 
 CORPUS = st.lists(st.integers(1, 9), min_size=1, max_size=60)

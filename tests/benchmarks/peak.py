@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ablate.assemble import make_learner
-from ablate.batches import Batch, Batches, planned_order
+from ablate.assemble import make_batches, make_learner
+from ablate.batches import Batch, planned_order
 from ablate.corpus import corpus
 from ablate.engine import accelerate
 from ablate.options import build_options
@@ -51,7 +51,7 @@ def steps_of(precision: str, count: int, overrides: Sequence[str]) -> tuple[Lear
     texts = corpus(built.model, built.data)
     order = planned_order(len(texts.train.label), count * trainer.batch_size, 0)
     pad = texts.tokenizer.pad_token_id
-    batches = Batches(texts.train, order, trainer.batch_size, 1, trainer.length_splits, pad)
+    batches = make_batches(trainer, texts.train, order, pad)
     learner = make_learner(built, texts, 0, accelerator)
     learner.model.train()
     return learner, [batches(t) for t in range(1, count + 1)]

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ablate.assemble import make_learner
-from ablate.batches import Batches, planned_order
+from ablate.assemble import make_batches, make_learner
+from ablate.batches import planned_order
 from ablate.corpus import corpus
 from ablate.engine import accelerate
 from ablate.options import Options, build_options
@@ -42,7 +42,7 @@ def ours(options: Options) -> Iterator[float]:
     learner = make_learner(options, texts, 0, accelerate(trainer))
     order = planned_order(len(texts.train.label), trainer.steps * trainer.examples_per_step, 0)
     pad = texts.tokenizer.pad_token_id
-    batches = Batches(texts.train, order, trainer.batch_size, 1, trainer.length_splits, pad)
+    batches = make_batches(trainer, texts.train, order, pad)
     for moment in train(learner, batches):
         yield moment.row.loss
 
