@@ -4,25 +4,23 @@ import contextlib
 import functools
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from ablate.assets import ASSETS, Asset, fetch, file_sha256
 from ablate.checks import require
+from ablate.head import HeadInit, head_of, initialise_head
 from ablate.hub import snapshot
-from ablate.roles import role
 from ablate.streams import stream
+from ablate.words import SPECIAL, word_tokenizer
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-HeadInit = Literal["xavier", "default"]
 WEIGHTS = "*.safetensors"
-SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")  # tokens of `word_tokenizer`, their ids from 0 on
 SMALL_FILES = ("*.json", "*.txt", "*.model")  # configuration and tokenizer
 
 
@@ -238,15 +236,6 @@ class Random:
         return without_cache(model)
 
 
-def head_of(model: "nn.Module") -> "list[nn.Module]":
-    """The modules that hold parameters of the classification head."""
-    return [
-        module
-        for path, module in model.named_modules()
-        if any(role(f"{path}.{name}").block == "head" for name, _ in module.named_parameters(recurse=False))
-    ]
-
-
 def without_cache(model: "nn.Module") -> "nn.Module":
     """Decoders would keep keys and values for texts that they go on writing, in training too."""
     if hasattr(model.config, "use_cache"):
@@ -268,26 +257,6 @@ def quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
-
-
-def initialise_head(model: "nn.Module", rule: HeadInit, seed: int) -> None:
-    """Start the head's linear layers from `seed`'s own stream: Xavier-uniform weights, zero biases.
-
-    "default" leaves them as transformers made them (normal, sd 0.02 in BERT).
-    """
-    if rule == "default":
-        return
-    import torch
-    from torch import nn
-
-    generator = torch.Generator().manual_seed(stream("head", seed))
-    for name, parameter in model.named_parameters():
-        if role(name).block != "head" or role(name).kind == "norm":
-            continue
-        if parameter.ndim >= 2:
-            nn.init.xavier_uniform_(parameter, generator=generator)
-        else:
-            nn.init.zeros_(parameter)
 
 
 def files_sha256(folder: Path, patterns: Iterable[str]) -> str:
@@ -326,22 +295,3 @@ def with_safetensors(folder: Path, path: str) -> Path:
                 "safetensors (pickled weights, *.bin, can run code when they are read: convert them)"
             )
     return folder
-
-
-def word_tokenizer(texts: Iterable[str], vocabulary: int, max_length: int) -> "PreTrainedTokenizerBase":
-    """Whole words, the `vocabulary` most frequent of `texts` (ties by spelling), lower-cased."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    normalizer, splitter = normalizers.Lowercase(), pre_tokenizers.BertPreTokenizer()
-    counts = Counter(word for text in texts for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)))
-    words = sorted(counts, key=lambda word: (-counts[word], word))[:vocabulary]
-    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate([*SPECIAL, *words])}, unk_token="[UNK]"))
-    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
-        model_max_length=max_length,
-    )  # fmt: skip

@@ -34,7 +34,7 @@ LIMIT = 2 * 1024**3  # bytes in the folder; IMDB comes to 22 MB
 DIGEST = 32  # bytes of a sha256
 PLACES = {"path", "files"}  # settings that say where texts lie: what is found there counts in their place
 UNCOUNTED = {"revision", "group_by_length"}  # a part of the identity, where it counts; the order of batches
-MAKERS = ("batches", "corpus", "data", "files", "model", "synthetic", "texts", "tokens")
+MAKERS = ("batches", "corpus", "data", "files", "model", "synthetic", "texts", "tokens", "words")
 
 
 def folder() -> Path:

@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from analysis.against import (
+from analysis.against import compare
+from analysis.against_words import (
     arms_in_words,
     claims_in_words,
-    compare,
     headlines,
     settings_in_words,
     write_comparison,

@@ -1,4 +1,4 @@
-"""The paper's tables, filled by a study: §4.3 accuracy, §5.2 roles, the factorial, and what the gain is made of.
+"""The paper's tables, filled by a study: §4.3 accuracy, §5.2 roles, the factorial, what the gain is made of, controls.
 
 >>> for item in paper_tables(study, claims, findings):  # doctest: +SKIP
 ...     print(item.reason if isinstance(item, LeftOut) else to_markdown(item.words))
@@ -10,6 +10,7 @@ from analysis.accuracy import accuracy
 from analysis.attribution import anova_accuracy, anova_jitter, attribution
 from analysis.cells import factorial
 from analysis.claims import Claims
+from analysis.controls import controls
 from analysis.figures import LeftOut
 from analysis.findings import Finding
 from analysis.guard import Refused
@@ -30,6 +31,7 @@ OF_TECHNIQUES: dict[str, Callable[[Techniques], Table]] = {
     "anova_accuracy": anova_accuracy,
     "anova_jitter": anova_jitter,
     "attribution": attribution,
+    "controls": controls,
 }
 """Name of the files -> what makes the table out of the techniques that the claims file compares."""
 

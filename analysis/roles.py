@@ -1,6 +1,7 @@
 """The table of roles (§5.2): what each technique is said to be for, and what it does here, on and off."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from analysis.answers import FLIPS
 from analysis.guard import Refused
 from analysis.load import Study
 from analysis.outcomes import Outcomes
+from analysis.samples import Sample
 from analysis.statistics import paired_effect
 from analysis.tables import Table
 from analysis.techniques import Techniques
@@ -90,23 +92,29 @@ def with_costs(study: Study, outcomes: Outcomes) -> Outcomes:
 def row(role: Role, techniques: Techniques) -> dict[str, Any]:
     among = [factor for factor in role.among if factor in techniques.factors]
     drawn = techniques.alone(role.factor, among, role.quantity, role.scale)
-    sample = drawn.compared if role.is_cost else drawn.kept
+    return {
+        "technique": role.technique,
+        "stated": role.stated,
+        "evidence": role.words,
+        "quantity": role.quantity,
+        **evidence(drawn.compared if role.is_cost else drawn.kept, drawn.notes),
+    }
+
+
+def evidence(sample: Sample, notes: Sequence[str]) -> dict[str, Any]:
+    """What a paired sample, on and off, says. Raises Refused, with `notes`, where nothing was measured on both."""
     sample = sample.where(np.isfinite(sample.values).all(axis=1))
     if not sample.seeds:
-        raise Refused("; ".join(drawn.notes) or "no seed on which both runs learn")
+        raise Refused("; ".join(notes) or "no seed on which both runs learn")
     try:
         x = sample.scale.forward(sample.values)
     except ValueError as error:
         raise Refused(str(error)) from error
     on, off = sample.scale.back(x.mean(axis=0))
     effect = paired_effect(x[:, 0], x[:, 1], np.random.default_rng(FLIPS))
-    is_ratio = role.scale == "log"
+    is_ratio = sample.question.scale == "log"
     interval = {end: float(np.exp(at)) if is_ratio else at for end, at in ends("", effect.interval()).items()}
     return {
-        "technique": role.technique,
-        "stated": role.stated,
-        "evidence": role.words,
-        "quantity": role.quantity,
         "off": float(off),
         "on": float(on),
         "kind": "ratio" if is_ratio else "difference",

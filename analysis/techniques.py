@@ -53,7 +53,13 @@ class Techniques:
     def alone(self, factor: str, among: Sequence[str], quantity: str, scale: str) -> Drawn:
         """Paired runs with `factor` on and off (in this order), `among` on in both, all others off. Raises Refused."""
         treatment, control = self.switched_on([*among, factor]), self.switched_on(among)
-        return self._draw(Paired(), quantity, scale, treatment=treatment, control=control, changes=(factor,))
+        return self.paired(treatment, control, (factor,), quantity, scale)
+
+    def paired(
+        self, treatment: Settings, control: Settings, changes: tuple[str, ...], quantity: str, scale: str
+    ) -> Drawn:
+        """Paired runs of two arms that differ in `changes` only. Raises Refused."""
+        return self._draw(Paired(), quantity, scale, treatment=treatment, control=control, changes=changes)
 
     def factorial(self, quantity: str, scale: str, least: int) -> Array:
         """All cells of the factors: (seeds, 2, …, 2), off before on, on the scale; over the seeds that have them all.

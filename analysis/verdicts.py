@@ -150,7 +150,8 @@ def further_seeds(
     """How many seeds would settle one of `judged` claims, if they vary as the present ones do.
 
     lo > 0: the smallest n whose simultaneous half-width is below |Δ − s|. Otherwise the n for 80 % power of
-    lo > 0 at a true effect s. Without s: the effect that could be detected. Raises ValueError for s ≤ 0.
+    lo > 0 at a true effect s; where the present seeds have that already, the smallest n whose half-width tells Δ
+    from 0 or from s, whichever is farther. Without s: the effect that could be detected. Raises ValueError for s ≤ 0.
     """
     _check_size(smallest)
     level, alpha = simultaneous_level(judged), ALPHA / judged
@@ -161,7 +162,7 @@ def further_seeds(
         size = detectable(lambda size: effect.power(size, effect.n, alpha))
         found = f"{effect.n} seeds find {size:.3g}, on the claim's scale, with {POWER:.0%} power"
         return FurtherSeeds(None, None, size, f"no smallest effect is claimed: {found}")
-    delta, low, _ = direction.turn(effect.estimate, interval)
+    delta, low, high = direction.turn(effect.estimate, interval)
     if low > 0:
         gap = abs(delta - smallest)
         needed = smallest_n(lambda n: effect.half_width(level, n) < gap, effect.least_n)
@@ -169,6 +170,10 @@ def further_seeds(
     else:
         needed = smallest_n(lambda n: effect.power(smallest, n, alpha) >= POWER, effect.least_n)
         reason = f"{POWER:.0%} power to find the smallest effect of interest"
+        if needed is not None and needed <= effect.n and high >= smallest:  # enough, had it been so large
+            gap = max(abs(delta), abs(delta - smallest))
+            needed = smallest_n(lambda n: effect.half_width(level, n) < gap, effect.least_n)
+            reason = "an interval that tells the effect from none or from the smallest of interest"
     if needed is None:
         return FurtherSeeds(None, None, None, f"more than {MOST_SEEDS:,} seeds: {reason}")
     return FurtherSeeds(needed, max(0, needed - effect.n), None, reason)

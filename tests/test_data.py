@@ -20,9 +20,9 @@ from ablate import synthetic
 from ablate.assets import ASSETS, fetch
 from ablate.batches import Examples, collate, planned_order, tokenise
 from ablate.data import CUT, Data, Files, Hub, MovieSnippets, Synthetic, load
-from ablate.model import word_tokenizer
 from ablate.options import build_option
 from ablate.texts import Texts, check_classes, overlap, sample, stratified_order
+from ablate.words import word_tokenizer
 
 ROOT = Path(__file__).parents[1]
 SHARED = Path(__file__).parents[2] / "shared" / "data"

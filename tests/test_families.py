@@ -13,7 +13,8 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from ablate import roles
-from ablate.model import Pretrained, Vocabulary, word_tokenizer
+from ablate.model import Pretrained, Vocabulary
+from ablate.words import word_tokenizer
 from tests.faults import harness
 from tests.together import agree, together
 from tests.tools import compose_settings, run_settings

@@ -21,8 +21,8 @@ from ablate.model import (
     files_sha256,
     hub_folder,
     load_tokenizer,
-    word_tokenizer,
 )
+from ablate.words import word_tokenizer
 from tests.faults.models import save_model
 
 VOCABULARY = Vocabulary(size=64, pad_token_id=0)

@@ -33,7 +33,7 @@ def users_folder(tmp_path: Path) -> Path:
     """What the README's examples speak of: a model's folder, data files, a rule of the user's own."""
     from transformers import BertConfig, BertForSequenceClassification
 
-    from ablate.model import word_tokenizer
+    from ablate.words import word_tokenizer
 
     tokenizer = word_tokenizer(["a fine film", "a dull film"], 100, 128)
     config = BertConfig(vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,

@@ -14,18 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis import against, matching
+from analysis import against, against_words, matching
 from analysis.__main__ import main
-from analysis.against import (
-    Comparison,
-    arms_in_words,
-    claims_in_words,
-    compare,
-    headlines,
-    paired_interval,
-    settings_in_words,
-    welch_interval,
-)
+from analysis.against import Comparison, compare, paired_interval, welch_interval
+from analysis.against_words import arms_in_words, claims_in_words, headlines, settings_in_words
 from analysis.claims import read_claims
 from analysis.load import load
 from analysis.matching import match
@@ -445,3 +437,4 @@ def test_what_cannot_be_compared_is_said(other: str, said: str, tmp_path: Path, 
 def test_examples() -> None:
     assert doctest.testmod(matching).failed == 0
     assert doctest.testmod(against, optionflags=doctest.ELLIPSIS).failed == 0
+    assert doctest.testmod(against_words).failed == 0

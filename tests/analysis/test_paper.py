@@ -27,7 +27,7 @@ from tests.analysis.studies import FROZEN, MINIMAL, PAPER, write_two, written
 
 SEEDS = 7
 LEVELS = (("none", FROZEN), ("none", "fixed"), ("none", "warmup_linear"))
-NAMES = ("accuracy", "factorial", "roles", "anova_accuracy", "anova_jitter", "attribution")
+NAMES = ("accuracy", "factorial", "roles", "anova_accuracy", "anova_jitter", "attribution", "controls")
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,8 @@ def test_examples_in_docstrings(module):
 
 def test_a_whole_study_has_all_tables_in_words_too(tables):
     assert tuple(tables) == NAMES
-    for table in tables.values():
+    assert isinstance(tables["controls"], LeftOut)
+    for table in (tables[name] for name in NAMES if name != "controls"):
         assert len(table.words) == len(table.numbers)
         assert all(isinstance(cell, str) and cell for cell in table.words.to_numpy().ravel())
         assert all(name.replace("_", "").isalnum() and name.islower() for name in table.numbers)
@@ -191,6 +192,53 @@ def test_costs_are_told_of_runs_that_learn_nothing(tmp_path):
     assert numbers.loc["memory_mb", ["off", "on"]].tolist() == pytest.approx([16, 7])
     assert "probe_jitter" not in numbers.index
     assert "jitter of the probe loss, nats²: no seed on which both runs learn" in table.caption
+
+
+def write_controls(folder: Path) -> dict[str, np.ndarray]:
+    """The frozen arm without clipping and schedule, its controls, and lr 2e-4; accuracies by arm."""
+    draw, arms = np.random.default_rng(3), {}
+    for name, settings, more in (
+        ("base", {}, {}),
+        ("schedule", {}, {}),
+        ("a-a", {}, {"nuisance": 1}),
+        ("head", {"model": {"head_init": "default"}}, {}),
+        ("slow", {"optimizer": {"lr": 3.33e-5}}, {}),
+        ("mean", {"optimizer": {"lr": 6.43e-5}}, {}),
+        ("fast", {"optimizer": {"lr": 2e-4}}, {}),
+    ):
+        arms[name] = draw.uniform(0.75, 0.9, SEEDS)
+        for seed, share in enumerate(arms[name]):
+            options = {"freeze": FROZEN} | ({"scheduler": "warmup_linear"} if name == "schedule" else {})
+            truth = Truth(accuracy=float(share), probe_noise=0.01 if name == "schedule" else 0.02)
+            write_known(folder, options, truth, seed=seed, settings=settings, run=f"{name}-s{seed}", **more)
+    return arms
+
+
+def test_controls(tmp_path):
+    arms = write_controls(tmp_path)
+    table = of(tmp_path)["controls"]
+    numbers = table.numbers
+    against = [("a-a", "base"), ("head", "base"), ("schedule", "mean"), ("schedule", "slow")]
+    of_accuracy = numbers[numbers["quantity"] == "test accuracy, points"]
+    for (treatment, control), (_, row) in zip(against, of_accuracy.iterrows(), strict=True):
+        points = 100 * (arms[treatment] - arms[control])
+        assert row["effect"] == pytest.approx(points.mean())
+        assert tuple(row[["low", "high"]]) == pytest.approx(interval(points))
+        assert (row["kind"], row["n"]) == ("difference", SEEDS)
+    jitter = numbers[numbers["quantity"] == "jitter of the probe loss"]
+    assert jitter["kind"].tolist() == ["ratio"] * 4
+    assert (jitter["effect"].to_numpy()[2:] < 0.5).all() and (jitter["effect"].to_numpy()[:2] > 0.5).all()
+    assert of_accuracy["settings"].tolist() == [
+        "nuisance=1 against nuisance=0",
+        "model.head_init=default against model.head_init=xavier",
+        "optimizer.lr=0.0001, scheduler=warmup_linear against optimizer.lr=6.43e-05, scheduler=none",
+        "optimizer.lr=0.0001, scheduler=warmup_linear against optimizer.lr=3.33e-05, scheduler=none",
+    ]
+    assert table.words["control"][4] == "schedule against a constant rate of 6.43e-05"
+
+
+def test_without_controls_it_is_said_how_to_get_them(tables):
+    assert "experiment=controls makes such runs" in tables["controls"].reason
 
 
 @pytest.mark.parametrize("which", ["accuracy", "jitter"])

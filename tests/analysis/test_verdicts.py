@@ -201,6 +201,17 @@ def test_further_seeds_of_an_effect_not_seen_have_power_at_the_smallest():
     assert "80%" in found.reason
 
 
+def test_where_power_is_there_and_nothing_is_settled_the_interval_is_what_lacks():
+    effect = one_sample_effect(0.157 + 0.239 * (NEAR - NEAR.mean()) / NEAR.std(ddof=1))
+    smallest, level = 0.4, simultaneous_level(11)
+    assert power_of_t(smallest / effect.sd, 10, ALPHA / 11) >= 0.8
+    assert judge(effect.estimate, effect.interval(level), smallest, Direction.ABOVE, 10, 10) is I
+    found, gap = further_seeds(effect, smallest, Direction.ABOVE, 11), smallest - 0.157
+    assert effect.half_width(level, found.needed) < gap <= effect.half_width(level, found.needed - 1)
+    assert found.further == found.needed - 10 > 0
+    assert further_seeds(effect, 0.5, Direction.ABOVE, 11).further == 0  # the control: refuted, nothing lacks
+
+
 def test_without_a_smallest_effect_the_detectable_one_is_said():
     effect = one_sample_effect(NEAR - 1.5)
     found = further_seeds(effect, None, Direction.ABOVE, 11)
