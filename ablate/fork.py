@@ -1,10 +1,11 @@
 """Shared starts: runs that agree up to a step train it once.
 
 Where planned arms part is computed from their configs. The earlier of two leaves a snapshot there, a checkpoint in
-`outputs/<study>/.shared/`. The later one takes the latest that is there, after it has replayed its own clip rule and
-schedule over the snapshot's record: the same norm after clipping, the same learning rate, the same parameters
-trained at every step, or it does not fork. It owns the rows it inherits and never waits: without a snapshot it
-trains from step 1. The idea is that of stage trees (Hippo, PVLDB 15-5, 2022), here within one sweep and bit for bit.
+`outputs/<study>/.shared/`. The later one takes the latest that any arm of its stem has left, after it has replayed its
+own clip rule and schedule over the snapshot's record: the same norm after clipping, the same learning rate, the same
+parameters trained at every step, or it does not fork. It owns the rows it inherits and never waits: where its own
+parent is still on the way it takes an earlier snapshot, and trains from step 1 where there is none. The idea is that of
+stage trees (Hippo, PVLDB 15-5, 2022), here within one sweep and bit for bit.
 """
 
 import json
@@ -40,11 +41,12 @@ class Arm:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What `parent` leaves after `step`, and the runs that want it."""
+    """What `parent` leaves after `step`, and the runs of its stem that want it."""
 
     parent: str
     step: int
     children: tuple[str, ...]
+    stem: str
 
     @property
     def file(self) -> str:
@@ -53,7 +55,7 @@ class Snapshot:
 
 def plan(arms: Sequence[Arm]) -> list[Snapshot]:
     """The snapshots that spare most steps: each run's parent is the earlier one that it goes with longest."""
-    wanted: dict[tuple[str, int], list[str]] = {}
+    wanted: dict[tuple[str, int, str], list[str]] = {}
     by_stem: dict[str, list[Arm]] = {}
     for arm in arms:
         earlier = by_stem.setdefault(arm.stem, [])
@@ -61,9 +63,9 @@ def plan(arms: Sequence[Arm]) -> list[Snapshot]:
             shared = {other.run: steps for other in earlier if (steps := shared_steps(other, arm)) > other.done}
             if shared:
                 parent = max(shared, key=lambda run: shared[run])
-                wanted.setdefault((parent, shared[parent]), []).append(arm.run)
+                wanted.setdefault((parent, shared[parent], arm.stem), []).append(arm.run)
         earlier.append(arm)
-    return [Snapshot(parent, step, tuple(children)) for (parent, step), children in wanted.items()]
+    return [Snapshot(parent, step, tuple(children), stem) for (parent, step, stem), children in wanted.items()]
 
 
 def shared_steps(one: Arm, other: Arm) -> int:
@@ -105,7 +107,7 @@ def announce(folder: Path, snapshots: Sequence[Snapshot]) -> None:
 def announced(folder: Path) -> list[Snapshot]:
     try:
         found = json.loads((folder / "plan.json").read_text(encoding="utf-8"))["snapshots"]
-        return [Snapshot(s["parent"], s["step"], tuple(s["children"])) for s in found]
+        return [Snapshot(s["parent"], s["step"], tuple(s["children"]), s["stem"]) for s in found]
     except FileNotFoundError:
         return []
     except (ValueError, KeyError, TypeError) as error:
@@ -134,9 +136,11 @@ def leave(snapshot: Snapshot, state: Checkpoint, folder: Path, max_gb: float) ->
 
 def take(run_folder: Path, run_id: str, environment: str, learner: Learner) -> Checkpoint | None:
     """The latest snapshot that this run would itself have come to, as its own checkpoint; None where there is none."""
-    folder = shared_folder(run_folder)
-    for snapshot in sorted(announced(folder), key=lambda s: -s.step):
-        if run_folder.name in snapshot.children and (folder / snapshot.file).is_dir():
+    folder, run = shared_folder(run_folder), run_folder.name
+    known = announced(folder)
+    stems = {snapshot.stem for snapshot in known if run in snapshot.children}
+    for snapshot in sorted(known, key=lambda s: -s.step):
+        if snapshot.stem in stems and snapshot.parent != run and (folder / snapshot.file).is_dir():
             found = checkpoint.load(folder / snapshot.file)
             if found and found.environment["key"] == environment and found.trained.keys() == learner.trained.keys():
                 state = replay(found.rows.steps, learner)

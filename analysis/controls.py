@@ -40,6 +40,8 @@ def controls(techniques: Techniques) -> Table:
     (ratio or difference), effect, low, high, n (paired seeds).
     """
     base, rows, refused = base_of(techniques), [], []
+    if not any(fits(arm, base) for arm in techniques.study.arms.values()):
+        raise Refused(f"no arm has {words(base)}")
     for control in known(techniques, base):
         for quantity, scale, said in QUANTITIES:
             try:

@@ -70,7 +70,7 @@ def test_resumed_and_forked_bit_for_bit(path: str, tmp_path: Path, monkeypatch: 
     assert run_settings(late, tmp_path / "resumed" / "late")["timing"]["resumed_from"] == 3
     assert content(tmp_path / "resumed" / "late") == content(tmp_path / "alone" / "late")
 
-    announce(tmp_path / "forked" / ".shared", [Snapshot("early", 6, ("late",))])
+    announce(tmp_path / "forked" / ".shared", [Snapshot("early", 6, ("late",), "stem")])
     run_settings(early, tmp_path / "forked" / "early")
     forked = run_settings(late, tmp_path / "forked" / "late")
     assert forked["forked_from"] == {"run": "early", "step": 6}

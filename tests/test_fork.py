@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ablate.clip import Delayed, Fixed, NormRule, Nothing
-from ablate.fork import Arm, Snapshot, active, plan, shared_steps
+from ablate.fork import Arm, Snapshot, active, announce, plan, shared_steps
 from ablate.scheduler import Constant, Scheduler, WarmupLinear, WarmupLinearHF
 from tests.tools import ablate
 
@@ -57,11 +57,11 @@ def test_rules_that_differ_from_step_1_share_nothing() -> None:
 
 def test_schedules_share_their_common_start() -> None:
     longer = arm("longer", Nothing(), WarmupLinear(horizon=2.0))
-    assert plan([arm("usual", Nothing(), WarmupLinear()), longer]) == [Snapshot("usual", 15, ("longer",))]
+    assert plan([arm("usual", Nothing(), WarmupLinear()), longer]) == [Snapshot("usual", 15, ("longer",), "")]
 
 
 def test_a_rule_that_never_acts_shares_everything() -> None:
-    assert plan([arm("none", Nothing()), *delayed(301)]) == [Snapshot("none", 300, ("d301",))]
+    assert plan([arm("none", Nothing()), *delayed(301)]) == [Snapshot("none", 300, ("d301",), "")]
 
 
 def test_only_what_has_the_stem_in_common_is_shared() -> None:
@@ -70,7 +70,7 @@ def test_only_what_has_the_stem_in_common_is_shared() -> None:
 
 def test_a_resumed_run_needs_no_start_and_leaves_no_past_one() -> None:
     assert plan([arm("none", Nothing()), arm("d", Delayed(50, Fixed()), done=10)]) == []
-    assert plan([arm("none", Nothing(), done=49), *delayed(50, 100)]) == [Snapshot("none", 99, ("d100",))]
+    assert plan([arm("none", Nothing(), done=49), *delayed(50, 100)]) == [Snapshot("none", 99, ("d100",), "")]
 
 
 @given(RULES, RULES, SCHEDULERS, SCHEDULERS)
@@ -126,17 +126,35 @@ def test_a_forked_run_is_the_unforked_one_bit_for_bit(optimizer: str, tmp_path: 
     assert inherited.null_count in (0, 1, 5, 10)
 
 
+def test_where_the_parent_is_still_on_the_way_an_earlier_start_is_taken(tmp_path: Path) -> None:
+    """As in several workers: 21 would fork from 11 at 10, which has yet to run; 6 has left a snapshot at 5."""
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    for folder in (alone, shared):
+        folder.mkdir()
+    done = ablate("-m", "clip=delayed", "clip.start=6,11,21", *SETTINGS, "trainer.fork.enabled=false", cwd=alone)
+    assert done.returncode == 0, done.stderr
+    name = {json.loads((f / "run.json").read_text())["factors"]["clip"]["settings"]["start"]: f.name
+            for f in runs(alone).values()}  # fmt: skip
+    announce(
+        shared / "outputs/default/.shared",
+        [Snapshot(name[6], 5, (name[11],), "stem"), Snapshot(name[11], 10, (name[21],), "stem")],
+    )
+    for start in (6, 21):
+        assert ablate("clip=delayed", f"clip.start={start}", *SETTINGS, cwd=shared).returncode == 0
+    record = json.loads((runs(shared)[name[21]] / "run.json").read_text())
+    assert record["forked_from"] == {"run": name[6], "step": 5}
+    assert content(runs(shared)[name[21]]) == content(runs(alone)[name[21]])
+
+
 def test_a_snapshot_that_does_not_fit_is_not_taken(tmp_path: Path) -> None:
     """The negative control: a forged plan sends an arm to a snapshot that its own rule would not have come to."""
-    from ablate.fork import announce
-
     done = ablate("-m", "clip=delayed", "clip.start=6,11", *SETTINGS, "trainer.fork.enabled=false", cwd=tmp_path)
     assert done.returncode == 0
     parent, child = (next(f for f in runs(tmp_path).values() if start in f"{json.loads((f / 'run.json').read_text())}")
                      for start in ("'start': 6", "'start': 11"))  # fmt: skip
     expected = content(child)
     shared = tmp_path / "outputs/default/.shared"
-    snapshot = Snapshot(parent.name, 20, (child.name,))
+    snapshot = Snapshot(parent.name, 20, (child.name,), "stem")
     announce(shared, [snapshot])
     (shared / snapshot.file).mkdir()
     (shared / snapshot.file / "checkpoint.pt").write_bytes((parent / "checkpoint.pt").read_bytes())
