@@ -30,7 +30,7 @@ class Examples:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """LongTensors of B examples, padded on the right to the longest, L."""
+    """LongTensors of B examples, padded on the right to one length, L."""
 
     input_ids: Tensor  # [B, L]
     attention_mask: Tensor  # [B, L], 1 = token, 0 = padding

@@ -114,9 +114,14 @@ def fingerprint(settings: Mapping[str, Any], choices: Mapping[str, str], of: Seq
         "sources": {t: source_sha256(t) for t in sorted(set(targets.values())) if not is_ours(t)},
         "seed": settings["seed"],
         "nuisance": settings["nuisance"],
-        "numerics": NUMERICS[settings["trainer"]["precision"]],
+        "numerics": numerics(settings),
     }
     return hashlib.sha256(json.dumps(normalised(what), sort_keys=True).encode()).hexdigest()[:10]
+
+
+def numerics(settings: Mapping[str, Any]) -> int | None:
+    """The version of the numbers that these settings give; None for a precision that the checks will refuse."""
+    return NUMERICS.get(str(settings["trainer"]["precision"]))
 
 
 def normalised(value: Any) -> Any:

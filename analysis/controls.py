@@ -5,13 +5,14 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from analysis.answers import told_apart
 from analysis.arms import fits, overlaid, words
 from analysis.contrasts import Settings
 from analysis.guard import Refused
-from analysis.roles import evidence
+from analysis.roles import evidence, evidence_in_words
 from analysis.tables import Table
 from analysis.techniques import Techniques
-from analysis.wording import figure, span
+from analysis.wording import figure
 
 
 class Control(NamedTuple):
@@ -39,7 +40,7 @@ def controls(techniques: Techniques) -> Table:
     Numbers: control, settings (of the treatment, against those of the control), quantity, off, on, kind of effect
     (ratio or difference), effect, low, high, n (paired seeds).
     """
-    base, rows, refused = base_of(techniques), [], []
+    base, rows, refused = frozen(techniques), [], []
     if not any(fits(arm, base) for arm in techniques.study.arms.values()):
         raise Refused(f"no arm has {words(base)}")
     for control in known(techniques, base):
@@ -57,10 +58,10 @@ def controls(techniques: Techniques) -> Table:
                  in_words(numbers))  # fmt: skip
 
 
-def base_of(techniques: Techniques) -> Settings:
-    """The arm without clipping and schedule, frozen where the claim freezes, with what the claim holds fixed."""
-    frozen = [factor for factor in techniques.factors if factor == "freeze"]
-    return overlaid(techniques.question.within, techniques.switched_on(frozen))
+def frozen(techniques: Techniques, *on: str) -> Settings:
+    """The arm with no technique but freezing, where the claim freezes, and those `on`; with what the claim fixes."""
+    among = [factor for factor in techniques.factors if factor in ("freeze", *on)]
+    return overlaid(techniques.question.within, techniques.switched_on(among))
 
 
 def known(techniques: Techniques, base: Settings) -> Iterator[Control]:
@@ -70,8 +71,7 @@ def known(techniques: Techniques, base: Settings) -> Iterator[Control]:
     for value in others("model.head_init", techniques, base):
         yield Control(f"the head's start: {value}", base | {"model.head_init": value}, base, ("model.head_init",))
     if "scheduler" in techniques.factors:
-        frozen = [factor for factor in techniques.factors if factor == "freeze"]
-        scheduled = overlaid(base, techniques.switched_on([*frozen, "scheduler"]))
+        scheduled = frozen(techniques, "scheduler")
         for value in reversed(others("optimizer.lr", techniques, base)):
             if value < base["optimizer.lr"]:
                 said = f"schedule against a constant rate of {figure(value)}"
@@ -87,20 +87,15 @@ def others(key: str, techniques: Techniques, base: Settings) -> list[Any]:
 
 def row(control: Control, quantity: str, scale: str, said: str, techniques: Techniques) -> dict[str, Any]:
     drawn = techniques.paired(control.treatment, control.control, control.changes, quantity, scale)
-    differing = {key: value for key, value in control.control.items() if control.treatment.get(key) != value}
-    against = {key: value for key, value in control.treatment.items() if control.control.get(key) != value}
-    settings = f"{words(against)} against {words(differing)}"
+    settings = " against ".join(told_apart([control.treatment, control.control]))
     return {"control": control.words, "settings": settings, "quantity": said, **evidence(drawn.kept, drawn.notes)}
 
 
 def in_words(numbers: pd.DataFrame) -> pd.DataFrame:
-    rows = numbers.to_dict("records")
     return pd.DataFrame(
         {
             "control": numbers["control"],
             "quantity": numbers["quantity"],
-            "effect": [f"{'×' if row['kind'] == 'ratio' else ''}{figure(row['effect'])}" for row in rows],
-            "95 % interval": [span(row["low"], row["high"]) for row in rows],
-            "seeds": [str(row["n"]) for row in rows],
+            **evidence_in_words(numbers),
         }
     )

@@ -133,8 +133,16 @@ def in_words(numbers: pd.DataFrame) -> pd.DataFrame:
             "evidence": numbers["evidence"],
             "off": [figure(row["off"]) for row in rows],
             "on": [figure(row["on"]) for row in rows],
-            "effect": [f"{'×' if row['kind'] == 'ratio' else ''}{figure(row['effect'])}" for row in rows],
-            "95 % interval": [span(row["low"], row["high"]) for row in rows],
-            "seeds": [str(row["n"]) for row in rows],
+            **evidence_in_words(numbers),
         }
     )
+
+
+def evidence_in_words(numbers: pd.DataFrame) -> dict[str, list[str]]:
+    """The columns that `evidence` gives, as people read them."""
+    rows = numbers.to_dict("records")
+    return {
+        "effect": [f"{'×' if row['kind'] == 'ratio' else ''}{figure(row['effect'])}" for row in rows],
+        "95 % interval": [span(row["low"], row["high"]) for row in rows],
+        "seeds": [str(row["n"]) for row in rows],
+    }
