@@ -20,6 +20,7 @@ from ablate.roles import classifier_weight, mlp_weight, role
 from ablate.settings import Trainer
 from ablate.streams import stream
 from ablate.training import Learner
+from ablate.unread import skip_unread
 
 
 def make_learner(
@@ -35,6 +36,8 @@ def make_learner(
     names = [name for name, _ in model.named_parameters()]
     trainer, track = options.trainer, options.trainer.track
     trained = freeze(model, options.freeze)
+    if trainer.skip_unread:
+        skip_unread(model)
     if trainer.gradient_checkpointing:
         checkpoint_activations(model)
     shared = parallel(trainer, ranks, accelerator.device)

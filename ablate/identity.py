@@ -37,6 +37,7 @@ ADDED: dict[str, Any] = {
     "data.group_by_length": False,
     "trainer.compile": False,
     "trainer.gradient_checkpointing": False,
+    "trainer.skip_unread": False,
 }
 """Keys added since the first version, with the value that means "as before".
 

@@ -111,6 +111,12 @@ MLP_OUTPUTS = (
     "transformer.h.#.mlp.c_proj.weight",
 )
 
+# Modules that see what the attention of their layer gave, token by token; here the head reads the first token only.
+AFTER_ATTENTION = (
+    "bert|roberta|electra.encoder.layer.#.attention.output",
+    "distilbert.transformer.layer.#.sa_layer_norm",
+)
+
 CLASSIFIERS = ("classifier.weight", "classifier.out_proj.weight", "score.weight")
 
 
@@ -122,6 +128,7 @@ def _compile(path: str) -> re.Pattern[str]:
 
 _ROWS = tuple((_compile(path), block) for paths in TABLE.values() for path, block in paths.items())
 _MLP_OUTPUTS = tuple(map(_compile, MLP_OUTPUTS))
+_AFTER_ATTENTION = tuple(map(_compile, AFTER_ATTENTION))
 _NORM = re.compile(r".*(norm|\.ln_\w+)\.(weight|bias)", re.IGNORECASE)
 
 
@@ -154,10 +161,22 @@ def mlp_weight(names: Iterable[str]) -> str:
 
     Raises ValueError if no name is known as such a projection.
     """
-    outputs = [name for name in names if any(pattern.fullmatch(name) for pattern in _MLP_OUTPUTS)]
+    outputs = _matching(_MLP_OUTPUTS, names)
     if not outputs:
         raise ValueError(_not_found("output projection of an MLP", "mlp", outputs))
-    return sorted(outputs, key=_position)[7 * len(outputs) // 12]
+    return outputs[7 * len(outputs) // 12]
+
+
+def last_after_attention(modules: Iterable[str]) -> str | None:
+    """The module of the last layer that comes after its attention, where the head reads the first token only.
+
+    modules: all modules of the model, in any order. None for a family whose head reads other tokens, or all.
+
+    >>> last_after_attention(f"distilbert.transformer.layer.{i}.sa_layer_norm" for i in range(6))
+    'distilbert.transformer.layer.5.sa_layer_norm'
+    """
+    found = _matching(_AFTER_ATTENTION, modules)
+    return found[-1] if found else None
 
 
 def classifier_weight(names: Iterable[str]) -> str:
@@ -172,6 +191,11 @@ def classifier_weight(names: Iterable[str]) -> str:
     if len(found) != 1:
         raise ValueError(_not_found("last layer of a classification head", "classifier", found))
     return found[0]
+
+
+def _matching(patterns: Iterable[re.Pattern[str]], names: Iterable[str]) -> list[str]:
+    """The names that match, first layer first."""
+    return sorted((name for name in names if any(p.fullmatch(name) for p in patterns)), key=_position)
 
 
 def _position(name: str) -> list[int]:

@@ -38,6 +38,7 @@ class Trainer:
     batch_size: int = 32
     grad_accumulation: int = 1
     length_splits: int = 4
+    skip_unread: bool = True
     precision: Literal["fp32", "bf16"] = "fp32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = None

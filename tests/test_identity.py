@@ -118,7 +118,8 @@ def test_a_key_added_later_leaves_runs_from_before_as_they_are() -> None:
     for key, before in ADDED.items():
         factor, _, setting = key.partition(".")
         config = compose_config(*TINY)
-        choices, new = OmegaConf.to_container(config.hydra.runtime.choices), compose_settings(*TINY)
+        choices = OmegaConf.to_container(config.hydra.runtime.choices)
+        new = compose_settings(*TINY, f"{key}={str(before).lower()}")
         old = {**new, factor: {k: v for k, v in new[factor].items() if k != setting}}
         other = {**new, factor: {**new[factor], setting: not before}}
         assert new[factor][setting] is before
@@ -130,5 +131,8 @@ def test_a_key_added_later_leaves_runs_from_before_as_they_are() -> None:
 def test_golden_ids() -> None:
     """If this fails, finished studies would be run again: is that meant? Then say so in CHANGELOG.md."""
     assert NUMERICS == {"fp32": 2, "bf16": 3}
-    assert identify("clip=none") == "9a0c7844c6"
-    assert identify(*TINY, "clip=delayed", "seed=3", "nuisance=1") == "0bf007dc52"
+    as_before = "trainer.skip_unread=false"
+    assert identify("clip=none", as_before) == "9a0c7844c6"
+    assert identify(*TINY, "clip=delayed", "seed=3", "nuisance=1", as_before) == "0bf007dc52"
+    assert identify("clip=none") == "02fbcc312c"
+    assert identify(*TINY, "clip=delayed", "seed=3", "nuisance=1") == "f3725c0e7b"
