@@ -13,6 +13,7 @@ from ablate.corpus import Corpus
 from ablate.dropout import dropout_of
 from ablate.engine import checkpoint_activations, compile_forward
 from ablate.freeze import freeze
+from ablate.linear import hand_to_onednn, library
 from ablate.options import Options
 from ablate.parallel import parallel, part, whole
 from ablate.ranks import Ranks
@@ -38,6 +39,8 @@ def make_learner(
     trained = freeze(model, options.freeze)
     if trainer.skip_unread:
         skip_unread(model)
+    if library(trainer) == "onednn":
+        hand_to_onednn(model)
     if trainer.gradient_checkpointing:
         checkpoint_activations(model)
     shared = parallel(trainer, ranks, accelerator.device)
@@ -98,7 +101,8 @@ def make_batches(
 ) -> Batches:
     """The batches of a run, by its trainer's sizes."""
     sizes = (trainer.batch_size, trainer.grad_accumulation, trainer.length_splits)
-    return Batches(train, order, *sizes, pad_id, trainer.piece_multiple, ranks)
+    multiple = trainer.piece_multiple if trainer.length_splits > 1 else 1
+    return Batches(train, order, *sizes, pad_id, multiple, ranks)
 
 
 def pairing(order: Tensor, learner: Learner) -> dict[str, str]:

@@ -12,10 +12,13 @@ from typing import Any
 import torch
 
 
-def environment(device: torch.device, world_size: int = 1, distributed: str = "none") -> dict[str, Any]:
+def environment(
+    device: torch.device, world_size: int = 1, distributed: str = "none", linear: str = "torch"
+) -> dict[str, Any]:
     """run.json's `environment`: what is compared, hashed as `key`; the git state, recorded but not compared.
 
-    `distributed` says how several processes share the model; one process has no such entry.
+    `distributed` says how several processes share the model; one process has no such entry. Nor has a run whose linear
+    layers are multiplied by what torch takes (`ablate.linear`).
     """
     compared = {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
@@ -23,6 +26,7 @@ def environment(device: torch.device, world_size: int = 1, distributed: str = "n
         "threads": torch.get_num_threads(),
         "world_size": world_size,
         **({"distributed": distributed} if world_size > 1 else {}),
+        **({"linear": linear} if linear != "torch" else {}),
         **{name: importlib.metadata.version(name) for name in ("torch", "transformers", "numpy")},
     }
     key = hashlib.sha256(json.dumps(compared, sort_keys=True).encode()).hexdigest()[:16]
@@ -38,14 +42,25 @@ def succeeding(now: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
 @functools.cache
 def cpu() -> dict[str, str]:
     """Model name and a hash of the instruction sets: both choose kernels, and so rounding."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    fields = cpuinfo()
     flags = fields.get("flags") or fields.get("Features") or torch.backends.cpu.get_cpu_capability()
     return {
         "model": fields.get("model name") or platform.processor() or platform.machine(),
         "flags": hashlib.sha256(" ".join(sorted(flags.split())).encode()).hexdigest()[:16],
     }
+
+
+def vendor() -> str:
+    """Who made the processor; among other words on systems other than Linux."""
+    return cpuinfo().get("vendor_id") or platform.processor()
+
+
+@functools.cache
+def cpuinfo() -> dict[str, str]:
+    """What Linux says of the last of its processors; empty elsewhere."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
 @functools.cache

@@ -20,14 +20,14 @@ from ablate.assets import file_sha256
 from ablate.build import ALLOWED, check_targets
 from ablate.options import GROUPS, build_option
 
-NUMERICS = {"fp32": 2, "bf16": 3}
-"""By precision; raised when the same config now gives other numbers, as the golden losses say of fp32."""
+NUMERICS = 2
+"""Raised when the same config now gives other numbers, as the golden losses say of fp32."""
 
 FACTORS = (*GROUPS, "trainer")
 UNCOUNTED = {
     "model": {"lr"},  # counts as optimizer.lr
     "trainer": {  # numbers stay the same, but for rounding, which the environment's key minds
-        "device", "threads", "distributed", "checkpoint_every", "keep_checkpoint", "resume", "fork",
+        "device", "threads", "linear", "distributed", "checkpoint_every", "keep_checkpoint", "resume", "fork",
     },
 }  # fmt: skip
 LOCATORS = {"path", "revision", "files", "name"}
@@ -38,6 +38,7 @@ ADDED: dict[str, Any] = {
     "trainer.compile": False,
     "trainer.gradient_checkpointing": False,
     "trainer.skip_unread": False,
+    "trainer.piece_multiple": 1,
 }
 """Keys added since the first version, with the value that means "as before".
 
@@ -115,14 +116,9 @@ def fingerprint(settings: Mapping[str, Any], choices: Mapping[str, str], of: Seq
         "sources": {t: source_sha256(t) for t in sorted(set(targets.values())) if not is_ours(t)},
         "seed": settings["seed"],
         "nuisance": settings["nuisance"],
-        "numerics": numerics(settings),
+        "numerics": NUMERICS,
     }
     return hashlib.sha256(json.dumps(normalised(what), sort_keys=True).encode()).hexdigest()[:10]
-
-
-def numerics(settings: Mapping[str, Any]) -> int | None:
-    """The version of the numbers that these settings give; None for a precision that the checks will refuse."""
-    return NUMERICS.get(str(settings["trainer"]["precision"]))
 
 
 def normalised(value: Any) -> Any:

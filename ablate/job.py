@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ablate import checkpoint, display, fork
 from ablate.assets import file_sha256
-from ablate.identity import factors, numerics, plain, run_id, run_name, stem_id
+from ablate.identity import NUMERICS, factors, plain, run_id, run_name, stem_id
 from ablate.paths import claims_file
 from ablate.ranks import here
 from ablate.records import (
@@ -203,7 +203,7 @@ def attempt(work: Job, folder: Path, stop: StopRequest) -> str:
     """Perform the run in `folder`. Whatever comes of it stands in run.json."""
     record: dict[str, Any] = {
         "schema": SCHEMA,
-        "numerics": numerics(work.config),
+        "numerics": NUMERICS,
         "id": work.id,
         "status": "running",
         "factors": factors(work.config, work.choices),

@@ -20,6 +20,7 @@ from ablate.environment import cpu
 from ablate.fork import Snapshot
 from ablate.identity import factors
 from ablate.job import OUTPUTS, Job, finished, steps_done
+from ablate.linear import library
 from ablate.options import build_option, build_options
 from ablate.ranks import here
 from ablate.records import read_run
@@ -69,7 +70,7 @@ def make(jobs: Sequence[Job], shared: Sequence[Snapshot], known: "Known") -> lis
     runs = []
     for work in jobs:
         name, kind = work.folder.name, kind_of_work(work_factors(work))
-        pace = known.paces.get((kind, work.config["trainer"]["threads"]))
+        pace = known.paces.get((kind, work.config["trainer"]["threads"], library(build_option("trainer", work.config))))
         runs.append(planned(work, origin.get(name), pace, known.sizes.get(kind), kept.get(name, 0)))
     return runs
 
@@ -133,25 +134,25 @@ class Pace:
 
 @dataclass(frozen=True)
 class Known:
-    """What runs take: their pace by kind of work and number of threads, their size by kind of work."""
+    """What runs take: their pace by kind of work, number of threads and who multiplies; their size by kind of work."""
 
-    paces: Mapping[tuple[str, int], Pace]
+    paces: Mapping[tuple[str, int, str], Pace]
     sizes: Mapping[str, Size]
 
 
 def known(jobs: Sequence[Job], outputs: Path = OUTPUTS) -> Known:
     """From all finished runs of this processor and as many processes under `outputs`; sizes not found, by count."""
-    paces: dict[tuple[str, int], list[Pace]] = {}
+    paces: dict[tuple[str, int, str], list[Pace]] = {}
     found: dict[str, list[Size]] = {}
     for path in outputs.glob("**/run.json"):
         with suppress(OSError, ValueError, KeyError, TypeError):  # a broken or vanished run tells nothing
             record = read_run(path.parent)
             where = record and record["environment"]
             if record and record["status"] == "done" and (where["cpu"], where["world_size"]) == (cpu(), here().count):
-                kind, threads = kind_of_work(record["factors"]), where["threads"]
+                kind = kind_of_work(record["factors"])
                 found.setdefault(kind, []).append(sizes.measured(path.parent, record))
                 if pace := pace_of(path.parent, record):
-                    paces.setdefault((kind, threads), []).append(pace)
+                    paces.setdefault((kind, where["threads"], where.get("linear", "torch")), []).append(pace)
     measured = {kind: Size(*map(int, medians(each))) for kind, each in found.items()}
     planned = {kind_of_work(work_factors(work)): work for work in jobs}
     counted = {k: sizes.counted(build_options(w.config)) for k, w in planned.items() if k not in measured}

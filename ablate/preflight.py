@@ -16,6 +16,7 @@ from ablate.clip import Delayed
 from ablate.corpus import corpus
 from ablate.data import Data, Hub
 from ablate.job import OUTPUTS, Job
+from ablate.linear import library
 from ablate.options import Options, build_options
 from ablate.paths import claims_file
 from ablate.ranks import Ranks, here
@@ -47,6 +48,7 @@ def check(jobs: Sequence[Job]) -> None:
     for arm in {repr(work.config | {"seed": None}): work.config for work in jobs}.values():
         options = build_options(arm)
         check_ranks(options.trainer, here())
+        library(options.trainer)
         check_installed(options.tracker)
         check_data(options.data)
         warn(options)

@@ -19,6 +19,7 @@ from ablate.engine import accelerate
 from ablate.environment import environment, succeeding
 from ablate.evaluation import Predictions, evaluate, probe_index
 from ablate.identity import flatten
+from ablate.linear import library
 from ablate.options import build_options
 from ablate.parallel import whole
 from ablate.ranks import Ranks, here
@@ -54,7 +55,7 @@ def perform(
     log.info("parameters by block\n%s", parameter_table(record["parameters"]))
     tracker = options.tracker if ranks.leads else Nothing()
     follower = Follower(tracker, Card(settings["study"], folder.name, tags or {}, flat(settings)))
-    where = environment(accelerator.device, ranks.count, learner.parallel.name)
+    where = environment(accelerator.device, ranks.count, learner.parallel.name, library(trainer))
     run = Run(folder, run_id, where, trainer, learner, texts, stop, began, follower)
     run.take_up()
     with follower.following(run.rows):

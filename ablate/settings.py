@@ -38,7 +38,9 @@ class Trainer:
     batch_size: int = 32
     grad_accumulation: int = 1
     length_splits: int = 4
+    piece_multiple: int = 4
     skip_unread: bool = True
+    linear: Literal["auto", "torch", "onednn"] = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = None
@@ -60,6 +62,7 @@ class Trainer:
         for key in (
             "steps",
             "batch_size",
+            "piece_multiple",
             "grad_accumulation",
             "probe_every",
             "probe_examples",
@@ -80,15 +83,6 @@ class Trainer:
     @property
     def examples_per_step(self) -> int:
         return self.batch_size * self.grad_accumulation
-
-    @property
-    def piece_multiple(self) -> int:
-        """What sizes and lengths of pieces are multiples of.
-
-        For bf16, oneDNN compiles a kernel for each shape and keeps 1,024 of them: pieces of any shape, some 20 kernels
-        each, cost a tenth of a step in compilers alone, in memory as well, and never came to an end. fp32 has MKL's.
-        """
-        return 4 if self.precision == "bf16" and self.length_splits > 1 else 1
 
     def thread_count(self, workers: int = 1) -> int:
         """Threads of one run: as set, else this process's cores shared among the workers."""

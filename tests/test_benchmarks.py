@@ -86,7 +86,7 @@ def test_another_start_of_clipping_would_show(tmp_path: Path) -> None:
 
 def test_delayed_arms_share_starts_as_in_the_readme() -> None:
     arms = delays(300)
-    assert arms.starts == (50, 100, 150, 200, 250, 301)
+    assert arms.starts == (301, 50, 100, 150, 200, 250)
     sweep = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(list(arms.overrides)), None)[0]
     configs = [compose_config("model=tiny", "data=synthetic", *overrides) for overrides in sweep]
     jobs = [job(config, dict(config.hydra.runtime.choices)) for config in configs]
@@ -101,8 +101,10 @@ def test_arms_without_clipping_begin_past_the_last_step() -> None:
 def test_sides_take_turns_in_both_orders() -> None:
     called: list[str] = []
     sides = {name: lambda name=name: called.append(name) for name in "abc"}
-    assert {name: len(results) for name, results in in_turns(sides, 3).items()} == {"a": 3, "b": 3, "c": 3}
-    assert "".join(called) == "abccbaabc"
+    said: list[str] = []
+    found = in_turns(sides, 3, lambda name, result: said.append(name))
+    assert {name: len(results) for name, results in found.items()} == {"a": 3, "b": 3, "c": 3}
+    assert "".join(called) == "".join(said) == "abccbaabc"
 
 
 def test_a_ratio_is_of_the_same_turns() -> None:

@@ -76,7 +76,7 @@ def both(tmp_path, clip, scheduler, splits, norm_of=our_norm, nuisance=0):
     settings = compose_settings(
         "model=tiny", "data=synthetic", f"clip={clip}", f"scheduler={scheduler}", *CLIP_SETTINGS[clip], "seed=3",
         f"trainer.steps={STEPS}", "trainer.batch_size=8", f"trainer.length_splits={splits}", "trainer.threads=1",
-        "trainer.skip_unread=false", f"nuisance={nuisance}",
+        "trainer.skip_unread=false", "trainer.piece_multiple=1", f"nuisance={nuisance}",
         *(() if scheduler == "none" else ("scheduler.warmup=0.25",)),
     )  # fmt: skip
     run_settings(settings, tmp_path)

@@ -1,8 +1,9 @@
 """The share of the machine's matrix-product peak that a step reaches: `python -m tests.benchmarks.peak [overrides]`.
 
 Floating-point operations of steps, as torch counts those that are run (matrix products only: a product of [m, k] and
-[k, n] is 2·m·k·n), over their time, over what one large square matrix product reaches with the same threads. Product
-and steps are timed in turns. Ours with `trainer.length_splits=4` unless overridden, MiniLM, freezing and clipping on.
+[k, n] is 2·m·k·n), over their time, over what one large square matrix product reaches with the same threads, made by
+the library that multiplies in the step's linear layers. Product and steps are timed in turns. Ours with
+`trainer.length_splits=4` unless overridden, MiniLM, freezing and clipping on.
 """
 
 import argparse
@@ -14,12 +15,14 @@ from statistics import median
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from ablate.assemble import make_batches, make_learner
 from ablate.batches import Batch, planned_order
 from ablate.corpus import corpus
 from ablate.engine import accelerate
+from ablate.linear import Linear
 from ablate.options import build_options
 from ablate.training import Learner, step
 from tests.benchmarks.machine import with_reservation
@@ -80,15 +83,18 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def product(size: int, dtype: torch.dtype) -> Callable[[], object]:
+def product(size: int, dtype: torch.dtype, onednn: bool) -> Callable[[], object]:
     a, b = torch.randn(2, size, size, generator=torch.Generator().manual_seed(0)).to(dtype)
-    return lambda: a @ b
+    return partial(F.linear, a.to_mkldnn() if onednn else a, b)
 
 
 def measure(precision: str, said: argparse.Namespace) -> Measured:
+    counted = partial(make_steps, *steps_of(precision, said.steps, [*said.overrides, "trainer.linear=torch"]))
     learner, batches = steps_of(precision, said.steps, said.overrides)
-    steps, matmul = partial(make_steps, learner, batches), product(said.size, DTYPES[precision])
-    gflop = {"step": flops(steps) / 1e9, "product": 2 * said.size**3 / 1e9}  # which warms both up, too
+    handed = any(isinstance(module, Linear) for module in learner.model.modules())
+    steps, matmul = partial(make_steps, learner, batches), product(said.size, DTYPES[precision], handed)
+    gflop = {"step": flops(counted) / 1e9, "product": 2 * said.size**3 / 1e9}  # torch counts none of oneDNN's
+    steps()  # warm, as is the product
     matmul()
     taken = in_turns({"step": partial(seconds, steps), "product": partial(seconds, matmul)}, said.turns)
     speed = {name: [gflop[name] / s for s in taken[name]] for name in taken}

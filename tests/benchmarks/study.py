@@ -21,6 +21,7 @@ side's tokenised texts in its own. All programs are told to stay off the network
 import csv
 import json
 import os
+import sys
 import tempfile
 from argparse import Namespace
 from collections.abc import Callable
@@ -62,8 +63,11 @@ def clips(steps: int) -> Arms:
 
 
 def delays(steps: int) -> Arms:
-    """T0 at 1/6, ..., 5/6 of the steps, and one that never comes: no clipping at all."""
-    starts = (*(steps * k // 6 for k in range(1, 6)), steps + 1)
+    """No clipping at all (a T0 that never comes), and T0 at 1/6, ..., 5/6 of the steps.
+
+    The arm that goes longest with the others comes first: several workers find its starts then.
+    """
+    starts = (steps + 1, *(steps * k // 6 for k in range(1, 6)))
     swept = ",".join(map(str, starts))
     return Arms(f"clip.start={swept}", ("clip=delayed", f"clip.start={swept}"), starts)
 
@@ -169,6 +173,11 @@ def their_accuracies(spent: Spent) -> dict[str, list[float]]:
     return found
 
 
+def say(side: Way | str, spent: Spent) -> None:
+    name = f"ours, {side}" if isinstance(side, Way) else RIVALS[side]
+    print(f"{name}: {spent.seconds:.0f} s, {spent.megabytes:.0f} MB", file=sys.stderr, flush=True)
+
+
 def row(arms: Arms, way: Way, rival: str, spent: dict[Way | str, list[Spent]], said: Namespace) -> list[Any]:
     ours, theirs = spent[way], spent[rival]
     time = ratio([s.seconds for s in ours], [s.seconds for s in theirs])
@@ -213,7 +222,7 @@ def main() -> None:
         write_data(folder, MovieSnippets(max_length=128, train_examples=None, test_examples=said.test_examples))
         for side in sides(folder, arms, 2, said).values():
             side()
-        spent = in_turns(sides(folder, arms, said.steps, said), said.turns)
+        spent = in_turns(sides(folder, arms, said.steps, said), said.turns, say)
         accuracies = {f"ours, {w}": our_accuracies(folder / f"ours-{said.steps}-{n}") for n, w in enumerate(said.ours)}
     accuracies |= {rival: their_accuracies(spent[rival][0]) for rival in said.rivals}
     headings = [

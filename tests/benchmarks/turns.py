@@ -10,15 +10,25 @@ from typing import Any, TypeVar
 
 from tests.benchmarks.machine import in_words, machine
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 
-def in_turns(sides: Mapping[str, Callable[[], T]], turns: int) -> dict[str, list[T]]:
-    """Each side's results, turn by turn; order A B, B A, A B, ...: a drift of the machine hits both alike."""
-    results: dict[str, list[T]] = {name: [] for name in sides}
+def say_nothing(name: object, result: object) -> None: ...
+
+
+def in_turns(
+    sides: Mapping[K, Callable[[], T]], turns: int, say: Callable[[K, T], None] = say_nothing
+) -> dict[K, list[T]]:
+    """Each side's results, turn by turn; order A B, B A, A B, ...: a drift of the machine hits both alike.
+
+    `say` hears of each as it comes: a call of an hour that is cut off has told something.
+    """
+    results: dict[K, list[T]] = {name: [] for name in sides}
     for turn in range(turns):
         for name in list(sides) if turn % 2 == 0 else reversed(list(sides)):
             results[name].append(sides[name]())
+            say(name, results[name][-1])
     return results
 
 

@@ -95,7 +95,7 @@ FILES = tuple(argument for argument in FILES if argument != "data=synthetic")
 def raise_numerics() -> None:
     from ablate import identity
 
-    identity.NUMERICS["fp32"] += 1
+    identity.NUMERICS += 1
 
 
 def test_row_15_one_label_changed(tmp_path: Path) -> None:
