@@ -81,9 +81,7 @@ def show_comparison(study: Study, other: Study, claims: Claims) -> None:
     lines = []
     for one in (study, other):
         if len(one.problems):
-            lines.append(
-                f"{one.folder}: {len(one.problems)} runs do not count or are missing; its own report names them"
-            )
+            lines.append(f"{one.folder}: there are runs that do not count, or are missing; its own report names them")
         if len(others := unregistered(one, claims)):
             lines.append(f"{one.folder}: {len(others)} runs were not started with this claims file")
     print_lines(console, [*lines, f"tables: {folder}/"])

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 FACTORS = ("freeze", "clip", "scheduler", "optimizer", "model", "data", "trainer")
@@ -136,3 +136,17 @@ def normalised(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [normalised(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """
+    >>> ranges([3, 0, 1, 2, 2, 7])
+    '0–3, 7'
+    """
+    spans: list[list[int]] = []
+    for number in sorted(set(map(int, numbers))):
+        if spans and number == spans[-1][-1] + 1:
+            spans[-1].append(number)
+        else:
+            spans.append([number])
+    return ", ".join(str(span[0]) if len(span) == 1 else f"{span[0]}–{span[-1]}" for span in spans)

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from analysis.arms import FACTORS, Arm, arm_of, flat, labels
+from analysis.arms import FACTORS, Arm, arm_of, flat, labels, ranges
 from analysis.folders import RECORDS, Unreadable, flaw_of, run_json, verified
 
 COLUMNS = (
@@ -44,7 +44,7 @@ class Study:
     arms      label -> arm, in order of first appearance, over both frames
     problems  run, kind, problem. Kinds: foreign (no run), broken (not what was written), partial (not
               finished), gone (vanished while it was read), ambiguous (another run has the same arm and seed),
-              missing (a seed of the study that an arm has no run of at all; `run` is then arm and seed)
+              missing (seeds of the study that an arm has no run of at all; `run` is then arm and seeds)
     sha256    run -> record file -> hash of what was written, of the runs that count
     """
 
@@ -186,13 +186,12 @@ def ambiguities(runs: Mapping[str, tuple[str, Mapping[str, Any]]]) -> dict[str, 
 
 
 def missing(runs: pd.DataFrame) -> list[tuple[str, str, str]]:
-    """Problems for each arm and seed of the study without any run."""
-    have = set(zip(runs["arm"], runs["seed"], strict=True))
+    """A problem for each arm that lacks any run of some of the study's seeds."""
+    lacking = {arm: {*runs["seed"]} - {*of_it} for arm, of_it in runs.groupby("arm", sort=False)["seed"]}
     return [
-        (f"{arm}, seed {seed}", "missing", "no run of this arm and seed")
-        for arm in runs["arm"].unique()
-        for seed in sorted(runs["seed"].unique())
-        if (arm, seed) not in have
+        (f"{arm}, seed{'s' if len(seeds) > 1 else ''} {ranges(seeds)}", "missing", "no run")
+        for arm, seeds in lacking.items()
+        if seeds
     ]
 
 

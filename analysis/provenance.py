@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from analysis.arms import FACTORS, value_text, varying
+from analysis.arms import FACTORS, ranges, value_text, varying
 from analysis.claims import Claims
 from analysis.guard import moved
 from analysis.judging import unregistered
@@ -176,20 +176,6 @@ def few(texts: Sequence[str], most: int = 8) -> str:
     ('a, b, c', 'a, b and 1 more')
     """
     return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
-
-
-def ranges(numbers: Iterable[int]) -> str:
-    """
-    >>> ranges([3, 0, 1, 2, 2, 7])
-    '0–3, 7'
-    """
-    spans: list[list[int]] = []
-    for number in sorted(set(map(int, numbers))):
-        if spans and number == spans[-1][-1] + 1:
-            spans[-1].append(number)
-        else:
-            spans.append([number])
-    return ", ".join(str(span[0]) if len(span) == 1 else f"{span[0]}–{span[-1]}" for span in spans)
 
 
 def count(number: int, thing: str) -> str:

@@ -152,14 +152,14 @@ def layers(records: Records) -> Contents:
     rows = math.ceil(len(arms) / columns)
     height = min(max(0.15 * len(places), 1.3), 3.4)
     figure = Figure((WIDE if columns > 1 else WIDTH, rows * (height + 0.5) + 0.9), layout="constrained")
-    grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
-    for i, (ax, arm) in enumerate(zip(used(grid, len(arms)), arms, strict=True)):
+    maps = used(figure.subplots(rows, columns, sharey=True, squeeze=False), len(arms))
+    for i, (ax, arm) in enumerate(zip(maps, arms, strict=True)):
         plots.heat_map(data[data["arm"] == arm], ax, norm, places)
         literal(ax.set_title(wrapped(arm, 36), fontsize=8))
         ax.set_xlabel(x_label if i + columns >= len(arms) else "")
         ax.set_ylabel("" if i % columns else "layer and block")
     where = {"location": "top", "shrink": 0.5, "aspect": 40, "pad": 0.1 / figure.get_figheight()}
-    bar = figure.colorbar(ScalarMappable(norm, plots.HEAT), ax=grid, label="gradient norm", **where)
+    bar = figure.colorbar(ScalarMappable(norm, plots.HEAT), ax=maps, label="gradient norm", **where)
     log_axis(bar.ax.xaxis)
     caption = (
         "Gradient norm of each layer's blocks by step, before clipping, from the input (bottom) to the head (top): "
@@ -254,8 +254,10 @@ def words(records: Records, panels: Sequence[Panel]) -> str:
 
 
 def counts(data: pd.DataFrame) -> str:
-    """Seeds by arm, at the start of its curve: one number where all are equal."""
+    """Seeds by arm, at the start of its curve: one number where all are equal, least and most where arms are many."""
     most = data.groupby("arm", sort=False)["n"].max()
+    if len(most) > FEW and most.nunique() > 1:
+        return f"{most.min()} to {most.max()} by arm"
     return str(most.iloc[0]) if most.nunique() == 1 else ", ".join(f"{arm} {n}" for arm, n in most.items())
 
 

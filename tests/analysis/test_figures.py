@@ -187,6 +187,15 @@ def test_arms_of_one_schedule_share_a_line(items: dict[str, Drawn | LeftOut]) ->
     assert set(items["learning_rate"].data["arm"]) == {"none", "fixed", "delayed"}
 
 
+@pytest.mark.parametrize("count", [2, 4, 5])
+def test_layers_of_any_number_of_arms(tmp_path: Path, count: int) -> None:
+    """Three maps a row: 4 and 5 leave places empty, which the bar of colours must not ask for."""
+    write_arms(tmp_path, {f"arm{i}": "fixed" for i in range(count)}, seeds=1)
+    item = of_one("layers", load(tmp_path))
+    assert isinstance(item, Drawn)
+    assert [ax.get_title(loc="left") for ax in axes_of(item.figure)] == [f"arm{i}" for i in range(count)]
+
+
 def test_the_hero_is_wide_and_compares_norms_on_one_axis(study: Study) -> None:
     (item,) = figures(study, ["hero"])
     before, after, learning = axes_of(item.figure)
