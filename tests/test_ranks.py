@@ -54,7 +54,8 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 
 @pytest.mark.parametrize(
-    "settings", [(), ("freeze=embeddings_attention", "trainer.length_splits=2", "trainer.grad_accumulation=2", "model.hidden=128"),
+    "settings", [(), ("freeze=embeddings_attention", "trainer.length_splits=2", "trainer.grad_accumulation=2",
+                      "model.hidden=128"),
                  ("trainer.length_splits=4", "optimizer=sgd", "trainer.gradient_checkpointing=true")],
     ids=["plain", "pieces", "sgd"],
 )  # fmt: skip
