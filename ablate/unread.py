@@ -1,12 +1,10 @@
 """What the head does not read is not computed.
 
 BERT's classifier reads the first token of the last layer. What that layer makes of the other tokens once attention has
-looked at them (projection, norm, MLP) changes neither a logit nor a gradient, and is left out: in six layers that is an
-eighth of a step. Power-BERT drops tokens that matter little, layer by layer (Goyal et al. 2020, 2001.08950); these
+looked at them (projection, norm, MLP) changes neither a logit nor a gradient, and is left out: in six layers that is a
+tenth of a step. Power-BERT drops tokens that matter little, layer by layer (Goyal et al. 2020, 2001.08950); these
 matter not at all.
 """
-
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -24,5 +22,6 @@ def skip_unread(model: nn.Module) -> None:
         model.get_submodule(path).register_forward_pre_hook(first_token)
 
 
-def first_token(module: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
+def first_token(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """A pre-hook: of each input [B, T, H] the first token [B, 1, H]."""
     return tuple(x[:, :1] for x in inputs)

@@ -20,13 +20,8 @@ def test_the_most_frequent_words_come_first_and_ties_by_spelling() -> None:
 
 def test_a_text_stands_between_its_marks_and_unknown_words_are_named() -> None:
     tokenizer = word_tokenizer(TEXTS, 3, 16)
-    assert tokenizer.convert_ids_to_tokens(tokenizer("A FINE cast").input_ids) == [
-        "[CLS]",
-        "a",
-        "fine",
-        "[UNK]",
-        "[SEP]",
-    ]
+    tokens = tokenizer.convert_ids_to_tokens(tokenizer("A FINE cast").input_ids)
+    assert tokens == ["[CLS]", "a", "fine", "[UNK]", "[SEP]"]
     assert (tokenizer.pad_token_id, tokenizer.model_max_length) == (0, 16)
 
 
