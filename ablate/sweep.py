@@ -83,6 +83,8 @@ class Sweep(Callback):
         self.end()
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        if self.team:
+            self.team.dismiss()
         self.end()
 
     def begin_together(self, config: DictConfig, jobs: Iterable[Job], launcher: Launcher) -> None:

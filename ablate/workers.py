@@ -49,6 +49,12 @@ class Team:
         while any(self.is_held(f"{worker}.busy") for worker in range(self.count)):
             time.sleep(LOOK)
 
+    def dismiss(self) -> None:
+        """End the workers, which joblib would keep for another sweep: what follows has their memory."""
+        from joblib.externals.loky import get_reusable_executor
+
+        get_reusable_executor(reuse=True).shutdown(wait=True)
+
     def is_held(self, name: object) -> bool:
         try:
             with self.lock(name).acquire(timeout=0):

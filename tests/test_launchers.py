@@ -1,9 +1,12 @@
 """Several runs at once: the same records as one by one, and no fault of a worker costs more than it has to."""
 
+import os
 import signal
 from functools import partial
 from pathlib import Path
 
+import joblib
+import psutil
 import pytest
 
 from ablate import launchers, workers
@@ -98,6 +101,13 @@ def test_each_worker_has_a_number_of_its_own(tmp_path: Path) -> None:
     life.release()  # as the system does when a worker ends
     assert not team.is_held(one)
     assert team.number()[0] == one
+
+
+def test_dismissed_workers_are_gone(tmp_path: Path) -> None:
+    pids = set(joblib.Parallel(2)(joblib.delayed(os.getpid)() for _ in range(8)))
+    assert os.getpid() not in pids and all(map(psutil.pid_exists, pids))  # joblib keeps them
+    workers.Team(2, tmp_path, ()).dismiss()
+    assert not any(map(psutil.pid_exists, pids))
 
 
 def test_a_gpu_for_each_worker(monkeypatch: pytest.MonkeyPatch) -> None:
