@@ -3,7 +3,8 @@
 Floating-point operations of steps, as torch counts those that are run (matrix products only: a product of [m, k] and
 [k, n] is 2·m·k·n), over their time, over what one large square matrix product reaches with the same threads, made by
 the library that multiplies in the step's linear layers. Product and steps are timed in turns. Ours with
-`trainer.length_splits=4` unless overridden, MiniLM, freezing and clipping on.
+`trainer.length_splits=4` unless overridden, MiniLM, freezing and clipping on. What bounds the share: how much of a
+step's time goes to matrix products at all, by torch's profiler, and how fast these are, small ones beside a large one.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from tests.benchmarks.turns import in_turns, options, tell
 from tests.tools import compose_settings
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::mkldnn_linear")  # beginnings of their names
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Measured:
     seconds: float  # of a step, median
     step: list[float]
     product: list[float]
+    in_products: float  # share of a step's time
 
     @property
     def share(self) -> float:
@@ -83,6 +86,14 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
+def time_in_products(work: Callable[[], object]) -> float:
+    """Share of the time that `work` spends in matrix products; the profiler's own time counts with the rest."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        work()
+    spent = {event.key: event.self_cpu_time_total for event in profiler.key_averages()}
+    return sum(time for name, time in spent.items() if name.startswith(PRODUCTS)) / sum(spent.values())
+
+
 def product(size: int, dtype: torch.dtype, onednn: bool) -> Callable[[], object]:
     a, b = torch.randn(2, size, size, generator=torch.Generator().manual_seed(0)).to(dtype)
     return partial(F.linear, a.to_mkldnn() if onednn else a, b)
@@ -98,12 +109,20 @@ def measure(precision: str, said: argparse.Namespace) -> Measured:
     matmul()
     taken = in_turns({"step": partial(seconds, steps), "product": partial(seconds, matmul)}, said.turns)
     speed = {name: [gflop[name] / s for s in taken[name]] for name in taken}
-    return Measured(gflop["step"] / said.steps, median(taken["step"]) / said.steps, speed["step"], speed["product"])
+    return Measured(
+        gflop["step"] / said.steps,
+        median(taken["step"]) / said.steps,
+        speed["step"],
+        speed["product"],
+        time_in_products(steps),
+    )
 
 
 def row(precision: str, found: Measured) -> list[Any]:
     numbers = (found.gflop, found.seconds, median(found.step), median(found.product))
-    return [with_reservation(precision, precision), *(f"{number:.3g}" for number in numbers), f"{found.share:.0%}"]
+    shares = (found.share, found.in_products, found.share / found.in_products)
+    said = [f"{number:.3g}" for number in numbers] + [f"{share:.0%}" for share in shares]
+    return [with_reservation(precision, precision), *said]
 
 
 def main() -> None:
@@ -114,7 +133,8 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*")
     said = parser.parse_intermixed_args()
     found = {precision: measure(precision, said) for precision in said.precisions}
-    headings = ["precision", "GFLOP a step", "s a step", "GFLOP/s", "large product, GFLOP/s", "share of peak"]
+    headings = ["precision", "GFLOP a step", "s a step", "GFLOP/s", "large product, GFLOP/s", "share of peak",
+                "time in products", "these alone, of peak"]  # fmt: skip
     tell(headings, [row(precision, of_it) for precision, of_it in found.items()], found, said)
     print(f"{torch.get_num_threads()} threads {' '.join(said.overrides)}")
 
