@@ -123,6 +123,7 @@ def test_memory_is_the_programs_own_and_adds_up(tmp_path: Path) -> None:
     assert small.megabytes < 60
     assert 95 < one.megabytes - small.megabytes < 120
     assert 1.8 < two.megabytes / one.megabytes < 2.1
+    assert 200 < two.proportional < two.megabytes  # the interpreter's pages are shared, the 100 MB are not
     assert two.output == ("104857600\n",) * 2
     del here
 

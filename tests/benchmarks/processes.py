@@ -23,17 +23,20 @@ END_EVERY = 0.02  # seconds between looks at whether a program has ended
 class Spent:
     """What a side took: wall time of all its programs, and the most memory at once.
 
-    Memory is the sum over the processes alive together of each one's peak resident size (VmHWM): what several
-    processes share, libraries above all, counts in each. `output` is standard output, program by program.
+    `megabytes` is the sum over the processes alive together of each one's peak resident size (VmHWM): what several
+    processes share, libraries above all, counts in each, and peaks add up that never were at once. `proportional` is
+    what they took of the machine at one look, the most of all looks: what is shared by n counts 1/n in each (PSS).
+    `output` is standard output, program by program.
     """
 
     seconds: float
     megabytes: float
+    proportional: float
     output: tuple[str, ...]
 
     @property
     def numbers(self) -> dict[str, float]:
-        return {"seconds": self.seconds, "megabytes": self.megabytes}
+        return {"seconds": self.seconds, "megabytes": self.megabytes, "proportional": self.proportional}
 
 
 def spend(commands: Sequence[Sequence[str]], folder: Path, threads: int, at_once: int = 1) -> Spent:
@@ -42,7 +45,7 @@ def spend(commands: Sequence[Sequence[str]], folder: Path, threads: int, at_once
     Raises RuntimeError with the end of its output where one fails.
     """
     began, looked = time.perf_counter(), 0.0
-    waiting, running, done, peak = list(commands), [], [], 0.0
+    waiting, running, done, peak = list(commands), [], [], (0.0, 0.0)
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         while waiting or running:
@@ -50,7 +53,9 @@ def spend(commands: Sequence[Sequence[str]], folder: Path, threads: int, at_once
                 running.append(Program(waiting.pop(0), folder, threads))
             time.sleep(END_EVERY)
             if time.perf_counter() - looked > LOOK_EVERY:
-                peak, looked = max(peak, sum(program.megabytes() for program in running)), time.perf_counter()
+                taken = [megabytes(pid) for program in running for pid in program.processes()]
+                looked = time.perf_counter()
+                peak = max(peak[0], sum(peak for peak, _ in taken)), max(peak[1], sum(now for _, now in taken))
             done += [program for program in running if program.process.poll() is not None]
             running = [program for program in running if program not in done]
     finally:
@@ -58,7 +63,7 @@ def spend(commands: Sequence[Sequence[str]], folder: Path, threads: int, at_once
             program.process.terminate()
         signal.signal(signal.SIGTERM, before)
     seconds = time.perf_counter() - began
-    return Spent(seconds, peak, tuple(program.output() for program in done))
+    return Spent(seconds, *peak, tuple(program.output() for program in done))
 
 
 class Program:
@@ -76,12 +81,12 @@ class Program:
             [sys.executable, *arguments], cwd=folder, env=environment, stdout=self.out, stderr=self.err
         )
 
-    def megabytes(self) -> float:
+    def processes(self) -> list[int]:
+        """Itself and all that it started."""
         try:
-            tree = [self.process.pid, *(child.pid for child in psutil.Process(self.process.pid).children(True))]
+            return [self.process.pid, *(child.pid for child in psutil.Process(self.process.pid).children(True))]
         except psutil.NoSuchProcess:
-            return 0.0
-        return sum(map(peak_megabytes, tree))
+            return []
 
     def output(self) -> str:
         with self.out, self.err:
@@ -92,13 +97,23 @@ class Program:
         return out
 
 
+def megabytes(pid: int) -> tuple[float, float]:
+    """Peak resident size of a process since its program began, and its proportional size now (PSS), in MB."""
+    return peak_megabytes(pid), kilobytes(f"/proc/{pid}/smaps_rollup", "Pss") / 1024
+
+
 def peak_megabytes(pid: int | str = "self") -> float:
     """Peak resident size of a process since its program began, in MB; 0 for one that has ended.
 
     Not `ru_maxrss`: that begins with the size of the process that started it.
     """
+    return kilobytes(f"/proc/{pid}/status", "VmHWM") / 1024
+
+
+def kilobytes(file: str, name: str) -> int:
+    """A line of a file in /proc; 0 of a process that has ended."""
     try:
-        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+        found = re.search(rf"^{name}:\s+(\d+) kB", Path(file).read_text(), re.MULTILINE)
     except (FileNotFoundError, ProcessLookupError):
-        return 0.0
-    return int(found[1]) / 1024 if found else 0.0
+        return 0
+    return int(found[1]) if found else 0

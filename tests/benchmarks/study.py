@@ -1,8 +1,9 @@
 """A whole study against the same arms as transformers Trainer scripts: `python -m tests.benchmarks.study [options]`.
 
-Time is wall time of all programs from start to end, memory their peak. Same pretrained model and data splits, frozen
-blocks, schedule, optimizer, precision, batch size, number of steps and threads; padding to the longest of a batch,
-each step's loss, norm and learning rate logged, validation and test evaluated at the end: on both sides.
+Time is wall time of all programs from start to end, memory their peak, in the two ways of `processes.Spent`. Same
+pretrained model and data splits, frozen blocks, schedule, optimizer, precision, batch size, number of steps and
+threads; padding to the longest of a batch, each step's loss, norm and learning rate logged, validation and test
+evaluated at the end: on both sides.
 
 Ours      `python -m ablate -m ...`, one command in an empty folder. It does more: norms in float64 by layer, a probe of
           32 examples every 10 steps, a checkpoint every 100, predictions, hashes, the table and the report.
@@ -175,19 +176,22 @@ def their_accuracies(spent: Spent) -> dict[str, list[float]]:
 
 def say(side: Way | str, spent: Spent) -> None:
     name = f"ours, {side}" if isinstance(side, Way) else RIVALS[side]
-    print(f"{name}: {spent.seconds:.0f} s, {spent.megabytes:.0f} MB", file=sys.stderr, flush=True)
+    took = f"{spent.seconds:.0f} s, {spent.megabytes:.0f} MB, {spent.proportional:.0f} MB with what is shared in parts"
+    print(f"{name}: {took}", file=sys.stderr, flush=True)
 
 
 def row(arms: Arms, way: Way, rival: str, spent: dict[Way | str, list[Spent]], said: Namespace) -> list[Any]:
     ours, theirs = spent[way], spent[rival]
     time = ratio([s.seconds for s in ours], [s.seconds for s in theirs])
     memory = ratio([s.megabytes for s in ours], [s.megabytes for s in theirs])
-    seconds, sizes = (
-        [f"{median(getattr(s, key) for s in side):.0f}" for side in (ours, theirs)] for key in ("seconds", "megabytes")
+    proportional = ratio([s.proportional for s in ours], [s.proportional for s in theirs])
+    seconds, sizes, parts = (
+        [f"{median(getattr(s, key) for s in side):.0f}" for side in (ours, theirs)]
+        for key in ("seconds", "megabytes", "proportional")
     )
     what = f"{arms.name}, seeds {','.join(map(str, said.seeds))}, {said.steps} steps, {way}"
     promised = held(memory, MEMORY_AT_MOST) if way.workers == AT_ONCE[rival] else ""
-    return [what, f"{RIVALS[rival]}, {said.precision}", *seconds, time, *sizes, memory, promised]
+    return [what, f"{RIVALS[rival]}, {said.precision}", *seconds, time, *sizes, memory, promised, *parts, proportional]
 
 
 def parsed() -> Namespace:
@@ -225,17 +229,8 @@ def main() -> None:
         spent = in_turns(sides(folder, arms, said.steps, said), said.turns, say)
         accuracies = {f"ours, {w}": our_accuracies(folder / f"ours-{said.steps}-{n}") for n, w in enumerate(said.ours)}
     accuracies |= {rival: their_accuracies(spent[rival][0]) for rival in said.rivals}
-    headings = [
-        "study",
-        "rival",
-        "ours, s",
-        "rival, s",
-        "time, ratio",
-        "ours, MB",
-        "rival, MB",
-        "memory, ratio",
-        "promised",
-    ]
+    headings = ["study", "rival", "ours, s", "rival, s", "time, ratio", "ours, MB", "rival, MB", "memory, ratio",
+                "promised", "ours, PSS", "rival, PSS", "PSS, ratio"]  # fmt: skip
     numbers = {
         "spent": {str(side): [s.numbers for s in turns] for side, turns in spent.items()},
         "test_accuracy": accuracies,
