@@ -6,6 +6,7 @@
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import wraps
 from typing import NamedTuple
 
 import pandas as pd
@@ -16,16 +17,29 @@ from analysis.load import Study
 from analysis.reduced import Contents, NotDrawable, Records
 from analysis.style import applied
 
-FIGURES: Mapping[str, Callable[[Records], Contents]] = {
-    "training_loss": stepwise.training_loss,
-    "probe_loss": stepwise.probe_loss,
-    "probe_accuracy": stepwise.probe_accuracy,
-    "gradient_norm": stepwise.gradient_norm,
-    "tracked_norms": stepwise.tracked_norms,
-    "delta_g": stepwise.delta_g,
-    "delta_g_share": stepwise.delta_g_share,
+Draw = Callable[[Records], Contents]
+
+
+def of_techniques(draw: Draw) -> Draw:
+    """With a panel an arm: of many arms those that differ in the techniques alone."""
+
+    @wraps(draw)
+    def few(records: Records) -> Contents:
+        return draw(records.of_techniques)
+
+    return few
+
+
+FIGURES: Mapping[str, Draw] = {
+    "training_loss": of_techniques(stepwise.training_loss),
+    "probe_loss": of_techniques(stepwise.probe_loss),
+    "probe_accuracy": of_techniques(stepwise.probe_accuracy),
+    "gradient_norm": of_techniques(stepwise.gradient_norm),
+    "tracked_norms": of_techniques(stepwise.tracked_norms),
+    "delta_g": of_techniques(stepwise.delta_g),
+    "delta_g_share": of_techniques(stepwise.delta_g_share),
     "learning_rate": stepwise.learning_rate,
-    "layers": stepwise.layers,
+    "layers": of_techniques(stepwise.layers),
     "seeds": seedwise.seeds,
     "differences": seedwise.differences,
     "interaction_test_accuracy": seedwise.interaction(seedwise.TEST_ACCURACY),

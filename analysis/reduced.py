@@ -1,15 +1,15 @@
 """A study's records, reduced as far as its figures need them."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis import curves
-from analysis.arms import varying
+from analysis.arms import FACTORS, canonical, is_under, varying
 from analysis.guard import Refused, pair
 from analysis.load import Study
 from analysis.measure import measure
@@ -20,6 +20,11 @@ PER_RUN = ("mean_probe_loss", "probe_jitter")
 
 EXACT = 600
 """Most points of a learning-rate curve, which has corners that a mean over many steps would round."""
+
+TECHNIQUES = FACTORS[:3]
+
+MANY = 12
+"""Most arms of any kind that have a panel each."""
 
 Contents = tuple[str, pd.DataFrame, Figure]
 """A figure's caption in plain words, the numbers that it shows, and itself."""
@@ -34,6 +39,7 @@ class Records:
     """Frames of the runs that count; read when they are first asked for. Raises NotDrawable without such runs."""
 
     study: Study
+    shown: str = ""  # which of the study's arms these are, for a caption; "" for all
 
     def __post_init__(self) -> None:
         if len(self.study.runs) == 0:
@@ -50,6 +56,28 @@ class Records:
         """Of `arms`, each the same whichever of the study's arms have runs that count."""
         of_all = pens(self.study.arms)
         return {arm: of_all[arm] for arm in self.arms}
+
+    @cached_property
+    def of_techniques(self) -> "Records":
+        """Itself; where most of more than MANY arms differ in nothing but the techniques, these."""
+        largest = max(self.alike_but_for(TECHNIQUES), key=len)
+        if len(self.arms) <= MANY or not len(self.arms) / 2 < len(largest) < len(self.arms):
+            return self
+        return self.only(largest, f"the {len(largest)} that differ in {', '.join(TECHNIQUES)} alone")
+
+    def alike_but_for(self, keys: Collection[str]) -> list[list[str]]:
+        """The arms in groups that differ in nothing but these keys and the settings below them."""
+        groups: dict[str, list[str]] = {}
+        for name in self.arms:
+            others = {key: value for key, value in self.study.arms[name].items() if not is_under(key, keys)}
+            groups.setdefault(canonical(others), []).append(name)
+        return list(groups.values())
+
+    def only(self, arms: Sequence[str], which: str) -> "Records":
+        """Those of some arms; `which` says in words which."""
+        runs = self.study.runs[self.study.runs["arm"].isin(arms)]
+        study = replace(self.study, runs=runs, arms={name: self.study.arms[name] for name in arms})
+        return Records(study, f"Of {len(self.arms)} arms {which}. ")
 
     @cached_property
     def diverged(self) -> pd.DataFrame:

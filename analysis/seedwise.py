@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import curves, plots
-from analysis.panels import WIDE, WIDTH, used
+from analysis.panels import FEW, WIDE, WIDTH, used
 from analysis.reduced import Contents, NotDrawable, Records
 from analysis.stepwise import named
 from analysis.style import add_key, key, literal, log_axis, pens, wrapped
@@ -110,12 +110,14 @@ def stacked(values: Mapping[Quantity, pd.DataFrame]) -> pd.DataFrame:
 
 
 def lacking(records: Records, data: pd.DataFrame, column: str) -> str:
-    """n by arm, the diverged by name, and the quantities that are not shown."""
+    """n by arm, where these are few, the diverged by name, and the quantities that are not shown."""
     planned = records.study.runs["seed"].nunique()
     n = data.groupby(column, sort=False)["n"].min()
     if n.nunique() == 1:
         words = f"n = {n.iloc[0]}" + (f" of {planned}" if n.iloc[0] < planned else "")
         words += " seed: no interval can be given." if n.iloc[0] == 1 else " seeds."
+    elif len(n) > FEW:
+        words = f"n = {n.min()} to {n.max()} of {planned} seeds by arm."
     else:
         words = f"n of {planned} seeds: {', '.join(f'{arm} {count}' for arm, count in n.items())}."
     if len(records.diverged):

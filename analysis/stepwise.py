@@ -10,7 +10,6 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from analysis import curves, plots
-from analysis.arms import is_under
 from analysis.panels import (
     FEW,
     HEIGHT,
@@ -94,8 +93,9 @@ def delta_g_share(records: Records) -> Contents:
     interval = " with its 95 % interval (Student's t), which may go on beyond the panel" if data["n"].max() > 1 else ""
     caption = (
         "Share of each tenth of a finished run in what clipping takes from the gradient's norm over all of it (§4.5): "
-        f"mean over seeds (n = {counts(data)}){interval}. An even spread gives {100 // curves.BINS} %."
-    )
+        f"mean over seeds (n = {counts(data)}){interval}. An even spread gives {100 // curves.BINS} %. "
+        f"{records.shown}"
+    ).rstrip()
     if never := [arm for arm in records.arms if arm not in pen_of]:
         caption += f" Nothing was clipped in: {', '.join(never)}."
     return caption, data, figure
@@ -164,8 +164,8 @@ def layers(records: Records) -> Contents:
     caption = (
         "Gradient norm of each layer's blocks by step, before clipping, from the input (bottom) to the head (top): "
         f"geometric mean over seeds (n = {counts(data)}), one scale of colours for all arms. Hatched: not trained, "
-        "or a norm of 0. A block's norm grows with its number of parameters."
-    )
+        f"or a norm of 0. A block's norm grows with its number of parameters. {records.shown}"
+    ).rstrip()
     if len(records.diverged):
         caption += f" Diverged, and not shown: {named(records.diverged)}."
     return caption, data, figure
@@ -173,7 +173,7 @@ def layers(records: Records) -> Contents:
 
 def hero(records: Records) -> Contents:
     """Norm before and after clipping and the probe loss, side by side: what clipping does, in one picture."""
-    records, shown = clipping_alone(records)
+    records = clipping_alone(records)
     norms, marks = norm_panels(records, BEFORE, AFTER), clipping_marks(records)
     loss = curve_data(records, records.probe, PROBE_LOSS).assign(quantity="probe_loss")
     learning = Panel(replace(PROBE_LOSS, title="learning"), loss, (records.probe_width, "probes"))
@@ -187,25 +187,19 @@ def hero(records: Records) -> Contents:
     for ax in axes[:2]:
         marks.draw(ax, records.arms)
     add_key(figure, key(records.pens, WIDE))
-    caption = "Gradient norm before and after clipping, and loss on the probe, by step. " + shown + marks.words
+    caption = "Gradient norm before and after clipping, and loss on the probe, by step. " + marks.words
     return caption + words(records, norms), stacked([*norms, learning]), figure
 
 
-def clipping_alone(records: Records) -> tuple[Records, str]:
-    """All arms, or, of more than one panel takes, the most that differ in nothing but clipping; and that in words."""
-    arms = {name: records.study.arms[name] for name in records.arms}
-    if len(arms) <= FEW:
-        return records, ""
-    groups: dict[str, list[str]] = {}
-    for name, arm in arms.items():
-        others = repr(sorted((key, value) for key, value in arm.items() if not is_under(key, ["clip"])))
-        groups.setdefault(others, []).append(name)
-    chosen = max((group for group in groups.values() if 2 <= len(group) <= FEW), key=len, default=None)
-    if chosen is None:
-        raise NotDrawable(f"{len(arms)} arms; one panel takes at most {FEW}, and no so few differ in clipping alone")
-    runs = records.study.runs
-    study = replace(records.study, runs=runs[runs["arm"].isin(chosen)], arms={name: arms[name] for name in chosen})
-    return Records(study), f"Of {len(arms)} arms the first that differ in clipping alone. "
+def clipping_alone(records: Records) -> Records:
+    """All arms, or, of more than one panel takes, the most that differ in nothing but clipping."""
+    if len(records.arms) <= FEW:
+        return records
+    groups = [group for group in records.alike_but_for(["clip"]) if 2 <= len(group) <= FEW]
+    if not groups:
+        many = len(records.arms)
+        raise NotDrawable(f"{many} arms; one panel takes at most {FEW}, and no so few differ in clipping alone")
+    return records.only(max(groups, key=len), "the first that differ in clipping alone")
 
 
 # --- Numbers ---
@@ -241,7 +235,7 @@ def words(records: Records, panels: Sequence[Panel]) -> str:
     data, (width, points) = stacked(panels), panels[0].mean_of
     mean = "geometric mean" if panels[0].curve.log else "mean"
     of = f" of means of {width} {points}" if width > 1 else ""
-    told = f"Lines: {mean} over seeds (n = {counts(data)}){of}. "
+    told = f"{records.shown}Lines: {mean} over seeds (n = {counts(data)}){of}. "
     if data["n"].max() == 1:
         told += "One seed an arm: no interval can be given. "
     else:

@@ -213,6 +213,21 @@ def test_the_hero_of_many_arms_shows_those_that_differ_in_clipping_alone(tmp_pat
     assert "Of 9 arms the first that differ in clipping alone" in item.caption
 
 
+@pytest.mark.parametrize(("rates", "shown"), [(3, 12), (4, 9), (8, 9), (9, 18)])
+def test_of_many_arms_those_have_a_panel_that_differ_in_the_techniques_alone(
+    tmp_path: Path, rates: int, shown: int
+) -> None:
+    """Nine of a factorial, and further learning rates: not shown where they would be a panel too many and the fewer."""
+    for freeze, clip in product(("none", "embeddings", "attention"), ("none", "fixed", "delayed")):
+        write_run(tmp_path, {"freeze": freeze, "clip": clip}, steps=STEPS)
+    for k in range(rates):
+        write_run(tmp_path, settings={"optimizer": {"lr": 1.0 + k}}, steps=STEPS)
+    by_step, layers, overview = figures(load(tmp_path), ["training_loss", "layers", "seeds"])
+    assert [item.data["arm"].nunique() for item in (by_step, layers, overview)] == [shown, shown, 9 + rates]
+    told = f"Of {9 + rates} arms the 9 that differ in freeze, clip, scheduler alone."
+    assert [told in item.caption for item in (by_step, layers)] == [shown == 9] * 2
+
+
 def test_no_hero_of_many_arms_that_clip_alike(tmp_path: Path) -> None:
     for i in range(FEW + 1):
         write_run(tmp_path, {"freeze": f"rule{i}"}, seed=0)
