@@ -3,10 +3,12 @@
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 FACTORS = ("freeze", "clip", "scheduler", "optimizer", "model", "data", "trainer")
+TECHNIQUES = FACTORS[:3]
 
+T = TypeVar("T")
 Arm = Mapping[str, Any]
 """A config less its seed, flat: {"clip": "fixed", "clip.threshold": 1.0, ..., "nuisance": 0}."""
 
@@ -69,7 +71,8 @@ def labels(arms: Sequence[Arm]) -> list[str]:
     """A short name for each arm; distinct arms have distinct names.
 
     It has the option of each factor in which the arms differ, in the order of FACTORS, with those settings in
-    which arms of the same option differ; then the nuisance seed, where arms differ in it and it is not 0.
+    which arms of the same option differ; then the nuisance seed, where arms differ in it and it is not 0. What most
+    arms have goes without saying, but for the techniques.
 
         >>> plain = {**{factor: "x" for factor in FACTORS}, "nuisance": 0}
         >>> early, late = ({**plain, "clip": "delayed", "clip.start": start} for start in (50, 100))
@@ -77,6 +80,8 @@ def labels(arms: Sequence[Arm]) -> list[str]:
         ['none', 'delayed[start=50]', 'delayed[start=100]']
         >>> labels([{**plain, "clip": "none"}, late])
         ['none', 'delayed']
+        >>> labels([{**plain, "clip": "none"}, late, {**late, "optimizer.lr": 2e-4}])
+        ['none', 'delayed', 'delayed-x[lr=0.0002]']
         >>> labels([{**plain, "clip": "none"}])
         ['x-none-x']
     """
@@ -89,25 +94,64 @@ def labels(arms: Sequence[Arm]) -> list[str]:
     return [chosen[canonical(arm)] for arm in arms]
 
 
-def differing(arms: Sequence[Arm]) -> list[list[tuple[str, Mapping[str, Any]]]]:
+Part = tuple[str, Mapping[str, Any]]
+"""Of a label: a factor's option, and the settings in which it differs from others of that option."""
+
+
+def differing(arms: Sequence[Arm]) -> list[list[Part]]:
     """For each of several distinct arms: option and settings of each factor, as far as they differ."""
-    parts: list[list[tuple[str, Mapping[str, Any]]]] = [[] for _ in arms]
+    parts: list[list[Part]] = [[] for _ in arms]
     for factor in FACTORS:
-        prefix = f"{factor}."
-        settings = [{k.removeprefix(prefix): arm[k] for k in arm if k.startswith(prefix)} for arm in arms]
-        peers = defaultdict(list)
-        for arm, own in zip(arms, settings, strict=True):
-            peers[arm[factor]].append(own)
-        vary = {option: varying(group) for option, group in peers.items()}
-        if len(peers) > 1 or any(vary.values()):
-            for part, arm, own in zip(parts, arms, settings, strict=True):
-                part.append((arm[factor], {k: v for k, v in own.items() if k in vary[arm[factor]]}))
-    if not any(parts):
-        parts = [[(arm[factor], {}) for factor in FACTORS[:3]] for arm in arms]
+        of_factor = parts_of(arms, factor)
+        usual = None if factor in TECHNIQUES else most_have(of_factor)
+        for part, own in zip(parts, of_factor, strict=False):
+            part += [own] if usual is None or canonical(own) != canonical(usual) else []
+    for part, arm in zip(parts, arms, strict=True):
+        part += [] if part else [(arm[factor], {}) for factor in TECHNIQUES]
     if "nuisance" in varying(arms):
         for part, arm in zip(parts, arms, strict=True):
             part += [("nuisance", {"seed": arm["nuisance"]})] if arm["nuisance"] else []
     return parts
+
+
+def parts_of(arms: Sequence[Arm], factor: str) -> list[Part]:
+    """One factor's part of each arm; none where all arms have the same."""
+    prefix = f"{factor}."
+    settings = [{k.removeprefix(prefix): arm[k] for k in arm if k.startswith(prefix)} for arm in arms]
+    peers = defaultdict(list)
+    for arm, own in zip(arms, settings, strict=True):
+        peers[arm[factor]].append(own)
+    vary = {option: varying(group) for option, group in peers.items()}
+    if len(peers) == 1 and not any(vary.values()):
+        return []
+    return [
+        (arm[factor], {k: v for k, v in own.items() if k in vary[arm[factor]]})
+        for arm, own in zip(arms, settings, strict=True)
+    ]
+
+
+def unsaid(arms: Sequence[Arm]) -> list[str]:
+    """What labels leave out as most arms have it.
+
+    >>> plain, other = ({**{factor: "x" for factor in FACTORS}, "optimizer.lr": lr, "nuisance": 0} for lr in (1, 2))
+    >>> unsaid([plain, {**plain, "clip": "none"}, other])
+    ['x[lr=1]']
+    """
+    usual = [most_have(parts_of(arms, factor)) for factor in FACTORS if factor not in TECHNIQUES]
+    return [part_text(*part) for part in usual if part is not None]
+
+
+def most_have(values: Sequence[T]) -> T | None:
+    """The value of more than half of them; None where there is none.
+
+    >>> most_have([1, 1.0, 2]), most_have([1, 2]), most_have([])
+    (1, None, None)
+    """
+    places = defaultdict(list)
+    for value in values:
+        places[canonical(value)].append(value)
+    largest = max(places.values(), key=len, default=[])
+    return largest[0] if 2 * len(largest) > len(values) else None
 
 
 def varying(mappings: Sequence[Mapping[str, Any]]) -> set[str]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from analysis.arms import FACTORS, ranges, value_text, varying
+from analysis.arms import FACTORS, ranges, unsaid, value_text, varying
 from analysis.claims import Claims
 from analysis.guard import moved
 from analysis.judging import unregistered
@@ -37,7 +37,9 @@ def compared(study: Study) -> str:
     each = f"{recorded(runs['trainer.steps'])} steps each"
     of = f" of model {recorded(runs['model'])} on data {recorded(runs['data'])}, {each}."
     differ = [key for key in varied(study) if key.rpartition(".")[0] not in varied(study)]
-    return what + of + (f" The arms differ in {', '.join(differ)}." if differ else "")
+    words = f" The arms differ in {', '.join(differ)}." if differ else ""
+    usual = unsaid(list(study.arms.values()))
+    return what + of + words + (f" Where a name says nothing else: {', '.join(usual)}." if usual else "")
 
 
 def varied(study: Study) -> dict[str, str]:

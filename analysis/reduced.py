@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis import curves
-from analysis.arms import FACTORS, canonical, is_under, varying
+from analysis.arms import TECHNIQUES, canonical, is_under, varying
 from analysis.guard import Refused, pair
 from analysis.load import Study
 from analysis.measure import measure
@@ -20,8 +20,6 @@ PER_RUN = ("mean_probe_loss", "probe_jitter")
 
 EXACT = 600
 """Most points of a learning-rate curve, which has corners that a mean over many steps would round."""
-
-TECHNIQUES = FACTORS[:3]
 
 MANY = 12
 """Most arms of any kind that have a panel each."""

@@ -35,6 +35,14 @@ BASE = {
         ([{}, {"clip": "fixed", "scheduler": "warmup_linear"}], ["none-none", "fixed-warmup_linear"]),
         ([{"trainer.steps": 300}, {"trainer.steps": 600.0}], ["default[steps=300]", "default[steps=600]"]),
         ([{"optimizer.lr": 2e-4}, {"optimizer.lr": 0.5}], ["adamw[lr=0.0002]", "adamw[lr=0.5]"]),
+        (  # what most have is left out, but for the techniques
+            [{"clip": "fixed"}, {}, {"optimizer.lr": 2e-4}],
+            ["fixed", "none", "none-adamw[lr=0.0002]"],
+        ),
+        (  # ... and where that leaves nothing, the techniques stand for it
+            [{"nuisance": 1}, {}, {"optimizer": "sgd"}],
+            ["embeddings_attention-none-none-nuisance[seed=1]", "embeddings_attention-none-none", "sgd"],
+        ),
         (
             [{"nuisance": 0}, {"nuisance": 1}],
             ["embeddings_attention-none-none", "embeddings_attention-none-none-nuisance[seed=1]"],

@@ -337,6 +337,13 @@ def said(folder: Path, looks: tuple[Look, ...] = ()) -> dict[str, tuple[str, ...
     return {fact.term: fact.lines for fact in facts(load(folder), CLAIMS, looks)}
 
 
+def test_what_names_leave_out_is_said_once(study):
+    write_run(study, settings={"optimizer": {"lr": 0.5}})
+    assert "The arms differ in clip, optimizer.lr. Where a name says nothing else: adamw[lr=0.0001]." in compared(
+        load(study)
+    )
+
+
 def test_how_a_study_was_run(study):
     loaded = load(study)
     assert compared(loaded) == (
