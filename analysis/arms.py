@@ -86,24 +86,27 @@ def labels(arms: Sequence[Arm]) -> list[str]:
         ['x-none-x']
     """
     distinct = {canonical(arm): arm for arm in arms}
-    shown = dict(zip(distinct, differing(list(distinct.values())), strict=True))
-    plain = {key: "-".join(part_text(*part) for part in parts) for key, parts in shown.items()}
-    # where a name holds the very signs that labels are put together with
-    quoted = {key: canonical(parts) for key, parts in shown.items()}
-    chosen = plain if len(set(plain.values())) == len(distinct) else quoted
-    return [chosen[canonical(arm)] for arm in arms]
+    some, every = (differing(list(distinct.values()), brief) for brief in (True, False))
+    named = [["-".join(part_text(*part) for part in parts) for parts in shown] for shown in (some, every)]
+    named.append([canonical(parts) for parts in every])  # for names with the signs that labels are put together with
+    chosen = next(names for names in named if len(set(names)) == len(distinct))
+    label_of = dict(zip(distinct, chosen, strict=True))
+    return [label_of[canonical(arm)] for arm in arms]
 
 
 Part = tuple[str, Mapping[str, Any]]
 """Of a label: a factor's option, and the settings in which it differs from others of that option."""
 
 
-def differing(arms: Sequence[Arm]) -> list[list[Part]]:
-    """For each of several distinct arms: option and settings of each factor, as far as they differ."""
+def differing(arms: Sequence[Arm], brief: bool) -> list[list[Part]]:
+    """For each of several distinct arms: option and settings of each factor, as far as they differ.
+
+    `brief`: without what most arms have. Then parts of two factors may be alike, and so may the names of two arms.
+    """
     parts: list[list[Part]] = [[] for _ in arms]
     for factor in FACTORS:
         of_factor = parts_of(arms, factor)
-        usual = None if factor in TECHNIQUES else most_have(of_factor)
+        usual = most_have(of_factor) if brief and factor not in TECHNIQUES else None
         for part, own in zip(parts, of_factor, strict=False):
             part += [own] if usual is None or canonical(own) != canonical(usual) else []
     for part, arm in zip(parts, arms, strict=True):

@@ -68,6 +68,19 @@ def test_labels_of_names_that_would_run_into_each_other():
     assert labels(arms) == ['[["a-b", {}], ["c", {}]]', '[["a", {}], ["b-c", {}]]']
 
 
+def test_nothing_is_left_out_where_names_would_be_the_same():
+    """A part of the optimizer and one of the data that read alike, each with the other left out."""
+    plain = BASE | {"optimizer": "x", "data": "x"}
+    arms = [
+        plain,
+        plain | {"clip": "fixed"},
+        plain | {"clip": "delayed"},
+        plain | {"optimizer": "y"},
+        plain | {"data": "y"},
+    ]
+    assert labels(arms) == ["none-x-x", "fixed-x-x", "delayed-x-x", "none-y-x", "none-x-y"]
+
+
 names = st.sampled_from(["none", "a", "a-b", "b", "b-c", "a[x=1]", "null", "1", "", "nuisance[seed=1]"])
 values = st.one_of(names, st.integers(0, 1), st.sampled_from([0.0, 1.0, 0.5, None, True, False]))
 keys = st.sampled_from([f"{factor}.{key}" for factor in FACTORS for key in ("x", "y")])
