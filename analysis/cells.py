@@ -6,15 +6,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.arms import canonical, varying
+from analysis.arms import TECHNIQUES, canonical, varying
 from analysis.curves import levels
 from analysis.guard import Refused, rest_of
 from analysis.load import Study
 from analysis.outcomes import Outcomes
 from analysis.tables import Table, mean_and_sd, number
 from analysis.wording import figure
-
-CROSSED = ("freeze", "clip", "scheduler")
 
 CAPTION = (
     "Cells of freezing × clipping × schedule. Seeds: finished runs, over which the means are. Diverged: runs that "
@@ -36,13 +34,13 @@ def factorial(study: Study, outcomes: Outcomes) -> Table:
     runs = study.runs.set_index("run")[["arm", "status"]].join(outcomes.values, how="inner")
     named = levels({arm: study.arms[arm] for arm in arms})
     rows = [
-        {factor: named[factor][arm] if factor in named else study.arms[arm][factor] for factor in CROSSED}
+        {factor: named[factor][arm] if factor in named else study.arms[arm][factor] for factor in TECHNIQUES}
         | of_cell(arm, runs[runs["arm"] == arm])
         for arm in arms
     ]
     # levels in order of first appearance, off first
-    place = {factor: list(dict.fromkeys(["none", *(row[factor] for row in rows)])) for factor in CROSSED}
-    rows.sort(key=lambda row: [place[factor].index(row[factor]) for factor in CROSSED])
+    place = {factor: list(dict.fromkeys(["none", *(row[factor] for row in rows)])) for factor in TECHNIQUES}
+    rows.sort(key=lambda row: [place[factor].index(row[factor]) for factor in TECHNIQUES])
     numbers = pd.DataFrame(rows)
     others = len(study.arms) - len(arms)
     caption = f"{CAPTION} All at {at}; arms at other settings ({others}) stand in the summary." if others else CAPTION
@@ -55,8 +53,8 @@ def crossed(study: Study) -> tuple[list[str], str]:
         raise Refused("no finished run")
     settings, arms = {}, defaultdict(list)
     for label, arm in study.arms.items():
-        rest = rest_of(arm, CROSSED)
-        settings[canonical(rest)] = rest | dict.fromkeys(CROSSED, "")
+        rest = rest_of(arm, TECHNIQUES)
+        settings[canonical(rest)] = rest | dict.fromkeys(TECHNIQUES, "")
         arms[canonical(rest)].append(label)
     chosen = max(arms, key=lambda key: len(arms[key]))
     differ = levels(settings).loc[chosen].to_dict()
@@ -97,7 +95,7 @@ def in_words(numbers: pd.DataFrame) -> pd.DataFrame:
     accuracies = 100 * numbers[["test_accuracy", "test_accuracy_sd"]]
     return pd.DataFrame(
         {
-            **{factor: numbers[factor] for factor in CROSSED},
+            **{factor: numbers[factor] for factor in TECHNIQUES},
             **{"seeds": numbers["done"].map(str), "diverged": numbers["diverged"].map(str)},
             "unlearned": numbers["unlearned"].map(str),
             "test accuracy %": [mean_and_sd(mean, sd, 1) for mean, sd in accuracies.to_numpy()],

@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis import curves
-from analysis.arms import TECHNIQUES, canonical, is_under, varying
-from analysis.guard import Refused, pair
+from analysis.arms import TECHNIQUES, canonical, varying
+from analysis.guard import Refused, pair, rest_of
 from analysis.load import Study
 from analysis.measure import measure
 from analysis.style import Pen, pens
@@ -67,8 +67,7 @@ class Records:
         """The arms in groups that differ in nothing but these keys and the settings below them."""
         groups: dict[str, list[str]] = {}
         for name in self.arms:
-            others = {key: value for key, value in self.study.arms[name].items() if not is_under(key, keys)}
-            groups.setdefault(canonical(others), []).append(name)
+            groups.setdefault(canonical(rest_of(self.study.arms[name], keys)), []).append(name)
         return list(groups.values())
 
     def only(self, arms: Sequence[str], which: str) -> "Records":

@@ -55,7 +55,7 @@ def spend(commands: Sequence[Sequence[str]], folder: Path, threads: int, at_once
             if time.perf_counter() - looked > LOOK_EVERY:
                 taken = [megabytes(pid) for program in running for pid in program.processes()]
                 looked = time.perf_counter()
-                peak = max(peak[0], sum(peak for peak, _ in taken)), max(peak[1], sum(now for _, now in taken))
+                peak = max(peak[0], sum(most for most, _ in taken)), max(peak[1], sum(now for _, now in taken))
             done += [program for program in running if program.process.poll() is not None]
             running = [program for program in running if program not in done]
     finally:
