@@ -3,6 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain, groupby
 from typing import Any, TypeVar
 
 FACTORS = ("freeze", "clip", "scheduler", "optimizer", "model", "data", "trainer")
@@ -65,6 +66,26 @@ def words(settings: Mapping[str, Any]) -> str:
     'clip=fixed, clip.threshold=1'
     """
     return ", ".join(f"{key}={value_text(value)}" for key, value in settings.items())
+
+
+def in_order(arms: Mapping[str, Arm]) -> dict[str, Arm]:
+    """Label -> arm; neighbours of the same options stand in order of their numbers: workers begin several at once.
+
+    The first arm stays: it is the one that the others are shown against.
+
+        >>> plain = {**{factor: "x" for factor in FACTORS}, "nuisance": 0}
+        >>> late, early = ({**plain, "clip": "delayed", "clip.start": start} for start in (100, 50))
+        >>> [*in_order({"none": plain, "late": late, "early": early})], [*in_order({"late": late, "early": early})]
+        (['none', 'early', 'late'], ['late', 'early'])
+    """
+    first, others = [*arms][:1], [*arms][1:]
+    neighbours = groupby(others, lambda label: [arms[label][factor] for factor in FACTORS])
+    ordered = (sorted(group, key=lambda label: numbers(arms[label])) for _, group in neighbours)
+    return {label: arms[label] for label in chain(first, *ordered)}
+
+
+def numbers(arm: Arm) -> list[tuple[str, float]]:
+    return sorted((key, value) for key, value in arm.items() if isinstance(value, (int, float)))
 
 
 def labels(arms: Sequence[Arm]) -> list[str]:

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from analysis.arms import FACTORS, Arm, arm_of, flat, labels, ranges
+from analysis.arms import FACTORS, Arm, arm_of, flat, in_order, labels, ranges
 from analysis.folders import RECORDS, Unreadable, flaw_of, run_json, verified
 
 COLUMNS = (
@@ -41,7 +41,7 @@ class Study:
               each factor's option (`clip`) and settings (`clip.threshold`); metrics by their names
               (`test_accuracy`); all else of run.json by its path (`parameters.ratio`, `environment.key`)
     left_out  rows of the same columns for runs that are known but do not count
-    arms      label -> arm, in order of first appearance, over both frames
+    arms      label -> arm, over both frames, in the order in which they began, and then of their numbers (`in_order`)
     problems  run, kind, problem. Kinds: foreign (no run), broken (not what was written), partial (not
               finished), gone (vanished while it was read), ambiguous (another run has the same arm and seed),
               missing (seeds of the study that an arm has no run of at all; `run` is then arm and seeds)
@@ -138,7 +138,7 @@ def load(folder: Path, only: Collection[str] | None = None) -> Study:
         folder=folder,
         runs=frame[counts].reset_index(drop=True),
         left_out=frame[~counts].reset_index(drop=True),
-        arms=dict(zip(label_of.values(), arms, strict=True)),
+        arms=in_order(dict(zip(label_of.values(), arms, strict=True))),
         problems=pd.DataFrame(problems, columns=["run", "kind", "problem"]),
         sha256={
             run: {file: data["records"][file]["sha256"] for file in RECORDS}

@@ -37,7 +37,7 @@ PAGE = "index.html"
 MANY_ARMS = 8
 """From so many on a second process draws half of the figures: it takes two seconds to start."""
 
-FORMAT = 3
+FORMAT = 4
 """Raised when equal inputs make another report: older ones are then written again."""
 
 

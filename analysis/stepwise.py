@@ -141,7 +141,7 @@ def layers(records: Records) -> Contents:
     if len(records.layers) == 0:
         raise NotDrawable("no finished run has rows in layers.parquet (trainer.track.layers_every)")
     data = curves.layer_grid(records.layers)
-    arms = list(dict.fromkeys(data["arm"]))
+    arms = [arm for arm in records.arms if arm in set(data["arm"])]
     norms = data["mean"][data["mean"] > 0]
     if len(norms) == 0:
         raise NotDrawable("every recorded norm is 0")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis import arms
-from analysis.arms import FACTORS, canonical, labels
+from analysis.arms import FACTORS, canonical, in_order, labels
 
 BASE = {
     **{"freeze": "embeddings_attention", "clip": "none", "scheduler": "none", "optimizer": "adamw"},
@@ -107,6 +107,25 @@ def test_labels_do_not_depend_on_the_order_of_arms(arms, draw):
     order = list(range(len(arms)))
     draw.shuffle(order)
     assert labels([arms[i] for i in order]) == [labels(arms)[i] for i in order]
+
+
+def test_neighbours_stand_in_order_of_their_numbers():
+    starts = [BASE, *(BASE | {"clip": "delayed", "clip.start": start} for start in (100, 50))]
+    rates = [BASE | {"clip": "fixed", "optimizer.lr": lr} for lr in (8e-4, 1e-4, 2e-4)]
+    again = BASE | {"clip": "delayed", "clip.start": 15}  # no neighbour of the others: begun after all
+    arms = dict(zip("abcdefg", [*starts, *rates, again], strict=True))
+    assert list(in_order(arms)) == ["a", "c", "b", "e", "f", "d", "g"]
+    assert list(in_order({label: arms[label] for label in "bcd"})) == ["b", "c", "d"]  # the first stays
+
+
+@given(st.lists(an_arm(), max_size=8))
+def test_order_is_of_neighbours_alone(arms):
+    before = {str(i): arm for i, arm in enumerate(arms)}
+    after = in_order(before)
+    options = [[arm[factor] for factor in FACTORS] for arm in before.values()]
+    assert {label: before[label] for label in after} == before and [*after][:1] == [*before][:1]
+    assert [[arm[factor] for factor in FACTORS] for arm in after.values()] == options
+    assert [*in_order(after)] == [*after]
 
 
 def test_equality_of_settings():
