@@ -20,7 +20,7 @@ from analysis.contrasts import Effects, Estimate, Settings
 from analysis.findings import Finding
 from analysis.folders import Unreadable
 from analysis.further import new_seeds, to_run
-from analysis.guard import Absent, Refused
+from analysis.guard import Absent, OtherModels, Refused
 from analysis.load import Study
 from analysis.outcomes import Outcomes
 from analysis.predictions import OverExamples
@@ -30,6 +30,9 @@ from analysis.verdicts import Direction, Verdict, agreed, any_of, further_seeds,
 
 LEAST_LEARNED = 6
 """Seeds whose runs all learn that a word is based on: sign flips of fewer can't reach p < .05."""
+
+SIZES = "python -m ablate -m experiment=scale"
+"""Runs pretrained models of several sizes, in a study of their own: those of this one have other settings."""
 
 FLIPS = 0
 """Seed of the sign flips, which are drawn where there are too many seeds to count them all."""
@@ -87,6 +90,8 @@ def answer(question: Question, section: str | None, planned: int, bench: Bench) 
         drawn = draw(question, cells, study, bench.outcomes)
     except Refused as reason:
         found = replace(found, n_missing=planned, verdict=Verdict.NOT_TESTED, notes=(str(reason),))
+        if isinstance(reason, OtherModels):
+            return Answer(replace(found, command=command(SIZES, "scale", [{}], range(planned))))
         if not isinstance(reason, Absent):
             return Answer(found)
         found = replace(found, further_seeds=planned)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from analysis.arms import canonical, fits, is_under, overlaid
 from analysis.factorials import interaction_contrasts
-from analysis.guard import Refused
+from analysis.guard import OtherModels, Refused
 from analysis.load import Study
 from analysis.predictions import OverExamples, accuracy_difference, churn
 from analysis.samples import Sample
@@ -205,7 +205,7 @@ class Sizes(Contrast):
         ]
         models = {total: model for total, model in found}
         if len(models) < self.at_least or max(models) <= self.above:
-            raise Refused(
+            raise OtherModels(
                 f"at least {self.at_least} sizes of pretrained models are needed, one of more than {self.above:.3g} "
                 f"parameters; the study has {', '.join(f'{total:.3g}' for total in sorted(models)) or 'none'}"
             )

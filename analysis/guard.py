@@ -33,6 +33,10 @@ class Absent(Refused):
     """An arm that the study does not have."""
 
 
+class OtherModels(Refused):
+    """Models that the study does not have, nor can without being another one."""
+
+
 @dataclass(frozen=True)
 class Pairs:
     """Runs that belong together.

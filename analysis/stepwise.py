@@ -39,6 +39,7 @@ G_CLS = Curve("classifier_grad_norm", "gradient norm", "G_CLS, the classifier's 
 DELTA_G = Curve("delta_g", "Δg = ‖g‖ − ‖g′‖", least=0)
 SHARE = Curve("share", "share of ΣΔg (%)", least=0, most=100, x_label="tenth of the run")
 RATE = Curve("lr", "learning rate η", least=0)
+LOG_RATE = Curve("lr", "learning rate η", log=True)
 
 
 def training_loss(records: Records) -> Contents:
@@ -113,15 +114,22 @@ def shares_together(pen_of: Mapping[str, Pen], panel: Panel, limits: tuple[float
 
 
 def learning_rate(records: Records) -> Contents:
-    """Arms of one and the same schedule are drawn as one line: else the last would hide the others."""
+    """Arms of one and the same schedule are drawn as one line: else the last would hide the others.
+
+    On a log axis where the largest rate of an arm is ten times that of another: SGD's would flatten AdamW's.
+    """
     curve = curve_data(records, records.rates, RATE).assign(diverged=0)
     alike: dict[bytes, list[str]] = {}
-    for arm, part in curve.groupby("arm", sort=False):
-        alike.setdefault(part[["step", "mean"]].to_numpy(float).tobytes(), []).append(arm)
+    of_arm = dict(tuple(curve.groupby("arm")))
+    for arm in [arm for arm in records.arms if arm in of_arm]:
+        alike.setdefault(of_arm[arm][["step", "mean"]].to_numpy(float).tobytes(), []).append(arm)
     names = {arms[0]: shortened(arms) for arms in alike.values()}
     one_each = curve[curve["arm"].isin(list(names))].assign(arm=lambda frame: frame["arm"].map(names))
-    panel = Panel(RATE, one_each, (records.rate_width, "steps"))
-    figure = side_by_side({names[arm]: records.pens[arm] for arm in names}, [panel], limits_of([panel], [0]))
+    largest = curve.groupby("arm")["mean"].max()
+    far_apart = 0 < 10 * largest.min() <= largest.max()
+    panel = Panel(LOG_RATE if far_apart else RATE, one_each, (records.rate_width, "steps"))
+    limits = limits_of([panel], [] if far_apart else [0])
+    figure = side_by_side({names[arm]: records.pens[arm] for arm in names}, [panel], limits)
     groups = "; ".join(", ".join(arms) for arms in alike.values())
     caption = f"Learning rate of each update, the same for all seeds. Arms by line: {groups}."
     return caption, curve[["arm", "step", "mean"]].rename(columns={"mean": "lr"}), figure

@@ -195,6 +195,7 @@ def test_a_size_claim_is_judged_where_the_sizes_are(study):
         change(folder, parameters={"total": data["parameters"]["total"] / 10, "ratio": 0.5})
     (found,) = judge_claims(load(study), claims).findings
     assert found.verdict is N and "the study has 1e+06, 1e+07, 5e+07, 2e+08" in found.notes[0]
+    assert found.command == "python -m ablate -m experiment=scale study=scale 'seed=range(0,6)'"
 
 
 def test_a_ratio_is_counted_by_model(study):

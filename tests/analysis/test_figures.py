@@ -187,6 +187,22 @@ def test_arms_of_one_schedule_share_a_line(items: dict[str, Drawn | LeftOut]) ->
     assert set(items["learning_rate"].data["arm"]) == {"none", "fixed", "delayed"}
 
 
+@pytest.mark.parametrize(("rate", "axis"), [(5e-4, "linear"), (1e-2, "log")])
+def test_rates_of_different_sizes_are_told_apart(tmp_path: Path, rate: float, axis: str) -> None:
+    """SGD's rate is a hundred times AdamW's; the arms stand in order of their rates, not as they began."""
+    for i, (optimizer, lr) in enumerate([("adamw", 1e-4), ("sgd", rate), ("sgd", rate / 2)]):
+        frames = {"steps.parquet": steps_frame(STEPS).assign(lr=lr * np.minimum(1, np.arange(STEPS) / 20))}  # from 0 on
+        begun = {"timing": {"started": f"2026-01-0{i + 1}T00:00:00Z"}}
+        arm = {"optimizer": optimizer}, {"optimizer": {"lr": lr}}
+        write_run(tmp_path, *arm, steps=STEPS, frames=frames, run=f"{i}", **begun)
+    item = of_one("learning_rate", load(tmp_path))
+    assert isinstance(item, Drawn)
+    (ax,) = axes_of(item.figure)
+    assert ax.get_yscale() == axis and ax.get_ylim()[1] > rate
+    names = [text.get_text().rpartition("sgd")[2] for text in item.figure.legends[0].get_texts()]
+    assert names[1:] == [f"[lr={rate / 2:g}]", f"[lr={rate:g}]"]
+
+
 @pytest.mark.parametrize("count", [2, 4, 5])
 def test_layers_of_any_number_of_arms(tmp_path: Path, count: int) -> None:
     """Three maps a row: 4 and 5 leave places empty, which the bar of colours must not ask for."""
