@@ -21,7 +21,7 @@ from analysis.figures import LeftOut
 from analysis.pictures import Picture
 from analysis.provenance import Fact
 from analysis.sentences import MEANING, Told, tally
-from analysis.tables import DASH, Table
+from analysis.tables import LEADING, Table, are_numbers
 from analysis.verdicts import Verdict
 
 SIGNS: Mapping[Verdict, str] = {
@@ -43,9 +43,6 @@ KINDS = {
     "missing": "Arms and seeds without any run",
 }
 """Kinds of `Study.problems`, in words."""
-
-LEADING = re.compile(r"\s*[<>≤≥≈×]?\s*([+−-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?)(?![\d.]|,\d|\s*×)")
-"""The number that a cell begins with."""
 
 
 @dataclass(frozen=True)
@@ -170,12 +167,13 @@ def columns(table: Table) -> list[Column]:
 
 
 def cells(texts: Sequence[str]) -> tuple[Cell, ...]:
-    """A column is one of numbers if each of its cells begins with one, or is empty or a dash.
+    """A column's cells, with what they sort by where all are numbers.
 
     >>> [cell.order for cell in cells(["84.3 ± 0.5", "–", "9.0 ± 1.2"])], cells(["1 of 2", "none"])[0].order
     (['84.3', '', '9.0'], None)
     """
+    if not are_numbers(texts):
+        return tuple(Cell(text, None) for text in texts)
     found = [LEADING.match(text) for text in texts]
-    numeric = all(number or text.strip() in ("", DASH) for number, text in zip(found, texts, strict=True))
     orders = [number[1].replace("−", "-") if number else "" for number in found]
-    return tuple(Cell(text, order if numeric else None) for text, order in zip(texts, orders, strict=True))
+    return tuple(Cell(text, order) for text, order in zip(texts, orders, strict=True))

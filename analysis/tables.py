@@ -4,7 +4,8 @@
 """
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -28,6 +29,9 @@ SUMMARY_CAPTION = (
 )
 
 DASH = "–"
+
+LEADING = re.compile(r"\s*[<>≤≥≈×]?\s*([+−-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?)(?![\d.]|,\d|\s*×)")
+"""The number that a cell begins with."""
 
 # sign -> what it takes to have it stand for itself; a line break would end the table's row
 MARKDOWN = str.maketrans(
@@ -146,16 +150,35 @@ def to_csv(table: pd.DataFrame) -> str:
 def to_markdown(table: pd.DataFrame) -> str:
     """A table in GitHub's Markdown; no sign of a name acts as markup."""
     head, *body = cells(table, MARKDOWN)
-    rule = ["---"] + ["--:"] * (len(head) - 1)
+    rule = ["--:" if side == "r" else "---" for side in sides(table)]
     return "".join(f"| {' | '.join(row)} |\n" for row in [head, rule, *body])
 
 
 def to_latex(table: pd.DataFrame) -> str:
     r"""A tabular with the rules of `\usepackage{booktabs}`; no sign of a name acts as markup."""
     head, *body = (rf"{' & '.join(row)} \\" for row in cells(table, LATEX))
-    begin = rf"\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}"
+    begin = rf"\begin{{tabular}}{{{sides(table)}}}"
     rows = [begin, r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
     return "".join(f"{row}\n" for row in rows)
+
+
+def sides(table: pd.DataFrame) -> str:
+    """A letter a column, as LaTeX has them: the first and those of words stand left, those of numbers right.
+
+    >>> sides(pd.DataFrame({"arm": ["1"], "quantity": ["loss"], "effect": ["×0.83"], "interval": ["–"]}))
+    'llrr'
+    """
+    columns = ([text(value) for value in table.iloc[:, i]] for i in range(1, len(table.columns)))
+    return "l" + "".join("r" if are_numbers(column) else "l" for column in columns)
+
+
+def are_numbers(texts: Iterable[str]) -> bool:
+    """Whether each begins with a number, or is empty or a dash.
+
+    >>> are_numbers(["84.3 ± 0.5", "–", "< 0.001"]), are_numbers(["1 of 2", "none"])
+    (True, False)
+    """
+    return all(LEADING.match(text) or text.strip() in ("", DASH) for text in texts)
 
 
 def cells(table: pd.DataFrame, escapes: Mapping[int, str]) -> list[list[str]]:

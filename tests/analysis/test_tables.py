@@ -191,6 +191,12 @@ def test_markdown_by_eye():
     assert to_markdown(named(["fixed"])) == "| arm | done | Δg |\n| --- | --: | --: |\n| fixed | 3 | 0.25 |\n"
 
 
+def test_columns_of_words_stand_left():
+    words = pd.DataFrame({"arm": ["a"], "scheduler": ["none"], "effect": ["−0.3 to 0.1"], "done": ["–"]})
+    assert to_markdown(words).splitlines()[1] == "| --- | --- | --: | --: |"
+    assert to_latex(words).startswith("\\begin{tabular}{llrr}\n")
+
+
 def test_latex_by_eye():
     assert to_latex(named(["a_b", "[50%]"])) == (
         "\\begin{tabular}{lrr}\n"
