@@ -1,4 +1,4 @@
-"""The command: `python -m ablate`. Hydra composes the config; a job is executed by `ablate.job`.
+"""The command: `python -m ablate`. Hydra composes the config; a job is executed by `ablate.run.job`.
 
 Nothing heavy is imported before a job starts, so that --help and tab completion stay fast.
 """
@@ -14,17 +14,20 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-import ablate.identity  # noqa: F401  registers the resolver `run_name`
-from ablate import launchers, workers  # registers the resolver `workers`
-from ablate.complaint import complaint
-from ablate.paths import conf
-from ablate.ranks import Apart, here, leave
-from ablate.stopping import Stopped, terminate
+import ablate.experiment  # noqa: F401  registers the resolver `run_name`
+from ablate.config.errors import complaint
+from ablate.config.paths import conf
+from ablate.distributed.ranks import Apart, here, leave
+from ablate.run.signals import Stopped, terminate
+from ablate.sweep import (
+    launchers,  # registers the resolver `workers`
+    workers,
+)
 
 
 @hydra.main(version_base="1.3", config_path=conf(), config_name="config")
 def app(config: DictConfig) -> str:
-    from ablate.job import execute, job
+    from ablate.run.job import execute, job
 
     work = job(config, HydraConfig.get().runtime.choices)
     with workers.at_work():
@@ -74,7 +77,7 @@ def command() -> None:
 
 def close_sweep() -> int:
     """The table of a sweep that has begun but could not go on, and exit code 1; 2 where none has."""
-    sweep = sys.modules.get("ablate.sweep")
+    sweep = sys.modules.get("ablate.sweep.callback")
     if sweep is None or sweep.begun is None:
         return 2
     sweep.begun.end()

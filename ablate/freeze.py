@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from ablate.checks import require
-from ablate.roles import BLOCKS, Role, role
+from ablate.config.checks import require
+from ablate.model.parameter_roles import Role, role
+from ablate.schema import BLOCKS
 
 if TYPE_CHECKING:
     from torch import nn

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from ablate.checks import require
+from ablate.config.checks import require
 
 if TYPE_CHECKING:
     import torch

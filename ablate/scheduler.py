@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol, runtime_checkable
 
-from ablate.checks import require
+from ablate.config.checks import require
 
 
 @runtime_checkable

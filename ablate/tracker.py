@@ -6,7 +6,7 @@ and costs the run nothing but what is tracked.
 
 import importlib.util
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker
 
-    from ablate.records import Rows
-
 log = logging.getLogger("ablate")
+
+Rows = Sequence[Mapping[str, Any]]
+"""Rows of a record: column -> value."""
 
 
 @dataclass(frozen=True)
@@ -178,23 +179,23 @@ class Follower:
         self.live: GeneralTracker | None = None
 
     @contextmanager
-    def following(self, rows: "Rows") -> Iterator[None]:
+    def following(self, steps: Rows, evals: Rows) -> Iterator[None]:
         """Start and end; what a resumed or forked run already has comes first, so that every curve is whole."""
-        self.begin(rows)
+        self.begin(steps, evals)
         try:
             yield
         finally:
             self.tell(lambda live: live.finish())
             self.live = None
 
-    def begin(self, rows: "Rows") -> None:
+    def begin(self, steps: Rows, evals: Rows) -> None:
         with forgiving(self.tracker):
             self.live = self.tracker.open(self.card)
         self.tell(lambda live: live.store_init_configuration(dict(self.card.config)))
         looks: dict[int, list[Mapping[str, Any]]] = {}
-        for found in rows.evals:
+        for found in evals:
             looks.setdefault(found["step"], []).append(found)
-        for row in rows.steps:
+        for row in steps:
             self.step(row)
             for found in looks.get(row["step"], ()):
                 self.evaluated(found)

@@ -12,21 +12,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from analysis.against import compare
-from analysis.against_words import (
-    arms_in_words,
-    claims_in_words,
-    headlines,
-    settings_in_words,
-    write_comparison,
-)
-from analysis.claims import Claims, read_claims
-from analysis.judging import unregistered
-from analysis.limits import limits
-from analysis.load import Study, load
-from analysis.report import PAGE, Report, named_claims, write_report
-from analysis.sentences import told
-from analysis.tables import in_words, summary
+from analysis.claims.judge import unregistered
+from analysis.claims.reading import Claims, read_claims
+from analysis.compare.compare import compare
+from analysis.compare.words import arms_in_words, claims_in_words, headlines, settings_in_words, write_comparison
+from analysis.page.sentences import told
+from analysis.records.study import Study, load
+from analysis.report import PAGE, Report, limits, named_claims, write_report
+from analysis.tables.formats import in_words, summary
 
 
 def main() -> None:

@@ -6,30 +6,30 @@ A finished study's report is written again only when its inputs change: the runs
 import hashlib
 import json
 import multiprocessing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from analysis.claims import Claims
-from analysis.export import save
-from analysis.figures import FIGURES, Drawn, LeftOut, figures, forest_plot
-from analysis.files import put
-from analysis.findings import Finding, verdicts_json
-from analysis.forest import COLUMNS
-from analysis.judging import judge_claims
-from analysis.load import Study
-from analysis.looks import append_looks, read_looks
-from analysis.page import Page, render
-from analysis.paper import paper_tables
-from analysis.pictures import pictures
-from analysis.plots import EFFECTS
-from analysis.provenance import compared, facts, shared, varied
-from analysis.sentences import told
-from analysis.tables import Table, summary_table, to_csv, to_latex, to_markdown
-from analysis.wording import ends
+from ablate.files.atomic import write_together
+from analysis.claims.finding import Finding, flat, verdicts_json
+from analysis.claims.judge import judge_claims
+from analysis.claims.looks import append_looks, read_looks
+from analysis.claims.reading import Claims
+from analysis.figures.all import FIGURES, Drawn, figures, forest_plot
+from analysis.figures.export import save
+from analysis.figures.forest import COLUMNS
+from analysis.figures.plots import EFFECTS
+from analysis.page.page import Page, render
+from analysis.page.pictures import pictures
+from analysis.page.provenance import compared, facts, shared, varied
+from analysis.page.sentences import told
+from analysis.records.study import Study
+from analysis.tables.all import paper_tables
+from analysis.tables.formats import LeftOut, Table, summary_table, write_table
+from analysis.tables.numbers import ends
 
 STAMP = "inputs.sha256"
 PAGE = "index.html"
@@ -81,8 +81,8 @@ def write_report(study: Study, claims: Claims) -> Report:
         "left_out.json": json.dumps(left_out, ensure_ascii=False),
         PAGE: render(page),
     }
-    put(folder, {name: text.encode(errors="backslashreplace") for name, text in texts.items()})
-    put(folder, {STAMP: inputs.encode()})
+    write_together(folder, {name: text.encode(errors="backslashreplace") for name, text in texts.items()})
+    write_together(folder, {STAMP: inputs.encode()})
     return Report(judgement.findings, left_out, is_new=True)
 
 
@@ -122,12 +122,6 @@ def write_tables(
     for table in tables:
         write_table(folder, table.name, table.numbers, table.words)
     return tables, tuple(table for table in made if isinstance(table, LeftOut))
-
-
-def write_table(folder: Path, name: str, numbers: pd.DataFrame, words: pd.DataFrame) -> None:
-    """The numbers as CSV, the words as Markdown and LaTeX (booktabs)."""
-    texts = {"csv": to_csv(numbers), "md": to_markdown(words), "tex": to_latex(words)}
-    put(folder, {f"{name}.{kind}": text.encode(errors="backslashreplace") for kind, text in texts.items()})
 
 
 def draw_all(study: Study, findings: Sequence[Finding], folder: Path) -> tuple[Mapping[str, str], tuple[LeftOut, ...]]:
@@ -178,8 +172,21 @@ def effects(findings: Sequence[Finding]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict.fromkeys(EFFECTS, float))
 
 
-def flat(findings: Sequence[Finding]) -> Iterator[Finding]:
-    """Findings, each followed by its parts and theirs."""
-    for finding in findings:
-        yield finding
-        yield from flat(finding.parts)
+def limits(study: Study) -> tuple[str, ...]:
+    """What can be said all the same, what cannot, and what it would take; empty for two arms on two seeds.
+
+    Only runs that count are asked.
+    """
+    arms, seeds = study.runs["arm"].unique(), study.runs["seed"].unique()
+    found = []
+    if len(arms) == 1:
+        found.append(
+            f"one arm only ({arms[0]}): what it did to each step is shown, and claims about a single arm are judged; "
+            "nothing can be compared. Run another arm beside it, such as clip=none,fixed,delayed"
+        )
+    if len(seeds) == 1:
+        found.append(
+            f"one seed only ({seeds[0]}): what each technique did to the steps is shown; no difference can be told "
+            "from chance, and no claim is judged. Add seeds to the same command: seed=0,1,2,3,4"
+        )
+    return tuple(found)

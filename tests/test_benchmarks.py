@@ -7,15 +7,15 @@ import torch
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from ablate import plan
-from ablate.assemble import make_learner
-from ablate.batches import Batches
-from ablate.corpus import corpus
-from ablate.data import load
-from ablate.engine import accelerate
-from ablate.job import job
-from ablate.options import build_options
-from ablate.training import train
+from ablate.data.batches import Batches
+from ablate.data.corpus import corpus
+from ablate.data.sources import load
+from ablate.experiment import build_options
+from ablate.run.job import job
+from ablate.sweep import plan
+from ablate.training.device import accelerate
+from ablate.training.learner import make_learner
+from ablate.training.step import train
 from tests.benchmarks.machine import multiplies_bf16
 from tests.benchmarks.processes import spend
 from tests.benchmarks.scaling import Growth

@@ -1,5 +1,6 @@
 """Every file in conf/ composes and can be built; the config behaves as Hydra's users expect."""
 
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,8 +10,8 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from ablate.options import BESIDE, GROUPS, build_options
-from ablate.paths import conf
+from ablate.config.paths import conf
+from ablate.experiment import BESIDE, GROUPS, build_options
 from tests.tools import ROOT, ablate, compose_config, compose_settings
 
 CONF = Path(conf())
@@ -32,7 +33,8 @@ def test_every_option_composes_and_is_built(file: str) -> None:
     group, _, option = file.partition("/")
     options = build_options(compose_settings(f"{group}={option}", *NEEDED.get(file, ())))
     target = yaml.safe_load((CONF / f"{file}.yaml").read_text())["_target_"]
-    assert f"{type(getattr(options, group)).__module__}.{type(getattr(options, group)).__name__}" == target
+    module, _, name = target.rpartition(".")
+    assert type(getattr(options, group)) is getattr(importlib.import_module(module), name)
 
 
 @pytest.mark.parametrize("file", [f for f in files() if f.startswith("experiment/")])

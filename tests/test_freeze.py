@@ -6,7 +6,7 @@ from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
 from ablate.freeze import Blocks, FreezeRule, Nothing, freeze
-from ablate.roles import BLOCKS
+from ablate.schema import BLOCKS
 
 PAPER = Blocks(("embedding", "attention"))
 SMALL = {

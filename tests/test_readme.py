@@ -33,7 +33,7 @@ def users_folder(tmp_path: Path) -> Path:
     """What the README's examples speak of: a model's folder, data files, a rule of the user's own."""
     from transformers import BertConfig, BertForSequenceClassification
 
-    from ablate.words import word_tokenizer
+    from ablate.model.word_tokenizer import word_tokenizer
 
     tokenizer = word_tokenizer(["a fine film", "a dull film"], 100, 128)
     config = BertConfig(vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
@@ -83,7 +83,7 @@ def test_installing_and_testing_is_done_by_ci(command: str) -> None:
 
 
 def test_the_claims_example_can_be_read(users_folder: Path) -> None:
-    from analysis.claims import read_claims
+    from analysis.claims.reading import read_claims
 
     (claim,) = read_claims(users_folder / "conf/claims/mine.yaml").claims
     assert claim.id == "B"

@@ -131,16 +131,15 @@ CARD = Card("study", "run", {"clip": "none"}, {"seed": 0})
 
 
 def rows(count: int):
-    from ablate.records import Rows
 
     steps = [{"step": t, "loss": 1.0 / t, "mlp_grad_norm": None} for t in range(1, count + 1)]
     evals = [{"step": 2, "split": split, "loss": 0.5, "accuracy": 1.0} for split in ("probe", "test")]
-    return Rows(steps=steps, evals=evals)
+    return steps, evals
 
 
 def test_what_a_resumed_run_already_has_comes_first() -> None:
     notes = Notes()
-    with Follower(notes, CARD).following(rows(3)) as follower:
+    with Follower(notes, CARD).following(*rows(3)) as follower:
         assert follower is None
     assert [step for step, _ in notes.told] == [None, 1, 2, 2, 2, 3]
     assert notes.told[0][1] == {"seed": 0}
@@ -152,7 +151,7 @@ def test_what_a_resumed_run_already_has_comes_first() -> None:
 
 def test_after_a_failure_nothing_more_is_told(caplog: pytest.LogCaptureFixture) -> None:
     notes = Notes(breaks_at=2)
-    with Follower(notes, CARD).following(rows(4)):
+    with Follower(notes, CARD).following(*rows(4)):
         pass
     assert [step for step, _ in notes.told] == [None, 1]
     assert caplog.text.count("no space left on device") == 1
@@ -161,12 +160,12 @@ def test_after_a_failure_nothing_more_is_told(caplog: pytest.LogCaptureFixture) 
 
 def test_a_run_that_is_stopped_is_closed() -> None:
     notes = Notes()
-    with pytest.raises(KeyboardInterrupt), Follower(notes, CARD).following(rows(1)):
+    with pytest.raises(KeyboardInterrupt), Follower(notes, CARD).following(*rows(1)):
         raise KeyboardInterrupt
     assert notes.ended == 1
 
 
 def test_without_a_tracker_nothing_is_opened() -> None:
     assert Nothing().open(CARD) is None
-    with Follower(Nothing(), CARD).following(rows(2)):
+    with Follower(Nothing(), CARD).following(*rows(2)):
         pass

@@ -10,8 +10,8 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from ablate.identity import plain
-from ablate.paths import conf
+from ablate.config.paths import conf
+from ablate.experiment import plain
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -29,15 +29,15 @@ def compose_settings(*overrides: str) -> dict[str, Any]:
 
 def run_settings(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Perform one run in this process; returns run.json's fields."""
-    from ablate import display
-    from ablate.run import perform
-    from ablate.stopping import StopRequest
+    from ablate.run import progress
+    from ablate.run.run import perform
+    from ablate.run.signals import StopRequest
 
     folder.mkdir(parents=True, exist_ok=True)
     try:
         return perform(settings, "0123456789", folder, StopRequest())
     finally:
-        display.close_display()
+        progress.close_display()
 
 
 def without_report(arguments: Sequence[str]) -> list[str]:

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from analysis.claims import read_claims
-from analysis.findings import Finding
-from analysis.judging import Judgement, judge_claims
-from analysis.load import load
-from analysis.looks import Look
+from analysis.claims.finding import Finding
+from analysis.claims.judge import Judgement, judge_claims
+from analysis.claims.looks import Look
+from analysis.claims.reading import read_claims
+from analysis.records.study import load
 from tests.analysis.runs import Truth, write_known, write_run
 
 PAPER = Path(__file__).parents[2] / "conf" / "claims" / "paper.yaml"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis.limits import limits
-from analysis.load import load
+from analysis.records.study import load
+from analysis.report import limits
 from tests.analysis.runs import write_run
 
 CLAIMS = Path(__file__).resolve().parents[2] / "conf/claims/quick.yaml"

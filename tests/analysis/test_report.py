@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from analysis import report
-from analysis.claims import read_claims
-from analysis.load import load
+from analysis.claims.reading import read_claims
+from analysis.records.study import load
 from analysis.report import draw_all, effects, inputs_sha256, write_report
 from tests.analysis.runs import write_run
 

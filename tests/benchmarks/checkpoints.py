@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from ablate import run
+from ablate.run import run
 from tests.tools import compose_settings, run_settings
 
 

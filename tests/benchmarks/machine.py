@@ -6,7 +6,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from ablate.environment import cpu
+from ablate.training.environment import cpu
 
 BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86's two sets with a bf16 product, and Arm's
 VERSIONS = ("torch", "transformers", "accelerate")

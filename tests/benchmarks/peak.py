@@ -19,13 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from ablate.assemble import make_batches, make_learner
-from ablate.batches import Batch, planned_order
-from ablate.corpus import corpus
-from ablate.engine import accelerate
-from ablate.linear import Linear
-from ablate.options import build_options
-from ablate.training import Learner, step
+from ablate.data.batches import Batch, planned_order
+from ablate.data.corpus import corpus
+from ablate.experiment import build_options
+from ablate.training.device import Linear, accelerate
+from ablate.training.learner import make_batches, make_learner
+from ablate.training.step import Learner, step
 from tests.benchmarks.machine import with_reservation
 from tests.benchmarks.turns import in_turns, options, tell
 from tests.tools import compose_settings

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from ablate.counts import count_parameters
-from ablate.options import build_options
+from ablate.experiment import build_options
+from ablate.training.memory import count_parameters
 from tests.benchmarks.processes import spend
 from tests.benchmarks.step_time import Side, ours, plain
 from tests.benchmarks.turns import in_turns, options, tell
@@ -105,7 +105,7 @@ def widths(hidden: list[int], turns: int) -> dict[str, list[float]]:
 
 
 def trained(settings: Mapping[str, Any]) -> int:
-    from ablate.corpus import corpus
+    from ablate.data.corpus import corpus
     from ablate.freeze import freeze
 
     built = build_options(settings)

@@ -18,12 +18,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ablate.assemble import make_batches, make_learner
-from ablate.batches import planned_order
-from ablate.corpus import corpus
-from ablate.engine import accelerate
-from ablate.options import Options, build_options
-from ablate.training import train
+from ablate.data.batches import planned_order
+from ablate.data.corpus import corpus
+from ablate.experiment import Options, build_options
+from ablate.training.device import accelerate
+from ablate.training.learner import make_batches, make_learner
+from ablate.training.step import train
 from tests.benchmarks.machine import with_reservation
 from tests.benchmarks.processes import peak_megabytes
 from tests.benchmarks.turns import Ratio, held, in_turns, options, ratio, tell

@@ -33,8 +33,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from ablate.assets import ASSETS, fetch
-from ablate.data import Data, MovieSnippets, load
+from ablate.data.sources import Data, MovieSnippets, load
+from ablate.files.assets import ASSETS, fetch
 from tests.benchmarks.machine import with_reservation
 from tests.benchmarks.processes import Spent, spend
 from tests.benchmarks.turns import held, in_turns, options, ratio, tell

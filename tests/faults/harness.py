@@ -26,7 +26,7 @@ from omegaconf import OmegaConf
 from tests.tools import ROOT, compose_config, without_report
 
 if TYPE_CHECKING:
-    from ablate.job import Job
+    from ablate.run.job import Job
 
 COMMON = (  # a random 2-layer BERT, dropout 0.1, 64 tokens; 40 examples in batches of 4: 20 steps are two epochs
     "model=tiny", "model.hidden=16", "model.vocabulary=60", "data=synthetic", "data.train_examples=40",
@@ -135,7 +135,7 @@ def output(cwd: Path) -> str:
 
 def job_of(*overrides: str) -> "Job":
     """The job of FIXTURE's run, to be executed in this process."""
-    from ablate.job import job
+    from ablate.run.job import job
 
     config = compose_config(*FIXTURE, *overrides)
     return job(config, OmegaConf.to_container(config.hydra.runtime.choices))  # type: ignore[arg-type]

@@ -53,7 +53,7 @@ def uninstall(launcher: str) -> None:
 
 def at_step(step: int, act: Act, start: int | None = None) -> None:
     """`act` right after the update of `step`, before anything is recorded of it; `start`: in this arm only."""
-    from ablate import run
+    from ablate.run import run
 
     train = run.train
 
@@ -68,7 +68,7 @@ def at_step(step: int, act: Act, start: int | None = None) -> None:
 
 def before_training(act: Act) -> None:
     """`act` while the first run's model is made."""
-    from ablate import run
+    from ablate.run import run
 
     make_learner = run.make_learner
 
@@ -81,7 +81,7 @@ def before_training(act: Act) -> None:
 
 def before_evaluation(split: Literal["validation", "test"], act: Act) -> None:
     """`act` before a run looks at a whole split."""
-    from ablate import run
+    from ablate.run import run
 
     evaluate = run.Run.evaluate
 
@@ -95,9 +95,10 @@ def before_evaluation(split: Literal["validation", "test"], act: Act) -> None:
 
 def in_write(name: str, when: Literal["midway", "unmoved", "moved"], act: Act, nth: int = 1) -> None:
     """`act` in the nth write of a file: half of it written, whole but not in its place yet, or just put there."""
-    from ablate import checkpoint, records
+    from ablate.files import atomic
+    from ablate.run import checkpoint
 
-    replacing, seen = records.replacing, []
+    replacing, seen = atomic.replacing, []
 
     @contextlib.contextmanager
     def disturbed(path: Path) -> Iterator[Any]:
@@ -110,7 +111,7 @@ def in_write(name: str, when: Literal["midway", "unmoved", "moved"], act: Act, n
         if hit and when == "moved":
             act()
 
-    records.replacing = checkpoint.replacing = disturbed
+    atomic.replacing = checkpoint.replacing = disturbed
 
 
 class Halved:
@@ -132,9 +133,10 @@ class Halved:
 
 def full_disk(*names: str) -> None:
     """Writes of files of these names go to a device that is full; `*`: all writes."""
-    from ablate import checkpoint, records
+    from ablate.files import atomic
+    from ablate.run import checkpoint
 
-    replacing = records.replacing
+    replacing = atomic.replacing
 
     @contextlib.contextmanager
     def disturbed(path: Path) -> Iterator[Any]:
@@ -145,7 +147,7 @@ def full_disk(*names: str) -> None:
             else:
                 yield file
 
-    records.replacing = checkpoint.replacing = disturbed
+    atomic.replacing = checkpoint.replacing = disturbed
 
 
 # What is not finite
@@ -156,7 +158,7 @@ def spoil_loss(size: float, step: int, start: int) -> None:
 
     The loss is 2 · size: infinite in float32 from 1.8e38 on.
     """
-    from ablate import training
+    from ablate.training import step as training
 
     forward, now = training.forward, watch_steps()
 
@@ -171,7 +173,7 @@ def spoil_loss(size: float, step: int, start: int) -> None:
 
 def spoil_gradient(value: float, step: int, start: int) -> None:
     """One entry of the gradient of `step` is `value`; the loss is finite."""
-    from ablate import training
+    from ablate.training import step as training
 
     gradient_norms, now = training.gradient_norms, watch_steps()
 
@@ -185,7 +187,7 @@ def spoil_gradient(value: float, step: int, start: int) -> None:
 
 def watch_steps() -> list[int]:
     """A list that always holds the step that is being made, and where its arm's clipping begins."""
-    from ablate import training
+    from ablate.training import step as training
 
     step, now = training.step, [0, 0]
 
@@ -206,7 +208,7 @@ def forget_optimizer() -> None:
 
 def forget_position() -> None:
     """The data begin anew."""
-    from ablate import run
+    from ablate.run import run
 
     train = run.train
     run.train = lambda learner, batches, first, state: train(learner, lambda t: batches(t - first + 1), first, state)
@@ -223,8 +225,8 @@ def forget_rule_state() -> None:
 def forget_field(name: str) -> None:
     import dataclasses
 
-    from ablate import checkpoint
-    from ablate.records import Rows
+    from ablate.run import checkpoint
+    from ablate.run.records import Rows
 
     load, empty = checkpoint.load, {"rows": Rows(), "clip_state": None}
     checkpoint.load = lambda folder: dataclasses.replace(load(folder), **{name: empty[name]})

@@ -8,7 +8,7 @@ def save_model(folder: Path, scale: float = 1.0) -> None:
     import torch
     from transformers import BertConfig, BertModel
 
-    from ablate.words import word_tokenizer
+    from ablate.model.word_tokenizer import word_tokenizer
 
     torch.manual_seed(0)
     config = BertConfig(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ablate import closing
+from ablate.sweep import summary
 from tests.faults.harness import (
     FIXTURE,
     PATIENCE,
@@ -82,8 +82,8 @@ def test_row_09_one_of_two_is_killed(tmp_path: Path, undisturbed_sweep: Path) ->
 def test_row_09_a_run_that_ends_while_we_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between reading `running` and finding its lock free the holder may have written `done`: not interrupted."""
     told = iter([("running", ""), ("done", "")])
-    monkeypatch.setattr(closing, "recorded", lambda folder: next(told))
-    assert closing.state(tmp_path, rerun=False) == ("done", "")
+    monkeypatch.setattr(summary, "recorded", lambda folder: next(told))
+    assert summary.state(tmp_path, rerun=False) == ("done", "")
 
 
 def test_row_10_stale_lock(tmp_path: Path, undisturbed: Path) -> None:

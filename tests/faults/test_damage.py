@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ablate.records import SCHEMA
+from ablate.schema import SCHEMA
 from tests.faults.harness import (
     COMMON,
     FIXTURE,

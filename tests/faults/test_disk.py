@@ -107,16 +107,16 @@ def anyones() -> Iterator[Path]:
 def become_nobody() -> None:
     """Root may write anywhere: ask, from the checks on, as somebody else. (Python's own files may be root's: only the
     real user changes, whom `os.access` goes by.)"""
-    from ablate import sweep
+    from ablate.sweep import callback
 
-    check = sweep.check
+    check = callback.check
 
     def disturbed(*arguments: Any) -> None:
         if os.getuid() == 0:
             os.setreuid(NOBODY, 0)
         check(*arguments)
 
-    sweep.check = disturbed
+    callback.check = disturbed
 
 
 @pytest.mark.parametrize("place", ["outputs", "outputs/faults", "run"])

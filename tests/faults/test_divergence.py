@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ablate import run, training
-from ablate.job import execute
+from ablate.run import run
+from ablate.run.job import execute
+from ablate.training import step as training
 from tests.faults.harness import (
     COMMON,
     SWEEP,

@@ -57,7 +57,7 @@ def test_row_05_every_failure_is_listed(tmp_path: Path) -> None:
 
 def break_jobs() -> None:
     """Every job but the first fails before it can be told which run it is."""
-    from ablate import job
+    from ablate.run import job
 
     execute, seen = job.execute, []
 

@@ -89,7 +89,7 @@ def finish_or_kill(cwd: Path, delay: float | None) -> int:
 
 def tell_of_steps(tell: Connection) -> None:
     """In the child: send a word after the first step."""
-    from ablate import run
+    from ablate.run import run
 
     train, told = run.train, []
 

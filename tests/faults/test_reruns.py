@@ -93,9 +93,9 @@ FILES = tuple(argument for argument in FILES if argument != "data=synthetic")
 
 
 def raise_numerics() -> None:
-    from ablate import identity
+    from ablate import experiment
 
-    identity.NUMERICS += 1
+    experiment.NUMERICS += 1
 
 
 def test_row_15_one_label_changed(tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def kill_in_mid_move() -> None:
     """Once the rerun is done, at the third file that is moved to its place."""
     import os
 
-    from ablate import job
+    from ablate.run import job
 
     moved = []
 

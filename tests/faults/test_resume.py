@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ablate import checkpoint
-from ablate.job import execute
+from ablate.run import checkpoint
+from ablate.run.job import execute
 from tests.faults.harness import FIXTURE, Fault, ablate, differences, job_of, resumed_from, the_run
 from tests.faults.injection import (
     at_step,

@@ -30,8 +30,8 @@ def refused(cwd: Path, *arguments: str, said: str) -> None:
 
 # Row 30: targets
 
-FOREIGN = ["os.system", "transformers.utils.hub.os.system", "ablate.assets.subprocess.run", "ablate.assets.fetch",
-           "torch.optim.Adam", "builtins.exec", "hostile.rules.Rule"]  # fmt: skip
+FOREIGN = ["os.system", "transformers.utils.hub.os.system", "ablate.files.assets.subprocess.run",
+           "ablate.files.assets.fetch", "torch.optim.Adam", "builtins.exec", "hostile.rules.Rule"]  # fmt: skip
 
 
 def write_hostile_module(cwd: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ablate.stopping import Stopped, StopRequest, stop_requests, terminate
+from ablate.run.signals import Stopped, StopRequest, stop_requests, terminate
 from tests.faults.harness import (
     FIXTURE,
     SWEEP,
@@ -103,10 +103,10 @@ def test_row_04_ctrl_c_in_a_terminal_gives_the_cursor_back(tmp_path: Path) -> No
 
 def in_a_terminal() -> None:
     """Take the progress lines for those of a terminal, and write them to terminal.txt."""
-    from ablate import display
+    from ablate.run import progress
 
-    display.console.file = open("terminal.txt", "w", encoding="utf-8")  # noqa: SIM115
-    display.console._force_terminal = True
+    progress.console.file = open("terminal.txt", "w", encoding="utf-8")  # noqa: SIM115
+    progress.console._force_terminal = True
 
 
 # The handlers

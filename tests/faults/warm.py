@@ -10,7 +10,6 @@ from hydra.core.plugins import Plugins
 Plugins.instance()  # Hydra's scan makes its plugins' classes anew: before anything of ours imports one
 
 import ablate.__main__  # noqa: E402
-import ablate.closing  # noqa: E402
-import ablate.sweep  # noqa: E402, F401
+import ablate.sweep.callback  # noqa: E402, F401
 
 torch.set_num_threads(1)

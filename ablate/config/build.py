@@ -1,0 +1,163 @@
+"""From config to objects: a checked `hydra.utils.instantiate`.
+
+An option file names its class with `_target_`. Before anything is imported the dotted name has to begin with an
+allowed module (so that no config can run foreign code); then the class, the module it was defined in and its
+kind (a Protocol) are checked, then its settings against the annotations of the dataclass, and only then is it
+made. Building the options *is* checking the config: there is no second schema.
+"""
+
+import dataclasses
+import functools
+import importlib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from ablate.config.wording import nearest
+
+ALLOWED = ("ablate", "torch.optim", "transformers", "peft")
+T = TypeVar("T")
+
+MOVED = {"ablate.settings.Trainer": "ablate.trainer.Trainer"}
+"""Former dotted name of a class -> its present one. Configs may use either; ids count the former."""
+
+
+def build(settings: Mapping[str, Any], kind: type[T], key: str, allow: Sequence[str] = ()) -> T:
+    """Make the object that `settings` (plain data with `_target_`) describes.
+
+    Args:
+        settings: the group's resolved settings.
+        kind: runtime Protocol or class that the object has to satisfy.
+        key: where the settings stand in the config, for messages: "clip", "clip.rule".
+        allow: modules beside `ALLOWED` that may be imported (the config's `allow_targets`).
+
+    Raises:
+        ValueError: naming key, value and what is allowed.
+    """
+    if not isinstance(settings, Mapping) or "_target_" not in settings:
+        raise ValueError(f"{key}={settings}: allowed is an option with `_target_`, the class it stands for")
+    return make(resolve(settings["_target_"], kind, key, allow), settings, key, allow)
+
+
+def resolve(target: object, kind: type, key: str, allow: Sequence[str] = ()) -> type:
+    """The class that `target` names, if it may be imported and is of the right kind."""
+    check_target(target, f"{key}._target_", allow)
+    assert isinstance(target, str)
+    module, _, name = MOVED.get(target, target).rpartition(".")
+    try:
+        cls = getattr(importlib.import_module(module), name)
+    except Exception as error:  # whatever a module of the user's own makes of being imported
+        raise ValueError(f"{key}._target_={target}: no such class ({type(error).__name__}: {error})") from error
+    if not isinstance(cls, type) or not is_allowed(cls.__module__, allow):
+        raise ValueError(f"{key}._target_={target}: allowed is a class of {', '.join((*ALLOWED, *allow))}")
+    if not (dataclasses.is_dataclass(cls) and issubclass(cls, kind)):
+        raise ValueError(f"{key}._target_={target}: allowed is a dataclass that is a {kind.__name__}")
+    return cls
+
+
+def check_targets(settings: object, key: str, allow: Sequence[str] = ()) -> None:
+    """Refuse every forbidden `_target_` (and `_args_`, `_partial_`, ...) in a tree, importing nothing."""
+    if isinstance(settings, Mapping):
+        for name, value in settings.items():
+            if name == "_target_":
+                check_target(value, f"{key}._target_", allow)
+            elif str(name).startswith("_"):
+                raise ValueError(f"{key}.{name}={value}: allowed is `_target_` only")
+            check_targets(value, f"{key}.{name}", allow)
+    elif isinstance(settings, (list, tuple)):
+        for index, value in enumerate(settings):
+            check_targets(value, f"{key}[{index}]", allow)
+
+
+def check_target(target: object, key: str, allow: Sequence[str]) -> None:
+    if not isinstance(target, str) or not is_allowed(target, allow):
+        raise ValueError(
+            f"{key}={target}: allowed is a class of {', '.join((*ALLOWED, *allow))}; "
+            "modules of your own are named in allow_targets"
+        )
+
+
+def is_allowed(dotted: str, allow: Sequence[str]) -> bool:
+    return any(dotted == prefix or dotted.startswith(f"{prefix}.") for prefix in (*ALLOWED, *allow) if prefix)
+
+
+def make(cls: type[T], settings: Mapping[str, Any], key: str, allow: Sequence[str] = ()) -> T:
+    """An instance of the dataclass `cls` from plain settings, each checked against its field's annotation."""
+    given = {name: value for name, value in settings.items() if name != "_target_"}
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+    for name in given:
+        if name not in fields:
+            raise ValueError(f"{key}.{name}={given[name]}: no such setting; {nearest(name, fields)}")
+    hints = annotations(cls)
+    values = {name: conform(value, hints[name], f"{key}.{name}", allow) for name, value in given.items()}
+    for name, field in fields.items():
+        required = field.default is field.default_factory is dataclasses.MISSING
+        if required and name not in values:
+            raise ValueError(f"{key}.{name}: missing; {cls.__name__} can't do without it")
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise ValueError(f"{key}.{error}") from error
+
+
+@functools.cache
+def annotations(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def conform(value: Any, annotation: Any, key: str, allow: Sequence[str] = ()) -> Any:
+    """`value` as what `annotation` asks for, or ValueError: a dataclass itself takes 1.5 or true for an int."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation is Any or (annotation in (None, type(None)) and value is None):
+        return value
+    if origin in (typing.Union, types.UnionType):
+        return conform_any(value, arguments, key, allow)
+    if origin is typing.Literal and any(value == choice and type(value) is type(choice) for choice in arguments):
+        return value
+    if origin in (list, tuple) and isinstance(value, (list, tuple)):
+        items = arguments if origin is tuple and ... not in arguments else arguments[:1] * len(value)
+        if len(items) == len(value):
+            return origin(
+                conform(v, item, f"{key}[{i}]", allow) for i, (v, item) in enumerate(zip(value, items, strict=True))
+            )
+    if origin is dict and isinstance(value, Mapping):
+        return {k: conform(v, arguments[1], f"{key}.{k}", allow) for k, v in value.items()}
+    if annotation is float and type(value) in (int, float):
+        return float(value)
+    if annotation in (bool, int, str) and type(value) is annotation:
+        return value
+    if isinstance(annotation, type) and isinstance(value, Mapping):
+        plain = dataclasses.is_dataclass(annotation) and "_target_" not in value
+        return make(annotation, value, key, allow) if plain else build(value, annotation, key, allow)
+    raise ValueError(f"{key}={'null' if value is None else value}: allowed is {describe(annotation)}")
+
+
+def conform_any(value: Any, choices: Sequence[Any], key: str, allow: Sequence[str]) -> Any:
+    if value is None and type(None) in choices:
+        return None
+    rest = [choice for choice in choices if choice is not type(None)]
+    if len(rest) == 1 and isinstance(value, Mapping):
+        return conform(value, rest[0], key, allow)
+    for choice in rest:
+        try:
+            return conform(value, choice, key, allow)
+        except ValueError:
+            continue
+    raise ValueError(f"{key}={value}: allowed is {' or '.join(describe(choice) for choice in choices)}")
+
+
+def describe(annotation: Any) -> str:
+    """An annotation in a user's words."""
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", type(None): "null"}
+    if annotation in words:
+        return words[annotation]
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal:
+        return ", ".join(str(choice) for choice in arguments)
+    if origin in (list, tuple):
+        count = f" of {len(arguments)}" if origin is tuple and ... not in arguments else ""
+        return f"a list{count}, each {describe(arguments[0])}"
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(describe(choice) for choice in arguments)
+    return getattr(annotation, "__name__", str(annotation))

@@ -1,0 +1,8 @@
+"""Files on disk and from elsewhere: written atomically, identified by hash, fetched once.
+
+assets     pinned artefacts from the package index: the default model and data
+atomic     a reader finds the old file or the new one, never half of one
+hashing    hashes of files and folders
+hub        snapshots of Hugging Face hub repositories
+sealed     files that end in the hash of their own content
+"""

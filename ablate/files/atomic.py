@@ -1,0 +1,76 @@
+"""Atomic writes: a reader, or a kill, finds the old file or the new one, and never half of one."""
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a temporary file that replaces `path` when the block succeeds, and is removed when it fails."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w+b") as file:
+            yield file
+            flush_to_disk(file)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write(path: Path, fill: Callable[[IO[bytes]], Any]) -> None:
+    """Replace `path` by what `fill` writes into an open file."""
+    with replacing(path) as file:
+        fill(file)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Replace `path` by `content` as indented JSON in UTF-8."""
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    write(path, lambda file: file.write(text.encode(errors="backslashreplace")))
+
+
+def write_together(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
+    """Write several files (name -> content) into a folder, which is created, and return their paths.
+
+    All are written and flushed before the first replaces its predecessor. Raises ValueError unless each name is a
+    plain file name.
+    """
+    for name in contents:
+        if not name or Path(name).name != name:
+            raise ValueError(f"name must be a plain file name without a folder (got {name!r})")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as temporary:
+        for name, content in contents.items():
+            with open(Path(temporary, name), "wb") as file:
+                file.write(content)
+                flush_to_disk(file)
+        return [Path(temporary, name).replace(folder / name) for name in contents]
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of killed writers. Call it only under the folder's lock."""
+    for leftover in folder.glob(".*.tmp"):
+        leftover.unlink(missing_ok=True)
+
+
+def flush_to_disk(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` survive a power cut. Windows cannot open a folder; there this does nothing."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,51 @@
+"""Files that end in the sha256 of their own content, so that truncation and flipped bits are found before use."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+DIGEST = 64
+"""Bytes of the seal: the hex digits of a sha256."""
+
+
+@dataclass
+class Sealing:
+    """A file that is hashed while it is written, so that a large content needs no second copy in memory."""
+
+    file: IO[bytes]
+
+    def __post_init__(self) -> None:
+        self.sha256 = hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        self.sha256.update(data)
+        return self.file.write(data)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+    def seal(self) -> None:
+        """Append the hash of all that was written."""
+        self.file.write(self.sha256.hexdigest().encode())
+
+
+def is_sealed(path: Path) -> bool:
+    """Whether the file ends in the hash of what precedes it."""
+    size = path.stat().st_size - DIGEST
+    with path.open("rb") as file:
+        sha256, left = hashlib.sha256(), max(size, 0)
+        while left and (block := file.read(min(left, 1 << 20))):
+            sha256.update(block)
+            left -= len(block)
+        return size > 0 and file.read() == sha256.hexdigest().encode()
+
+
+def sealed(content: bytes) -> bytes:
+    return content + hashlib.sha256(content).hexdigest().encode()
+
+
+def unsealed(content: bytes) -> bytes | None:
+    """The content of a sealed file without its seal; None if the seal does not match."""
+    body, digest = content[:-DIGEST], content[-DIGEST:]
+    return body if hashlib.sha256(body).hexdigest().encode() == digest else None

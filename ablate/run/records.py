@@ -1,0 +1,123 @@
+"""A run's records: typed Parquet tables and run.json, written so that a kill leaves the old file or the new one."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ablate.files.atomic import write
+from ablate.model.parameter_roles import Role
+from ablate.schema import SCHEMA, STATUSES, TABLES, Step
+from ablate.training.evaluation import Predictions
+from ablate.training.norms import Norms
+
+ARROW = {int: pa.int64(), float: pa.float64(), float | None: pa.float64(), str: pa.string(), "float32": pa.float32()}
+SCHEMAS = {
+    table: pa.schema([(name, ARROW[kind]) for name, kind in columns.items()]) for table, columns in TABLES.items()
+}
+
+
+@dataclasses.dataclass
+class Rows:
+    """All rows of a run so far, plain data: they live in the checkpoint while the run is unfinished."""
+
+    steps: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    layers: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    evals: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    predictions: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    def add_step(self, row: Step) -> None:
+        self.steps.append(dataclasses.asdict(row))
+
+    def add_layers(self, step: int, norms: Norms, layers: Mapping[tuple[int | None, str], "Layer"]) -> None:
+        for (layer, block), group in layers.items():
+            norm = norms.of(group.names)
+            self.layers.append(
+                {"step": step, "layer": layer, "block": block, "grad_norm": norm, "parameters": group.parameters}
+            )
+
+    def add_eval(self, step: int, split: str, found: Predictions) -> None:
+        self.evals.append(
+            {"step": step, "split": split, "loss": found.loss, "accuracy": found.accuracy, "examples": len(found.label)}
+        )
+
+    def set_predictions(self, found: Predictions) -> None:
+        columns = (found.label.tolist(), found.prediction.tolist(), found.probability.tolist())
+        self.predictions = [
+            {"example": i, "label": label, "prediction": prediction, "probability": probability}
+            for i, (label, prediction, probability) in enumerate(zip(*columns, strict=True))
+        ]
+
+    def write(self, folder: Path) -> dict[str, dict[str, Any]]:
+        """Write the tables and return run.json's `records`: row count and sha256 by file name."""
+        return {
+            f"{name}.parquet": write_table(folder / f"{name}.parquet", getattr(self, name), schema)
+            for name, schema in SCHEMAS.items()
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """The trained parameters of one layer and block."""
+
+    names: tuple[str, ...]
+    parameters: int
+
+
+def layers_of(sizes: Mapping[str, int], roles: Mapping[str, Role]) -> dict[tuple[int | None, str], Layer]:
+    """Trained parameters (name -> count) grouped by layer and block, in the model's order."""
+    groups: dict[tuple[int | None, str], list[str]] = {}
+    for name in sizes:
+        groups.setdefault((roles[name].layer, roles[name].block), []).append(name)
+    return {key: Layer(tuple(names), sum(sizes[n] for n in names)) for key, names in groups.items()}
+
+
+def write_table(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> dict[str, Any]:
+    """Write rows as Parquet with page checksums; returns row count and the file's sha256."""
+    table = pa.Table.from_pylist(rows, schema)
+    write(path, lambda file: pq.write_table(table, file, write_page_checksum=True))
+    return {"rows": table.num_rows, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+class BrokenRecord(ValueError):
+    """A run.json that can't be read: what it stood for has to be done again."""
+
+
+def read_run(folder: Path) -> dict[str, Any] | None:
+    """A folder's run.json, or None where there is none.
+
+    Raises BrokenRecord if it is no such record, ValueError if a newer version wrote it or the system does not let it
+    be read; all name the file.
+    """
+    path = folder / "run.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ValueError(f"{path}: not readable ({error.strerror})") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise BrokenRecord(f"{path}: not readable as JSON ({error})") from error
+    if not isinstance(content, dict) or not isinstance(content.get("schema"), int):
+        raise BrokenRecord(f"{path}: not a run's record")
+    if content["schema"] > SCHEMA:
+        raise ValueError(f"{path}: schema {content['schema']} is newer than this version's, {SCHEMA}")
+    if content.get("status") not in STATUSES:
+        raise BrokenRecord(f"{path}: its status is none of {', '.join(STATUSES)}")
+    return content
+
+
+def check_tables(folder: Path, record: Mapping[str, Any]) -> None:
+    """Raises BrokenRecord unless the tables are what `record`, the folder's run.json, says was written."""
+    for name in (f"{table}.parquet" for table in TABLES):
+        try:
+            content, expected = (folder / name).read_bytes(), record["records"][name]["sha256"]
+        except (OSError, KeyError, TypeError) as error:
+            raise BrokenRecord(f"{folder / name}: missing, or run.json does not know it") from error
+        if hashlib.sha256(content).hexdigest() != expected:
+            raise BrokenRecord(f"{folder / name}: damaged, its sha256 is not what the run wrote")

@@ -1,0 +1,234 @@
+"""One run: build it from its options, take up its checkpoint, train, evaluate, write its records."""
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ablate.data.batches import Examples
+from ablate.data.corpus import Corpus, corpus
+from ablate.distributed.parallel import whole
+from ablate.distributed.ranks import Ranks, here
+from ablate.experiment import build_options, flatten
+from ablate.model.parameter_roles import role
+from ablate.run import checkpoint, fork, progress
+from ablate.run.checkpoint import Checkpoint
+from ablate.run.records import Rows, layers_of
+from ablate.run.signals import StopRequest
+from ablate.tracker import Card, Follower, Nothing
+from ablate.trainer import Trainer
+from ablate.training.device import accelerate, library
+from ablate.training.environment import environment, succeeding
+from ablate.training.evaluation import Predictions, evaluate, probe_index
+from ablate.training.learner import load, make_batches, make_learner, order_of_examples, pairing
+from ablate.training.memory import count_parameters, memory_bytes, memory_line, parameter_table
+from ablate.training.step import Diverged, Learner, Moment, train
+
+log = logging.getLogger("ablate")
+PROBE_BATCH = 8  # examples, sorted by length: the probe is small, and one batch of it would be half padding
+
+
+def perform(
+    settings: Mapping[str, Any], run_id: str, folder: Path, stop: StopRequest, tags: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Train and evaluate; returns run.json's fields of a run that is `done` or `diverged`. `tags` are for its tracker.
+
+    Raises Stopped, with a checkpoint in `folder`, at the end of the step in which `stop` is asked for. Of several
+    processes (`ablate.distributed.ranks`) all perform the run, and rank 0 alone reads and writes the folder.
+    """
+    began, ranks = time.perf_counter(), here()
+    options, seed = build_options(settings), settings["seed"]
+    trainer, accelerator = options.trainer, accelerate(options.trainer)
+    texts = corpus(options.model, options.data)
+    learner = make_learner(options, texts, seed, accelerator, settings["nuisance"], ranks)
+    order = order_of_examples(options, texts.train, seed)
+    record = {
+        "parameters": count_parameters(learner.model),
+        "pairing": pairing(order, learner),
+    }
+    log.info("parameters by block\n%s", parameter_table(record["parameters"]))
+    tracker = options.tracker if ranks.leads else Nothing()
+    follower = Follower(tracker, Card(settings["study"], folder.name, tags or {}, flat(settings)))
+    where = environment(accelerator.device, ranks.count, learner.parallel.name, library(trainer))
+    run = Run(folder, run_id, where, trainer, learner, texts, stop, began, follower)
+    run.take_up()
+    with follower.following(run.rows.steps, run.rows.evals):
+        outcome = run.train(order)
+    memory = memory_bytes(learner)
+    log.info("%s", memory_line(memory))
+    timing = {"seconds": run.seconds(), "resumed_from": run.resumed_from}
+    records = run.rows.write(folder) if ranks.leads else {}
+    return {
+        **record,
+        **outcome,
+        "environment": run.environment,
+        "forked_from": run.forked_from,
+        "memory_bytes": memory,
+        "timing": timing,
+        "records": records,
+    }
+
+
+def flat(settings: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
+    """All settings by dotted keys, as trackers take them."""
+    return {k: v if isinstance(v, (str, int, float, bool)) else str(v) for k, v in flatten(settings).items()}
+
+
+@dataclass
+class Run:
+    """The loop's consumer: records each step, looks at the probe, evaluates, saves, and obeys a signal to stop."""
+
+    folder: Path
+    id: str
+    environment: dict[str, Any]
+    trainer: Trainer
+    learner: Learner
+    texts: Corpus
+    stop: StopRequest
+    began: float
+    follower: Follower
+    rows: Rows = field(default_factory=Rows)
+    clip_state: Any = None
+    done: int = 0  # steps behind it when it begins
+    resumed_from: int | None = None
+    forked_from: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        sizes = {name: p.numel() for name, p in self.learner.trained.items()}
+        self.layers = layers_of(sizes, {name: role(name) for name in sizes})
+        validation = self.texts.validation
+        probe = probe_index(validation.label, self.trainer.probe_examples)
+        self.leave = self.ranks.agree(fork.steps_to_leave(self.folder) if self.trainer.fork.enabled else {})
+        self.probe = Examples([validation.input_ids[i] for i in probe], [validation.label[i] for i in probe], 0)
+
+    def take_up(self) -> None:
+        """Go on where the folder's checkpoint stands, or from another arm's snapshot, or start anew."""
+        found = self.find() if self.ranks.leads else None
+        if found:
+            self.rows, self.forked_from = found.rows, found.forked_from
+            self.environment = succeeding(self.environment, found.environment)
+            self.began -= found.seconds
+        state = found and {
+            "step": found.step, "clip": found.clip_state, "trained": found.trained, "optimizer": found.optimizer
+        }  # fmt: skip
+        if state := self.ranks.from_first(state):
+            self.done, self.clip_state = state["step"], state["clip"]
+            load(self.learner, state["trained"], state["optimizer"])
+
+    def find(self) -> Checkpoint | None:
+        """The run's own checkpoint if it has one, else the latest start that another arm shares with it."""
+        found = self.own_checkpoint()
+        self.resumed_from = found.step if found else None
+        if found is None and self.trainer.fork.enabled:
+            found = fork.take(self.folder, self.id, self.environment["key"], self.learner)
+        return found
+
+    def own_checkpoint(self) -> Checkpoint | None:
+        """What this run itself left, if it can go on from it."""
+        found = checkpoint.load(self.folder)
+        if found and found.id != self.id:
+            log.warning("%s: its checkpoint is of run %s: the run starts anew", self.folder.name, found.id)
+            return None
+        if found and found.environment["key"] != self.environment["key"] and self.trainer.resume == "exact":
+            log.warning(
+                "%s: its checkpoint was made with other threads, hardware or versions: the run starts anew "
+                "(trainer.resume=any would go on)", self.folder.name,
+            )  # fmt: skip
+            return None
+        return found
+
+    def train(self, order: Tensor) -> dict[str, Any]:
+        """Train what is left and evaluate; a run that diverges is an outcome like any other."""
+        trainer = self.trainer
+        batches = make_batches(trainer, self.texts.train, order, self.pad_id, self.ranks)
+        progress.current().start_run(self.folder.name, trainer.steps, self.done)
+        try:
+            for moment in train(self.learner, batches, self.done + 1, self.clip_state):
+                self.observe(moment)
+            return {"status": "done", "metrics": self.conclude()}
+        except Diverged as error:
+            log.warning("%s diverged at %s", self.folder.name, error)
+            return {"status": "diverged", "error": {"step": error.step, "message": error.cause}, "metrics": {}}
+        finally:
+            progress.current().end_run()
+
+    def observe(self, moment: Moment) -> None:
+        """All that happens after an update; a checkpoint comes last, so that it holds the step whole."""
+        row, trainer = moment.row, self.trainer
+        self.rows.add_step(row)
+        self.follower.step(self.rows.steps[-1])
+        self.clip_state = moment.clip_state
+        if row.step % trainer.track.layers_every == 0:
+            self.rows.add_layers(row.step, moment.norms, self.layers)
+        if row.step % trainer.probe_every == 0:
+            self.record(row.step, "probe", self.evaluate(self.probe, PROBE_BATCH))
+        last = row.step == trainer.steps
+        if trainer.eval_every and row.step % trainer.eval_every == 0 and not last:
+            for split in ("validation", "test"):
+                self.record(row.step, split, self.evaluate(getattr(self.texts, split)))
+        progress.current().step(row, trainer.steps)
+        if snapshot := self.leave.get(row.step):
+            state = self.state(row.step)
+            if self.ranks.leads:
+                fork.leave(snapshot, state, fork.shared_folder(self.folder), trainer.fork.max_gb)
+        self.stop.agree(self.ranks)
+        if self.stop.asked or (row.step % trainer.checkpoint_every == 0 and not last):
+            self.save(row.step)
+        self.stop.obey()
+
+    def conclude(self) -> dict[str, float]:
+        """Evaluate at the last step: run.json's `metrics`, and the test split's predictions."""
+        if self.trainer.keep_checkpoint:
+            self.save(self.trainer.steps)  # before there are rows that a resumed run would write again
+        metrics = {}
+        for split in ("validation", "test"):
+            found = self.evaluate(getattr(self.texts, split))
+            self.record(self.trainer.steps, split, found)
+            metrics |= {f"{split}_accuracy": found.accuracy, f"{split}_loss": found.loss}
+        self.rows.set_predictions(found)
+        log.info("done: %s", ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
+        return metrics
+
+    def record(self, step: int, split: str, found: Predictions) -> None:
+        self.rows.add_eval(step, split, found)
+        self.follower.evaluated(self.rows.evals[-1])
+
+    def save(self, step: int) -> None:
+        """Checkpoint, and the tables as far as they go, for those who look at a run while it runs."""
+        state = self.state(step)
+        if self.ranks.leads:
+            checkpoint.save(state, self.folder)
+            self.rows.write(self.folder)
+
+    def state(self, step: int) -> Checkpoint:
+        return Checkpoint(
+            id=self.id,
+            environment=self.environment,
+            step=step,
+            trained=whole({name: p.detach() for name, p in self.learner.trained.items()}),
+            optimizer=whole(self.learner.optimizer.state_dict()),
+            clip_state=self.clip_state,
+            rows=self.rows,
+            seconds=self.seconds(),
+            forked_from=self.forked_from,
+        )
+
+    def evaluate(self, examples: Examples, batch_size: int | None = None) -> Predictions:
+        batch_size = batch_size or self.trainer.eval_batch_size
+        return evaluate(self.learner.model, examples, batch_size, self.pad_id, self.ranks)
+
+    @property
+    def ranks(self) -> Ranks:
+        return self.learner.ranks
+
+    @property
+    def pad_id(self) -> int:
+        return self.texts.tokenizer.pad_token_id
+
+    def seconds(self) -> float:
+        """Time spent on this run, earlier attempts up to their last checkpoint included."""
+        return time.perf_counter() - self.began

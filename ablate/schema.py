@@ -1,0 +1,60 @@
+"""The schema of a run's records, shared by the code that writes them and by `analysis`, which reads them.
+
+A run's folder holds run.json and four Parquet tables. Nothing heavy is imported here.
+"""
+
+import typing
+from dataclasses import dataclass
+
+SCHEMA = 1
+"""Format number of run.json and the tables; raised when an older reader would misread them."""
+
+FINISHED = ("done", "diverged")
+UNFINISHED = ("running", "failed")
+STATUSES = (*FINISHED, *UNFINISHED)
+
+SETUP = ("optimizer", "model", "data", "trainer")
+"""Factors that every run needs, whatever is studied. Every other factor in run.json is a technique."""
+
+BLOCKS = ("embedding", "attention", "mlp", "final", "pooler", "head")
+"""Parts of a model, from input to output: every parameter belongs to one (`ablate.model.parameter_roles`)."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A row of steps.parquet: one update.
+
+    step        number of the update, from 1
+    loss        mean cross-entropy of the step's examples before the update, in nats
+    accuracy    share of them that are predicted correctly, 0 to 1
+    lr          learning rate of the update
+    grad_norm, grad_norm_clipped    L2 norm of the whole gradient before and after clipping
+    delta_g     grad_norm − grad_norm_clipped
+    mlp_..., classifier_...         the same norms of one tracked weight each; null where that weight is frozen
+    examples, tokens                number in the step, on all ranks
+    seconds     wall time; null for steps that were inherited from another run
+    """
+
+    step: int
+    loss: float
+    accuracy: float
+    lr: float
+    grad_norm: float
+    grad_norm_clipped: float
+    delta_g: float
+    mlp_grad_norm: float | None
+    mlp_grad_norm_clipped: float | None
+    classifier_grad_norm: float | None
+    classifier_grad_norm_clipped: float | None
+    examples: int
+    tokens: int
+    seconds: float | None
+
+
+TABLES: dict[str, dict[str, object]] = {
+    "steps": typing.get_type_hints(Step),
+    "layers": {"step": int, "layer": int, "block": str, "grad_norm": float, "parameters": int},
+    "evals": {"step": int, "split": str, "loss": float, "accuracy": float, "examples": int},
+    "predictions": {"example": int, "label": int, "prediction": int, "probability": "float32"},
+}
+"""Table -> column -> type. The file is <table>.parquet; its first column numbers the rows."""

@@ -1,0 +1,160 @@
+"""What is checked before the first run: settings, folders, files. Bad input costs nothing that way."""
+
+import contextlib
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from ablate.clip import Delayed
+from ablate.config.paths import claims_file
+from ablate.config.secrets import check_secrets
+from ablate.data.corpus import corpus
+from ablate.data.sources import Data, Hub
+from ablate.distributed.ranks import Ranks, here
+from ablate.experiment import Options, build_options
+from ablate.run import progress
+from ablate.run.job import OUTPUTS, Job
+from ablate.run.records import BrokenRecord, read_run
+from ablate.tracker import check_installed
+from ablate.trainer import Trainer
+from ablate.training.device import library
+
+HYDRA_FOLDERS: dict[str, tuple[Any, ...]] = {  # as in conf/config.yaml
+    "run.dir": ("outputs/${study}/${run_name:}",),
+    "sweep.dir": ("outputs/${study}",),
+    "sweep.subdir": ("${run_name:}",),
+    "job.chdir": (None, False),
+}
+
+
+def check(jobs: Sequence[Job]) -> None:
+    """Refuse a sweep in which anything is wrong, before anything is done. ValueError says what is allowed."""
+    check_folder(jobs[0].folder.parent)
+    claims_file(jobs[0].config["claims"])
+    for work in jobs:
+        for key in ("seed", "nuisance"):
+            value = work.config[key]
+            if type(value) is not int or value < 0:
+                raise ValueError(f"{key}={value}: allowed is a whole number from 0 on")
+        for key in ("rerun", "report"):
+            if type(work.config[key]) is not bool:
+                raise ValueError(f"{key}={work.config[key]}: allowed is true or false")
+    for arm in {repr(work.config | {"seed": None}): work.config for work in jobs}.values():
+        options = build_options(arm)
+        check_ranks(options.trainer, here())
+        library(options.trainer)
+        check_installed(options.tracker)
+        check_data(options.data)
+        warn(options)
+    for work in jobs:
+        check_run_folder(work.folder)
+
+
+def check_hydra(config: DictConfig) -> None:
+    """Refuse a composed config by which Hydra would write elsewhere than we do, or write down a token."""
+    settings: Any = OmegaConf.to_container(config, resolve=False)
+    check_secrets(settings)
+    for key, ours in HYDRA_FOLDERS.items():
+        section, _, name = key.partition(".")
+        given = settings["hydra"][section][name]
+        if given not in ours:
+            raise ValueError(f"hydra.{key}={given}: allowed is {ours[0]}; study=<name> chooses the folder in outputs/")
+
+
+def check_data(data: Data) -> None:
+    """The content of a local data set is part of each run's name: no run may write into it."""
+    if isinstance(data, Hub) and OUTPUTS.resolve().is_relative_to(Path(data.path).expanduser().resolve()):
+        raise ValueError(
+            f"data.path={data.path}: allowed is a folder without {OUTPUTS}/ in it, which every run changes"
+        )
+
+
+def warn(options: Options) -> None:
+    if isinstance(options.clip, Delayed) and options.clip.start > options.trainer.steps:
+        progress.log.warning(
+            "clip.start=%d is beyond the last step, trainer.steps=%d: the rule never acts",
+            options.clip.start, options.trainer.steps,
+        )  # fmt: skip
+
+
+def check_ranks(trainer: Trainer, ranks: Ranks) -> None:
+    """Refuse what can't be done with so many processes a run."""
+    if ranks.count == 1 and trainer.distributed != "ddp":
+        raise ValueError(
+            f"trainer.distributed={trainer.distributed}: there is one process; "
+            "torchrun --standalone --nproc-per-node 2 -m ablate ... starts two"
+        )
+    if trainer.batch_size < ranks.count:
+        raise ValueError(f"trainer.batch_size={trainer.batch_size}: allowed is {ranks.count} or more, one a process")
+    for engine in ("FSDP", "DEEPSPEED"):
+        if os.environ.get(f"ACCELERATE_USE_{engine}") == "true":
+            raise ValueError(
+                f"accelerate launch with {engine}: allowed is without; trainer.distributed=fsdp shards the model"
+            )
+    if ranks.count > 1 and trainer.compile:
+        raise ValueError("trainer.compile=true: allowed is false where a run has several processes")
+
+
+def check_folder(study: Path) -> None:
+    """A study's folder lies in outputs/, is no link out of it, and can be written."""
+    name = study.relative_to(OUTPUTS) if study.is_relative_to(OUTPUTS) else study
+    if not all(re.fullmatch(r"\w[\w.-]*", part) for part in name.parts) or not name.parts:
+        raise ValueError(f"study={name}: allowed is a name of letters, digits, '_', '-' and '.', below others with '/'")
+    if not study.resolve().is_relative_to(OUTPUTS.resolve()):
+        raise ValueError(
+            f"study={name}: allowed is a folder inside {OUTPUTS}/; this one leads out, to {study.resolve()}"
+        )
+    check_writable(study)
+
+
+def check_writable(folder: Path) -> None:
+    """The nearest thing that exists at or above `folder` is a folder that can be written."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists() or path.is_symlink())
+    if not existing.is_dir():
+        raise ValueError(f"{existing}: allowed is a folder; something else is in its place")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ValueError(f"{existing}: not writable")
+
+
+def check_threads(jobs: Sequence[Job]) -> None:
+    """Warn of a study whose earlier runs used another number of threads: other bits, so they are not paired."""
+    study, wanted = jobs[0].folder.parent, {work.config["trainer"]["threads"] for work in jobs}
+    counts = Counter(threads for path in study.glob("*/run.json") if (threads := threads_of(path.parent)))
+    if len(wanted) == 1 and counts.keys() - wanted:
+        earlier = " or ".join(str(threads) for threads, _ in counts.most_common())
+        progress.log.warning(
+            "%s: its %d earlier runs used trainer.threads=%s, these would use %d; only runs with the same are "
+            "paired; trainer.threads=%d keeps the study whole",
+            study, counts.total(), earlier, *wanted, counts.most_common(1)[0][0],
+        )  # fmt: skip
+
+
+def threads_of(folder: Path) -> int | None:
+    """Threads that a run was made with, or that an unfinished one was begun with; None where it can't be told."""
+    try:
+        record = read_run(folder) or {}
+        return (record.get("environment") or yaml.safe_load((folder / "config.yaml").read_text())["trainer"])["threads"]
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return None
+
+
+def check_run_folder(folder: Path) -> None:
+    """A run's folder that is there already is one of ours, readable and writable. ValueError names the path."""
+    check_writable(folder)
+    if not folder.resolve().is_relative_to(OUTPUTS.resolve()):
+        raise ValueError(f"{folder}: allowed is a folder inside {OUTPUTS}/; this one leads out, to {folder.resolve()}")
+    with contextlib.suppress(BrokenRecord):  # to be done again, with a warning
+        read_run(folder)
+
+
+def prepare(jobs: Iterable[Job]) -> None:
+    """Fetch, read and check model files and data of all jobs that are still to be done."""
+    for work in {repr((w.config["model"], w.config["data"])): w for w in jobs}.values():
+        options = build_options(work.config)
+        corpus(options.model, options.data)

@@ -1,0 +1,116 @@
+"""Bytes that a run takes: as run.json has them of a finished one, or by count, before any has been done."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablate.experiment import Options
+from ablate.freeze import freeze
+from ablate.model.loading import Model, Pretrained, Random
+from ablate.optimizer import OptimizerRule
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PretrainedConfig
+
+ROWS = (100, 20_000)  # bytes of a run's tables, compressed: a step, and beside; between 0.5 and 1.3 of what runs took
+
+
+@dataclass(frozen=True)
+class Size:
+    """Bytes."""
+
+    memory: int  # weights, gradients and optimizer states
+    snapshot: int  # a checkpoint: what is trained, and the optimizer's states
+    disk: int  # the finished run's folder
+
+
+def measured(folder: Path, record: Mapping[str, Any]) -> Size:
+    """Of a finished run; `record` is its run.json."""
+    found = record["memory_bytes"]
+    return Size(
+        memory=found["weights"] + found["gradients"] + found["optimizer"],
+        snapshot=found["gradients"] + found["optimizer"],
+        disk=sum(path.stat().st_size for path in folder.iterdir()),
+    )
+
+
+def counted(options: Options) -> Size | None:
+    """Weights, gradients and optimizer states of the model's configuration, in float32; no weights are loaded.
+
+    None for a model whose configuration is not on this machine yet, or whose size depends on the data (`tiny`), and for
+    whatever is wrong with it: the plan is not where that is judged.
+    """
+    from ablate.training.memory import size
+
+    try:
+        model = skeleton(options.model)
+        if model is None:
+            return None
+        trained = size(freeze(model, options.freeze).values())
+    except (OSError, ValueError):  # of transformers, the hub's cache, or the freezing rule
+        return None
+    states = round(trained * states_per_byte(options.optimizer))
+    per_step, beside = ROWS
+    kept = trained + states if options.trainer.keep_checkpoint else 0
+    return Size(
+        memory=size(model.parameters()) + trained + states,
+        snapshot=trained + states,
+        disk=per_step * options.trainer.steps + beside + kept,
+    )
+
+
+def skeleton(model: Model) -> "nn.Module | None":
+    """The model without weights (on torch's meta device), with a head of two classes; None if it is not at hand."""
+    config = configuration(model)
+    if config is None:
+        return None
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    with torch.device("meta"), torch.random.fork_rng():
+        return AutoModelForSequenceClassification.from_config(config, dtype=torch.float32, trust_remote_code=False)
+
+
+def configuration(model: Model) -> "PretrainedConfig | None":
+    if isinstance(model, Random):
+        return model.configuration(2)
+    folder = local_folder(model)
+    if folder is None:
+        return None
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(folder, num_labels=2, local_files_only=True, trust_remote_code=False)
+
+
+def local_folder(model: Model) -> Path | None:
+    """Where the configuration of a pretrained model lies, if it does; nothing is fetched."""
+    if not isinstance(model, Pretrained):
+        return None
+    folder = model.asset.folder if model.path.startswith("asset:") else Path(model.path).expanduser()
+    if not folder.is_dir() and "/" in model.path:
+        from huggingface_hub import try_to_load_from_cache
+
+        found = try_to_load_from_cache(model.path, "config.json", revision=model.revision)
+        folder = Path(found).parent if isinstance(found, str) else folder
+    return folder if (folder / "config.json").is_file() else None
+
+
+def states_per_byte(rule: OptimizerRule) -> float:
+    """Bytes of an optimizer's states for a byte that it trains: AdamW 2, SGD with momentum 1.
+
+    >>> from ablate.optimizer import SGD, AdamW
+    >>> [states_per_byte(rule) for rule in (AdamW(lr=0.1), SGD(lr=0.1), SGD(lr=0.1, momentum=0))]
+    [2.0, 1.0, 0.0]
+    """
+    import torch
+
+    from ablate.training.memory import size
+
+    parameter = torch.nn.Parameter(torch.zeros(32, 32))
+    parameter.grad = torch.zeros_like(parameter)
+    optimizer = rule.build([parameter])
+    optimizer.step()
+    states = [v for v in optimizer.state[parameter].values() if isinstance(v, torch.Tensor) and v.ndim]
+    return size(states) / size([parameter])

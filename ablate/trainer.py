@@ -1,0 +1,95 @@
+"""Settings of the shared trainer, equal for all arms of a study: conf/trainer/*.yaml."""
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+from ablate.config.checks import require
+
+
+@dataclass(frozen=True)
+class Track:
+    """What is recorded beside the global norm. null names: found by role (`ablate.model.parameter_roles`)."""
+
+    mlp: str | None = None
+    classifier: str | None = None
+    layers_every: int = 10
+
+    def __post_init__(self) -> None:
+        require("layers_every", self.layers_every, self.layers_every >= 1, "a number of steps, from 1 on")
+
+
+@dataclass(frozen=True)
+class Fork:
+    """Sharing of starts between arms (`ablate.run.fork`)."""
+
+    enabled: bool = True
+    max_gb: float = 2.0
+
+    def __post_init__(self) -> None:
+        require("max_gb", self.max_gb, self.max_gb >= 0, "a number of gigabytes, from 0 on")
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """One step takes `batch_size` × `grad_accumulation` examples."""
+
+    steps: int = 300
+    batch_size: int = 32
+    grad_accumulation: int = 1
+    length_splits: int = 4
+    piece_multiple: int = 4
+    skip_unread: bool = True
+    linear: Literal["auto", "torch", "onednn"] = "auto"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = None
+    compile: bool = False
+    gradient_checkpointing: bool = False
+    deterministic: bool = True
+    distributed: Literal["ddp", "fsdp"] = "ddp"
+    probe_every: int = 10
+    probe_examples: int = 32
+    eval_every: int | None = None
+    eval_batch_size: int = 64
+    checkpoint_every: int = 100
+    keep_checkpoint: bool = False
+    resume: Literal["exact", "any"] = "exact"
+    track: Track = Track()
+    fork: Fork = Fork()
+
+    def __post_init__(self) -> None:
+        for key in (
+            "steps",
+            "batch_size",
+            "piece_multiple",
+            "grad_accumulation",
+            "probe_every",
+            "probe_examples",
+            "eval_batch_size",
+            "checkpoint_every",
+        ):
+            require(key, getattr(self, key), getattr(self, key) >= 1, "a whole number from 1 on")
+        for key in ("threads", "eval_every"):
+            value = getattr(self, key)
+            require(key, value, value is None or value >= 1, "null or a whole number from 1 on")
+        require(
+            "length_splits",
+            self.length_splits,
+            1 <= self.length_splits <= self.batch_size,
+            f"from 1 to batch_size={self.batch_size}",
+        )
+
+    @property
+    def examples_per_step(self) -> int:
+        return self.batch_size * self.grad_accumulation
+
+    def thread_count(self, workers: int = 1) -> int:
+        """Threads of one run: as set, else this process's cores shared among the workers."""
+        return self.threads or max(1, cores() // workers)
+
+
+def cores() -> int:
+    """CPU cores that this process may use: its share of them, where torchrun has started several."""
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, found // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))

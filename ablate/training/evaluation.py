@@ -1,0 +1,75 @@
+"""Evaluation of a split: dropout off, batches sorted by length, results in the split's own order."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ablate.data.batches import Examples, collate
+from ablate.distributed.ranks import Ranks
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the model says of each example of a split [N]."""
+
+    label: Tensor  # int64
+    prediction: Tensor  # int64
+    probability: Tensor  # float32, of the prediction
+    losses: Tensor  # float64, cross-entropy
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy, in nats."""
+        return float(self.losses.mean())
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right predictions, 0 to 1."""
+        return float((self.prediction == self.label).double().mean())
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    examples: Examples,
+    batch_size: int,
+    pad_id: int,
+    ranks: Ranks = Ranks(),  # noqa: B008  frozen
+) -> Predictions:
+    """Run `model` over `examples`; it is left in the mode it came in, and no random number is drawn.
+
+    Several processes take the batches in turn, as many each (the last one again where they don't divide), and all have
+    the whole result.
+    """
+    device, training = next(model.parameters()).device, model.training
+    model.eval()
+    ranked = sorted(range(len(examples.label)), key=lambda i: len(examples.input_ids[i]))
+    batches = [ranked[start : start + batch_size] for start in range(0, len(ranked), batch_size)]
+    turns = -(-len(batches) // ranks.count)
+    logits = []
+    for turn in range(turns):
+        index = batches[min(turn * ranks.count + ranks.index, len(batches) - 1)]
+        batch = collate(examples, index, pad_id).to(device)
+        output = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
+        logits.append(output.logits.float().cpu())  # [B, K]
+    model.train(training)
+    in_turn = [each for turn in zip(*ranks.gather(logits), strict=True) for each in turn][: len(batches)]
+    scores = torch.empty(len(ranked), logits[0].shape[1])
+    scores[torch.tensor(ranked)] = torch.cat(in_turn)  # back to the split's order
+    label = torch.tensor(examples.label)
+    probability, prediction = scores.softmax(-1).max(-1)
+    losses = F.cross_entropy(scores, label, reduction="none").double()
+    return Predictions(label, prediction, probability, losses)
+
+
+def probe_index(label: list[int], count: int) -> list[int]:
+    """The first `count` examples taken class by class in turn: a fixed, class-balanced batch.
+
+    >>> probe_index([0, 0, 0, 1, 1], count=4)
+    [0, 3, 1, 4]
+    """
+    by_class = [[i for i, y in enumerate(label) if y == k] for k in sorted(set(label))]
+    turns = [members[r] for r in range(max(map(len, by_class))) for members in by_class if r < len(members)]
+    return turns[:count]

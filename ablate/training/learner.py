@@ -1,0 +1,117 @@
+"""From a run's options to what it trains: learner, order of examples, and the hashes by which arms are paired."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from ablate.data.batches import Batches, Examples, grouped_order, planned_order
+from ablate.data.corpus import Corpus
+from ablate.distributed.parallel import parallel, part, whole
+from ablate.distributed.ranks import Ranks
+from ablate.experiment import Options
+from ablate.freeze import freeze
+from ablate.model.first_token import skip_unread
+from ablate.model.parameter_roles import classifier_weight, mlp_weight, role
+from ablate.seeds import stream
+from ablate.trainer import Trainer
+from ablate.training.device import checkpoint_activations, compile_forward, hand_to_onednn, library
+from ablate.training.dropout import dropout_of
+from ablate.training.step import Learner
+
+
+def make_learner(
+    options: Options,
+    texts: Corpus,
+    seed: int,
+    accelerator: Accelerator,
+    nuisance: int = 0,
+    ranks: Ranks = Ranks(),  # noqa: B008  frozen
+) -> Learner:
+    """The model with its head, frozen and on its device, shared by all ranks; the optimizer of what is trained."""
+    model = options.model.build(texts.classes, seed, texts.tokenizer)
+    names = [name for name, _ in model.named_parameters()]
+    trainer, track = options.trainer, options.trainer.track
+    trained = freeze(model, options.freeze)
+    if trainer.skip_unread:
+        skip_unread(model)
+    if library(trainer) == "onednn":
+        hand_to_onednn(model)
+    if trainer.gradient_checkpointing:
+        checkpoint_activations(model)
+    shared = parallel(trainer, ranks, accelerator.device)
+    model = accelerator.prepare_model(model, evaluation_mode=True)  # precision and device; the rest is `parallel`'s
+    wrapped = shared.wrap(model)
+    parameters = dict(model.named_parameters())  # others now, if they are sharded
+    trained = {name: parameters[name] for name in trained}
+    optimizer = options.optimizer.build(trained.values())
+    if trainer.compile:
+        compile_forward(model)
+    stream_seed = stream("dropout", seed, nuisance, ranks.index)
+    return Learner(
+        model=model,
+        wrapped=wrapped,
+        trained=trained,
+        optimizer=optimizer,
+        peak_lr=optimizer.param_groups[0]["lr"],
+        clip=options.clip,
+        scheduler=options.scheduler,
+        dropout=dropout_of(stream_seed, accelerator.device, trainer.compile, trainer.gradient_checkpointing),
+        steps=trainer.steps,
+        examples=trainer.examples_per_step,
+        accelerator=accelerator,
+        ranks=ranks,
+        parallel=shared,
+        tracked=(track.mlp or mlp_weight(names), track.classifier or classifier_weight(names)),
+    )
+
+
+def load(learner: Learner, trained: Mapping[str, Tensor], optimizer: Mapping[str, Any]) -> None:
+    """Put whole tensors, as a checkpoint has them, where the learner has them: sharded, if its are."""
+    with torch.no_grad():
+        for name, parameter in learner.trained.items():
+            parameter.copy_(part(trained[name], parameter))
+    like = dict(enumerate(learner.trained.values()))  # as the optimizer counts them
+    states = {
+        i: {key: part(value, like[i]) if isinstance(value, Tensor) else value for key, value in state.items()}
+        for i, state in optimizer["state"].items()
+    }
+    learner.optimizer.load_state_dict({**optimizer, "state": states})
+
+
+def order_of_examples(options: Options, train: Examples, seed: int) -> Tensor:
+    """Example numbers of all steps, one after the other: the same for all arms of a seed."""
+    trainer, stream_seed = options.trainer, stream("order", seed)
+    count = trainer.steps * trainer.examples_per_step
+    if options.data.group_by_length:
+        return grouped_order([len(ids) for ids in train.input_ids], count, stream_seed, trainer.batch_size)
+    return planned_order(len(train.label), count, stream_seed)
+
+
+def make_batches(
+    trainer: Trainer,
+    train: Examples,
+    order: Tensor,
+    pad_id: int,
+    ranks: Ranks = Ranks(),  # noqa: B008  frozen
+) -> Batches:
+    """The batches of a run, by its trainer's sizes."""
+    sizes = (trainer.batch_size, trainer.grad_accumulation, trainer.length_splits)
+    multiple = trainer.piece_multiple if trainer.length_splits > 1 else 1
+    return Batches(train, order, *sizes, pad_id, multiple, ranks)
+
+
+def pairing(order: Tensor, learner: Learner) -> dict[str, str]:
+    """What arms of a seed have to share: hashes of the planned order, the head's start, the dropout stream."""
+    start = [whole(p.detach()).cpu() for name, p in learner.model.named_parameters() if role(name).block == "head"]
+    return {"batches": hash_of([order]), "head": hash_of(start), "dropout": learner.dropout.algorithm}
+
+
+def hash_of(tensors: Iterable[Tensor]) -> str:
+    sha256 = hashlib.sha256()
+    for tensor in tensors:
+        sha256.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode() + tensor.contiguous().numpy().tobytes())
+    return sha256.hexdigest()

@@ -1,0 +1,137 @@
+"""The training step, in the paper's six lines (§3.4), and the loop around it: a generator of step records."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from ablate import clip
+from ablate.data.batches import Batch
+from ablate.distributed.parallel import Parallel, local
+from ablate.distributed.ranks import Ranks
+from ablate.optimizer import set_lr
+from ablate.scheduler import Scheduler
+from ablate.schema import Step
+from ablate.training.dropout import Dropout
+from ablate.training.norms import Norms, gradient_norms
+
+
+class Diverged(Exception):
+    """Loss or gradient norm of a step is not finite. The update with it is not made: a result, not a crash."""
+
+    def __init__(self, step: int, cause: str) -> None:
+        super().__init__(f"step {step}: {cause}")
+        self.step, self.cause = step, cause
+
+
+class Moment(NamedTuple):
+    """What the loop hands out after each update: the row, norms of all parameters, the clip rule's state."""
+
+    row: Step
+    norms: Norms
+    clip_state: Any
+
+
+@dataclass(frozen=True)
+class Learner:
+    """One model under one arm's interventions."""
+
+    model: nn.Module  # prepared by the accelerator
+    wrapped: nn.Module  # what to call in training: the model, or DDP around it
+    trained: dict[str, nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    peak_lr: float
+    clip: clip.NormRule
+    scheduler: Scheduler
+    dropout: Dropout
+    steps: int
+    examples: int  # of a step, on all processes
+    accelerator: Accelerator
+    ranks: Ranks
+    parallel: Parallel
+    tracked: tuple[str, str]  # the parameters behind G_MLP and G_CLS
+
+
+def train(
+    learner: Learner, batches: Callable[[int], Sequence[Batch]], first: int = 1, clip_state: Any = None
+) -> Iterator[Moment]:
+    """Train steps first..steps; `batches(t)` gives the pieces of step t, whose gradients are added up.
+
+    Yields after each update. Raises Diverged in place of an update with a loss or norm that is not finite.
+    """
+    learner.model.train()
+    for t in range(first, learner.steps + 1):
+        began = time.perf_counter()
+        row, norms, clip_state = step(learner, batches(t), t, clip_state)
+        yield Moment(Step(**row, seconds=time.perf_counter() - began), norms, clip_state)
+
+
+def step(learner: Learner, pieces: Sequence[Batch], t: int, state: Any) -> tuple[dict[str, Any], Norms, Any]:
+    """θ_{t+1} = θ_t − η_t · s(‖g_t‖) · g_t: one update of the paper's method, and its row."""
+    loss, correct = 0.0, 0
+    with casts_kept(learner), learner.dropout.at(t):
+        for piece in pieces:  # their losses are weighted by size, so that the sum is the batch's mean
+            with learner.parallel.averaging(learner.wrapped, last=piece is pieces[-1]):
+                logits, labels = forward(learner, piece)  # 1 forward: [B, K], [B]
+                piece_loss = F.cross_entropy(logits, labels) * (len(labels) / learner.examples)
+                learner.accelerator.backward(piece_loss * learner.ranks.count)  # 2 backward
+            loss, correct = loss + piece_loss.detach(), correct + (logits.argmax(-1) == labels).sum()
+    norms = gradient_norms(learner.trained, learner.parallel.squares)  # 3 record, before anything acts on the gradients
+    tokens = sum(int(piece.attention_mask.sum()) for piece in pieces)
+    loss, correct, tokens = learner.ranks.sum([float(loss), int(correct), tokens])
+    norm = norms.total
+    refuse_non_finite(t, loss, norm)
+    scale, state = learner.clip.scale(norm, t, state)
+    clip.apply(scale, (local(p.grad) for p in learner.trained.values() if p.grad is not None))  # 4 clip
+    lr = set_lr(learner.optimizer, learner.peak_lr * learner.scheduler.factor(t, learner.steps))  # 5 schedule
+    learner.optimizer.step()  # 6 update
+    learner.optimizer.zero_grad()
+    mlp, classifier = (math.sqrt(norms.squares[n]) if n in norms.squares else None for n in learner.tracked)
+    row = {
+        "step": t,
+        "loss": loss,
+        "accuracy": correct / learner.examples,
+        "lr": lr,
+        "grad_norm": norm,
+        "grad_norm_clipped": scale * norm,
+        "delta_g": norm - scale * norm,  # Δg = ‖g‖ − ‖g'‖ (§4.5)
+        "mlp_grad_norm": mlp,
+        "mlp_grad_norm_clipped": mlp and scale * mlp,
+        "classifier_grad_norm": classifier,
+        "classifier_grad_norm_clipped": classifier and scale * classifier,
+        "examples": learner.examples,
+        "tokens": int(tokens),
+    }
+    return row, norms, state
+
+
+def casts_kept(learner: Learner) -> AbstractContextManager[Any]:
+    """Where all the pieces of a step share one bf16 copy of each trained weight: the same bits, fewer casts.
+
+    torch keeps the copies that autocast makes until the outermost context ends. The model's own is a context for
+    each piece; this one around them casts nothing itself, so backward runs as it does without. Where weights are
+    sharded, the copies would hold in memory what sharding is there to spare.
+    """
+    if learner.parallel.name == "fsdp":
+        return nullcontext()
+    return torch.autocast(learner.accelerator.device.type, enabled=False)
+
+
+def forward(learner: Learner, piece: Batch) -> tuple[Tensor, Tensor]:
+    """Logits [B, K] in float32 and labels [B], on the model's device."""
+    piece = piece.to(learner.accelerator.device)
+    output = learner.wrapped(input_ids=piece.input_ids, attention_mask=piece.attention_mask)
+    return output.logits.float(), piece.labels
+
+
+def refuse_non_finite(t: int, loss: float, norm: float) -> None:
+    for name, value in (("loss", loss), ("gradient norm", norm)):
+        if not math.isfinite(value):
+            raise Diverged(t, f"{name} is {value}")

@@ -1,0 +1,172 @@
+"""Which runs may be compared: arms that differ in what a claim changes and in nothing else, seed by seed.
+
+An arm is chosen by its settings. Several arms may have them; those of one contrast are the one combination that
+agrees in all that the claim does not change. Where there is none, the comparison is confounded, and refused with
+the list of differences; where there are several, it is not clear which is meant.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from analysis.records.arms import Arm, canonical, fits, is_under, value_text, varying, words
+from analysis.records.study import Study
+
+PAIRING = {
+    "numerics": (),
+    "environment.key": (),
+    "pairing.batches": (),
+    "pairing.head": ("model",),
+    "pairing.dropout": ("nuisance",),
+}
+"""What the arms of a seed have to share -> the keys whose change makes it differ, and so exempts from it."""
+
+
+class Refused(Exception):
+    """Arms that must not be compared, or can't be; the message says why, for the report."""
+
+
+class Absent(Refused):
+    """An arm that the study does not have."""
+
+
+class OtherModels(Refused):
+    """Models that the study does not have, nor can without being another one."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Runs that belong together.
+
+    arms      one label a cell of the contrast
+    seeds     that have a run in every cell, proven to be paired
+    runs      one row a seed, one run's name a cell
+    absent    seeds of the arms that lack a run in one of the cells
+    unpaired  seeds whose runs do not belong together
+    notes     what was left out, and why
+    """
+
+    arms: tuple[str, ...]
+    seeds: tuple[int, ...]
+    runs: tuple[tuple[str, ...], ...]
+    absent: tuple[int, ...]
+    unpaired: tuple[int, ...]
+    notes: tuple[str, ...]
+
+
+def choose(study: Study, cells: Sequence[Mapping[str, Any]], may_differ: Collection[str]) -> tuple[str, ...]:
+    """The label of each cell's arm, where all cells agree in everything but `may_differ` (keys, and all below them).
+
+    Raises Refused where an arm is missing, the arms are confounded, or several combinations fit.
+    """
+    counting = set(study.runs["arm"])
+    fitting = []
+    for cell in cells:
+        found = [label for label, arm in study.arms.items() if fits(arm, cell)]
+        if not found:
+            said = {key: value for key, value in cell.items() if (key, value) != ("nuisance", 0)}
+            raise Absent(f"no arm has {words(said)}{nearest(cell, study.arms.values())}")
+        fitting.append([label for label in found if label in counting] or found)
+    rest = {label: rest_of(study.arms[label], may_differ) for found in fitting for label in found}
+    by_rest = [{canonical(rest[label]): label for label in found} for found in fitting]
+    shared = [key for key in by_rest[0] if all(key in others for others in by_rest)]
+    if not shared:
+        raise Refused(f"the arms differ in what the claim does not change: {'; '.join(confounds(fitting, rest))}")
+    chosen = [[label for label in found if canonical(rest[label]) in shared] for found in fitting]
+    if several := next((found for found in chosen if len(found) > 1), None):
+        arms = [study.arms[label] for label in several]
+        differ = "; ".join(difference(key, arms) for key in sorted(varying(arms)))
+        raise Refused(f"{len(several)} arms fit, which differ in {differ}: say in `within` which is meant")
+    return tuple(found[0] for found in chosen)
+
+
+def rest_of(arm: Arm, may_differ: Collection[str]) -> dict[str, Any]:
+    return {key: value for key, value in arm.items() if not is_under(key, may_differ)}
+
+
+def confounds(fitting: Sequence[Sequence[str]], rest: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The fewest differences between an arm of the first cell and the nearest one of each other cell."""
+
+    def differing(first: str, other: str) -> list[str]:
+        pair = [rest[first], rest[other]]
+        return [difference(key, pair) for key in sorted(varying(pair))]
+
+    of_first = [
+        [min((differing(first, other) for other in others), key=len) for others in fitting[1:]] for first in fitting[0]
+    ]
+    nearest_first = min(of_first, key=lambda cells: sum(map(len, cells)))
+    return list(dict.fromkeys(found for cell in nearest_first for found in cell))
+
+
+def difference(key: str, arms: Sequence[Mapping[str, Any]]) -> str:
+    values = dict.fromkeys(value_text(arm[key]) if key in arm else "none such" for arm in arms)
+    return f"{key} ({' / '.join(values)})"
+
+
+def nearest(cell: Mapping[str, Any], arms: Collection[Arm]) -> str:
+    """What the arm that comes nearest has instead, for an error message."""
+    if not arms:
+        return ""
+    misses = [[key for key in cell if not fits(arm, {key: cell[key]})] for arm in arms]
+    arm, missed = min(zip(arms, misses, strict=True), key=lambda pair: len(pair[1]))
+    return f"; the nearest has {', '.join(f'{k}={value_text(arm[k])}' if k in arm else f'no {k}' for k in missed)}"
+
+
+def pair(study: Study, arms: Sequence[str], may_differ: Collection[str]) -> Pairs:
+    """The runs of these arms by seed: one environment, and the pairing hashes equal, within each seed.
+
+    Raises Refused where arms have seeds in common and none of them is paired.
+    """
+    columns = study.runs[["arm", "seed", "run", *PAIRING, "environment.earlier"]].to_dict("records")
+    runs = {(row["arm"], int(row["seed"])): row for row in columns if row["arm"] in arms}
+    begun = study.left_out[study.left_out["arm"].isin(arms)]["seed"]
+    rows, unpaired, absent = {}, {}, {}
+    for seed in sorted({seed for _, seed in runs} | {int(seed) for seed in begun}):
+        if lacking := [arm for arm in dict.fromkeys(arms) if (arm, seed) not in runs]:
+            absent[seed] = lacking
+            continue
+        group = [runs[arm, seed] for arm in arms]
+        if differences := unshared(group, may_differ):
+            unpaired[seed] = f"seed {seed} differs in {', '.join(differences)}"
+        else:
+            rows[seed] = tuple(row["run"] for row in group)
+    if unpaired and not rows:
+        raise Refused(f"the arms are not paired: {'; '.join(unpaired.values())}")
+    notes = [f"not paired: {reason}" for reason in unpaired.values()] + absences(absent, study)
+    return Pairs(tuple(arms), tuple(rows), tuple(rows.values()), tuple(absent), tuple(unpaired), tuple(notes))
+
+
+def unshared(group: Sequence[Mapping[str, Any]], may_differ: Collection[str]) -> list[str]:
+    """What a seed's runs, one a cell, ought to share and do not, or do not record."""
+    if len(group) == 1:
+        return []
+    required = [key for key, changes in PAIRING.items() if not any(is_under(key, changes) for key in may_differ)]
+    differ = [key for key in required if not is_shared([row[key] for row in group])]
+    return differ + [f"environment of {row['run']} from step to step (resumed by any)" for row in group if moved(row)]
+
+
+def is_shared(values: Sequence[Any]) -> bool:
+    return not pd.isna(values[0]) and all(value == values[0] for value in values)
+
+
+def moved(run: Mapping[str, Any]) -> bool:
+    """Whether a run went on in another environment than it began in, by trainer.resume=any."""
+    earlier = run["environment.earlier"]
+    return isinstance(earlier, tuple) and len(earlier) > 0
+
+
+def absences(absent: Mapping[int, Sequence[str]], study: Study) -> list[str]:
+    """What is known of each run, by seed and arm, that is not there."""
+    problem_of = dict(zip(study.problems["run"], study.problems["problem"], strict=True))
+    left_out = study.left_out.set_index(["arm", "seed"])["run"]
+    notes, never = [], defaultdict(list)
+    for seed, arms in absent.items():
+        for arm in arms:
+            if (arm, seed) in left_out.index:
+                notes += [f"{run} does not count: {problem_of[run]}" for run in left_out.loc[[(arm, seed)]]]
+            else:
+                never[arm].append(str(seed))
+    return notes + [f"{arm}: no run of seed {', '.join(seeds)}" for arm, seeds in never.items()]

@@ -1,0 +1,259 @@
+"""What changed between two studies: `python -m analysis outputs/after --against outputs/before`.
+
+The same study before and after an upgrade, the same arms with another model, data set or learning rate, a sweep
+repeated on another machine, someone else's study: arms are matched by their settings, and then compared.
+
+    >>> after, before = load(Path("outputs/after")), load(Path("outputs/before"))  # doctest: +SKIP
+    >>> compare(after, before, read_claims(Path("conf/claims/paper.yaml"))).arms  # doctest: +SKIP
+
+Differences are those of the first study less the one that it stands against. Nothing is logged as a look.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from analysis.claims.contrasts import Equality
+from analysis.claims.finding import Finding, flat
+from analysis.claims.judge import judge_claims
+from analysis.claims.pairing import unshared
+from analysis.claims.reading import Claims
+from analysis.claims.verdict_rule import Verdict
+from analysis.compare.bit_identity import identity
+from analysis.compare.matching import Matching, match
+from analysis.quantities.outcomes import outcomes
+from analysis.records.arms import FACTORS, value_text, varying
+from analysis.records.study import Study
+from analysis.stats.effects import ALPHA, EQUAL, Interval
+
+ARMS = (
+    *("arm", "arm_against", "match", "test_accuracy", "test_accuracy_against", "difference", "low", "high"),
+    *("comparison", "runs", "runs_against", "diverged", "diverged_against"),
+    *("common_seeds", "identical", "first_difference"),
+)
+SETTINGS = ("key", "value", "value_against", "where")
+CLAIMS = (
+    *("change", "id", "statement", "scale", "effect", "low", "high", "n", "verdict", "reason"),
+    *("effect_against", "low_against", "high_against", "n_against", "verdict_against", "reason_against"),
+)
+CHANGES = FLIPPED, HALF_TESTED, HELD, UNTESTED = "flipped", "tested in one only", "the same", "tested in neither"
+SAME, ALONE, PAIRED = "same settings", "alone", "paired"
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Two studies, by `names`, side by side; columns that end in `_against` are the second one's.
+
+    settings  key, its values in either study (texts, several by " / "), and where: throughout all matched arms, in
+              some, or around the runs (versions, hardware, git state, claims file)
+    arms      one row a pair, then ambiguous arms and those of one study alone. Accuracies are shares, diverged runs
+              at the majority class's; `difference`, ours − theirs, with its 95 % interval, paired over seeds or
+              Welch's, as `comparison` says; how many of the common seeds are identical to the bit, and the first
+              step at which any other differs
+    claims    one row a claim, part, or contrast beside one: `effect` and its 95 % interval on `scale`; `reason` why
+              it is not tested; `change` is one of CHANGES, in whose order they come
+    """
+
+    names: tuple[str, str]
+    matching: Matching
+    settings: pd.DataFrame
+    arms: pd.DataFrame
+    claims: pd.DataFrame
+
+
+def compare(ours: Study, theirs: Study, claims: Claims) -> Comparison:
+    """`ours` against `theirs`, both judged by one claims file. Raises ValueError where they are one folder."""
+    if ours.folder.resolve() == theirs.folder.resolve():
+        raise ValueError(f"--against {theirs.folder}: that is the study itself; another one's folder is needed")
+    matching = match(ours.arms, theirs.arms)
+    return Comparison(
+        names=names(ours.folder, theirs.folder),
+        matching=matching,
+        settings=pd.concat([changed_settings(ours, theirs, matching), changed_surroundings(ours.runs, theirs.runs)]),
+        arms=compared_arms(ours, theirs, matching),
+        claims=compared_claims(*(judge_claims(study, claims).findings for study in (ours, theirs)), claims),
+    )
+
+
+def names(ours: Path, theirs: Path) -> tuple[str, str]:
+    """The folders' names, or their paths as they were given where the names are the same."""
+    short = ours.resolve().name, theirs.resolve().name
+    return short if len(set(short)) == 2 else (str(ours), str(theirs))
+
+
+# --- What differs in the settings, and around the runs ---
+
+
+def changed_settings(ours: Study, theirs: Study, matching: Matching) -> pd.DataFrame:
+    """The keys in which matched arms differ, with the values that those arms have."""
+    differing = defaultdict(list)
+    for pair in matching.pairs:
+        for key in varying([ours.arms[pair[0]], theirs.arms[pair[1]]]):
+            differing[key].append(pair)
+    order = (*FACTORS, "nuisance")
+    rows = []
+    for key in sorted(differing, key=lambda key: (order.index(key.partition(".")[0]), key)):
+        ours_of, theirs_of = zip(*differing[key], strict=True)
+        if len(ours_of) == len(matching.pairs):
+            where = "throughout"
+        else:
+            where = "in " + (
+                ", ".join(ours_of) if len(ours_of) < 4 else f"{len(ours_of)} of {len(matching.pairs)} arms"
+            )
+        rows.append((key, values_of(key, ours, ours_of), values_of(key, theirs, theirs_of), where))
+    return pd.DataFrame(rows, columns=list(SETTINGS))
+
+
+def values_of(key: str, study: Study, arms: Sequence[str]) -> str:
+    found = [value_text(study.arms[arm][key]) if key in study.arms[arm] else "none such" for arm in arms]
+    return " / ".join(dict.fromkeys(found))
+
+
+def changed_surroundings(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
+    """Code, versions, hardware and claims file of two studies' runs (Study.runs), as far as they are not the same."""
+    rows = []
+    for key in dict.fromkeys([*ours, *theirs]):
+        if key in ("numerics", "claims.name", "claims.sha256") or key.startswith("environment."):
+            values = recorded(key, ours), recorded(key, theirs)
+            if values[0] != values[1] and key != "environment.key":  # a hash of the others
+                rows.append((key, *values, "around the runs"))
+    return pd.DataFrame(rows, columns=list(SETTINGS))
+
+
+def recorded(key: str, runs: pd.DataFrame) -> str:
+    found = sorted({value_text(value) for value in runs[key].dropna()}) if key in runs else []
+    return " / ".join(found) or "not recorded"
+
+
+# --- What came out ---
+
+
+def compared_arms(ours: Study, theirs: Study, matching: Matching) -> pd.DataFrame:
+    first, second = runs_by_arm(ours), runs_by_arm(theirs)
+    rows = []
+    for a, b in matching.pairs:
+        differing = varying([ours.arms[a], theirs.arms[b]])
+        row = {"arm": a, "arm_against": b, "match": "settings differ" if differing else SAME}
+        row |= accuracies(first[a], second[b], differing) | identity(ours, first[a], theirs, second[b])
+        rows.append(row)
+    unmatched = [("ambiguous", a, b) for a, b, _ in matching.ambiguous] + [(ALONE, *matching.only)]
+    for why, of_first, of_second in unmatched:
+        rows += [{"arm": a, "match": why} | side("", first[a]) for a in of_first]
+        rows += [{"arm_against": b, "match": why} | side("_against", second[b]) for b in of_second]
+    counts = [column for column in ARMS if column.startswith(("runs", "diverged", "common", "identical", "first"))]
+    return pd.DataFrame(rows, columns=list(ARMS)).astype(dict.fromkeys(counts, "Int64"))
+
+
+def runs_by_arm(study: Study) -> dict[str, pd.DataFrame]:
+    """Rows of Study.runs by arm, indexed by seed; their `accuracy` is what a diverged run counts as, too."""
+    accuracy = outcomes(study, {"test_accuracy"}).values["test_accuracy"]
+    runs = study.runs.assign(accuracy=study.runs["run"].map(accuracy)).dropna(subset="accuracy").set_index("seed")
+    return {label: runs[runs["arm"] == label] for label in study.arms}
+
+
+def side(suffix: str, runs: pd.DataFrame) -> dict[str, Any]:
+    """What an arm's runs in one study come to."""
+    return {
+        f"test_accuracy{suffix}": runs["accuracy"].mean(),
+        f"runs{suffix}": len(runs),
+        f"diverged{suffix}": int((runs["status"] == "diverged").sum()),
+    }
+
+
+def accuracies(ours: pd.DataFrame, theirs: pd.DataFrame, differing: Collection[str]) -> dict[str, Any]:
+    """An arm's accuracies in two studies, over the seeds that pair its runs where there are two, else over all runs.
+
+    A seed pairs two runs whose hashes of batches, head and dropout are equal, but for what the keys in `differing`
+    cannot but change: another model has another head (`analysis.claims.pairing.PAIRING`). Versions and hardware may
+    differ within a pair: they may be what is asked about.
+    """
+    common = ours.index.intersection(theirs.index)
+    unlike = {
+        seed: [key for key in unshared([ours.loc[seed], theirs.loc[seed]], differing) if key.startswith("pairing.")]
+        for seed in common
+    }
+    seeds = [seed for seed in common if not unlike[seed]]
+    is_paired = len(seeds) >= max(1, min(2, len(ours), len(theirs)))
+    if is_paired:
+        ours, theirs = ours.loc[seeds], theirs.loc[seeds]
+        comparison, interval = PAIRED, paired_interval
+    else:
+        reasons = dict.fromkeys(key.removeprefix("pairing.") for keys in unlike.values() for key in keys)
+        why = f"{', '.join(reasons)} differ" if reasons else f"{len(common) or 'no'} common seed"
+        comparison, interval = f"unpaired: {why}", welch_interval
+    found = interval(ours["accuracy"], theirs["accuracy"])
+    return {
+        **side("", ours),
+        **side("_against", theirs),
+        "difference": ours["accuracy"].mean() - theirs["accuracy"].mean(),
+        **({"low": found.low, "high": found.high} if found else {}),
+        "comparison": comparison,
+    }
+
+
+def paired_interval(a: ArrayLike, b: ArrayLike) -> Interval | None:
+    """Student's 95 % interval of the mean of a − b, both (seeds,); None where all differences are equal.
+
+    >>> paired_interval([0.81, 0.84, 0.86], [0.80, 0.82, 0.83])
+    Interval(low=-0.0048..., high=0.0448..., level=0.95)
+    """
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    if len(a) < 2 or np.ptp(a - b) <= EQUAL * max(np.abs(a).max(), np.abs(b).max()):
+        return None
+    found = stats.ttest_rel(a, b).confidence_interval(1 - ALPHA)
+    return Interval(float(found.low), float(found.high), 1 - ALPHA)
+
+
+def welch_interval(a: ArrayLike, b: ArrayLike) -> Interval | None:
+    """Welch's 95 % interval of mean(a) − mean(b), (runs,) each; None below two runs, or where neither varies.
+
+    Welch 1947, Biometrika 34:28.
+    """
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    if min(len(a), len(b)) < 2 or all(np.ptp(x) <= EQUAL * np.abs(x).max() for x in (a, b)):
+        return None
+    found = stats.ttest_ind(a, b, equal_var=False).confidence_interval(1 - ALPHA)
+    return Interval(float(found.low), float(found.high), 1 - ALPHA)
+
+
+# --- Verdicts ---
+
+
+def compared_claims(ours: Sequence[Finding], theirs: Sequence[Finding], claims: Claims) -> pd.DataFrame:
+    # an exact number's parts are models, numbered as a study comes by them: not the same ones in another
+    exact = {question.id for question in claims.questions if isinstance(question.contrast, Equality)}
+    first, second = (
+        {f.id: f for f in flat([replace(f, parts=()) if f.id in exact else f for f in found])}
+        for found in (ours, theirs)
+    )
+    rows = [claim_row(first.get(id), second.get(id)) for id in dict.fromkeys([*first, *second])]
+    rows.sort(key=lambda row: CHANGES.index(row["change"]))
+    numbers = {column: float for column in CLAIMS if column.startswith(("effect", "low", "high"))}
+    return pd.DataFrame(rows, columns=list(CLAIMS)).astype(numbers | {"n": "Int64", "n_against": "Int64"})
+
+
+def claim_row(ours: Finding | None, theirs: Finding | None) -> dict[str, Any]:
+    """A claim, or part, in both studies; None: the study's findings have no such part."""
+    known = ours or theirs
+    tested = [f is not None and f.verdict not in (None, Verdict.NOT_TESTED) for f in (ours, theirs)]
+    if all(tested):
+        change = HELD if ours.verdict is theirs.verdict else FLIPPED
+    else:
+        change = HALF_TESTED if any(tested) else UNTESTED
+    row = {"id": known.id, "statement": known.statement, "scale": known.scale, "change": change}
+    for suffix, finding in (("", ours), ("_against", theirs)):
+        if finding is not None:
+            row |= {f"effect{suffix}": finding.effect, f"n{suffix}": finding.n}
+            row |= {f"verdict{suffix}": finding.verdict.value if finding.verdict else None}
+            if finding.verdict is Verdict.NOT_TESTED:
+                row |= {f"reason{suffix}": "; ".join(finding.notes) or None}
+            if finding.interval:
+                row |= {f"low{suffix}": finding.interval.low, f"high{suffix}": finding.interval.high}
+    return row

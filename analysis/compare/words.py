@@ -1,0 +1,113 @@
+"""What changed between two studies, as people read it: a few lines, and the comparison's tables in words."""
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.compare.compare import ALONE, CHANGES, PAIRED, SAME, UNTESTED, Comparison
+from analysis.tables.formats import DASH, number, write_table
+
+
+def headlines(comparison: Comparison) -> list[str]:
+    """What changed, in a few lines."""
+    (ours, theirs), matching, arms = comparison.names, comparison.matching, comparison.arms
+    same, identical, common = (arms["match"] == SAME).sum(), arms["identical"].sum(), arms["common_seeds"].sum()
+    only = [f"{len(labels)} only in {name}" for name, labels in zip(comparison.names, matching.only, strict=True)]
+    judged = comparison.claims[["verdict", "verdict_against"]].notna().any(axis=1)  # what is shown beside has none
+    count = comparison.claims["change"][judged].value_counts()
+    verdicts = [f"{count[change]} {change}" for change in CHANGES if change in count]
+    alike = "settings, versions, hardware, claims file: nothing differs"
+    return [
+        f"{ours} against {theirs}",
+        f"arms: {len(matching.pairs)} matched, {same} of them with the same settings; {', '.join(only)}",
+        *(
+            f"ambiguous, not compared: {', '.join(a)} of {ours} and {', '.join(b)} of {theirs}, told apart only by "
+            f"{', '.join(keys)}, of which the studies share no value"
+            for a, b, keys in matching.ambiguous
+        ),
+        f"runs of the same arm and seed: {identical} of {common} identical to the bit",
+        *([alike] if comparison.settings.empty and matching.pairs else []),
+        f"verdicts, of claims and their parts: {', '.join(verdicts)}",
+    ]
+
+
+def settings_in_words(comparison: Comparison) -> pd.DataFrame:
+    """The differences, hashes and commits at ten digits."""
+    short = comparison.settings.map(lambda text: re.sub(r"\b[0-9a-f]{16,}\b", lambda found: f"{found[0][:10]}…", text))
+    return short.set_axis(["setting or version", *comparison.names, "differs"], axis="columns")
+
+
+def arms_in_words(comparison: Comparison) -> pd.DataFrame:
+    """Accuracies in per cent; their difference in points, with its interval; arms by their label in the first study."""
+    ours, theirs = comparison.names
+    rows = []
+    for row in comparison.arms.itertuples():
+        label, study = (row.arm_against, theirs) if pd.isna(row.arm) else (row.arm, ours)
+        unmatched = f"only in {study}" if row.match == ALONE else f"{row.match}, of {study}"
+        rows.append(
+            {
+                "arm": label,
+                f"accuracy %, {ours}": number(100 * row.test_accuracy, 1),
+                f"accuracy %, {theirs}": number(100 * row.test_accuracy_against, 1),
+                f"{ours} - {theirs}, points (95 %)": with_interval(
+                    100 * row.difference, 100 * row.low, 100 * row.high, "+.1f"
+                ),
+                "compared": unmatched if pd.isna(row.comparison) else how(row),
+                "identical to the bit": DASH if pd.isna(row.identical) else alike(row),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def how(row: Any) -> str:
+    """How a row of Comparison.arms was compared, and on how many runs."""
+    runs = f"{row.runs} seeds" if row.comparison == PAIRED else f"{row.runs} and {row.runs_against} runs"
+    diverged = f"; {row.diverged} and {row.diverged_against} diverged" if row.diverged or row.diverged_against else ""
+    return f"{row.comparison}; {runs}{diverged}"
+
+
+def alike(row: Any) -> str:
+    parted = "" if pd.isna(row.first_difference) else f"; from step {row.first_difference}"
+    return f"{row.identical} of {row.common_seeds} seeds{parted}"
+
+
+def claims_in_words(comparison: Comparison) -> pd.DataFrame:
+    """The claims and parts that either study tests, and what it says of them."""
+    claims = comparison.claims[comparison.claims["change"] != UNTESTED]
+    shown = claims[["change", "id", "statement"]].rename(columns={"id": "claim"})
+    for name, suffix in zip(comparison.names, ("", "_against"), strict=True):
+        shown[name] = [said(row, suffix) for row in claims.to_dict("records")]
+    return shown
+
+
+def said(row: Mapping[str, Any], suffix: str) -> str:
+    """One study's verdict, with the effect on its scale, 95 % interval and seeds, or the reason why there is none."""
+    verdict, effect, low, high, n, reason = (
+        row[f"{key}{suffix}"] for key in ("verdict", "effect", "low", "high", "n", "reason")
+    )
+    if pd.isna(verdict):
+        return DASH
+    if not math.isnan(effect):
+        return f"{verdict}: {with_interval(effect, low, high, '.3g')} {row['scale']}, n = {n}"
+    return verdict if pd.isna(reason) else f"{verdict}: {reason}"
+
+
+def with_interval(estimate: float, low: float, high: float, form: str) -> str:
+    """
+    >>> with_interval(1.25, -0.5, 3.0, "+.1f"), with_interval(1.25, float("nan"), float("nan"), ".3g")
+    ('+1.2 (-0.5 to +3.0)', '1.25')
+    """
+    if math.isnan(estimate):
+        return DASH
+    return f"{estimate:{form}}" if math.isnan(low) else f"{estimate:{form}} ({low:{form}} to {high:{form}})"
+
+
+def write_comparison(comparison: Comparison, folder: Path) -> None:
+    """The three tables below `folder`: numbers as CSV, words as Markdown and LaTeX."""
+    write_table(folder, "settings", comparison.settings, settings_in_words(comparison))
+    write_table(folder, "arms", comparison.arms, arms_in_words(comparison))
+    write_table(folder, "claims", comparison.claims, claims_in_words(comparison))

@@ -1,0 +1,268 @@
+"""The figures of a quantity by step: a line an arm, the mean over seeds with its interval; and layers by step."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import pandas as pd
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from analysis.figures import plots, series
+from analysis.figures.data import Contents, NotDrawable, Records
+from analysis.figures.panels import (
+    FEW,
+    HEIGHT,
+    WIDE,
+    WIDTH,
+    Curve,
+    Marks,
+    Panel,
+    arm_by_arm,
+    composed,
+    draw,
+    limits_of,
+    side_by_side,
+    stacked,
+    used,
+)
+from analysis.figures.style import Pen, add_key, key, literal, log_axis, wrapped
+from analysis.tables.numbers import number
+
+TRAINING_LOSS = Curve("loss", "training loss (nats)", least=0)
+PROBE_LOSS = Curve("loss", "probe loss (nats)", least=0)
+PROBE_ACCURACY = Curve("accuracy", "probe accuracy (%)", least=0, most=100)
+BEFORE = Curve("grad_norm", "gradient norm", "‖g‖, before clipping", log=True)
+AFTER = Curve("grad_norm_clipped", "gradient norm", "‖g′‖, after clipping", log=True)
+G_MLP = Curve("mlp_grad_norm", "gradient norm", "G_MLP, an MLP layer's weight", log=True)
+G_CLS = Curve("classifier_grad_norm", "gradient norm", "G_CLS, the classifier's weight", log=True)
+DELTA_G = Curve("delta_g", "Δg = ‖g‖ − ‖g′‖", least=0)
+SHARE = Curve("share", "share of ΣΔg (%)", least=0, most=100, x_label="tenth of the run")
+RATE = Curve("lr", "learning rate η", least=0)
+LOG_RATE = Curve("lr", "learning rate η", log=True)
+
+
+def training_loss(records: Records) -> Contents:
+    panel = Panel(TRAINING_LOSS, curve_data(records, records.steps, TRAINING_LOSS), (records.width, "steps"))
+    return "Training loss by step. " + words(records, [panel]), panel.data, composed(records.pens, [panel])
+
+
+def probe_loss(records: Records) -> Contents:
+    panel = Panel(PROBE_LOSS, curve_data(records, records.probe, PROBE_LOSS), (records.probe_width, "probes"))
+    return "Loss on the probe by step. " + words(records, [panel]), panel.data, composed(records.pens, [panel])
+
+
+def probe_accuracy(records: Records) -> Contents:
+    data = curve_data(records, records.probe, PROBE_ACCURACY)
+    panel = Panel(PROBE_ACCURACY, data, (records.probe_width, "probes"))
+    return "Accuracy on the probe by step. " + words(records, [panel]), data, composed(records.pens, [panel])
+
+
+def gradient_norm(records: Records) -> Contents:
+    panels, marks = norm_panels(records, BEFORE, AFTER), clipping_marks(records)
+    caption = "Norm of the whole gradient by step, before and after clipping. " + marks.words
+    return caption + words(records, panels), stacked(panels), composed(records.pens, panels, marks)
+
+
+def tracked_norms(records: Records) -> Contents:
+    panels, marks = norm_panels(records, G_MLP, G_CLS), Marks({1.0: "c = 1"})
+    caption = (
+        "Gradient norms of one weight each, before clipping (§4.4). Clipping acts by the norm of the whole gradient, "
+        f"not by these. {marks.words}"
+    )
+    return caption + words(records, panels), stacked(panels), composed(records.pens, panels, marks)
+
+
+def delta_g(records: Records) -> Contents:
+    panel = Panel(DELTA_G, curve_data(records, records.steps, DELTA_G), (records.width, "steps"))
+    caption = "What clipping takes from the gradient's norm, by step (§4.5). "
+    return caption + words(records, [panel]), panel.data, composed(records.pens, [panel])
+
+
+def delta_g_share(records: Records) -> Contents:
+    if len(records.shares) == 0:
+        raise NotDrawable("clipping never acted in any finished run: Δg is 0 throughout")
+    data = series.over_seeds(records.shares, ["arm", "bin"], "share")
+    pen_of = {arm: pen for arm, pen in records.pens.items() if arm in set(data["arm"])}
+    panel, marks = Panel(SHARE, data), Marks({100 / series.BINS: "even"})
+    limits = limits_of([panel], [*marks.levels])
+    if len(pen_of) > FEW:
+        by_bin = data.rename(columns={"bin": "step"}).assign(diverged=0)
+        figure = arm_by_arm(pen_of, [replace(panel, data=by_bin)], limits, marks)
+    else:
+        figure = shares_together(pen_of, panel, limits, marks)
+    interval = " with its 95 % interval (Student's t), which may go on beyond the panel" if data["n"].max() > 1 else ""
+    caption = (
+        "Share of each tenth of a finished run in what clipping takes from the gradient's norm over all of it (§4.5): "
+        f"mean over seeds (n = {counts(data)}){interval}. An even spread gives {100 // series.BINS} %. "
+        f"{records.shown}"
+    ).rstrip()
+    if never := [arm for arm in records.arms if arm not in pen_of]:
+        caption += f" Nothing was clipped in: {', '.join(never)}."
+    return caption, data, figure
+
+
+def shares_together(pen_of: Mapping[str, Pen], panel: Panel, limits: tuple[float, float], marks: Marks) -> Figure:
+    legend = key(pen_of, WIDTH)
+    figure = Figure((WIDTH, HEIGHT + legend.height), layout="constrained")
+    ax = figure.subplots()
+    plots.shares(panel.data, ax, pen_of)
+    marks.draw(ax, pen_of)
+    ax.set(xlabel=panel.curve.x_label, ylabel=panel.label, ylim=limits)
+    add_key(figure, legend)
+    return figure
+
+
+def learning_rate(records: Records) -> Contents:
+    """Arms of one and the same schedule are drawn as one line: else the last would hide the others.
+
+    On a log axis where the largest rate of an arm is ten times that of another: SGD's would flatten AdamW's.
+    """
+    curve = curve_data(records, records.rates, RATE).assign(diverged=0)
+    alike: dict[bytes, list[str]] = {}
+    of_arm = dict(tuple(curve.groupby("arm")))
+    for arm in [arm for arm in records.arms if arm in of_arm]:
+        alike.setdefault(of_arm[arm][["step", "mean"]].to_numpy(float).tobytes(), []).append(arm)
+    names = {arms[0]: shortened(arms) for arms in alike.values()}
+    one_each = curve[curve["arm"].isin(list(names))].assign(arm=lambda frame: frame["arm"].map(names))
+    largest = curve.groupby("arm")["mean"].max()
+    far_apart = 0 < 10 * largest.min() <= largest.max()
+    panel = Panel(LOG_RATE if far_apart else RATE, one_each, (records.rate_width, "steps"))
+    limits = limits_of([panel], [] if far_apart else [0])
+    figure = side_by_side({names[arm]: records.pens[arm] for arm in names}, [panel], limits)
+    groups = "; ".join(", ".join(arms) for arms in alike.values())
+    caption = f"Learning rate of each update, the same for all seeds. Arms by line: {groups}."
+    return caption, curve[["arm", "step", "mean"]].rename(columns={"mean": "lr"}), figure
+
+
+def shortened(arms: Sequence[str], signs: int = 60) -> str:
+    """
+    >>> shortened(["none", "fixed"]), shortened(["a" * 30, "b" * 30, "c"], signs=40)
+    ('none, fixed', 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa and 2 more')
+    """
+    whole = ", ".join(arms)
+    return whole if len(whole) <= signs or len(arms) == 1 else f"{arms[0]} and {len(arms) - 1} more"
+
+
+def layers(records: Records) -> Contents:
+    """One heat map an arm, all on one scale of colours."""
+    if len(records.layers) == 0:
+        raise NotDrawable("no finished run has rows in layers.parquet (trainer.track.layers_every)")
+    data = series.layer_grid(records.layers)
+    arms = [arm for arm in records.arms if arm in set(data["arm"])]
+    norms = data["mean"][data["mean"] > 0]
+    if len(norms) == 0:
+        raise NotDrawable("every recorded norm is 0")
+    norm, places = LogNorm(norms.min(), norms.max()), series.in_network_order(data)
+    averaged = records.layer_width > records.study.runs.get("trainer.track.layers_every", pd.Series([1])).max()
+    x_label = "training step" + (f"\nmeans over {records.layer_width} steps" if averaged else "")
+    columns = min(len(arms), 3)
+    rows = math.ceil(len(arms) / columns)
+    height = min(max(0.15 * len(places), 1.3), 3.4)
+    figure = Figure((WIDE if columns > 1 else WIDTH, rows * (height + 0.5) + 0.9), layout="constrained")
+    maps = used(figure.subplots(rows, columns, sharey=True, squeeze=False), len(arms))
+    for i, (ax, arm) in enumerate(zip(maps, arms, strict=True)):
+        plots.heat_map(data[data["arm"] == arm], ax, norm, places)
+        literal(ax.set_title(wrapped(arm, 36), fontsize=8))
+        ax.set_xlabel(x_label if i + columns >= len(arms) else "")
+        ax.set_ylabel("" if i % columns else "layer and block")
+    where = {"location": "top", "shrink": 0.5, "aspect": 40, "pad": 0.1 / figure.get_figheight()}
+    bar = figure.colorbar(ScalarMappable(norm, plots.HEAT), ax=maps, label="gradient norm", **where)
+    log_axis(bar.ax.xaxis)
+    caption = (
+        "Gradient norm of each layer's blocks by step, before clipping, from the input (bottom) to the head (top): "
+        f"geometric mean over seeds (n = {counts(data)}), one scale of colours for all arms. Hatched: not trained, "
+        f"or a norm of 0. A block's norm grows with its number of parameters. {records.shown}"
+    ).rstrip()
+    if len(records.diverged):
+        caption += f" Diverged, and not shown: {named(records.diverged)}."
+    return caption, data, figure
+
+
+def hero(records: Records) -> Contents:
+    """Norm before and after clipping and the probe loss, side by side: what clipping does, in one picture."""
+    records = clipping_alone(records)
+    norms, marks = norm_panels(records, BEFORE, AFTER), clipping_marks(records)
+    loss = curve_data(records, records.probe, PROBE_LOSS).assign(quantity="probe_loss")
+    learning = Panel(replace(PROBE_LOSS, title="learning"), loss, (records.probe_width, "probes"))
+    figure = Figure((WIDE, 3.2), layout="constrained")
+    axes = figure.subplots(1, 3)
+    axes[1].sharey(axes[0])
+    of_norms = limits_of(norms, [*marks.levels])
+    for ax, panel, ends in zip(axes, [*norms, learning], [of_norms, of_norms, limits_of([learning])], strict=True):
+        draw(panel, ax, records.pens, ends)
+        ax.set_title(panel.curve.title, pad=14)
+    for ax in axes[:2]:
+        marks.draw(ax, records.arms)
+    add_key(figure, key(records.pens, WIDE))
+    caption = "Gradient norm before and after clipping, and loss on the probe, by step. " + marks.words
+    return caption + words(records, norms), stacked([*norms, learning]), figure
+
+
+def clipping_alone(records: Records) -> Records:
+    """All arms, or, of more than one panel takes, the most that differ in nothing but clipping."""
+    if len(records.arms) <= FEW:
+        return records
+    groups = [group for group in records.alike_but_for(["clip"]) if 2 <= len(group) <= FEW]
+    if not groups:
+        many = len(records.arms)
+        raise NotDrawable(f"{many} arms; one panel takes at most {FEW}, and no so few differ in clipping alone")
+    return records.only(max(groups, key=len), "the first that differ in clipping alone")
+
+
+# --- Numbers ---
+
+
+def curve_data(records: Records, points: pd.DataFrame, curve: Curve) -> pd.DataFrame:
+    """quantity, arm, step, mean, low, high, n, diverged."""
+    if not points[curve.column].notna().any():
+        raise NotDrawable(f"{curve.column} was not recorded in any run")
+    data = series.by_step(points, records.diverged["run"], curve.column, curve.log)
+    data.insert(0, "quantity", curve.column)
+    return data
+
+
+def norm_panels(records: Records, *of: Curve) -> list[Panel]:
+    return [Panel(curve, curve_data(records, records.steps, curve), (records.width, "steps")) for curve in of]
+
+
+def clipping_marks(records: Records) -> Marks:
+    """The arms' thresholds c, and their starts T0 as far as a run gets there."""
+    arms = {arm: records.study.arms[arm] for arm in records.arms}
+    levels = {arm[key] for arm in arms.values() for key in ("clip.threshold", "clip.rule.threshold") if key in arm}
+    starts = {name: arm["clip.start"] for name, arm in arms.items() if "clip.start" in arm}
+    named = {level: f"c = {number(level)}" for level in sorted(levels)}
+    return Marks(named, {name: start for name, start in starts.items() if start <= records.planned})
+
+
+# --- Words ---
+
+
+def words(records: Records, panels: Sequence[Panel]) -> str:
+    """How lines, bands and crosses are to be read."""
+    data, (width, points) = stacked(panels), panels[0].mean_of
+    mean = "geometric mean" if panels[0].curve.log else "mean"
+    of = f" of means of {width} {points}" if width > 1 else ""
+    told = f"{records.shown}Lines: {mean} over seeds (n = {counts(data)}){of}. "
+    if data["n"].max() == 1:
+        told += "One seed an arm: no interval can be given. "
+    else:
+        told += "Bands: 95 % interval of that mean (Student's t, point by point); they may go on beyond the panel. "
+    if len(records.arms) > 1 and data["n"].max() > 1:
+        told += "As arms share seeds, bands that overlap do not say that arms are alike: see the differences. "
+    if len(records.diverged):
+        told += f"Crosses: a seed diverged, and the mean goes on without it ({named(records.diverged)}). "
+    return told.rstrip()
+
+
+def counts(data: pd.DataFrame) -> str:
+    """Seeds by arm, at the start of its curve: one number where all are equal, least and most where arms are many."""
+    most = data.groupby("arm", sort=False)["n"].max()
+    if len(most) > FEW and most.nunique() > 1:
+        return f"{most.min()} to {most.max()} by arm"
+    return str(most.iloc[0]) if most.nunique() == 1 else ", ".join(f"{arm} {n}" for arm, n in most.items())
+
+
+def named(runs: pd.DataFrame) -> str:
+    return ", ".join(f"{arm} seed {seed}" for arm, seed in zip(runs["arm"], runs["seed"], strict=True))

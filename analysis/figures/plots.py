@@ -1,0 +1,266 @@
+"""Numbers -> artists: each function draws one frame of `analysis.figures.series` on one Axes, and returns the Axes.
+
+Nothing is computed here that a reader of the figure could take for a result, and no other Axes is touched.
+`pen_of` gives arms the look that they have in the study's other figures (`analysis.figures.style.pens`).
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+
+from analysis.figures.style import GREY, Pen, literal, log_axis, pens, plain_axis, wrapped
+
+BAND = 0.13
+"""Opacity of an interval's band where it is one of few."""
+
+BEHIND = "#a8a8a8"
+
+HEAT = "viridis"
+"""Its lightness rises from end to end: readable in grey, and with any colour vision."""
+
+ROW_NAME = 36
+"""Signs of a row's name in one line."""
+
+NAMES = 26
+"""Most names of a heat map's rows."""
+
+Pens = Mapping[str, Pen]
+
+
+def curves(curve: pd.DataFrame, ax: Axes, pen_of: Pens | None = None) -> Axes:
+    """A line an arm with its interval as a band; a cross where a seed diverged, after which the mean lacks it.
+
+    curve: arm, step, mean, low, high, n, diverged (`curves.by_step`).
+    """
+    arms = list(dict.fromkeys(curve["arm"]))
+    pen_of = pen_of or pens(arms)
+    for i, (arm, part) in enumerate(curve.groupby("arm", sort=False, observed=True)):
+        pen = pen_of[arm]
+        every = max(1, len(part) // 6)
+        first = i * every // len(arms)  # markers of arms that lie on one another do not
+        ax.plot(
+            part["step"],
+            part["mean"],
+            color=pen.color,
+            linestyle=pen.linestyle,
+            marker=pen.marker,
+            markersize=4,
+            markevery=slice(first, None, every),
+            label=arm,
+        )
+        opacity = BAND if len(arms) <= 4 else BAND / 2
+        ax.fill_between(part["step"], part["low"], part["high"], color=pen.color, alpha=opacity, linewidth=0)
+        ends = part[part["diverged"] > 0]
+        ax.plot(ends["step"], ends["mean"], "x", color=pen.color, markersize=7, markeredgewidth=1.8, zorder=4)
+    ax.set_xlabel("training step")
+    ax.margins(x=0.01)
+    plain_axis(ax.xaxis)
+    plain_axis(ax.yaxis)
+    return ax
+
+
+def behind(curve: pd.DataFrame, ax: Axes) -> Axes:
+    """One arm's mean as a grey line, for another arm to be compared with: step, mean."""
+    ax.plot(curve["step"], curve["mean"], color=BEHIND, linewidth=1.5, zorder=1.8, label="behind")
+    return ax
+
+
+def shares(share: pd.DataFrame, ax: Axes, pen_of: Pens | None = None) -> Axes:
+    """A point with its interval an arm and time bin, arms side by side.
+
+    share: arm, bin, mean, low, high, in per cent.
+    """
+    arms = list(dict.fromkeys(share["arm"]))
+    pen_of = pen_of or pens(arms)
+    for i, (arm, part) in enumerate(share.groupby("arm", sort=False, observed=True)):
+        pen = pen_of[arm]
+        ax.errorbar(
+            part["bin"] + (i - (len(arms) - 1) / 2) * 0.6 / len(arms),
+            part["mean"],
+            yerr=[part["mean"] - part["low"], part["high"] - part["mean"]],
+            color=pen.color,
+            linestyle=pen.linestyle,
+            marker=pen.marker,
+            linewidth=0.8,
+            elinewidth=1.2,
+            markersize=4,
+            label=arm,
+        )
+    ax.set_xticks(range(1, int(share["bin"].max()) + 1))
+    plain_axis(ax.yaxis)
+    return ax
+
+
+def heat_map(grid: pd.DataFrame, ax: Axes, norm: Normalize | None = None, places: Sequence[str] | None = None) -> Axes:
+    """Gradient norm by layer (up) and step (across) of one arm; hatched: not trained, or a norm of 0.
+
+    grid: place, step, mean (`curves.layer_grid`). `norm` maps norms to colours; `places`: the rows, upwards.
+    """
+    places = list(dict.fromkeys(grid["place"])) if places is None else list(places)
+    steps = np.sort(grid["step"].unique())
+    table = grid.pivot(index="place", columns="step", values="mean").reindex(index=places, columns=steps)
+    cells = np.ma.masked_invalid(table.to_numpy(float))
+    mesh = ax.pcolormesh(
+        edges(steps), np.arange(len(places) + 1) - 0.5, np.ma.masked_equal(cells, 0), norm=norm, cmap=HEAT
+    )
+    mesh.set_rasterized(True)
+    ax.patch.set(hatch="////", edgecolor="#c8c8c8", linewidth=0)
+    ax.grid(False)
+    some = slice(None, None, -(-len(places) // NAMES))
+    ax.set_yticks(range(len(places))[some], places[some])
+    literal(*ax.get_yticklabels())
+    plain_axis(ax.xaxis)
+    return ax
+
+
+def edges(centres: np.ndarray) -> np.ndarray:
+    """Borders halfway between centres, as far out at the ends as further in.
+
+    >>> edges(np.array([10, 20, 30]))
+    array([ 5., 15., 25., 35.])
+    """
+    if len(centres) == 1:
+        return np.array([centres[0] - 0.5, centres[0] + 0.5])
+    middle = (centres[1:] + centres[:-1]) / 2
+    return np.concatenate([[2 * centres[0] - middle[0]], middle, [2 * centres[-1] - middle[-1]]])
+
+
+def slopes(values: pd.DataFrame, ax: Axes, pen_of: Pens | None = None) -> Axes:
+    """A thin line a seed through its value in each arm; below it the arm's mean with its interval.
+
+    values: arm, seed, value, mean, low, high (`curves.per_seed`). A seed's line breaks at an arm that lacks it.
+    """
+    arms = list(pen_of) if pen_of else list(dict.fromkeys(values["arm"]))
+    pen_of = pen_of or pens(arms)
+    rows = {arm: i for i, arm in enumerate(arms)}
+    table = values.pivot(index="seed", columns="arm", values="value").reindex(columns=arms)
+    for seed, line in table.iterrows():
+        ax.plot(
+            line.to_numpy(float), range(len(arms)), "-o", color=GREY, lw=0.8, ms=2.5, alpha=0.7, label=f"seed {seed}"
+        )
+    for arm, part in values.drop_duplicates("arm").set_index("arm").iterrows():
+        mean_with_interval(ax, part, rows[arm] + 0.25, pen_of[arm], arm)
+    name_rows(ax, arms)
+    return ax
+
+
+def differences(values: pd.DataFrame, ax: Axes, pen_of: Pens | None = None, none: float = 0.0) -> Axes:
+    """Each seed's difference as a dot, the mean and its interval below it, arms downwards; a line at `none`.
+
+    values: treatment, seed, effect, mean, low, high (`curves.differences`). `none`: the effect that is none.
+    """
+    arms = list(pen_of) if pen_of else list(dict.fromkeys(values["treatment"]))
+    pen_of = pen_of or pens(arms)
+    ax.axvline(none, color=GREY, linewidth=1, zorder=1.5)
+    for row, arm in enumerate(arms):
+        part = values[values["treatment"] == arm]
+        if len(part) == 0:
+            continue
+        height = row - 0.12 - 0.2 * spread(len(part))
+        ax.plot(part["effect"], height, "o", color=pen_of[arm].color, ms=3.5, alpha=0.6, mew=0, label=arm)
+        mean_with_interval(ax, part.iloc[0], row + 0.2, pen_of[arm], arm)
+    name_rows(ax, arms)
+    return ax
+
+
+def spread(n: int) -> np.ndarray:
+    """Heights 0 to 1 that keep dots of like value apart: the golden ratio's multiples, no two alike.
+
+    >>> spread(3).round(2)
+    array([0.  , 0.62, 0.24])
+    """
+    return np.arange(n) * 0.6180339887498949 % 1
+
+
+def mean_with_interval(ax: Axes, part: pd.Series, row: float, pen: Pen, arm: str) -> None:
+    ax.plot(
+        [part["low"], part["high"]], [row, row], color=pen.color, linewidth=1.8, zorder=3, label=f"interval of {arm}"
+    )
+    ax.plot(
+        part["mean"], row, pen.marker, color=pen.color, ms=7, mec="white", mew=0.8, zorder=4, label=f"mean of {arm}"
+    )
+
+
+def name_rows(ax: Axes, names: list[str]) -> None:
+    """Names at rows 0, 1, … from the top down."""
+    ax.set_yticks(range(len(names)), [wrapped(name, ROW_NAME) for name in names])
+    literal(*ax.get_yticklabels())
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.grid(axis="y", visible=False)
+    plain_axis(ax.xaxis)
+
+
+def interaction(means: pd.DataFrame, ax: Axes, pen_of: Pens | None = None) -> Axes:
+    """A line a level of one factor over the levels of another: parallel lines where the two do not interact.
+
+    means: line, x, mean, low, high (`curves.interaction_means`), one panel.
+    """
+    lines, levels = list(dict.fromkeys(means["line"])), list(dict.fromkeys(means["x"]))
+    pen_of = pen_of or pens(lines)
+    place = {level: i for i, level in enumerate(levels)}
+    beside = {line: (i - (len(pen_of) - 1) / 2) * 0.06 for i, line in enumerate(pen_of)}
+    for line, part in means.groupby("line", sort=False):
+        pen = pen_of[line]
+        ax.errorbar(
+            part["x"].map(place) + beside[line],
+            part["mean"],
+            yerr=[part["mean"] - part["low"], part["high"] - part["mean"]],
+            color=pen.color,
+            linestyle=pen.linestyle,
+            marker=pen.marker,
+            markersize=5,
+            capsize=2,
+            elinewidth=1,
+            label=line,
+        )
+    ax.set_xticks(range(len(levels)), [wrapped(level, 14) for level in levels])
+    literal(*ax.get_xticklabels())
+    ax.set_xlim(-0.4, len(levels) - 0.6)
+    ax.grid(axis="x", visible=False)
+    plain_axis(ax.yaxis)
+    return ax
+
+
+EFFECTS = ("effect", "low", "high", "simultaneous_low", "simultaneous_high", "smallest_effect")
+
+
+def forest(claims: pd.DataFrame, ax: Axes, ratio: bool = False) -> Axes:
+    """Each claim's effect with its plain interval (thick) and simultaneous one (thin), claims downwards.
+
+    claims: id, statement, EFFECTS, verdict, all on one scale. smallest_effect has the sign of what is claimed; the
+    side on which an effect is as large as claimed is shaded. `ratio`: the effects are logarithms and are shown as
+    ratios, on a log axis.
+    """
+    values = claims[list(EFFECTS)].astype(float)
+    values = np.exp(values) if ratio else values
+    ax.axvline(1.0 if ratio else 0.0, color=GREY, linewidth=1, zorder=1.5)
+    for row, (name, value) in enumerate(zip(claims["id"], values.to_dict("records"), strict=True)):
+        claim(ax, row, name, value)
+    if ratio:
+        log_axis(ax.xaxis)
+    ends = ax.get_xlim()
+    for row, (signed, smallest) in enumerate(zip(claims["smallest_effect"], values["smallest_effect"], strict=True)):
+        if pd.notna(signed):
+            end = ends[1] if signed > 0 else ends[0]
+            ax.fill_betweenx([row - 0.35, row + 0.35], smallest, end, color="#D55E00", alpha=0.1, linewidth=0)
+    ax.set_xlim(ends)
+    named = zip(claims["id"], claims["statement"], strict=True)  # an interaction's id ends in its statement
+    name_rows(ax, [name if name.endswith(words) else f"{name}: {words}" for name, words in named])
+    for row, verdict in enumerate(claims["verdict"]):
+        place = {"xy": (1, row), "xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+        word = "" if pd.isna(verdict) else verdict
+        literal(ax.annotate(word, xytext=(6, 0), va="center", fontsize=8, annotation_clip=False, **place))
+    return ax
+
+
+def claim(ax: Axes, row: int, name: str, value: Mapping[str, float]) -> None:
+    """The marks of one row of the forest plot."""
+    simultaneous, plain = [value["simultaneous_low"], value["simultaneous_high"]], [value["low"], value["high"]]
+    ax.plot(simultaneous, [row, row], "-|", color="black", linewidth=0.9, label=f"{name} simultaneous")
+    ax.plot(plain, [row, row], color="#0072B2", linewidth=3.2, solid_capstyle="butt", label=f"{name} plain")
+    smallest = {"markerfacecolor": "white", "markeredgecolor": "#D55E00", "markersize": 4.5}
+    ax.plot(value["smallest_effect"], row, "D", zorder=3, label=f"{name} smallest", **smallest)
+    ax.plot(value["effect"], row, "o", color="black", ms=5, mec="white", mew=0.8, zorder=4, label=name)

@@ -1,0 +1,219 @@
+"""Records and per-run numbers -> the numbers that a figure shows. Frames to frames, nothing is drawn here.
+
+Seeds are the unit: a run's records are first reduced within the run (`spans`, `delta_g_shares`), then averaged
+over the seeds of an arm (`over_seeds`), or compared seed by seed (`differences`).
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from ablate.schema import BLOCKS
+from analysis.stats.effects import ALPHA
+
+LEVEL = 1 - ALPHA
+SPANS = 60
+"""Most points of a curve: as many as a reader can tell apart, and small files from runs of any length."""
+
+BINS = 10
+
+
+# --- Within a run ---
+
+
+def span_width(points: int, at_most: int = SPANS) -> int:
+    """Points a span, of 1, 2, 5, 10, 20, 50, …: the fewest for which there are at most `at_most` spans.
+
+    >>> [span_width(n) for n in (20, 120, 300, 10_000)]
+    [1, 2, 5, 200]
+    """
+    for decade in range(len(str(points)) + 1):
+        for digit in (1, 2, 5):
+            if (width := digit * 10**decade) * at_most >= points:
+                return width
+    raise AssertionError("ten times the points are enough for one span")
+
+
+def spans(points: pd.DataFrame, columns: Sequence[str], width: int) -> pd.DataFrame:
+    """Means over every `width` points of one run, the last span of what is left: step, columns.
+
+    `points`: one row a recorded step, at steps k, 2k, 3k, …; NaN in a span makes its mean NaN. `step` is the
+    middle of the span, of a last and shorter one too: runs of one arm have the same steps wherever they end.
+    """
+    values = points[list(columns)].to_numpy(float)  # [T, columns]
+    starts = np.arange(0, len(values), width)
+    if len(starts) == 0:
+        return pd.DataFrame(columns=["step", *columns], dtype=float)
+    sizes = np.diff(starts, append=len(values))
+    steps = points["step"].to_numpy(float)
+    frame = pd.DataFrame(np.add.reduceat(values, starts, axis=0) / sizes[:, None], columns=list(columns))
+    frame.insert(0, "step", steps[starts] + (width - 1) / 2 * steps[0])
+    return frame
+
+
+def delta_g_shares(steps: pd.DataFrame, bins: int = BINS) -> pd.DataFrame:
+    """Share of one run's ΣΔg (§4.5) in each of `bins` equal stretches of its steps: bin (from 1), share (0 to 1).
+
+    Step t of T falls to the first bin k with t ≤ ⌈k T / bins⌉. No rows where clipping never acted: then there
+    is nothing to share.
+    """
+    taken = steps["delta_g"].to_numpy(float)
+    if taken.sum() == 0:
+        return pd.DataFrame({"bin": np.array([], int), "share": np.array([], float)})
+    ends = [math.ceil(k * len(taken) / bins) for k in range(bins + 1)]
+    sums = np.diff(np.concatenate([[0.0], np.cumsum(taken)])[ends])
+    return pd.DataFrame({"bin": np.arange(1, bins + 1), "share": sums / taken.sum()})
+
+
+# --- Over seeds ---
+
+
+def over_seeds(values: pd.DataFrame, by: Sequence[str], column: str, log: bool = False) -> pd.DataFrame:
+    """Mean over seeds with its interval: by, mean, low, high, n, groups in order of first appearance.
+
+    Student's interval at LEVEL, mean ± t · sd / √n, of one group's values, one a seed; NaN below two. With
+    `log`: of the logarithms, taken back, so mean is the geometric mean (0 where a value is 0). `n` counts the
+    values that there are: NaN is left out, and so is a group without any.
+    """
+    present = values.dropna(subset=[column])
+    x = present[column].astype(float)
+    with np.errstate(divide="ignore"):
+        present = present.assign(_x=np.log(x) if log else x)
+    grouped = present.groupby(list(by), sort=False, observed=True, dropna=False)["_x"]
+    with np.errstate(invalid="ignore"):
+        frame = grouped.agg(mean="mean", sd="std", n="size").reset_index()
+        half = stats.t.isf((1 - LEVEL) / 2, frame["n"] - 1) * frame["sd"] / np.sqrt(frame["n"])
+    frame["low"], frame["high"] = frame["mean"] - half, frame["mean"] + half
+    if log:
+        frame[["mean", "low", "high"]] = np.exp(frame[["mean", "low", "high"]])
+    return frame[[*by, "mean", "low", "high", "n"]]
+
+
+def by_step(points: pd.DataFrame, diverged: Sequence[str], column: str, log: bool = False) -> pd.DataFrame:
+    """A quantity by arm and step over seeds: arm, step, mean, low, high, n, diverged.
+
+    `points`: run, arm, step, column; `diverged`: the runs that did. The column of that name counts the runs
+    that ended in divergence after this point: `n` is smaller from the next one on.
+    """
+    curve = over_seeds(points, ["arm", "step"], column, log)
+    last = points[points["run"].isin(list(diverged))].groupby("run", observed=True)[["arm", "step"]].last()
+    ends = last.groupby(["arm", "step"], observed=True).size().rename("diverged").reset_index()
+    curve = curve.merge(ends, how="left", on=["arm", "step"])
+    return curve.assign(diverged=curve["diverged"].fillna(0).astype(int))
+
+
+def layer_grid(layers: pd.DataFrame) -> pd.DataFrame:
+    """Geometric mean over seeds of each layer's and block's gradient norm: arm, place, layer, block, step, mean, n.
+
+    `layers`: arm, step, layer (null: in none), block, grad_norm. `place` names layer and block; the order is
+    that of the network as it was recorded.
+    """
+    grid = over_seeds(layers, ["arm", "layer", "block", "step"], "grad_norm", log=True)
+    place = [
+        block if pd.isna(layer) else f"{layer} {block}"
+        for layer, block in zip(grid["layer"], grid["block"], strict=True)
+    ]
+    return grid.assign(place=place)[["arm", "place", "layer", "block", "step", "mean", "n"]]
+
+
+def in_network_order(grid: pd.DataFrame) -> list[str]:
+    """The places of a `layer_grid` of any arms, from the input to the head; blocks of other names come last."""
+    rows = grid.drop_duplicates("place")
+    block = [BLOCKS.index(b) if b in BLOCKS else len(BLOCKS) for b in rows["block"]]
+    depth = [(b > 0) + (b > 2) for b in block]  # embedding, then the layers, then what follows them
+    layer = rows["layer"].fillna(-1).astype(int)
+    order = sorted(zip(depth, layer, block, rows["place"], strict=True))
+    return [place for *_, place in order]
+
+
+# --- Seed by seed ---
+
+
+def per_seed(runs: pd.DataFrame, quantity: str, log: bool = False) -> pd.DataFrame:
+    """One value a run with its arm's mean beside it: arm, seed, value, mean, low, high, n.
+
+    Runs without the value are left out, and with `log` those where it is 0, which has no place there.
+    """
+    values = runs[["arm", "seed"]].assign(value=runs[quantity].astype(float))
+    values = values[values["value"].gt(0) if log else values["value"].notna()]
+    return values.merge(over_seeds(values, ["arm"], "value", log), on="arm")
+
+
+def differences(values: pd.Series, pairs: pd.DataFrame, log: bool = False) -> pd.DataFrame:
+    """Effects seed by seed with their mean: treatment, control, seed, effect, mean, low, high, n.
+
+    `values`: one a run, indexed by its name; `pairs`: treatment, control, seed, treatment_run, control_run. The
+    effect is treatment − control, with `log` treatment / control; pairs that lack a value, or with `log` one
+    above 0, are left out. The mean's interval is that of paired t, with `log` on the logarithms.
+    """
+    of_run = values.astype(float)
+    of_run = of_run.where(of_run > 0) if log else of_run
+    treated, plain = (pairs[f"{side}_run"].map(of_run) for side in ("treatment", "control"))
+    effects = pairs[["treatment", "control", "seed"]].assign(effect=treated / plain if log else treated - plain)
+    effects = effects.dropna(subset=["effect"])
+    return effects.merge(over_seeds(effects, ["treatment"], "effect", log), on="treatment")
+
+
+# --- Factors ---
+
+
+def interaction_means(runs: pd.DataFrame, cells: pd.DataFrame, quantity: str, log: bool = False) -> pd.DataFrame:
+    """Mean of each cell of two factors in each setting of the rest.
+
+    Columns: x_factor, line_factor, panel, line, x, mean, low, high, n. `cells`: as from `levels`. The two factors
+    are those with the most cells to show. `panel` names the levels of all others ("freeze none, optimizer adamw";
+    "" without any). Cells that are not crossed show no interaction and are left out; so there may be no rows.
+    """
+    columns = ["x_factor", "line_factor", "panel", "line", "x", "mean", "low", "high", "n"]
+    values = per_seed(runs, quantity, log)
+    factors = independent(cells)
+    found = [two_factors(values, cells[factors], x, line, log) for x, line in combinations(factors, 2)]
+    most = max(found, key=len, default=pd.DataFrame(columns=columns))
+    return most[columns]
+
+
+def independent(cells: pd.DataFrame) -> list[str]:
+    """The factors, those with more levels first, without any whose level another one's level settles.
+
+    >>> cells = pd.DataFrame({"model": ["s", "m", "s"], "optimizer": ["3e-4", "1e-4", "3e-4"], "clip": [0, 0, 1]})
+    >>> independent(cells)
+    ['model', 'clip']
+    """
+    kept: list[str] = []
+    for factor in sorted(cells.columns, key=lambda name: -cells[name].nunique()):
+        if not any((cells.groupby(other)[factor].nunique() == 1).all() for other in kept):
+            kept.append(factor)
+    return kept
+
+
+def two_factors(values: pd.DataFrame, cells: pd.DataFrame, x: str, line: str, log: bool) -> pd.DataFrame:
+    rest = [factor for factor in cells.columns if factor not in (x, line)]
+    cells = cells.loc[sorted(cells.index, key=lambda arm: tuple(cells.loc[arm] != "none"))]  # off before on
+    panel = [", ".join(f"{factor} {cells[factor][arm]}" for factor in rest) for arm in cells.index]
+    named = pd.DataFrame({"arm": cells.index, "panel": panel, "line": list(cells[line]), "x": list(cells[x])})
+    means = over_seeds(values.merge(named, on="arm"), ["panel", "line", "x"], "value", log)
+    crossed = [kept for _, part in means.groupby("panel", sort=False) if len(kept := crossing(part))]
+    means = pd.concat(crossed) if crossed else means[:0]
+    for column in ("panel", "line", "x"):
+        means = in_order(means, column, list(named[column]))
+    return means.assign(x_factor=x, line_factor=line)
+
+
+def in_order(frame: pd.DataFrame, column: str, names: Sequence[str]) -> pd.DataFrame:
+    """Rows in the order in which `names` first has their column's value."""
+    place = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    return frame.sort_values(column, key=lambda values: values.map(place), kind="stable", ignore_index=True)
+
+
+def crossing(cells: pd.DataFrame) -> pd.DataFrame:
+    """The rows left when lines with a single level of x, and levels of x with a single line, are taken away."""
+    while len(cells):
+        of_line, of_x = (cells.groupby(side)[side].transform("size") for side in ("line", "x"))
+        if (kept := (of_line > 1) & (of_x > 1)).all():
+            break
+        cells = cells[kept]
+    return cells

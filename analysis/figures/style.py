@@ -1,0 +1,225 @@
+"""How figures look: one style, arms told apart with and without colour, names that never act as markup."""
+
+import math
+import re
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import matplotlib.style
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from matplotlib.textpath import TextToPath
+from matplotlib.ticker import Formatter, Locator, MaxNLocator, NullFormatter, NullLocator
+
+from analysis.tables.numbers import number, power_of_ten
+
+# Okabe & Ito 2008, "Color universal design", less the yellow, which white paper swallows
+COLORS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+DASHES = ((), (5, 1.5), (1.3, 1.3), (6, 1.5, 1.3, 1.5))
+MARKERS = ("o", "s", "^", "D", "v", "P", "<", ">", "p", "h", "*", "d")
+"""Of 7, 4 and 12: it takes 84 arms until two look the same, and 28 until two have the same line."""
+
+GREY = "#767676"
+RC = {
+    **{"font.size": 9, "axes.labelsize": 9, "axes.titlesize": 9, "axes.titlelocation": "left"},
+    **{"xtick.labelsize": 8, "ytick.labelsize": 8, "legend.fontsize": 8, "legend.frameon": False},
+    **{"axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.8, "axes.edgecolor": "#444444"},
+    **{"axes.grid": True, "axes.axisbelow": True, "grid.color": "#e4e4e4", "grid.linewidth": 0.6},
+    **{"lines.linewidth": 1.5, "text.parse_math": False, "text.usetex": False},
+    **{"svg.fonttype": "none", "pdf.fonttype": 42},  # text stays text; TrueType, which journals ask for
+}
+
+_alone = threading.RLock()
+
+
+@contextmanager
+def applied() -> Iterator[None]:
+    """Matplotlib's defaults with ours on top, whatever the user has set, and then the user's again.
+
+    matplotlib keeps its settings once a process: threads of ours wait here for one another.
+    """
+    with _alone, matplotlib.style.context(["default", RC]):
+        yield
+
+
+@dataclass(frozen=True)
+class Pen:
+    """What an arm is drawn with: arms differ in colour, and in line and marker, for grey print."""
+
+    color: str
+    dashes: tuple[float, ...]
+    marker: str
+
+    @property
+    def linestyle(self) -> tuple[float, tuple[float, ...] | None]:
+        return 0, self.dashes or None
+
+
+def pens(names: Iterable[str]) -> dict[str, Pen]:
+    """A pen for each name, by its place: the same in every figure that is given the same names."""
+    return {
+        name: Pen(COLORS[i % len(COLORS)], DASHES[i % len(DASHES)], MARKERS[i % len(MARKERS)])
+        for i, name in enumerate(dict.fromkeys(names))
+    }
+
+
+def literal(*texts: Text) -> None:
+    """Have texts shown sign for sign: `$x$` and `_` are no formulas."""
+    for text in texts:
+        text.set_parse_math(False)
+        text.set_usetex(False)
+
+
+def wrapped(name: str, width: int) -> str:
+    """A name in lines of at most `width` signs: broken after hyphens, commas and spaces, and before brackets.
+
+    >>> wrapped("embeddings_attention-delayed[start=50]-none", 24)
+    'embeddings_attention-\\ndelayed[start=50]-none'
+    """
+    lines = [""]
+    for piece in re.split(r"(?<=[-, ])|(?=\[)", name):
+        if len(lines[-1]) + len(piece.rstrip(" ")) > width and lines[-1]:
+            lines.append("")
+        while len(piece.rstrip(" ")) > width:
+            lines[-1], piece = piece[:width], piece[width:]
+            lines.append("")
+        lines[-1] += piece
+    return "\n".join(line.rstrip(" ") for line in lines)
+
+
+# --- Legends: above the axes, never over them ---
+
+HANDLE = 0.68
+"""Inches that a legend's entry takes beside its name."""
+
+LINE = 0.17
+"""Inches of a legend's line."""
+
+_widths = TextToPath()
+
+
+def inches(name: str) -> float:
+    """Width of a legend's name as it will be drawn."""
+    points, _, _ = _widths.get_text_width_height_descent(name, FontProperties(size=RC["legend.fontsize"]), False)
+    return points / 72
+
+
+@dataclass(frozen=True)
+class Key:
+    """A legend, laid out before the figure that makes room for it. `names`: arm -> its name, wrapped."""
+
+    pens: Mapping[str, Pen]
+    names: Mapping[str, str]
+    columns: int
+
+    @property
+    def height(self) -> float:
+        """In inches."""
+        lines = [name.count("\n") + 1 for name in self.names.values()]
+        rows = math.ceil(len(lines) / self.columns)
+        return max(sum(lines[i : i + rows]) for i in range(0, len(lines), rows)) * LINE + 0.1
+
+
+def key(pens: Mapping[str, Pen], width: float) -> Key:
+    """As many columns as fit into so many inches; a name that is too long for one is wrapped."""
+    room = width - HANDLE
+    names = {name: wrapped(name, max(8, int(len(name) * min(1, room / max(inches(name), 0.1))))) for name in pens}
+    longest = max(inches(line) for name in names.values() for line in name.split("\n"))
+    return Key(pens, names, max(1, min(len(names), int(width / (longest + HANDLE)))))
+
+
+def add_key(figure: Figure, key: Key) -> None:
+    """Write the legend above the figure's axes."""
+    handles = [
+        Line2D([], [], color=pen.color, linestyle=pen.linestyle, marker=pen.marker, markersize=4)
+        for pen in key.pens.values()
+    ]
+    placeholders = [str(i) for i in range(len(handles))]  # a label with a leading _ would be passed over
+    legend = figure.legend(
+        handles, placeholders, loc="outside upper left", ncols=key.columns, handlelength=3.2, borderaxespad=0.2
+    )
+    for text, name in zip(legend.get_texts(), key.names.values(), strict=True):
+        text.set_text(name)
+    literal(*legend.get_texts())
+
+
+# --- Axes ---
+
+
+class Plain(Formatter):
+    """Ticks as numbers in plain text: no formulas, no offset or factor that hides at the axis's end."""
+
+    def __call__(self, value: float, position: int | None = None) -> str:
+        return number(value)
+
+    def format_ticks(self, values: Sequence[float]) -> list[str]:
+        """
+        >>> Plain().format_ticks([0, 0.0005, 0.001])
+        ['0', '5×10⁻⁴', '1×10⁻³']
+        """
+        small = 0 < max(map(abs, values), default=0) < 0.01
+        return [power_of_ten(value) if small and value else number(value) for value in values]
+
+
+def plain_axis(axis: Axis) -> None:
+    axis.set_major_formatter(Plain())
+
+
+class LogTicks(Locator):
+    """Ticks of a log axis at round numbers: two or more, wherever it starts and ends, and few enough to read."""
+
+    def __call__(self) -> Sequence[float]:
+        return self.tick_values(*self.axis.get_view_interval())
+
+    def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
+        """
+        >>> [float(tick) for tick in LogTicks().tick_values(0.04, 30)]
+        [0.1, 1.0, 10.0]
+        >>> [float(tick) for tick in LogTicks().tick_values(0.4, 3)]
+        [0.5, 1.0, 2.0]
+        >>> [round(float(tick), 2) for tick in LogTicks().tick_values(0.88, 1.13)]
+        [0.9, 1.0, 1.1]
+        """
+        decades = range(math.floor(math.log10(vmin)), math.ceil(math.log10(vmax)) + 1)
+        powers = decades[:: math.ceil(len(decades) / 7)]
+        for digits, fewest in (((1,), 3), ((1, 3), 3), ((1, 2, 5), 2)):
+            ticks = within((digit * 10.0**power for power in powers for digit in digits), vmin, vmax)
+            if len(ticks) >= fewest:
+                return ticks
+        return within(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(vmin, vmax), vmin, vmax)
+
+
+def within(ticks: Iterable[float], low: float, high: float) -> list[float]:
+    return [tick for tick in ticks if low <= tick <= high]
+
+
+def log_axis(axis: Axis) -> None:
+    name = axis.axis_name
+    axis.axes.set(**{f"{name}scale": "log"})
+    low, high = axis.get_view_interval()
+    if high < 1.001 * low:  # all but equal: nothing to tell apart, and no room for ticks
+        axis.axes.set(**{f"{name}lim": (low / 1.1, high * 1.1)})
+    axis.set_major_locator(LogTicks())
+    axis.set_major_formatter(Plain())
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
+
+
+def reference(ax: Axes, value: float, name: str) -> None:
+    """A horizontal line across the axes, named beside them."""
+    ax.axhline(value, color=GREY, linewidth=1, zorder=1.5)
+    place = {"xy": (1, value), "xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+    literal(ax.annotate(name, xytext=(3, 0), va="center", fontsize=8, color=GREY, annotation_clip=False, **place))
+
+
+def moment(ax: Axes, step: float, name: str) -> None:
+    """A vertical line through the axes, named above them."""
+    ax.axvline(step, color=GREY, linewidth=1, linestyle=(0, (1, 1.5)), zorder=1.5)
+    place = {"xy": (step, 1), "xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+    literal(ax.annotate(name, xytext=(0, 2), ha="left", fontsize=8, color=GREY, annotation_clip=False, **place))

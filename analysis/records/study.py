@@ -1,0 +1,214 @@
+"""Run folders -> tidy frames: what a study's runs recorded, and by name whatever of it does not count.
+
+    >>> study = load(Path("outputs/paper"))  # doctest: +SKIP
+    >>> study.runs[["arm", "seed", "status", "test_accuracy"]]  # doctest: +SKIP
+    >>> study.steps(["loss", "grad_norm"]).groupby("run", observed=True).mean()  # doctest: +SKIP
+
+A run counts when it ended (done or diverged) and each of its record files is, to the byte, what it wrote. All
+others are named in `problems` and left out. Runs may be written, and folders vanish, while this reads.
+"""
+
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from analysis.records.arms import FACTORS, Arm, arm_of, flat, in_order, labels, ranges
+from analysis.records.run_folder import RECORDS, Unreadable, flaw_of, run_json, verified
+
+COLUMNS = (
+    *("run", "arm", "id", "status", "seed", "nuisance", *FACTORS, "trainer.steps"),
+    *("test_accuracy", "test_loss", "validation_accuracy", "validation_loss"),
+    *("parameters.total", "parameters.ratio", "pairing.batches", "pairing.head", "pairing.dropout"),
+    *("numerics", "environment.key", "environment.earlier", "claims.name", "claims.sha256"),
+)
+"""Columns that Study.runs has in any case, empty where no run has such an entry."""
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """The runs of one folder, in the order in which they began.
+
+    runs      one row a run that counts: run (its folder's name), arm (its label), id, status, seed, nuisance;
+              each factor's option (`clip`) and settings (`clip.threshold`); metrics by their names
+              (`test_accuracy`); all else of run.json by its path (`parameters.ratio`, `environment.key`)
+    left_out  rows of the same columns for runs that are known but do not count
+    arms      label -> arm, over both frames, in the order in which they began, and then of their numbers (`in_order`)
+    problems  run, kind, problem. Kinds: foreign (no run), broken (not what was written), partial (not
+              finished), gone (vanished while it was read), ambiguous (another run has the same arm and seed),
+              missing (seeds of the study that an arm has no run of at all; `run` is then arm and seeds)
+    sha256    run -> record file -> hash of what was written, of the runs that count
+    """
+
+    folder: Path
+    runs: pd.DataFrame
+    left_out: pd.DataFrame
+    arms: Mapping[str, Arm]
+    problems: pd.DataFrame
+    sha256: Mapping[str, Mapping[str, str]]
+
+    def steps(self, columns: Iterable[str] | None = None, runs: Iterable[str] | None = None) -> pd.DataFrame:
+        """steps.parquet of all or of the given runs: run, step, then the given columns, or all."""
+        return self._frame("steps.parquet", columns, runs)
+
+    def evals(self, columns: Iterable[str] | None = None, runs: Iterable[str] | None = None) -> pd.DataFrame:
+        """evals.parquet: run, step, then of split (probe, validation, test), loss, accuracy, examples."""
+        return self._frame("evals.parquet", columns, runs)
+
+    def predictions(self, columns: Iterable[str] | None = None, runs: Iterable[str] | None = None) -> pd.DataFrame:
+        """predictions.parquet, the test split: run, example, then of label, prediction, probability."""
+        return self._frame("predictions.parquet", columns, runs)
+
+    def layers(self, spans: int = 100, runs: Iterable[str] | None = None) -> pd.DataFrame:
+        """layers.parquet, averaged while it is read over at most `spans` spans of equally many steps a run.
+
+        Columns: run, step (mean of the recorded steps in the span), layer (null: in none), block, grad_norm
+        (mean over them), parameters. A run of at most `spans` steps comes as it was recorded.
+        """
+        frame = self._frame("layers.parquet", None, runs, lambda table: averaged(table, spans))
+        return frame.astype({"layer": "Int64"})
+
+    def read(self, run: str, file: str, columns: Iterable[str] | None = None) -> pa.Table:
+        """One record file of one run: the column that numbers its rows, then the given columns, or all.
+
+        Raises Unreadable where the file is no longer what it was at `load`, ValueError at an unknown column.
+        """
+        names = RECORDS[file]
+        wanted = names if columns is None else tuple(dict.fromkeys([names[0], *columns]))
+        if unknown := [column for column in wanted if column not in names]:
+            raise ValueError(f"{file} has no column {', '.join(unknown)}; it has {', '.join(names)}")
+        content = verified(self.folder / run / file, self.sha256[run][file])
+        return pq.read_table(pa.BufferReader(content), columns=list(wanted))
+
+    def _frame(
+        self,
+        file: str,
+        columns: Iterable[str] | None,
+        runs: Iterable[str] | None,
+        reduce: Callable[[pa.Table], pa.Table] = lambda table: table,
+    ) -> pd.DataFrame:
+        """The runs' tables, each reduced, one below the other behind a categorical column `run`."""
+        columns = None if columns is None else list(columns)
+        names = pa.array(list(self.sha256), pa.string())
+        number = {run: i for i, run in enumerate(self.sha256)}
+        tables = []
+        for run in self.runs["run"] if runs is None else runs:
+            try:
+                table = reduce(self.read(run, file, columns))
+            except Unreadable as problem:
+                warnings.warn(f"{run} is left out of {file}: {problem}", stacklevel=3)
+                continue
+            mark = pa.DictionaryArray.from_arrays(np.full(len(table), number[run], np.int32), names)
+            tables.append(table.add_column(0, "run", mark))
+        if not tables:
+            of_record = RECORDS[file] if columns is None else dict.fromkeys([RECORDS[file][0], *columns])
+            return pd.DataFrame(columns=["run", *of_record])
+        whole = pa.concat_tables(tables)
+        del table, tables  # then each column is freed once it is copied: never two copies of the whole
+        return whole.to_pandas(split_blocks=True, self_destruct=True)
+
+
+def load(folder: Path, only: Collection[str] | None = None) -> Study:
+    """The study in outputs/<study>, or of its run folders `only` these.
+
+    Raises ValueError where there is no such folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"no study in {folder}: there is no such folder")
+    known, problems = scan(folder, only)
+    arms = [arm_of(data) for data in known.values()]
+    label_of = dict(zip(known, labels(arms), strict=True))
+    flaws = {run: flaw for run, data in known.items() if (flaw := flaw_of(folder / run, data))}
+    flaws |= ambiguities({run: (label_of[run], data) for run, data in known.items() if run not in flaws})
+    rows = [{"run": run, "arm": label_of[run], **flat_row(data)} for run, data in known.items()]
+    frame = pd.DataFrame(rows)
+    frame = frame.reindex(columns=list(dict.fromkeys([*COLUMNS, *frame.columns])))
+    counts = ~frame["run"].isin(list(flaws))
+    problems += [(run, *flaw) for run, flaw in flaws.items()] + missing(frame)
+    return Study(
+        folder=folder,
+        runs=frame[counts].reset_index(drop=True),
+        left_out=frame[~counts].reset_index(drop=True),
+        arms=in_order(dict(zip(label_of.values(), arms, strict=True))),
+        problems=pd.DataFrame(problems, columns=["run", "kind", "problem"]),
+        sha256={
+            run: {file: data["records"][file]["sha256"] for file in RECORDS}
+            for run, data in known.items()
+            if run not in flaws
+        },
+    )
+
+
+def scan(
+    folder: Path, only: Collection[str] | None = None
+) -> tuple[dict[str, dict[str, Any]], list[tuple[str, str, str]]]:
+    """run.json by run, in the order in which the runs began (unknown: last, by name), and the problems."""
+    found, problems = {}, []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.name == "report" or not path.is_dir():
+            continue
+        if only is not None and path.name not in only:
+            continue
+        try:
+            found[path.name] = run_json(path)
+        except Unreadable as problem:
+            problems.append((path.name.encode(errors="replace").decode(), problem.kind, str(problem)))
+    # ISO times, all UTC, sort as text; "~" comes after them
+    began = {run: str(flat(data).get("timing.started", "~")) for run, data in found.items()}
+    return {run: found[run] for run in sorted(found, key=lambda run: (began[run], run))}, problems
+
+
+def ambiguities(runs: Mapping[str, tuple[str, Mapping[str, Any]]]) -> dict[str, tuple[str, str]]:
+    """Flaws of runs that share arm and seed with another: which of them to believe would be a guess.
+
+    `runs`: run -> label of its arm, run.json.
+    """
+    rivals = defaultdict(list)
+    for run, (label, data) in runs.items():
+        rivals[label, data["seed"]].append(run)
+    flaws = {}
+    for run, (label, data) in runs.items():
+        if others := [other for other in rivals[label, data["seed"]] if other != run]:
+            copy = any(runs[other][1]["id"] == data["id"] for other in others)
+            why = "a copy" if copy else "other ids: the numerics version, or a rule's source, is another"
+            what = f"same arm and seed as {', '.join(others)} ({why}); keep one of them in this study"
+            flaws[run] = "ambiguous", what
+    return flaws
+
+
+def missing(runs: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """A problem for each arm that lacks any run of some of the study's seeds."""
+    lacking = {arm: {*runs["seed"]} - {*of_it} for arm, of_it in runs.groupby("arm", sort=False)["seed"]}
+    return [
+        (f"{arm}, seed{'s' if len(seeds) > 1 else ''} {ranges(seeds)}", "missing", "no run")
+        for arm, seeds in lacking.items()
+        if seeds
+    ]
+
+
+def averaged(layers: pa.Table, spans: int) -> pa.Table:
+    """layers.parquet over spans of equally many steps: means of step and norm by span, layer and block."""
+    if len(layers) == 0:
+        return layers
+    width = -(-pc.max(layers["step"]).as_py() // spans)
+    span = pc.divide(pc.subtract(layers["step"], 1), width)
+    grouped = layers.append_column("span", span).group_by(["span", "layer", "block"], use_threads=False)
+    means = grouped.aggregate([("step", "mean"), ("grad_norm", "mean"), ("parameters", "max")])
+    names = {"step_mean": "step", "grad_norm_mean": "grad_norm", "parameters_max": "parameters"}
+    return means.rename_columns([names.get(n, n) for n in means.column_names]).select(layers.column_names)
+
+
+def flat_row(data: Mapping[str, Any]) -> dict[str, Any]:
+    """run.json as one row: factors as in `arm_of`, metrics by their names, the rest by its path."""
+    own = {"id": data["id"], "status": data["status"], "seed": data["seed"], **arm_of(data)}
+    rest = {key: value for key, value in data.items() if key not in {*own, "factors", "metrics", "records"}}
+    return {**own, **flat(data.get("metrics") or {}), **flat(rest)}

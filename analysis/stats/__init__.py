@@ -1,0 +1,8 @@
+"""Statistics over seeds.
+
+effects      paired differences with their intervals, tests and power
+scales       raw, points, log and logit scales
+variances    variances across seeds
+factorials   analysis of variance, interactions, Shapley values
+predictions  differences over seeds and test examples; churn
+"""

@@ -1,0 +1,85 @@
+"""What the paper's tables compare: the techniques that a claim on accuracy switches on, each alone or together.
+
+The arms come from the claims file: its paired claim on the test accuracy, the one that changes most. Its control
+has all techniques off, its treatment has all on.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from analysis.claims.contrasts import Contrast, Interactions, Paired, Settings
+from analysis.claims.pairing import Refused
+from analysis.claims.reading import Claims, Question
+from analysis.claims.samples import Drawn, draw
+from analysis.quantities.outcomes import Outcomes
+from analysis.records.arms import is_under, overlaid
+from analysis.records.study import Study
+from analysis.stats.effects import Array
+
+
+def accuracy_questions(claims: Claims) -> list[Question]:
+    """All paired questions on the test accuracy in points, claimed or shown beside a claim, in the file's order.
+
+    Raises Refused where there is none.
+    """
+    found = [
+        question
+        for claim in claims.claims
+        for question in (*claim.questions, *claim.beside)
+        if isinstance(question.contrast, Paired) and (question.quantity, question.scale) == ("test_accuracy", "points")
+    ]
+    if not found:
+        raise Refused(f"the claims file {claims.name} has no paired claim on test_accuracy in points")
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Techniques:
+    """The `factors` that `question` changes, off in its control and on in its treatment; `outcomes` of all runs."""
+
+    study: Study
+    outcomes: Outcomes
+    question: Question
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        return self.question.changes
+
+    def switched_on(self, factors: Sequence[str]) -> Settings:
+        """The question's control with these factors as in its treatment."""
+        on = {key: value for key, value in self.question.treatment.items() if is_under(key, factors)}
+        return overlaid(self.question.control, on)
+
+    def alone(self, factor: str, among: Sequence[str], quantity: str, scale: str) -> Drawn:
+        """Paired runs with `factor` on and off (in this order), `among` on in both, all others off. Raises Refused."""
+        treatment, control = self.switched_on([*among, factor]), self.switched_on(among)
+        return self.paired(treatment, control, (factor,), quantity, scale)
+
+    def paired(
+        self, treatment: Settings, control: Settings, changes: tuple[str, ...], quantity: str, scale: str
+    ) -> Drawn:
+        """Paired runs of two arms that differ in `changes` only. Raises Refused."""
+        return self._draw(Paired(), quantity, scale, treatment=treatment, control=control, changes=changes)
+
+    def factorial(self, quantity: str, scale: str, least: int) -> Array:
+        """All cells of the factors: (seeds, 2, …, 2), off before on, on the scale; over the seeds that have them all.
+
+        Of quantities that say nothing where nothing is learned: the seeds whose runs all learn. Raises Refused
+        below `least` seeds.
+        """
+        cells = 2 ** len(self.factors)
+        needed = f"needs all {cells} cells of {' × '.join(self.factors)} in at least {least} common seeds"
+        try:
+            drawn = self._draw(Interactions(), quantity, scale)
+            sample = drawn.kept
+            if len(sample.seeds) < least:
+                learning = "" if drawn.keeps else " whose runs all learn"
+                raise Refused("; ".join([f"there are {len(sample.seeds)}{learning}", *drawn.notes]))
+            values = sample.scale.forward(sample.values)
+        except (Refused, ValueError) as reason:
+            raise Refused(f"{needed}: {reason}") from reason
+        return values.reshape(-1, *(2 for _ in self.factors))
+
+    def _draw(self, contrast: Contrast, quantity: str, scale: str, **arms: object) -> Drawn:
+        question = replace(self.question, contrast=contrast, quantity=quantity, scale=scale, smallest=None, **arms)
+        return draw(question, contrast.cells(question, self.study), self.study, self.outcomes)

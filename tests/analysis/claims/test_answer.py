@@ -1,0 +1,299 @@
+"""One question at a time: what is refused, missing, unlearned or to be run, and the kinds of contrast."""
+
+import json
+import re
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from analysis.claims.finding import verdicts_json
+from analysis.claims.judge import judge_claims
+from analysis.claims.reading import read_claims
+from analysis.claims.verdict_rule import Verdict
+from analysis.records.study import load
+from tests.analysis.runs import Truth, change, evals_frame, predictions_frame, write_known, write_run
+from tests.analysis.studies import MINIMAL, NOISE, PAPER, finding, write_two, written
+
+S, M, U, R, I, N = Verdict  # noqa: E741
+
+
+@pytest.fixture
+def study(tmp_path):
+    """A folder for a study, with room for a claims file beside it."""
+    return tmp_path / "study"
+
+
+# --- refused and missing ---
+
+
+def test_confounded_arms_are_refused_and_named(study):
+    for seed in range(10):
+        write_run(study, {"clip": "none"}, {"trainer": {"batch_size": 32}}, seed=seed)
+        write_run(study, {"clip": "fixed"}, {"trainer": {"batch_size": 64}}, seed=seed, accuracy=0.9)
+    found = finding(study)
+    assert found.verdict is N and found.effect is None and found.command is None
+    assert "trainer.batch_size (64 / 32)" in found.notes[0]
+    said = MINIMAL.replace("none}", "none, trainer.batch_size: 32}").replace("fixed}", "fixed, trainer.batch_size: 64}")
+    assert finding(study, said.replace("[clip]", "[clip, trainer]")).effect == pytest.approx(10)  # of the bundle
+
+
+def test_environments_are_not_mixed(study):
+    write_two(study, 0.85 + NOISE / 100, [0.8] * 10)
+    change(study / "fixed-s3", environment={"key": "other"})
+    found = finding(study)
+    assert (found.verdict, found.n, found.n_missing) == (N, 9, 1)
+    assert "not paired: seed 3 differs in environment.key" in found.notes
+    assert "seed=10 " in found.command  # seed 3 is done, if elsewhere: another has to take its place
+    for seed in range(10):
+        change(study / f"fixed-s{seed}", environment={"key": "other"})
+    assert "the arms are not paired" in finding(study).notes[0]
+
+
+def test_missing_seeds_are_named_and_the_command_runs_them(study):
+    write_two(study, 0.85 + NOISE / 100, [0.8] * 10)
+    shutil.rmtree(study / "fixed-s4")
+    change(study / "none-s7", status="failed", error={"message": "OSError: disk full"})
+    found = finding(study)
+    assert (found.verdict, found.n, found.n_missing, found.further_seeds) == (N, 8, 2, 2)
+    assert "none-s7 does not count: status failed: OSError: disk full" in found.notes
+    assert "fixed: no run of seed 4" in found.notes
+    assert found.command == "python -m ablate -m study=study seed=4,7 clip=fixed,none"
+
+
+def test_the_command_names_what_tells_the_arms_from_others(study):
+    write_two(study, 0.85 + NOISE[:5] / 100, [0.8] * 5)
+    write_two(study / "..", [0.8], [0.8])  # a neighbour is none of it
+    for clip in ("none", "fixed"):
+        write_run(study, {"clip": clip}, {"optimizer": {"lr": 0.1}}, run=f"{clip}-fast")
+    text = MINIMAL.replace("seeds: 10", "seeds: 10\ncommand: python -m ablate -m experiment=mine")
+    found = finding(study, text.replace("changes:", "within: {optimizer.lr: 1e-4}\n    changes:"))
+    expected = "python -m ablate -m experiment=mine study=study 'seed=range(5,10)' clip=fixed,none optimizer.lr=0.0001"
+    assert (found.n, found.command) == (5, expected)
+
+
+def test_a_missing_arm_is_named_and_the_command_runs_both(study):
+    write_two(study, [], [0.8] * 10)
+    found = finding(study)
+    assert (found.verdict, found.n_missing, found.further_seeds) == (N, 10, 10)
+    assert found.notes == ("no arm has clip=fixed; the nearest has clip=none",)
+    assert found.command == "python -m ablate -m study=study 'seed=range(0,10)' clip=fixed,none"
+
+
+# --- runs that did not learn ---
+
+
+JITTER = MINIMAL.replace("test_accuracy", "probe_jitter").replace("points", "log").replace("above", "below")
+
+
+def test_an_arm_that_did_not_learn_does_not_win_a_variance_claim(study):
+    """Its loss sits still: by its jitter it is steadier by far, on every seed."""
+    for seed in range(10):
+        still = Truth(accuracy=0.5, probe_noise=0.0005)
+        write_known(study, {"clip": "fixed"}, still, seed=seed, run=f"fixed-s{seed}")
+        write_known(study, {"clip": "none"}, Truth(probe_noise=0.015), seed=seed, run=f"none-s{seed}")
+    found = finding(study, JITTER)
+    assert (found.verdict, found.n, found.n_unlearned, found.n_missing) == (I, 0, 10, 0)
+    assert "runs that learn: clip=fixed 0 of 10 [0.00, 0.31]; clip=none 10 of 10 [0.69, 1.00]" in found.notes
+    for seed in range(10):  # the negative control: the same losses in runs that learn
+        shutil.rmtree(study / f"fixed-s{seed}")
+        write_known(study, {"clip": "fixed"}, Truth(probe_noise=0.0005), seed=seed)
+    assert finding(study, JITTER).verdict is S
+
+
+@pytest.mark.parametrize(("unlearned", "word", "n"), [(4, S, 6), (5, I, 5)])
+def test_a_variance_claim_needs_six_seeds_that_learn(study, unlearned, word, n):
+    for seed in range(10):
+        fails = Truth(accuracy=0.5 if seed < unlearned else 0.84, probe_noise=0.04)
+        write_known(study, {"clip": "none"}, fails, seed=seed)
+        write_known(study, {"clip": "fixed"}, Truth(probe_noise=0.005), seed=seed)
+    found = finding(study, JITTER)
+    assert (found.verdict, found.n, found.n_unlearned, found.n_missing) == (word, n, unlearned, 0)
+
+
+@pytest.mark.parametrize(
+    ("gain", "at_failure", "word", "without"),
+    [
+        (10, 20, S, "effect 10 over 7 seeds, supported"),
+        (2.8, 4, I, "effect 2.8 over 7 seeds, smaller than claimed"),  # of all seeds it would be supported
+    ],
+)
+def test_an_accuracy_claim_keeps_runs_that_did_not_learn_and_both_views_have_to_agree(
+    study, gain, at_failure, word, without
+):
+    """Without clipping, seeds 0 to 2 do not learn."""
+    gains = np.where(np.arange(10) < 3, at_failure, gain) + NOISE / 20
+    write_two(study, 0.8 + gains / 100, [0.8] * 10)
+    for seed in range(3):
+        shutil.rmtree(study / f"none-s{seed}")
+        frames = {"predictions.parquet": predictions_frame(0.5)}
+        write_run(study, {"clip": "none"}, seed=seed, accuracy=0.8, frames=frames)
+    found = finding(study, MINIMAL + "    smallest_effect: 3\n")
+    assert (found.n, found.n_unlearned, found.n_missing, found.verdict) == (10, 3, 0, word)
+    assert found.effect == pytest.approx(gains.mean()) and found.effect > 3 and found.interval_simultaneous.low > 0
+    assert f"without the seeds on which a run did not learn: {without}" in found.notes
+
+
+def test_a_run_that_diverged_counts_as_the_majority_class(study):
+    write_two(study, 0.8 + NOISE / 100, [0.8] * 10)
+    change(study / "none-s0", status="diverged", metrics={})
+    found = finding(study)
+    assert (found.n, found.n_unlearned, found.n_missing) == (10, 1, 0)
+    assert found.effect == pytest.approx(np.mean([100 * (0.8 - 0.5) - 1.2, *NOISE[1:]]))
+
+
+def test_a_loss_that_cannot_be_measured_is_not_tested_and_says_why(study):
+    write_two(study, [0.8] * 10, [0.8] * 10)  # 20 steps: no jitter
+    found = finding(study, JITTER)
+    assert (found.verdict, found.n, found.n_missing, found.command) == (N, 0, 10, None)
+    assert re.search(r"no probe_jitter of fixed-s0 and 19 more: loss: 40 points .* needed, 0 found", found.notes[0])
+
+
+# --- other contrasts ---
+
+
+def test_an_interaction_that_turns_round_on_the_raw_scale_is_not_one(study):
+    """Schedule 1 -> 1.5 nats without clipping; with it 2 -> 2.4, less either way, or 2 -> 2.6, less on the log only."""
+    claim = (
+        MINIMAL.replace("test_accuracy", "mean_probe_loss").replace("points", "log").replace("above", "either")
+        .replace("{clip: fixed}", "{clip: fixed, scheduler: warmup_linear}").replace("seeds: 10", "seeds: 6")
+        .replace("{clip: none}", "{clip: none, scheduler: none}").replace("[clip]", "[clip, scheduler]")
+        + "    contrast: interactions\n"
+    )  # fmt: skip
+    levels = {("none", "none"): 1.0, ("none", "warmup_linear"): 1.5, ("fixed", "none"): 2.0}
+    for top, word in ((2.4, S), (2.6, I)):
+        shutil.rmtree(study, ignore_errors=True)
+        for seed in range(6):
+            for (clip, scheduler), level in (levels | {("fixed", "warmup_linear"): top}).items():
+                loss = level * (1 + 0.002 * NOISE[(seed + len(clip + scheduler)) % 10])
+                evals = evals_frame(20).assign(loss=loss)
+                options = {"clip": clip, "scheduler": scheduler}
+                write_run(study, options, seed=seed, frames={"evals.parquet": evals})
+        found = finding(study, claim)
+        assert found.effect < 0 and found.verdict is word
+
+
+def test_a_size_claim_is_judged_where_the_sizes_are(study):
+    claims = read_claims(PAPER)
+    claims = replace(claims, claims=tuple(replace(claim, seeds=6) for claim in claims.claims if claim.id == "H"))
+    for i, total in enumerate((1e7, 1e8, 5e8, 2e9)):
+        model = {"model": {"head_init": "xavier", "sha256": str(i)}, "optimizer": {"lr": 1e-4 / (i + 1)}}
+        for seed in range(6):
+            for clip, scheduler, gain in (("none", "none", 0), ("fixed", "warmup_linear", 0.01 * i)):
+                accuracy = 0.8 + gain + NOISE[(seed + i) % 10] / 500 * (clip == "fixed")
+                folder = write_known(
+                    study, {"clip": clip, "scheduler": scheduler, "model": f"m{i}"}, Truth(accuracy=accuracy),
+                    seed=seed, steps=20, settings=model,
+                )  # fmt: skip
+                change(folder, parameters={"total": total, "ratio": 0.5})
+    (found,) = judge_claims(load(study), claims).findings
+    slope = np.polyfit(np.log10([1e7, 1e8, 5e8, 2e9]), [0, 1, 2, 3], 1)[0]
+    assert found.verdict is S and found.effect == pytest.approx(slope, abs=0.1)
+    for folder in study.glob("*"):  # none above a billion
+        data = json.loads((folder / "run.json").read_text())
+        change(folder, parameters={"total": data["parameters"]["total"] / 10, "ratio": 0.5})
+    (found,) = judge_claims(load(study), claims).findings
+    assert found.verdict is N and "the study has 1e+06, 1e+07, 5e+07, 2e+08" in found.notes[0]
+    assert found.command == "python -m ablate -m experiment=scale study=scale 'seed=range(0,6)'"
+
+
+def test_a_ratio_is_counted_by_model(study):
+    claims = read_claims(PAPER)
+    claims = replace(claims, claims=tuple(claim for claim in claims.claims if claim.id == "R"))
+    write_known(study, {}, Truth(ratio=0.5232), seed=0, steps=20)
+    (found,) = judge_claims(load(study), claims).findings
+    assert (found.id, found.verdict, found.p, found.parts) == ("R", S, None, ())
+    write_known(study, {"model": "tiny"}, Truth(ratio=0.319), seed=0, steps=20)
+    (found,) = judge_claims(load(study), claims).findings
+    assert found.verdict is R and {part.verdict for part in found.parts} == {S, R}
+    write_known(study, {"freeze": "none"}, Truth(ratio=1.0), seed=0, steps=20)
+    assert len(judge_claims(load(study), claims).findings[0].parts) == 2  # which is no treatment
+
+
+AA = (
+    MINIMAL.replace("{clip: fixed}", "{nuisance: 1}").replace("{clip: none}", "{nuisance: 0}")
+    .replace("[clip]", "[nuisance]").replace("above", "either")
+)  # fmt: skip
+
+
+def test_an_a_a_control_is_exempt_from_the_nuisance_and_the_dropout_hash(study):
+    for seed in range(10):
+        for nuisance in (0, 1):
+            accuracy = 0.8 + NOISE[(seed + 3 * nuisance) % 10] / 100
+            write_run(study, seed=seed, nuisance=nuisance, accuracy=accuracy)
+    found = finding(study, AA)
+    assert (found.verdict, found.n) == (I, 10)
+    assert found.within == {} and "nuisance=1" in " ".join(found.notes)
+
+
+def test_a_user_may_judge_any_quantity_that_run_json_has(study):
+    write_two(study, [0.8] * 10, [0.8] * 10)
+    for seed in range(10):
+        change(study / f"fixed-s{seed}", timing={"started": "2026-01-01T00:00:00Z", "seconds": 10 + NOISE[seed]})
+        change(study / f"none-s{seed}", timing={"started": "2026-01-01T00:00:00Z", "seconds": 20 - NOISE[seed]})
+    text = MINIMAL.replace("test_accuracy", "timing.seconds").replace("points", "log").replace("above", "below")
+    found = finding(study, text + "    smallest_effect: 0.67\n")
+    assert found.verdict is S and np.exp(found.effect) == pytest.approx(0.5, rel=0.02)
+
+
+def test_values_that_a_scale_cannot_take_are_said(study):
+    write_two(study, [0.8] * 10, [0.8] * 10)
+    change(study / "none-s0", status="diverged", metrics={})
+    found = finding(study, MINIMAL.replace("test_accuracy", "learned").replace("points", "log"))
+    assert found.verdict is I and found.effect is None
+    assert "no effect: log scale: 0.0 has no logarithm; x > 0 is allowed" in found.notes
+
+
+# --- odd names, and runs that vanish ---
+
+
+@pytest.mark.parametrize("name", ["None", "null", "NA", "nan", "<script>", "a_b%", "$x$"])
+def test_arms_of_any_name_are_judged(study, name):
+    for seed in range(10):
+        write_run(study, {"clip": name}, seed=seed, accuracy=0.85 + NOISE[seed] / 100)
+        write_run(study, {"clip": "fixed"}, seed=seed)
+    found = finding(study, MINIMAL.replace("none", f'"{name}"').replace("above", "below"))
+    assert found.verdict is S and found.control == {"clip": name}
+    assert json.loads(verdicts_json([found]))[0]["control"] == {"clip": name}
+
+
+def test_a_run_that_vanishes_meanwhile_is_missing_not_a_crash(study):
+    write_two(study, 0.85 + NOISE / 100, [0.8] * 10)
+    loaded = load(study)
+    shutil.rmtree(study / "fixed-s3")
+    text = MINIMAL + "    beside: [{contrast: churn}, {contrast: examples}]\n"
+    with pytest.warns(UserWarning, match="fixed-s3 is not measured"):
+        (found,) = judge_claims(loaded, read_claims(written(study.parent, text))).findings
+    assert (found.verdict, found.n, found.n_missing) == (N, 9, 1)
+    assert "no test_accuracy of fixed-s3: not recorded, or gone since" in found.notes
+    assert [part.n for part in found.parts] == [9, 9]
+
+
+# --- further seeds ---
+
+
+def test_further_seeds_settle_the_size(study):
+    write_two(study, 0.8 + (2.5 + NOISE) / 100, [0.8] * 10)
+    found = finding(study, MINIMAL + "    smallest_effect: 3\n")
+    assert found.verdict is U and found.further_seeds > 0
+    assert re.search(r"seed=(\S+)", found.command)[1].count(",") + 1 == found.further_seeds
+    assert any(note.startswith("further seeds: an interval that tells the effect") for note in found.notes)
+
+
+def test_without_a_smallest_effect_the_detectable_one_is_said(study):
+    write_two(study, 0.8 + NOISE / 100, [0.8] * 10)
+    found = finding(study)
+    assert (found.verdict, found.further_seeds, found.command) == (I, None, None)
+    assert any("10 seeds find" in note for note in found.notes)
+
+
+def test_more_claims_widen_the_interval(study):
+    write_two(study, 0.8 + (0.7 + NOISE) / 100, [0.8] * 10)
+    alone = finding(study)
+    body = MINIMAL[MINIMAL.index("  one:") :]
+    among = finding(study, MINIMAL + "".join(body.replace("one:", f"c{i}:") for i in range(10)))
+    looked = finding(study, MINIMAL.replace("seeds: 10", "seeds: 10\nlooks: [10, 20]"))
+    assert (alone.verdict, among.verdict, looked.verdict) == (S, I, I)
+    assert among.interval == alone.interval and among.p_adjusted == pytest.approx(11 * alone.p)
+    assert looked.p_adjusted == pytest.approx(2 * alone.p)

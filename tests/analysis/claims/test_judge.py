@@ -1,0 +1,179 @@
+"""Whole studies are judged: the paper's, and small ones in which every word is reached."""
+
+import json
+from collections import Counter
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from analysis.claims.finding import Finding, verdicts_json
+from analysis.claims.judge import judge_claims, unregistered
+from analysis.claims.reading import read_claims
+from analysis.claims.verdict_rule import Verdict
+from analysis.records.study import load
+from tests.analysis.runs import change, write_run
+from tests.analysis.studies import MINIMAL, NOISE, PAPER, finding, judged, write_paper, write_two, written
+
+S, M, U, R, I, N = Verdict  # noqa: E741
+EFFECT = "    smallest_effect: 3\n"
+
+
+@pytest.fixture
+def study(tmp_path):
+    """A folder for a study, with room for a claims file beside it."""
+    return tmp_path / "study"
+
+
+# --- the paper's ---
+
+
+@pytest.fixture(scope="module")
+def paper(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("outputs") / "paper"
+    write_paper(folder)
+    return folder, judge_claims(load(folder), read_claims(PAPER))
+
+
+def flat(findings):
+    return [found for finding in findings for found in (finding, *flat(finding.parts))]
+
+
+def test_every_claim_of_the_paper_is_judged_as_its_truth_is(paper):
+    words = {found.id: found.verdict for found in paper[1].findings}
+    assert words == {
+        "A1": S, "A2": S, "B": S, "C": S, "D": R, "E": R, "F": R, "G": I, "H": N, "I": S, "L": S, "R": S,
+    }  # fmt: skip
+
+
+def test_parts_are_judged_one_by_one(paper):
+    found = {finding.id: finding for finding in flat(paper[1].findings)}
+    assert [found[f"C.{i}"].verdict for i in (1, 2)] == [S, S]
+    assert [found[f"F.{i}"].verdict for i in (1, 2, 3, 4)] == [M, M, U, R]
+    assert found["G.1"].verdict is S and found["G.1 freeze×clip"].verdict is S
+    assert [found[f"G.1 {other}"].verdict for other in ("freeze×scheduler", "clip×scheduler")] == [I, I]
+    assert found["F"].effect is None and found["F"].n == 10
+
+
+def test_what_is_shown_beside_is_not_judged(paper):
+    beside = {found.id: found for found in flat(paper[1].findings) if "+" in found.id}
+    assert Counter(name.partition("+")[0] for name in beside) == {
+        **{"A2": 4, "B": 2, "D": 2, "E": 1, "F": 2, "H": 1, "I": 1, "L": 1},
+    }
+    for found in beside.values():
+        assert found.verdict is found.p_adjusted is found.interval_simultaneous is found.further_seeds is None
+        assert (found.effect is None) == (found.id == "H+1")
+    assert beside["B+2"].interval.low < beside["B+2"].effect < beside["B+2"].interval.high
+    assert beside["L+1"].effect == pytest.approx(40)  # two of five learning rates more, in points
+
+
+def test_effects_are_those_of_the_runs(paper):
+    folder, judgement = paper
+    runs, found = load(folder).runs, {finding.id: finding for finding in flat(judgement.findings)}
+    accuracy = runs[(runs["optimizer"] == "adamw") & (runs["optimizer.lr"] == 1e-4) & (runs["nuisance"] == 0)]
+    accuracy = accuracy[accuracy["model.head_init"] == "xavier"].set_index(["freeze", "clip", "scheduler", "seed"])
+    accuracy = accuracy["test_accuracy"].sort_index()
+    full, nothing = accuracy["embeddings_attention", "fixed", "warmup_linear"], accuracy["none", "none", "none"]
+    assert found["B"].effect == pytest.approx(100 * (full - nothing).mean())
+    base = accuracy["embeddings_attention", "none", "none"]
+    assert found["I"].effect == pytest.approx(np.log(base.var() / full.var()))
+    assert found["R"].effect == pytest.approx(0.0232)
+    assert found["H"].n_missing == 10 and "at least 4 sizes" in found["H"].notes[0]
+
+
+def test_verdicts_json_has_the_contracts_fields_and_is_plain(paper):
+    entries = json.loads(verdicts_json(paper[1].findings))
+    contract = [
+        *("id", "statement", "section", "treatment", "control", "within", "changes", "quantity", "scale", "effect"),
+        *("interval", "interval_simultaneous", "p", "p_adjusted", "p_sign_flip", "n", "n_unlearned", "n_missing"),
+        *("smallest_effect", "verdict", "further_seeds", "command", "notes", "parts"),
+    ]
+    assert [field.name for field in fields(Finding)] == contract
+
+    def check(entry):
+        assert list(entry) == contract
+        assert entry["interval"] is None or entry["interval"][0] <= entry["effect"] <= entry["interval"][1]
+        for part in entry["parts"]:
+            check(part)
+
+    for entry in entries:
+        check(entry)
+    assert entries[0]["verdict"] == "supported" and entries[0]["changes"] == ["clip", "scheduler"]
+    assert entries[0]["within"]["optimizer.lr"] == 1e-4 and "freeze" not in entries[2]["within"]
+
+
+def test_p_adjusted_and_the_simultaneous_interval_agree(paper):
+    tested = [finding for finding in flat(paper[1].findings) if finding.p_adjusted is not None]
+    assert len(tested) > 15
+    for found in tested:
+        excludes = found.interval_simultaneous.low > 0 or found.interval_simultaneous.high < 0
+        assert excludes == (found.p_adjusted < 0.05)
+        assert found.p_adjusted >= found.p
+
+
+# --- every word, through a whole study ---
+
+
+@pytest.mark.parametrize(
+    ("word", "effect", "spread", "seeds"),
+    [(S, 5, 1, 10), (M, 1, 0.5, 10), (U, 2.5, 1, 10), (R, 0, 1, 10), (I, 1, 6, 10), (N, 5, 1, 7)],
+)
+def test_every_word_is_reached(study, word, effect, spread, seeds):
+    differences = (effect + spread * NOISE[:seeds]) / 100
+    write_two(study, 0.8 + differences, [0.8] * seeds)
+    found = finding(study, MINIMAL + EFFECT)
+    assert found.verdict is word
+    assert found.n == seeds and found.n_missing == 10 - seeds and found.n_unlearned == 0
+    assert found.effect == pytest.approx(100 * differences.mean())
+    below = MINIMAL.replace("above", "below") + EFFECT  # the same arms the other way round
+    turned = below.replace("{clip: fixed}", "{clip: x}").replace("{clip: none}", "{clip: fixed}").replace("x}", "none}")
+    mirrored = finding(study, turned)
+    assert mirrored.verdict is word and mirrored.effect == -found.effect and mirrored.smallest_effect == -3
+
+
+def test_equal_runs_decide_nothing(study):
+    write_two(study, [0.8] * 10, [0.8] * 10)
+    found = finding(study)
+    assert (found.verdict, found.effect, found.interval, found.p, found.p_sign_flip) == (I, 0.0, None, None, 1.0)
+
+
+# --- looks ---
+
+
+def test_looks_are_counted_at_full_number_and_the_same_seeds_are_the_same_look(study):
+    write_two(study, 0.8 + (0.2 + NOISE[:9]) / 100, [0.8] * 9)
+    assert judged(study).looks == ()  # not tested: not looked at
+    write_run(study, {"clip": "none"}, seed=9, run="none-s9")
+    write_run(study, {"clip": "fixed"}, seed=9, run="fixed-s9")
+    first = judged(study)
+    (look,) = first.looks
+    assert (look.claims, look.claim, look.seeds, look.verdict) == ("mine", "one", tuple(range(10)), "inconclusive")
+    again = judged(study, earlier=first.looks)
+    assert again.looks == () and again.findings == first.findings
+    for clip in ("none", "fixed"):
+        write_run(study, {"clip": clip}, seed=10, run=f"{clip}-s10")
+    added = judged(study, earlier=first.looks)
+    assert added.looks[0].seeds == tuple(range(11))
+    assert added.findings[0].notes[0].startswith("exploratory: it was judged before, on 10 seeds, as inconclusive")
+    planned = judged(study, MINIMAL.replace("seeds: 10", "seeds: 10\nlooks: [10, 11]"), earlier=first.looks)
+    assert not any(note.startswith("exploratory") for note in planned.findings[0].notes)
+
+
+def test_each_claim_of_the_paper_that_was_tested_is_a_look(paper):
+    assert [look.claim for look in paper[1].looks] == ["A1", "A2", *"BCDEFGIL"]
+
+
+def test_runs_that_carry_another_claims_file_are_named(study):
+    write_two(study, [0.8] * 2, [0.8] * 2)
+    claims = read_claims(written(study.parent, MINIMAL))
+    assert len(unregistered(load(study), claims)) == 4
+    for folder in study.iterdir():
+        change(folder, claims={"name": "mine", "sha256": claims.sha256})
+    change(study / "none-s1", claims=None)
+    assert unregistered(load(study), claims)["run"].tolist() == ["none-s1"]
+
+
+def test_an_empty_study_tests_nothing(study):
+    study.mkdir()
+    found = judge_claims(load(study), read_claims(PAPER)).findings
+    assert {finding.verdict for finding in found} == {N}

@@ -1,0 +1,206 @@
+"""Claims files: the paper's says what it should, a user's own is read, and what is wrong is named."""
+
+import hashlib
+import math
+
+import pytest
+
+from analysis.claims.contrasts import Equality, OneSample, Paired, Sensitivity, Sizes
+from analysis.claims.reading import read_claims
+from analysis.claims.verdict_rule import Direction
+from tests.analysis.studies import MINIMAL, PAPER, written
+
+ABOVE, BELOW, EITHER = Direction.ABOVE, Direction.BELOW, Direction.EITHER
+
+
+def question(folder, *edits, text=MINIMAL):
+    for old, new in edits:
+        assert old in text
+        text = text.replace(old, new)
+    return read_claims(written(folder, text)).claims[0].questions[0]
+
+
+# --- the paper's ---
+
+
+def test_the_papers_claims_are_eleven_judged_ones_and_a_count():
+    claims = read_claims(PAPER)
+    assert [claim.id for claim in claims.claims] == ["A1", "A2", *"BCDEFGHILR"]
+    assert claims.judged == 11
+    assert [claim.id for claim in claims.claims if not claim.is_tested] == ["R"]
+    assert {claim.seeds for claim in claims.claims} == {10}
+    assert (claims.name, claims.sha256) == ("paper", hashlib.sha256(PAPER.read_bytes()).hexdigest())
+
+
+@pytest.mark.parametrize(
+    ("claim", "quantity", "scale", "direction", "smallest"),
+    [
+        ("A1", "loss_variance", "log", BELOW, None),
+        ("A2", "probe_jitter", "log", BELOW, -math.log(0.67)),
+        ("B", "test_accuracy", "points", ABOVE, 3),
+        ("C.1", "mlp_share_below_one", "logit", ABOVE, None),
+        ("C.2", "mlp_share_below_one", "logit", ABOVE, None),
+        ("D", "early_classifier_norm", "log", ABOVE, None),
+        ("E", "delta_g_slope", "raw", BELOW, None),
+        ("F.1", "mean_probe_loss", "log", ABOVE, math.log(1.05)),
+        ("F.2", "mean_probe_loss", "log", BELOW, math.log(1.05)),
+        ("F.3", "mean_probe_loss", "log", ABOVE, math.log(1.05)),
+        ("F.4", "mean_probe_loss", "log", BELOW, math.log(1.05)),
+        ("G.1", "probe_jitter", "log", EITHER, None),
+        ("G.2", "test_accuracy", "points", EITHER, None),
+        ("H", "test_accuracy", "points", ABOVE, None),
+        ("I", "test_accuracy", "log", ABOVE, math.log(2)),
+        ("L", "capped_test_loss", "log", BELOW, math.log(2)),
+        ("R", "parameters.ratio", "raw", EITHER, None),
+    ],
+)
+def test_the_papers_claims_are_those_of_the_table(claim, quantity, scale, direction, smallest):
+    found = {question.id: question for question in read_claims(PAPER).questions}[claim]
+    assert (found.quantity, found.scale, found.direction) == (quantity, scale, direction)
+    assert found.smallest == (None if smallest is None else pytest.approx(smallest))
+
+
+def test_the_papers_contrasts():
+    found = {question.id: question for question in read_claims(PAPER).questions}
+    both = {"clip": "fixed", "clip.threshold": 1.0, "scheduler": "warmup_linear"}
+    base = {"clip": "none", "scheduler": "none"}
+    for claim in ("A1", "A2", "H", "L"):
+        assert (found[claim].treatment, found[claim].control) == (both, base)
+        assert found[claim].within["freeze"] == "embeddings_attention"
+    assert (found["I"].treatment, found["I"].control) == (base, both)
+    assert found["B"].treatment == both | {"freeze": "embeddings_attention"}
+    assert found["B"].control == base | {"freeze": "none"}
+    assert found["C.1"].contrast == OneSample(0.5) and found["D"].contrast == OneSample(1.0)
+    assert [found[f"F.{i}"].within["optimizer"] for i in (1, 2, 3, 4)] == ["adamw", "adamw", "sgd", "sgd"]
+    assert "optimizer.lr" not in found["F.3"].within  # that of AdamW is none of SGD's
+    assert found["F.2"].treatment["clip.start"] == 50 and found["F+1"].treatment["clip.start"] == 15
+    assert found["G.1"].changes == ("freeze", "clip", "scheduler")
+    assert found["H"].contrast == Sizes(at_least=4, above=1e9)
+    assert found["L"].contrast == Sensitivity({"optimizer.lr": (1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3)})
+    assert found["R"].contrast == Equality(0.5, 0.05)
+
+
+# --- a user's own ---
+
+
+def test_a_minimal_file(tmp_path):
+    claims = read_claims(written(tmp_path, MINIMAL))
+    (claim,) = claims.claims
+    (found,) = claim.questions
+    assert (claim.id, claim.seeds, claim.section, claim.beside) == ("one", 10, None, ())
+    assert (found.contrast, found.changes, found.smallest) == (Paired(), ("clip",), None)
+    assert found.within == {"nuisance": 0}  # the A/A arms are not meant
+    assert (claims.judged, claims.looks, claims.command) == (1, (10,), "python -m ablate -m")
+
+
+@pytest.mark.parametrize(
+    ("scale", "told", "size"),
+    [("points", "3", 3), ("log", "0.5", math.log(2)), ("log", "2", math.log(2)), ("logit", "1.5", math.log(1.5))],
+)
+def test_a_smallest_effect_is_told_as_people_do(tmp_path, scale, told, size):
+    edits = ("scale: points", f"scale: {scale}"), ("direction: above", f"direction: below\n    smallest_effect: {told}")
+    assert question(tmp_path, *edits).smallest == pytest.approx(size)
+
+
+def test_an_arm_by_its_name(tmp_path):
+    edits = ("seeds: 10", "seeds: 10\narms: {with: {clip: fixed, clip.threshold: 1e-1}}"), ("{clip: fixed}", "with")
+    assert question(tmp_path, *edits).treatment == {"clip": "fixed", "clip.threshold": 0.1}
+
+
+def test_parts_and_beside_inherit_and_looks_share_alpha(tmp_path):
+    text = MINIMAL.replace(
+        "seeds: 10", "seeds: 10\nlooks: [10, 20]\nwithin: {optimizer: adamw, optimizer.lr: 1e-3}"
+    ) + (
+        "    smallest_effect: 2\n"
+        "    within: {scheduler: none}\n"
+        "    parts:\n"
+        "      - {within: {optimizer: sgd}}\n"
+        "      - {quantity: probe_jitter, scale: log, direction: below}\n"
+        "    beside:\n"
+        "      - {contrast: one_sample, reference: 0.5}\n"
+    )
+    claims = read_claims(written(tmp_path, text))
+    (claim,) = claims.claims
+    first, second = claim.questions
+    assert first.id == "one.1" and first.smallest == 2
+    assert first.within == {"nuisance": 0, "scheduler": "none", "optimizer": "sgd"}
+    assert second.within == {"nuisance": 0, "optimizer": "adamw", "optimizer.lr": 1e-3, "scheduler": "none"}
+    assert second.smallest is None  # 2 points say nothing of a ratio
+    (shown,) = claim.beside
+    assert (shown.id, shown.control, shown.changes, shown.contrast) == ("one+1", None, (), OneSample(0.5))
+    assert claims.judged == 2
+
+
+# --- what is wrong is named ---
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("seeds: 10", "seeds: ten", r"mine.yaml: seeds = 'ten'; a whole number, at least 1"),
+        ("seeds: 10", "seeds: true", "seeds = True"),
+        ("seeds: 10", "seed: 10", r"the file has the key 'seed' \(did you mean seeds\?\); seeds, looks, command"),
+        ("seeds: 10", "seeds: 10\nlooks: [20, 10]", r"looks = \[20, 10\]; rising numbers"),
+        ("seeds: 10", "seeds: 10\nseeds: 11", "no valid YAML.*duplicate key seeds"),
+        ("seeds: 10", "seeds: ???", "no valid YAML"),
+        ("seeds: 10", "seeds: 10\nwithin: {seed: 3}", "within = 'seed'; freeze, clip"),
+        ("seeds: 10", "seeds: 10\narms: {a: fixed}", "arms.a = 'fixed'; a mapping"),
+        ("seeds: 10", "seeds: 10\narms: {on: {clip: fixed}}", "arms has the key True; .* only in quotes"),
+        ("  one:", "  one: 3\n  two:", "claim one: it = 3; a mapping"),
+        ("quantity: test_accuracy", "quantity: test_acuracy", "one: quantity = 'test_acuracy'; .*mean test_accuracy"),
+        ("    quantity: test_accuracy\n", "", "one: quantity = None; one of last_training_loss"),
+        ("quantity:", "quantitty:", "one: it has the key 'quantitty'"),
+        ("scale: points", "scale: percent", "one: scale = 'percent'; one of raw, points, log, logit is allowed"),
+        ("direction: above", "direction: up", "one: direction = 'up'; one of above, below, either is allowed"),
+        ("    direction: above\n", "", "one: direction = None"),
+        ("direction: above", "direction: above\n    smallest_effect: -3", "points scale: -3.0 is no size"),
+        ("direction: above", "direction: above\n    smallest_effect: big", "smallest_effect = 'big'; a finite number"),
+        ("scale: points", "scale: log\n    smallest_effect: 1", "log scale: 1.0 is no size; a ratio"),
+        ("{clip: fixed}", "fixed", "one: treatment = 'fixed'; settings are allowed, or a name"),
+        ("{clip: fixed}", "{clipp: fixed}", "one: treatment = 'clipp'; freeze, clip, scheduler"),
+        (
+            "control: {clip: none}",
+            "control: {clip: none, scheduler: none}",
+            "changes = .'clip'.; .* differ in scheduler",
+        ),
+        ("control: {clip: none}", "control: {clip: fixed}", "do not differ in clip"),
+        ("changes: [clip]", "changes: [clip, freeze]", "do not differ in freeze"),
+        ("changes: [clip]", "changes: clip", "changes = 'clip'; a list is allowed"),
+        ("    changes: [clip]\n", "", r"changes = \[\]; treatment and control differ in clip"),
+        ("    control: {clip: none}\n", "", "control = None; a mapping"),
+        ("direction: above", "direction: above\n    contrast: pared", "contrast = 'pared'; .*did you mean paired"),
+        ("direction: above", "direction: above\n    contrast: one_sample", "reference = None; a finite number"),
+        ("direction: above", "direction: above\n    reference: 1", "reference = 1; contrast paired has no such key"),
+        ("direction: above", "direction: above\n    contrast: examples", "contrast = 'examples'; what has no test"),
+        ("direction: above", "direction: above\n    contrast: variance", "scale = 'points'; one of log is allowed"),
+        (
+            "direction: above",
+            "direction: above\n    contrast: sensitivity\n    over: {optimizer.lr: [1e-3]}",
+            "over.optimizer",
+        ),
+        ("direction: above", "direction: above\n    parts: {a: 1}", "parts = .*; a list is allowed"),
+        ("direction: above", "direction: above\n    parts: [{sections: 1}]", "a part has the key 'sections'"),
+        ("    statement: clipping raises the accuracy\n", "", "statement = None; words"),
+        (MINIMAL, "seeds: 3", "claims = {}; at least one claim"),
+        (MINIMAL, "", "the file has|seeds = None"),
+        (MINIMAL, "- a list", "the file = .*; a mapping"),
+        (MINIMAL, "a: [", "no valid YAML"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path, old, new, says):
+    assert old in MINIMAL
+    with pytest.raises(ValueError, match=f"(?s){says}") as error:
+        read_claims(written(tmp_path, MINIMAL.replace(old, new)))
+    assert "mine.yaml" in str(error.value)
+
+
+def test_a_file_that_is_not_there_or_no_text(tmp_path):
+    with pytest.raises(ValueError, match=r"absent.yaml: the claims file cannot be read: No such file"):
+        read_claims(tmp_path / "absent.yaml")
+    with pytest.raises(ValueError, match="no valid YAML"):
+        read_claims(written(tmp_path, b"seeds: \xff"))
+
+
+def test_the_minimal_file_of_these_tests_is_right(tmp_path):
+    """The negative control of the errors above."""
+    assert question(tmp_path).quantity == "test_accuracy"

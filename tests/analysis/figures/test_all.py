@@ -1,0 +1,473 @@
+"""Whole figures of studies: which there are, that they can be read, and the files that they become."""
+
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from itertools import combinations, product
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+from matplotlib.text import Text
+
+from analysis.figures.all import FIGURES, Drawn, drawn, figures, forest_plot
+from analysis.figures.data import Records
+from analysis.figures.export import save
+from analysis.figures.panels import FEW, Curve, Panel, limits_of
+from analysis.figures.style import applied
+from analysis.records.study import Study, load
+from analysis.tables.formats import LeftOut
+from tests.analysis.figures.test_plots import NASTY, claims
+from tests.analysis.runs import evals_frame, layers_frame, steps_frame, write_run
+
+STEPS = 120
+FACTORIAL = "interaction_test_accuracy", "interaction_probe_jitter"
+
+
+def write_arms(folder: Path, arms: dict[str, str], seeds: int, stop: tuple[str, int] | None = None) -> None:
+    """Arms called as the keys, clipped as the values; `stop`: the arm and seed of a run that diverges at step 43."""
+    for i, (arm, rule) in enumerate(arms.items()):
+        for seed in range(seeds):
+            steps = steps_frame(STEPS, 100 * seed + i)
+            start = {"none": np.inf, "fixed": 0, "delayed": 50}[rule]
+            clipped = np.where(steps["step"] >= start, steps["grad_norm"].clip(upper=1), steps["grad_norm"])
+            steps = steps.assign(grad_norm_clipped=clipped, delta_g=steps["grad_norm"] - clipped)
+            evals = evals_frame(STEPS, seed=100 * seed + i)
+            frames = {"steps.parquet": steps, "evals.parquet": evals, "layers.parquet": layers_frame(STEPS, seed=seed)}
+            entries = {"timing": {"started": f"2026-01-{i + 1:02}T00:00:{seed:02}Z"}}
+            if stop == (arm, seed):
+                frames = {name: frame[frame["step"] <= 43] for name, frame in frames.items()}
+                entries |= {"status": "diverged", "metrics": {}}
+            accuracy = (30 + (seed * (i + 1)) % 5) / 40
+            write_run(folder, {"clip": arm}, seed=seed, steps=STEPS, accuracy=accuracy, frames=frames, **entries)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    folder = tmp_path_factory.mktemp("three")
+    write_arms(folder, {"none": "none", "fixed": "fixed", "delayed": "delayed"}, seeds=4, stop=("none", 2))
+    return load(folder)
+
+
+@pytest.fixture(scope="module")
+def items(study: Study) -> dict[str, Drawn | LeftOut]:
+    return {item.name: item for item in figures(study)}
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Drawn | LeftOut]:
+    """Figures of twelve arms with the most awkward names."""
+    folder = tmp_path_factory.mktemp("many")
+    names = [*NASTY, "very-long-name-of-a-rule[limit=0.25,start=100]-" * 2, "NaN", "null", "Ưu tiên"]
+    write_arms(folder, {name: "fixed" if i else "none" for i, name in enumerate(names)}, seeds=2)
+    many = load(folder)
+    names = ("training_loss", "gradient_norm", "delta_g_share", "learning_rate", "layers", "seeds", "differences")
+    return {name: of_one(name, many) for name in names}
+
+
+def of_one(name: str, study: Study) -> Drawn | LeftOut:
+    return drawn(name, lambda: FIGURES[name](Records(study)))
+
+
+def axes_of(figure: Figure) -> list[Axes]:
+    return [ax for ax in figure.axes if ax.get_label() != "<colorbar>"]
+
+
+# --- Which figures there are ---
+
+
+def test_every_figure_is_drawn_or_left_out_with_a_reason(items: dict[str, Drawn | LeftOut]) -> None:
+    assert list(items) == list(FIGURES)
+    left_out = {name: item.reason for name, item in items.items() if isinstance(item, LeftOut)}
+    assert set(left_out) == set(FACTORIAL)
+    assert all(reason.endswith("here: clip") for reason in left_out.values())
+
+
+def test_captions_say_n_and_name_the_diverged(items: dict[str, Drawn | LeftOut]) -> None:
+    for name in ("training_loss", "probe_loss", "probe_accuracy", "gradient_norm", "tracked_norms", "delta_g"):
+        assert "n = 4" in items[name].caption
+        assert "Crosses: a seed diverged" in items[name].caption and "none seed 2" in items[name].caption
+    assert "n of 4 seeds: none 3, fixed 4, delayed 4" in items["seeds"].caption
+    assert "n = 3 of 4 seeds" in items["differences"].caption
+    assert "Nothing was clipped in: none." in items["delta_g_share"].caption
+
+
+def test_one_seed_gives_curves_without_intervals_and_no_differences(tmp_path: Path) -> None:
+    write_arms(tmp_path, {"none": "none", "fixed": "fixed"}, seeds=1)
+    found = {item.name: item for item in figures(load(tmp_path))}
+    assert isinstance(found["differences"], LeftOut) and "two finished seeds" in found["differences"].reason
+    assert found["training_loss"].data["low"].isna().all()
+    assert "no interval" in found["training_loss"].caption and "no interval" in found["seeds"].caption
+
+
+def test_one_arm_is_compared_with_nothing(tmp_path: Path) -> None:
+    write_arms(tmp_path, {"none": "none"}, seeds=2)
+    found = {item.name: item for item in figures(load(tmp_path))}
+    assert {name for name, item in found.items() if isinstance(item, LeftOut)} == {
+        *("seeds", "differences", "delta_g_share", *FACTORIAL)
+    }
+    assert "one arm only" in found["seeds"].reason
+    assert "never acted" in found["delta_g_share"].reason
+
+
+def test_no_run_gives_no_figure_and_no_crash(tmp_path: Path) -> None:
+    found = [*figures(load(tmp_path))]
+    assert all(isinstance(item, LeftOut) and "no finished run" in item.reason for item in found)
+
+
+def test_a_study_of_which_every_run_diverged(tmp_path: Path) -> None:
+    for clip, steps in product(("none", "fixed"), (7, 1, 0)):
+        frames = {"steps.parquet": steps_frame(20)[:steps], "evals.parquet": evals_frame(20)[:1]}
+        entries = {"status": "diverged", "metrics": {}, "frames": frames}
+        write_run(tmp_path, {"clip": clip}, seed=steps, **entries)
+    found = {item.name: item for item in figures(load(tmp_path))}
+    assert found["training_loss"].data["n"].max() == 2  # one of three diverged at its first step
+    drawn_ones = {name for name, item in found.items() if isinstance(item, Drawn)}
+    assert drawn_ones == {name for name in FIGURES if FIGURES[name].__module__ == "analysis.figures.by_step"} - {
+        *("delta_g_share", "layers")
+    }
+
+
+def test_what_no_run_recorded_is_left_out(tmp_path: Path) -> None:
+    steps = steps_frame(20).assign(mlp_grad_norm=None, classifier_grad_norm=None)
+    frames = {"steps.parquet": steps, "evals.parquet": evals_frame(20)[-2:], "layers.parquet": layers_frame(20)[:0]}
+    write_run(tmp_path, frames=frames)
+    found = {item.name: item for item in figures(load(tmp_path))}
+    for name in ("tracked_norms", "probe_loss", "probe_accuracy", "layers"):
+        assert isinstance(found[name], LeftOut), name
+    assert found["tracked_norms"].reason == "mlp_grad_norm was not recorded in any run"
+    assert isinstance(found["training_loss"], Drawn)
+
+
+def test_runs_that_do_not_pair_are_not_compared(tmp_path: Path) -> None:
+    write_arms(tmp_path, {"none": "none", "fixed": "fixed"}, seeds=3)
+    other = {"batches": "other", "head": "h0", "dropout": "d0.0"}
+    write_run(tmp_path, {"clip": "other"}, seed=0, steps=STEPS, pairing=other)
+    found = of_one("differences", load(tmp_path))
+    assert set(found.data["treatment"]) == {"fixed"}
+    assert "Not compared: other" in found.caption
+
+
+# --- What they show ---
+
+
+def test_lines_go_through_the_numbers_in_the_csv(items: dict[str, Drawn | LeftOut]) -> None:
+    for name in ("training_loss", "probe_loss", "delta_g"):
+        (ax,) = axes_of(items[name].figure)
+        for arm, part in items[name].data.groupby("arm", sort=False):
+            (line,) = [line for line in ax.lines if line.get_label() == arm]
+            assert np.array_equal(line.get_xydata(), part[["step", "mean"]].to_numpy())
+
+
+def test_smoothing_is_said_on_the_axis(items: dict[str, Drawn | LeftOut]) -> None:
+    assert axes_of(items["training_loss"].figure)[0].get_ylabel() == "training loss (nats)\nmean of 2 steps"
+    assert axes_of(items["probe_loss"].figure)[0].get_ylabel() == "probe loss (nats)"
+    assert (items["training_loss"].data["arm"] == "fixed").sum() == STEPS / 2
+
+
+@pytest.mark.parametrize("name", ["gradient_norm", "tracked_norms"])
+def test_the_threshold_is_drawn_in_both_panels(items: dict[str, Drawn | LeftOut], name: str) -> None:
+    for ax in axes_of(items[name].figure):
+        assert [1, 1] in [list(line.get_ydata()) for line in ax.lines]
+        assert ax.get_yscale() == "log"
+        assert ax.get_ylim()[0] < 1 < ax.get_ylim()[1]
+    assert "c = 1" in [text.get_text() for text in items[name].figure.findobj(Text)]
+
+
+def test_arms_of_one_schedule_share_a_line(items: dict[str, Drawn | LeftOut]) -> None:
+    (ax,) = axes_of(items["learning_rate"].figure)
+    assert [line.get_label() for line in ax.lines if len(line.get_xdata())] == ["none, fixed, delayed"]
+    assert set(items["learning_rate"].data["arm"]) == {"none", "fixed", "delayed"}
+
+
+@pytest.mark.parametrize(("rate", "axis"), [(5e-4, "linear"), (1e-2, "log")])
+def test_rates_of_different_sizes_are_told_apart(tmp_path: Path, rate: float, axis: str) -> None:
+    """SGD's rate is a hundred times AdamW's; the arms stand in order of their rates, not as they began."""
+    for i, (optimizer, lr) in enumerate([("adamw", 1e-4), ("sgd", rate), ("sgd", rate / 2)]):
+        frames = {"steps.parquet": steps_frame(STEPS).assign(lr=lr * np.minimum(1, np.arange(STEPS) / 20))}  # from 0 on
+        begun = {"timing": {"started": f"2026-01-0{i + 1}T00:00:00Z"}}
+        arm = {"optimizer": optimizer}, {"optimizer": {"lr": lr}}
+        write_run(tmp_path, *arm, steps=STEPS, frames=frames, run=f"{i}", **begun)
+    item = of_one("learning_rate", load(tmp_path))
+    assert isinstance(item, Drawn)
+    (ax,) = axes_of(item.figure)
+    assert ax.get_yscale() == axis and ax.get_ylim()[1] > rate
+    names = [text.get_text().rpartition("sgd")[2] for text in item.figure.legends[0].get_texts()]
+    assert names[1:] == [f"[lr={rate / 2:g}]", f"[lr={rate:g}]"]
+
+
+@pytest.mark.parametrize("count", [2, 4, 5])
+def test_layers_of_any_number_of_arms(tmp_path: Path, count: int) -> None:
+    """Three maps a row: 4 and 5 leave places empty, which the bar of colours must not ask for."""
+    write_arms(tmp_path, {f"arm{i}": "fixed" for i in range(count)}, seeds=1)
+    item = of_one("layers", load(tmp_path))
+    assert isinstance(item, Drawn)
+    assert [ax.get_title(loc="left") for ax in axes_of(item.figure)] == [f"arm{i}" for i in range(count)]
+
+
+def test_the_hero_is_wide_and_compares_norms_on_one_axis(study: Study) -> None:
+    (item,) = figures(study, ["hero"])
+    before, after, learning = axes_of(item.figure)
+    assert item.figure.get_size_inches().tolist() == [9, 3.2]
+    assert before.get_ylim() == after.get_ylim() and learning.get_yscale() == "linear"
+    assert set(item.data["quantity"]) == {"grad_norm", "grad_norm_clipped", "probe_loss"}
+
+
+def test_the_hero_of_many_arms_shows_those_that_differ_in_clipping_alone(tmp_path: Path) -> None:
+    for freeze, clip in product(("none", "embeddings", "attention"), ("none", "fixed", "delayed")):
+        write_run(tmp_path, {"freeze": freeze, "clip": clip}, seed=0, steps=STEPS, frames={
+            "steps.parquet": steps_frame(STEPS), "evals.parquet": evals_frame(STEPS, seed=0)})  # fmt: skip
+    (item,) = figures(load(tmp_path), ["hero"])
+    assert sorted(set(item.data["arm"])) == ["attention-delayed", "attention-fixed", "attention-none"]
+    assert "Of 9 arms the first that differ in clipping alone" in item.caption
+
+
+@pytest.mark.parametrize(("rates", "shown"), [(3, 12), (4, 9), (8, 9), (9, 18)])
+def test_of_many_arms_those_have_a_panel_that_differ_in_the_techniques_alone(
+    tmp_path: Path, rates: int, shown: int
+) -> None:
+    """Nine of a factorial, and further learning rates: not shown where they would be a panel too many and the fewer."""
+    for freeze, clip in product(("none", "embeddings", "attention"), ("none", "fixed", "delayed")):
+        write_run(tmp_path, {"freeze": freeze, "clip": clip}, steps=STEPS)
+    for k in range(rates):
+        write_run(tmp_path, settings={"optimizer": {"lr": 1.0 + k}}, steps=STEPS)
+    by_step, layers, overview = figures(load(tmp_path), ["training_loss", "layers", "seeds"])
+    assert [item.data["arm"].nunique() for item in (by_step, layers, overview)] == [shown, shown, 9 + rates]
+    told = f"Of {9 + rates} arms the 9 that differ in freeze, clip, scheduler alone."
+    assert [told in item.caption for item in (by_step, layers)] == [shown == 9] * 2
+
+
+def test_no_hero_of_many_arms_that_clip_alike(tmp_path: Path) -> None:
+    for i in range(FEW + 1):
+        write_run(tmp_path, {"freeze": f"rule{i}"}, seed=0)
+    (item,) = figures(load(tmp_path), ["hero"])
+    assert isinstance(item, LeftOut) and "no so few differ in clipping alone" in item.reason
+
+
+def test_a_factorial_gives_its_interactions(tmp_path: Path) -> None:
+    for freeze, clip, scheduler, seed in product(("none", "f"), ("none", "fixed"), ("none", "w"), range(2)):
+        options = {"freeze": freeze, "clip": clip, "scheduler": scheduler}
+        accuracy = 0.5 + 0.2 * (freeze == "f") * (clip == "fixed") + 0.1 * (scheduler == "w")
+        write_run(tmp_path, options, seed=seed, accuracy=accuracy)
+    write_run(tmp_path, {}, seed=0, nuisance=1, accuracy=0.0)  # A/A: no cell of its own
+    found = of_one("interaction_test_accuracy", load(tmp_path))
+    assert len(found.data) == 8 and set(found.data["n"]) == {2}
+    assert sorted(found.data["mean"].round(6)) == [50, 50, 50, 60, 60, 60, 70, 80]
+    assert [ax.get_title(loc="left") for ax in axes_of(found.figure)] == ["scheduler none", "scheduler w"]
+
+
+def test_bands_do_not_press_the_means_flat() -> None:
+    data = pd.DataFrame({"mean": [1.0, 2.0], "low": [-50.0, 1.9], "high": [50.0, 2.1]})
+    low, high = limits_of([Panel(Curve("x", "x"), data)])
+    assert 1 <= (high - low) <= 2.2
+    low, high = limits_of([Panel(Curve("x", "x", least=0.9), data.assign(low=0.0, high=2.05))], also=[2.5])
+    assert low == pytest.approx(0.9, abs=0.1) and high > 2.5
+
+
+# --- That they can be read ---
+
+
+def problems_of(figure: Figure) -> list[str]:
+    """Texts cut by the figure's edge or on one another, legends over axes, an axis without a name."""
+    with applied():
+        FigureCanvasAgg(figure).draw()
+        boxes = {text: text.get_window_extent() for text in drawn_texts(figure)}
+        legends = [legend.get_window_extent() for legend in figure.legends]
+        areas = [ax.get_window_extent() for ax in figure.axes]
+    page = figure.bbox.padded(1)
+    inside = {text: page.contains(box.x0, box.y0) and page.contains(box.x1, box.y1) for text, box in boxes.items()}
+    return [
+        *(f"cut: {text.get_text()}" for text, whole in inside.items() if not whole),
+        *(
+            f"{one.get_text()} on {other.get_text()}"
+            for one, other in combinations(boxes, 2)
+            if boxes[one].padded(-0.5).overlaps(boxes[other].padded(-0.5))
+        ),
+        *("legend over axes" for legend in legends for area in areas if legend.overlaps(area)),
+        *("no name on x" for _ in [0] if not figure.get_supxlabel() and not axes_of(figure)[-1].get_xlabel()),
+    ]
+
+
+def drawn_texts(figure: Figure) -> list[Text]:
+    """All texts but those of ticks out of view, which exist and are not drawn."""
+    hidden = set()
+    for axis in (axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)):
+        low, high = sorted(axis.get_view_interval())
+        for tick in [*axis.get_major_ticks(), *axis.get_minor_ticks()]:
+            hidden |= set() if low <= tick.get_loc() <= high else {tick.label1, tick.label2}
+    texts = figure.findobj(lambda artist: isinstance(artist, Text) and artist.get_text().strip())
+    return [text for text in texts if text.get_visible() and text not in hidden]
+
+
+def test_the_check_of_readability_finds_what_is_wrong() -> None:
+    figure = Figure(layout="constrained")
+    left, right = figure.subplots(1, 2)
+    right.set(xlabel="x")
+    left.set_title("a title that goes on and on, over its neighbour", loc="left")
+    right.set_title("another", loc="left")
+    left.set_yticks([0.5, 0.501], ["one", "two"])
+    figure.text(0.99, 0.5, "beyond the edge")
+    figure.legend([left.plot([0, 1])[0]], ["line"], loc="center")
+    found = " ".join(problems_of(figure))
+    for problem in ("cut: beyond the edge", "one on two", "on another", "legend over"):
+        assert problem in found
+
+
+def test_nothing_is_cut_or_covered(items: dict[str, Drawn | LeftOut], study: Study) -> None:
+    shown = [item for item in items.values() if isinstance(item, Drawn)]
+    assert {item.name: found for item in shown if (found := problems_of(item.figure))} == {}
+
+
+def test_twelve_arms_with_awkward_names_stay_readable(many: dict[str, Drawn | LeftOut]) -> None:
+    assert all(isinstance(item, Drawn) for item in many.values())
+    assert {name: found for name, item in many.items() if (found := problems_of(item.figure))} == {}
+
+
+def test_many_arms_have_a_panel_each_with_the_first_behind(many: dict[str, Drawn | LeftOut]) -> None:
+    axes = axes_of(many["training_loss"].figure)
+    assert len(axes) == 12 > FEW
+    first = many["training_loss"].data.query("arm == '$x$'")
+    for i, ax in enumerate(axes):
+        behind = [line for line in ax.lines if line.get_label() == "behind"]
+        assert [np.array_equal(line.get_ydata(), first["mean"]) for line in behind] == [True] * bool(i)
+
+
+def test_a_forest_of_claims(tmp_path: Path) -> None:
+    frame = pd.concat([claims().assign(scale="log"), claims().assign(scale="raw")], ignore_index=True)
+    narrow = claims().iloc[:1].assign(id="N", scale="log")
+    narrow[["effect", "low", "high", "simultaneous_low", "simultaneous_high", "smallest_effect"]] /= 20
+    whole = claims().iloc[:1].assign(id="W", scale=None)
+    item = forest_plot(pd.concat([frame, narrow, whole], ignore_index=True))
+    panels = [[label.get_text().partition(":")[0] for label in ax.get_yticklabels()] for ax in axes_of(item.figure)]
+    assert panels == [["A", "B", "H"], ["N"], ["A"], ["B"], ["H"]]
+    assert "no effect of their own: W" in item.caption
+    assert problems_of(item.figure) == []
+    assert forest_plot(frame[:0]) == LeftOut("forest", "no claim has an effect")
+    with pytest.raises(ValueError, match="scale = cubic"):
+        forest_plot(claims().assign(scale="cubic"))
+
+
+# --- Files ---
+
+
+@pytest.fixture(scope="module")
+def saved(many: dict[str, Drawn | LeftOut], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    item, folder = many["seeds"], tmp_path_factory.mktemp("saved") / "new" / "figures"
+    return {path.suffix: path for path in save(item.figure, item.data, folder, item.name)}
+
+
+def test_text_stays_text_in_the_svg(saved: dict[str, Path]) -> None:
+    svg = saved[".svg"].read_text(encoding="utf-8")
+    texts = re.findall(r"<text[^>]*>(.*?)</text>", svg, flags=re.DOTALL)
+    for name in (
+        "$x$",
+        "a_b",
+        "100%",
+        "&lt;script&gt;alert(1)&lt;/script&gt;",
+        "None",
+        "_hidden",
+        "a &amp; b",
+        "Ưu tiên",
+    ):
+        assert name in texts
+    assert "<script" not in svg
+
+
+def test_the_pdf_embeds_its_fonts_and_the_png_has_200_dots_an_inch(
+    saved: dict[str, Path], many: dict[str, Drawn | LeftOut]
+) -> None:
+    pdf = saved[".pdf"].read_bytes()
+    assert b"/FontFile2" in pdf and b"/Type3" not in pdf
+    inches = many["seeds"].figure.get_size_inches()
+    assert list(imread(saved[".png"]).shape[:2]) == [round(200 * inches[1]), round(200 * inches[0])]
+
+
+def test_the_csv_keeps_names_that_look_like_missing_values(
+    saved: dict[str, Path], many: dict[str, Drawn | LeftOut]
+) -> None:
+    back = pd.read_csv(saved[".csv"], keep_default_na=False, na_values={"low": "", "high": ""})
+    assert back["arm"].tolist() == many["seeds"].data["arm"].tolist()
+    assert {"None", "NaN", "null", "$x$"} <= set(back["arm"])
+    assert np.allclose(back["value"], many["seeds"].data["value"], rtol=1e-15)
+
+
+def test_saving_twice_gives_the_same_bytes_and_leaves_nothing_else(
+    tmp_path: Path, items: dict[str, Drawn | LeftOut]
+) -> None:
+    item = items["delta_g_share"]
+    first = {path.name: path.read_bytes() for path in save(item.figure, item.data, tmp_path, "one")}
+    assert {path.name: path.read_bytes() for path in save(item.figure, item.data, tmp_path, "one")} == first
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.csv", "one.pdf", "one.png", "one.svg"]
+
+
+def test_a_failure_leaves_the_old_files_as_they_were(
+    tmp_path: Path, items: dict[str, Drawn | LeftOut], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item = items["delta_g_share"]
+    save(item.figure, item.data, tmp_path, "one")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("ablate.files.atomic.os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        save(Figure(), item.data[:1], tmp_path, "one")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../a", "/a"])
+def test_a_name_with_a_folder_in_it_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="name = "):
+        save(Figure(), pd.DataFrame(), tmp_path, name)
+    assert not list(tmp_path.iterdir())
+
+
+# --- The user's matplotlib ---
+
+
+def test_settings_of_the_user_neither_change_a_figure_nor_are_changed(tmp_path: Path, study: Study) -> None:
+    def files(folder: Path) -> dict[str, bytes]:
+        item = next(figures(study))
+        canvas = item.figure.canvas
+        paths = save(item.figure, item.data, folder, item.name)
+        assert item.figure.canvas is canvas and item.figure.get_layout_engine() is not None
+        return {path.name: path.read_bytes() for path in paths}
+
+    plain = files(tmp_path / "plain")
+    theirs = {
+        "font.size": 30,
+        "axes.facecolor": "black",
+        "text.usetex": True,
+        "svg.fonttype": "path",
+        "savefig.dpi": 30,
+    }
+    with matplotlib.rc_context(theirs):
+        before = dict(matplotlib.rcParams)
+        assert files(tmp_path / "theirs") == plain
+        assert dict(matplotlib.rcParams) == before
+
+
+def test_neither_pyplot_nor_torch_is_imported() -> None:
+    code = "import sys, analysis.report; print({'torch', 'matplotlib.pyplot'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_threads_draw_what_one_thread_draws(study: Study) -> None:
+    def pixels(_: int) -> bytes:
+        item, buffer = next(figures(study)), BytesIO()
+        with applied():
+            item.figure.savefig(buffer, format="raw")
+        return buffer.getvalue()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(pixels, range(4))) == {pixels(0)}

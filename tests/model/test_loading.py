@@ -1,0 +1,187 @@
+"""Each run's model starts from the same bits as in a process of its own, whatever ran before it."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from ablate.files.hashing import matching_sha256
+from ablate.freeze import Blocks, freeze
+from ablate.model import loading as module
+from ablate.model.loading import Model, Pretrained, Random, Tiny, Vocabulary, hub_folder, load_tokenizer
+from ablate.model.word_tokenizer import word_tokenizer
+from ablate.training.learner import hash_of
+from tests.faults.models import save_model
+
+VOCABULARY = Vocabulary(size=64, pad_token_id=0)
+TINY = Tiny(lr=1e-3, hidden=16)
+LLAMA = {"vocab_size": 64, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+RANDOM = Random("llama", LLAMA, lr=1e-3)
+FRESH = """
+import sys
+from tests.model.test_loading import VOCABULARY, Pretrained, Random, Tiny, state
+model = eval(sys.argv[1])
+print(state(model.build(2, 3, VOCABULARY)))
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "model"
+    save_model(path)
+    return path
+
+
+@pytest.fixture(params=["pretrained", "tiny", "random"])
+def model(request: pytest.FixtureRequest, folder: Path) -> Model:
+    return {"tiny": TINY, "random": RANDOM, "pretrained": Pretrained(str(folder), None, lr=1e-3)}[request.param]
+
+
+def state(model: nn.Module) -> str:
+    """All in which two fresh models can differ: bits, buffers, modes, what is trained, what is tied, settings."""
+    tensors = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers())}
+    tied = sorted(sorted(n for n, t in tensors.items() if t is tensor) for tensor in set(tensors.values()))
+    modes = [module.training for module in model.modules()]
+    dropouts = [module.p for module in model.modules() if isinstance(module, nn.Dropout)]
+    asked = [(name, tensor.requires_grad, str(tensor.dtype)) for name, tensor in tensors.items()]
+    settings = sorted((k, str(v)) for k, v in model.config.to_dict().items() if k != "_name_or_path")
+    return str((hash_of(t.detach() for t in tensors.values()), tied, modes, dropouts, asked, settings))
+
+
+def train(model: nn.Module) -> None:
+    """As hard as it gets: every weight is written, in place and through an optimizer; some are frozen."""
+    freeze(model, Blocks(("embedding", "attention")))
+    model.train()
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1.0)
+    model(input_ids=torch.tensor([[2, 5, 3]]), labels=torch.tensor([1])).loss.backward()
+    optimizer.step()
+    with torch.no_grad():
+        for tensor in (*model.parameters(), *(b for b in model.buffers() if b.is_floating_point())):
+            tensor.add_(1)
+    model.config.hidden_dropout_prob = 0.9
+    model.eval()
+
+
+def test_the_next_model_is_that_of_a_fresh_process(model: Model) -> None:
+    first = model.build(2, 3, VOCABULARY)
+    before = state(first)
+    train(first)
+    assert state(first) != before  # the control: the state does tell
+    second = model.build(2, 3, VOCABULARY)
+    assert state(second) == before
+    done = subprocess.run([sys.executable, "-c", FRESH, repr(model)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == before
+    assert all(p.requires_grad and p.dtype == torch.float32 for p in second.parameters())
+
+
+def test_a_run_that_goes_on_is_not_altered_by_the_next(model: Model) -> None:
+    """Two models of one process share no memory that either writes to."""
+    first, second = (model.build(2, 3, VOCABULARY) for _ in range(2))
+    before = state(second)
+    train(first)
+    assert state(second) == before
+
+
+def test_the_file_stays_as_it_is(folder: Path) -> None:
+    """The weights are mapped from it: a write must not come through."""
+    content = (folder / "model.safetensors").read_bytes()
+    train(Pretrained(str(folder), None, lr=1e-3).build(2, 0, VOCABULARY))
+    assert (folder / "model.safetensors").read_bytes() == content
+
+
+def test_seeds_differ_in_what_the_checkpoint_lacks(folder: Path) -> None:
+    one, other = (dict(Pretrained(str(folder), None, 1e-3).build(2, s, VOCABULARY).named_parameters()) for s in (0, 1))
+    differing = [name for name in one if not torch.equal(one[name], other[name])]
+    assert differing == ["classifier.weight"]
+    again = dict(Pretrained(str(folder), None, 1e-3, "default").build(2, 1, VOCABULARY).named_parameters())
+    assert not torch.equal(again["classifier.weight"], other["classifier.weight"])
+
+
+def test_no_random_number_of_the_processs_is_drawn(model: Model) -> None:
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    model.build(2, 0, VOCABULARY)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_vocabulary_is_all_a_model_wants(folder: Path) -> None:
+    """The tokenizer itself is not there where tokens come from the cache."""
+    tokenizer = word_tokenizer(["a fine film", "a dull film"], 60, 128)
+    for model in (TINY, Pretrained(str(folder), None, lr=1e-3)):
+        small = Vocabulary(len(tokenizer), tokenizer.pad_token_id)
+        assert state(model.build(2, 0, small)) == state(model.build(2, 0, tokenizer))
+
+
+@pytest.fixture
+def hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, str | None]]]:
+    """What the hub is asked for; its only model is `folder`."""
+    asked: list[tuple[str, str | None]] = []
+    hub_folder.cache_clear()
+    monkeypatch.setattr(module, "snapshot", lambda key, path, revision, *rest: asked.append((path, revision)) or folder)
+    yield asked
+    hub_folder.cache_clear()
+
+
+def test_the_hub_is_asked_once_a_process(hub: list, folder: Path) -> None:
+    for seed in range(3):
+        model = Pretrained("owner/name", "main", lr=1e-3)
+        model.build(2, seed, VOCABULARY)
+        model.tokenizer([])
+        assert model.tokenizer_identity() == Pretrained(str(folder), None, lr=1e-3).tokenizer_identity()
+    assert hub == [("owner/name", "main")]
+    Pretrained("owner/name", "other", lr=1e-3).locate()
+    assert hub == [("owner/name", "main"), ("owner/name", "other")]
+
+
+def test_identity_counts_names_and_contents(tmp_path: Path) -> None:
+    for name in ("a.json", "b.txt", "c.safetensors"):
+        (tmp_path / name).write_text(name)
+    model = Pretrained(str(tmp_path), None, lr=1e-3)
+    assert model.identity() == {"sha256": matching_sha256(tmp_path, ["*.json", "*.txt", "*.safetensors"])}
+    before = model.identity()
+    (tmp_path / "notes.md").write_text("no part of the model")
+    assert model.identity() == before
+    (tmp_path / "c.safetensors").write_text("other")
+    assert model.identity() != before
+
+
+def test_tokenizer_without_padding(tmp_path: Path) -> None:
+    tokenizer = word_tokenizer(["a film"], 10, 16)
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="neither a padding token nor one for the end"):
+        load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "config", "message"),
+    [
+        ("llame", LLAMA, "architecture=llame"),
+        ("llama", LLAMA | {"hidden": 16}, "config.hidden=16"),
+        ("llama", {"hidden_size": 16}, "config.vocab_size=None"),
+        ("llama", LLAMA | {"vocab_size": 4}, "config.vocab_size=4"),
+    ],
+)
+def test_a_random_model_names_what_is_wrong(architecture: str, config: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Random(architecture, config, lr=1e-3)
+
+
+def test_a_random_models_head_is_the_seeds_and_its_body_is_not() -> None:
+    def bits(weights_seed: int, seed: int) -> tuple[str, str]:
+        model = Random("llama", LLAMA, lr=1e-3, head_init="default", weights_seed=weights_seed).build(
+            2, seed, VOCABULARY
+        )
+        head, body = model.score.weight.detach(), [p.detach() for n, p in model.named_parameters() if "score" not in n]
+        return hash_of([head]), hash_of(body)
+
+    assert bits(0, 0)[1] == bits(0, 1)[1] != bits(1, 0)[1]
+    assert bits(0, 0)[0] == bits(1, 0)[0] != bits(0, 1)[0]
+
+
+def test_decoders_keep_no_cache() -> None:
+    assert RANDOM.build(2, 0, VOCABULARY).config.use_cache is False

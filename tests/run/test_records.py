@@ -1,0 +1,312 @@
+"""A run's records: the contract's columns, and files that are old or new, never half."""
+
+import errno
+import hashlib
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from ablate.files.atomic import remove_leftovers, replacing, write, write_json
+from ablate.model.parameter_roles import role
+from ablate.run.records import (
+    SCHEMAS,
+    BrokenRecord,
+    Layer,
+    Rows,
+    layers_of,
+    read_run,
+    write_table,
+)
+from ablate.schema import SCHEMA, Step
+from ablate.training.evaluation import Predictions
+from ablate.training.norms import Norms
+
+INT, FLOAT, TEXT = pa.int64(), pa.float64(), pa.string()
+COLUMNS = {  # a change here is a change for all who read the files
+    "steps": {
+        "step": INT,
+        "loss": FLOAT,
+        "accuracy": FLOAT,
+        "lr": FLOAT,
+        "grad_norm": FLOAT,
+        "grad_norm_clipped": FLOAT,
+        "delta_g": FLOAT,
+        "mlp_grad_norm": FLOAT,
+        "mlp_grad_norm_clipped": FLOAT,
+        "classifier_grad_norm": FLOAT,
+        "classifier_grad_norm_clipped": FLOAT,
+        "examples": INT,
+        "tokens": INT,
+        "seconds": FLOAT,
+    },
+    "layers": {"step": INT, "layer": INT, "block": TEXT, "grad_norm": FLOAT, "parameters": INT},
+    "evals": {"step": INT, "split": TEXT, "loss": FLOAT, "accuracy": FLOAT, "examples": INT},
+    "predictions": {"example": INT, "label": INT, "prediction": INT, "probability": pa.float32()},
+}
+STEP = Step(
+    step=1,
+    loss=0.7,
+    accuracy=0.5,
+    lr=1e-3,
+    grad_norm=2.0,
+    grad_norm_clipped=1.0,
+    delta_g=1.0,
+    mlp_grad_norm=None,
+    mlp_grad_norm_clipped=None,
+    classifier_grad_norm=0.3,
+    classifier_grad_norm_clipped=0.15,
+    examples=4,
+    tokens=40,
+    seconds=None,
+)
+GROUPS = {(None, "head"): Layer(("w", "b"), 6), (1, "mlp"): Layer(("m",), 9)}
+
+
+@pytest.fixture
+def rows() -> Rows:
+    """One step, its layers and evaluation, and the predictions of three examples."""
+    found = Predictions(
+        label=torch.tensor([0, 1, 1]),
+        prediction=torch.tensor([0, 1, 0]),
+        probability=torch.tensor([0.9, 0.6, 0.7]),
+        losses=torch.tensor([0.1, 0.5, 1.2], dtype=torch.float64),
+    )
+    rows = Rows()
+    rows.add_step(STEP)
+    rows.add_layers(1, Norms({"w": 9.0, "b": 16.0, "m": 4.0}), GROUPS)
+    rows.add_eval(1, "probe", found)
+    rows.set_predictions(found)
+    return rows
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    """A file with content, to be replaced."""
+    path = tmp_path / "run.json"
+    path.write_bytes(b"old")
+    return path
+
+
+def columns(schema: pa.Schema) -> dict[str, pa.DataType]:
+    return dict(zip(schema.names, schema.types, strict=True))
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(os.listdir(folder))
+
+
+# Columns and rows
+
+
+@pytest.mark.parametrize(("name", "schema"), list(SCHEMAS.items()))
+def test_columns_are_the_contracts(name: str, schema: pa.Schema) -> None:
+    assert list(columns(schema).items()) == list(COLUMNS[name].items())  # order counts
+
+
+def test_rows_come_back_as_they_went_in(rows: Rows, tmp_path: Path) -> None:
+    rows.write(tmp_path)
+    read = {name: pq.read_table(tmp_path / f"{name}.parquet") for name in COLUMNS}
+    assert {name: columns(table.schema) for name, table in read.items()} == COLUMNS
+    assert read["steps"].to_pylist() == [vars(STEP)]
+    assert read["layers"].to_pylist() == [
+        {"step": 1, "layer": None, "block": "head", "grad_norm": 5.0, "parameters": 6},
+        {"step": 1, "layer": 1, "block": "mlp", "grad_norm": 2.0, "parameters": 9},
+    ]
+    (evaluation,) = read["evals"].to_pylist()
+    assert evaluation == {
+        "step": 1,
+        "split": "probe",
+        "loss": pytest.approx(0.6),
+        "accuracy": pytest.approx(2 / 3),
+        "examples": 3,
+    }
+    assert read["predictions"].drop_columns("probability").to_pydict() == {
+        "example": [0, 1, 2], "label": [0, 1, 1], "prediction": [0, 1, 0]
+    }  # fmt: skip
+    assert read["predictions"]["probability"].to_pylist() == pytest.approx([0.9, 0.6, 0.7])
+
+
+def test_a_run_without_rows_has_all_tables(tmp_path: Path) -> None:
+    records = Rows().write(tmp_path)
+    assert sorted(records) == sorted(f"{name}.parquet" for name in COLUMNS)
+    assert {record["rows"] for record in records.values()} == {0}
+    assert pq.read_schema(tmp_path / "steps.parquet").names == SCHEMAS["steps"].names
+
+
+def test_hashes_and_row_counts_are_the_files(rows: Rows, tmp_path: Path) -> None:
+    records = rows.write(tmp_path)
+    assert sorted(records) == names(tmp_path)
+    for name, record in records.items():
+        path = tmp_path / name
+        assert record["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert record["rows"] == pq.read_metadata(path).num_rows
+
+
+def test_the_same_rows_give_the_same_bytes(rows: Rows, tmp_path: Path) -> None:
+    first = rows.write(tmp_path)
+    assert rows.write(tmp_path) == first
+
+
+def test_a_flipped_bit_is_found_when_the_table_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "evals.parquet"
+    row = {"step": 1, "split": "validation", "loss": 0.5, "accuracy": 0.5, "examples": 3}
+    write_table(path, [row | {"step": t} for t in range(1000)], SCHEMAS["evals"])
+    content = bytearray(path.read_bytes())
+    content[100] ^= 1  # within the first page
+    path.write_bytes(content)
+    with pytest.raises(OSError, match="CRC"):
+        pq.read_table(path, page_checksum_verification=True)
+
+
+def test_layers_are_grouped_in_the_models_order() -> None:
+    sizes = {
+        "bert.encoder.layer.0.intermediate.dense.weight": 20,
+        "bert.encoder.layer.0.output.dense.weight": 30,
+        "bert.encoder.layer.1.output.dense.weight": 40,
+        "classifier.weight": 2,
+    }
+    first, second, third, head = sizes
+    assert list(layers_of(sizes, {name: role(name) for name in sizes}).items()) == [
+        ((0, "mlp"), Layer((first, second), 50)),
+        ((1, "mlp"), Layer((third,), 40)),
+        ((None, "head"), Layer((head,), 2)),
+    ]
+
+
+# Old or new, never half
+
+
+def test_replacing(target: Path) -> None:
+    with replacing(target) as file:
+        file.write(b"new")
+        file.flush()
+        assert target.read_bytes() == b"old"  # until the block ends
+    assert target.read_bytes() == b"new"
+    assert names(target.parent) == ["run.json"]
+
+
+def test_replacing_what_is_not_there_yet(tmp_path: Path) -> None:
+    write(tmp_path / "run.json", lambda file: file.write(b"new"))
+    assert (tmp_path / "run.json").read_bytes() == b"new"
+    assert names(tmp_path) == ["run.json"]
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError, KeyboardInterrupt, SystemExit])
+def test_an_error_within_leaves_the_old_file(target: Path, error: type[BaseException]) -> None:
+    with pytest.raises(error), replacing(target) as file:
+        file.write(b"half")
+        raise error
+    assert target.read_bytes() == b"old"
+    assert names(target.parent) == ["run.json"]
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_full_disk_leaves_the_old_file(target: Path, call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(OSError, match="No space left"):
+        write(target, lambda file: file.write(b"new"))
+    assert target.read_bytes() == b"old"
+    assert names(target.parent) == ["run.json"]
+
+
+def test_content_is_on_disk_before_the_old_file_goes(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (calls.append("fsync"), fsync(descriptor)))
+    monkeypatch.setattr(os, "replace", lambda *paths: (calls.append("replace"), replace(*paths)))
+    write(target, lambda file: file.write(b"new"))
+    assert calls == ["fsync", "replace", "fsync"]  # the last is the folder's
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and kill -9")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_kill_9_in_mid_write_leaves_the_old_file(target: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        try:
+            with replacing(target) as file:
+                file.write(b"half")
+                file.flush()
+                os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(1)  # never back into pytest
+    _, status = os.waitpid(child, 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    assert target.read_bytes() == b"old"
+    assert len(names(target.parent)) == 2
+    remove_leftovers(target.parent)
+    assert names(target.parent) == ["run.json"]
+
+
+def test_sweeping_leaves_all_that_is_not_ours(tmp_path: Path) -> None:
+    kept = [".lock", "a.tmp", "checkpoint.pt", "run.json"]
+    for name in (*kept, ".run.json.x1.tmp", ".checkpoint.pt.y2.tmp"):
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path)
+    assert names(tmp_path) == kept
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_files_are_for_those_whom_the_umask_lets(tmp_path: Path) -> None:
+    """Colleagues who share a folder can read its records."""
+    (tmp_path / "plain").touch()
+    write_json(tmp_path / "run.json", {})
+    assert (tmp_path / "run.json").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+# run.json
+
+
+def test_run_json_comes_back_as_it_went_in(tmp_path: Path) -> None:
+    content = {"schema": SCHEMA, "status": "done", "seed": 0, "text": "η · θ", "none": None, "x": 0.1}
+    write_json(tmp_path / "run.json", content)
+    assert read_run(tmp_path) == content
+    assert "η · θ" in (tmp_path / "run.json").read_text(encoding="utf-8")  # for people to read
+
+
+@pytest.mark.parametrize("folder", ["", "missing"])
+def test_no_run_json_is_no_error(tmp_path: Path, folder: str) -> None:
+    assert read_run(tmp_path / folder) is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b'{"schema": 1',
+        b"\xff\xfe",
+        b"[]",
+        b"null",
+        b"3",
+        b"{}",
+        b'{"schema": "1"}',
+        b'{"schema": null}',
+    ],
+)
+def test_a_broken_run_json_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "run.json"
+    path.write_bytes(content)
+    with pytest.raises(BrokenRecord) as caught:
+        read_run(tmp_path)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_a_newer_run_json_is_not_taken_for_a_broken_one(tmp_path: Path) -> None:
+    """A broken one is done again; a newer one is left alone."""
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({"schema": SCHEMA + 1, "status": "done"}))
+    with pytest.raises(ValueError, match=f"schema {SCHEMA + 1} is newer") as caught:
+        read_run(tmp_path)
+    assert not isinstance(caught.value, BrokenRecord)
+    assert str(caught.value).startswith(f"{path}: ")

@@ -1,0 +1,67 @@
+"""Evaluation in batches sorted by length: what one example at a time gives, in the split's own order."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ablate.data.batches import Examples, collate
+from ablate.training.evaluation import evaluate, probe_index
+from tests.tools import compose_settings
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A model in training mode, dropout on, and a split of mixed lengths."""
+    from ablate.data.corpus import corpus
+    from ablate.experiment import build_options
+
+    options = build_options(compose_settings("model=tiny", "data=synthetic", "model.head_init=default"))
+    texts = corpus(options.model, options.data)
+    model = options.model.build(texts.classes, 0, texts.tokenizer).train()
+    return model, Examples(texts.test.input_ids[:50], texts.test.label[:50], 0), texts.tokenizer.pad_token_id
+
+
+@torch.no_grad()
+def one_by_one(model, examples, pad_id) -> torch.Tensor:
+    """Logits [N, K], nothing sorted and nothing padded."""
+    model.eval()
+    batches = [collate(examples, [i], pad_id) for i in range(len(examples.label))]
+    logits = [model(input_ids=b.input_ids, attention_mask=b.attention_mask).logits for b in batches]
+    model.train()
+    return torch.cat(logits)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_sorted_batches_give_each_example_what_it_gets_alone(trained, batch_size: int) -> None:
+    model, examples, pad_id = trained
+    logits, found = one_by_one(model, examples, pad_id), evaluate(model, examples, batch_size, pad_id)
+    label = torch.tensor(examples.label)
+    assert torch.equal(found.prediction, logits.argmax(-1))
+    assert torch.equal(found.label, label)
+    torch.testing.assert_close(found.probability, logits.softmax(-1).amax(-1))
+    expected = torch.nn.functional.cross_entropy(logits, label, reduction="none").double()
+    torch.testing.assert_close(found.losses, expected, rtol=1e-5, atol=1e-6)
+    assert found.accuracy == float((logits.argmax(-1) == label).double().mean())
+    assert found.loss == pytest.approx(float(expected.mean()), rel=1e-6)
+    by_length = sorted(range(50), key=lambda i: len(examples.input_ids[i]))
+    assert not torch.allclose(expected[by_length], expected, rtol=1e-3)  # the control: a lost order would be seen
+
+
+def test_the_model_and_the_random_stream_are_left_as_they_were(trained) -> None:
+    model, examples, pad_id = trained
+    for training in (True, False):
+        model.train(training)
+        before = torch.get_rng_state()
+        evaluate(model, examples, 16, pad_id)
+        assert model.training is training
+        assert torch.equal(torch.get_rng_state(), before)
+    model.train()
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=40), st.integers(1, 40))
+def test_the_probe_is_balanced_as_far_as_the_classes_go(label: list[int], count: int) -> None:
+    index = probe_index(label, count)
+    assert len(set(index)) == len(index) == min(count, len(label))
+    taken = {k: sum(label[i] == k for i in index) for k in set(label)}
+    assert all(taken[k] in (label.count(k), max(taken.values()), max(taken.values()) - 1) for k in taken)
