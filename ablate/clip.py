@@ -67,7 +67,7 @@ class Delayed:
     rule: NormRule
 
     def __post_init__(self) -> None:
-        require("start", self.start, self.start >= 1, "a step, from 1 on")
+        require("start", self.start, self.start >= 1, "a step, at least 1")
 
     def scale(self, norm: float, t: int, state: Any) -> tuple[float, Any]:
         return (1.0, state) if t < self.start else self.rule.scale(norm, t, state)

@@ -22,7 +22,7 @@ class OptimizerRule(Protocol):
 
 def check_common(lr: float, weight_decay: float) -> None:
     require("lr", lr, 0 < lr < math.inf, "a finite number above 0")
-    require("weight_decay", weight_decay, 0 <= weight_decay < math.inf, "a finite number from 0 on")
+    require("weight_decay", weight_decay, 0 <= weight_decay < math.inf, "a finite number, at least 0")
 
 
 @dataclass(frozen=True)

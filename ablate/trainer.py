@@ -16,7 +16,7 @@ class Track:
     layers_every: int = 10
 
     def __post_init__(self) -> None:
-        require("layers_every", self.layers_every, self.layers_every >= 1, "a number of steps, from 1 on")
+        require("layers_every", self.layers_every, self.layers_every >= 1, "a number of steps, at least 1")
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Fork:
     max_gb: float = 2.0
 
     def __post_init__(self) -> None:
-        require("max_gb", self.max_gb, self.max_gb >= 0, "a number of gigabytes, from 0 on")
+        require("max_gb", self.max_gb, self.max_gb >= 0, "a number of gigabytes, at least 0")
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,10 @@ class Trainer:
             "eval_batch_size",
             "checkpoint_every",
         ):
-            require(key, getattr(self, key), getattr(self, key) >= 1, "a whole number from 1 on")
+            require(key, getattr(self, key), getattr(self, key) >= 1, "a whole number, at least 1")
         for key in ("threads", "eval_every"):
             value = getattr(self, key)
-            require(key, value, value is None or value >= 1, "null or a whole number from 1 on")
+            require(key, value, value is None or value >= 1, "null or a whole number, at least 1")
         require(
             "length_splits",
             self.length_splits,

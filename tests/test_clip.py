@@ -124,13 +124,13 @@ def test_delayed_is_nothing_before_its_start_and_its_rule_from_then_on(
 
 @pytest.mark.parametrize("threshold", [0, 0.0, -1.0, math.inf, -math.inf, math.nan])
 def test_threshold_out_of_range(threshold: float) -> None:
-    with pytest.raises(ValueError, match=rf"^threshold={threshold}: allowed is a finite number above 0$"):
+    with pytest.raises(ValueError, match=rf"^threshold must be a finite number above 0 \(got {threshold}\)$"):
         Fixed(threshold)
 
 
 @pytest.mark.parametrize("start", [0, -1])
 def test_start_out_of_range(start: int) -> None:
-    with pytest.raises(ValueError, match=rf"^start={start}: allowed is a step, from 1 on$"):
+    with pytest.raises(ValueError, match=rf"^start must be a step, at least 1 \(got {start}\)$"):
         Delayed(start, Fixed())
 
 

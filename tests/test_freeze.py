@@ -80,7 +80,7 @@ def test_frozen_parameters_keep_every_bit(model: nn.Module) -> None:
 
 @pytest.mark.parametrize("block", ["attentions", "Attention", "", "classifier"])
 def test_unknown_block(block: str) -> None:
-    with pytest.raises(ValueError, match=rf"^blocks={block}: allowed is one of {', '.join(BLOCKS)}$"):
+    with pytest.raises(ValueError, match=rf"^blocks must be one of {', '.join(BLOCKS)} \(got {block}\)$"):
         Blocks(("embedding", block))
 
 

@@ -112,26 +112,26 @@ SCHEDULES = pytest.mark.parametrize("schedule", [WarmupLinear, WarmupLinearHF])
 @SCHEDULES
 @pytest.mark.parametrize("warmup", [-0.1, 1.1, math.nan, math.inf])
 def test_warmup_out_of_range(schedule: type, warmup: float) -> None:
-    with pytest.raises(ValueError, match=rf"^warmup={warmup}: allowed is a share of trainer.steps from 0 to 1$"):
+    with pytest.raises(ValueError, match=rf"^warmup must be a share of trainer.steps from 0 to 1 \(got {warmup}\)$"):
         schedule(warmup=warmup)
 
 
 @SCHEDULES
 @pytest.mark.parametrize("horizon", [0.99, 0, -1, math.nan, math.inf])
 def test_horizon_out_of_range(schedule: type, horizon: float) -> None:
-    with pytest.raises(ValueError, match=rf"^horizon={horizon}: allowed is at least 1"):
+    with pytest.raises(ValueError, match=rf"^horizon must be at least 1 \(got {horizon}\)"):
         schedule(horizon=horizon)
 
 
 @SCHEDULES
 def test_a_warmup_as_long_as_the_horizon_is_refused(schedule: type) -> None:
-    with pytest.raises(ValueError, match=r"^warmup=1: allowed is less than horizon=1$"):
+    with pytest.raises(ValueError, match=r"^warmup must be less than horizon=1 \(got 1\)$"):
         schedule(warmup=1, horizon=1)
 
 
 @pytest.mark.parametrize("first_update", [-1, 2])
 def test_first_update_out_of_range(first_update: int) -> None:
-    with pytest.raises(ValueError, match=rf"^first_update={first_update}: allowed is 0 or 1$"):
+    with pytest.raises(ValueError, match=rf"^first_update must be 0 or 1 \(got {first_update}\)$"):
         WarmupLinearHF(first_update=first_update)
 
 

@@ -33,29 +33,29 @@ def test_the_option_file_names_every_setting() -> None:
 @pytest.mark.parametrize("value", [0, -1])
 @pytest.mark.parametrize("key", COUNTS)
 def test_counts_start_at_1(key: str, value: int) -> None:
-    with pytest.raises(ValueError, match=rf"^trainer\.{key}={value}: allowed is a whole number from 1 on$"):
+    with pytest.raises(ValueError, match=rf"^trainer\.{key} must be a whole number, at least 1 \(got {value}\)$"):
         build(option(**{key: value}), Trainer, "trainer")
 
 
 @pytest.mark.parametrize("value", [0, -1])
 @pytest.mark.parametrize("key", ["threads", "eval_every"])
 def test_counts_that_may_be_null(key: str, value: int) -> None:
-    allowed = "allowed is null or a whole number from 1 on"
-    with pytest.raises(ValueError, match=rf"^trainer\.{key}={value}: {allowed}$"):
+    allowed = "null or a whole number, at least 1"
+    with pytest.raises(ValueError, match=rf"^trainer\.{key} must be {allowed} \(got {value}\)$"):
         build(option(**{key: value}), Trainer, "trainer")
     assert getattr(build(option(**{key: None}), Trainer, "trainer"), key) is None
 
 
 @pytest.mark.parametrize("value", [0, 33])
 def test_no_more_splits_than_examples(value: int) -> None:
-    with pytest.raises(ValueError, match=rf"^trainer\.length_splits={value}: allowed is from 1 to batch_size=32$"):
+    with pytest.raises(ValueError, match=rf"^trainer\.length_splits must be from 1 to batch_size=32 \(got {value}\)$"):
         build(option(length_splits=value), Trainer, "trainer")
     assert build(option(length_splits=32), Trainer, "trainer").length_splits == 32
 
 
 def test_layers_every_names_the_whole_key() -> None:
-    allowed = "allowed is a number of steps, from 1 on"
-    with pytest.raises(ValueError, match=rf"^trainer\.track\.layers_every=0: {allowed}$"):
+    allowed = "a number of steps, at least 1"
+    with pytest.raises(ValueError, match=rf"^trainer\.track\.layers_every must be {allowed} \(got 0\)$"):
         build(option(track={"layers_every": 0}), Trainer, "trainer")
 
 
@@ -75,7 +75,7 @@ def test_layers_every_names_the_whole_key() -> None:
 )
 def test_wrong_types(key: str, value: object, allowed: str) -> None:
     shown = "null" if value is None else value
-    with pytest.raises(ValueError, match=rf"^trainer\.{key}={shown}: allowed is {allowed}$"):
+    with pytest.raises(ValueError, match=rf"^trainer\.{key} must be {allowed} \(got {shown}\)$"):
         build(option(**{key: value}), Trainer, "trainer")
 
 
@@ -91,6 +91,6 @@ def test_threads_are_shared_among_workers() -> None:
 
 
 def test_require_says_key_value_and_what_is_allowed() -> None:
-    require("start", 1, True, "a step, from 1 on")
-    with pytest.raises(ValueError, match=r"^start=0: allowed is a step, from 1 on$"):
-        require("start", 0, False, "a step, from 1 on")
+    require("start", 1, True, "a step, at least 1")
+    with pytest.raises(ValueError, match=r"^start must be a step, at least 1 \(got 0\)$"):
+        require("start", 0, False, "a step, at least 1")

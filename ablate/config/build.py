@@ -14,6 +14,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+from ablate.config.checks import refusal
 from ablate.config.wording import nearest
 
 ALLOWED = ("ablate", "torch.optim", "transformers", "peft")
@@ -36,7 +37,7 @@ def build(settings: Mapping[str, Any], kind: type[T], key: str, allow: Sequence[
         ValueError: naming key, value and what is allowed.
     """
     if not isinstance(settings, Mapping) or "_target_" not in settings:
-        raise ValueError(f"{key}={settings}: allowed is an option with `_target_`, the class it stands for")
+        raise refusal(key, settings, "an option with a `_target_`, the class to build")
     return make(resolve(settings["_target_"], kind, key, allow), settings, key, allow)
 
 
@@ -50,9 +51,9 @@ def resolve(target: object, kind: type, key: str, allow: Sequence[str] = ()) -> 
     except Exception as error:  # whatever a module of the user's own makes of being imported
         raise ValueError(f"{key}._target_={target}: no such class ({type(error).__name__}: {error})") from error
     if not isinstance(cls, type) or not is_allowed(cls.__module__, allow):
-        raise ValueError(f"{key}._target_={target}: allowed is a class of {', '.join((*ALLOWED, *allow))}")
+        raise refusal(f"{key}._target_", target, f"a class of {', '.join((*ALLOWED, *allow))}")
     if not (dataclasses.is_dataclass(cls) and issubclass(cls, kind)):
-        raise ValueError(f"{key}._target_={target}: allowed is a dataclass that is a {kind.__name__}")
+        raise refusal(f"{key}._target_", target, f"a dataclass that satisfies {kind.__name__}")
     return cls
 
 
@@ -63,7 +64,7 @@ def check_targets(settings: object, key: str, allow: Sequence[str] = ()) -> None
             if name == "_target_":
                 check_target(value, f"{key}._target_", allow)
             elif str(name).startswith("_"):
-                raise ValueError(f"{key}.{name}={value}: allowed is `_target_` only")
+                raise ValueError(f"{key}.{name} is not allowed (got {value}): of such keys only `_target_` is")
             check_targets(value, f"{key}.{name}", allow)
     elif isinstance(settings, (list, tuple)):
         for index, value in enumerate(settings):
@@ -72,10 +73,8 @@ def check_targets(settings: object, key: str, allow: Sequence[str] = ()) -> None
 
 def check_target(target: object, key: str, allow: Sequence[str]) -> None:
     if not isinstance(target, str) or not is_allowed(target, allow):
-        raise ValueError(
-            f"{key}={target}: allowed is a class of {', '.join((*ALLOWED, *allow))}; "
-            "modules of your own are named in allow_targets"
-        )
+        allowed = f"a class of {', '.join((*ALLOWED, *allow))}, or of a module that allow_targets names"
+        raise refusal(key, target, allowed)
 
 
 def is_allowed(dotted: str, allow: Sequence[str]) -> bool:
@@ -88,13 +87,14 @@ def make(cls: type[T], settings: Mapping[str, Any], key: str, allow: Sequence[st
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     for name in given:
         if name not in fields:
-            raise ValueError(f"{key}.{name}={given[name]}: no such setting; {nearest(name, fields)}")
+            got = f"(got {given[name]})"
+            raise ValueError(f"{key}.{name} is no setting of {cls.__name__} {got}; {nearest(name, fields)}")
     hints = annotations(cls)
     values = {name: conform(value, hints[name], f"{key}.{name}", allow) for name, value in given.items()}
     for name, field in fields.items():
         required = field.default is field.default_factory is dataclasses.MISSING
         if required and name not in values:
-            raise ValueError(f"{key}.{name}: missing; {cls.__name__} can't do without it")
+            raise ValueError(f"{key}.{name} is missing; {cls.__name__} needs it")
     try:
         return cls(**values)
     except ValueError as error:
@@ -130,7 +130,7 @@ def conform(value: Any, annotation: Any, key: str, allow: Sequence[str] = ()) ->
     if isinstance(annotation, type) and isinstance(value, Mapping):
         plain = dataclasses.is_dataclass(annotation) and "_target_" not in value
         return make(annotation, value, key, allow) if plain else build(value, annotation, key, allow)
-    raise ValueError(f"{key}={'null' if value is None else value}: allowed is {describe(annotation)}")
+    raise refusal(key, value, describe(annotation))
 
 
 def conform_any(value: Any, choices: Sequence[Any], key: str, allow: Sequence[str]) -> Any:
@@ -144,7 +144,7 @@ def conform_any(value: Any, choices: Sequence[Any], key: str, allow: Sequence[st
             return conform(value, choice, key, allow)
         except ValueError:
             continue
-    raise ValueError(f"{key}={value}: allowed is {' or '.join(describe(choice) for choice in choices)}")
+    raise refusal(key, value, " or ".join(describe(choice) for choice in choices))
 
 
 def describe(annotation: Any) -> str:

@@ -1,12 +1,21 @@
-"""The one way in which a setting says that its value is out of range."""
+"""How a setting reports a value out of range: the rule first, then the value."""
 
 
 def require(key: str, value: object, allowed: bool, what: str) -> None:
-    """Raise ValueError "key=value: allowed is what" unless `allowed`.
+    """Raise ValueError unless `allowed`.
 
-    >>> require("start", 0, 0 >= 1, "a step, from 1 on")
+    >>> require("start", 0, 0 >= 1, "a step, at least 1")
     Traceback (most recent call last):
-    ValueError: start=0: allowed is a step, from 1 on
+    ValueError: start must be a step, at least 1 (got 0)
     """
     if not allowed:
-        raise ValueError(f"{key}={value}: allowed is {what}")
+        raise refusal(key, value, what)
+
+
+def refusal(key: str, value: object, what: str) -> ValueError:
+    """The error for a value that is not what its key allows.
+
+    >>> refusal("clip.threshold", None, "a finite number above 0")
+    ValueError('clip.threshold must be a finite number above 0 (got null)')
+    """
+    return ValueError(f"{key} must be {what} (got {'null' if value is None else value})")

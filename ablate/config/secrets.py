@@ -25,8 +25,8 @@ def check_secrets(config: Mapping[str, object]) -> None:
             if SECRET.search(name):
                 variable = re.sub(r"\W", "_", name.rpartition(".")[2]).upper()
                 raise ValueError(
-                    f"{key}: a token has no place in the config, which is written to files; allowed is an environment "
-                    f"variable that the program itself reads: export {variable}=..."
+                    f"{key} must not hold or name a token: the config is written to files. Set an environment variable "
+                    f"that the program reads itself: export {variable}=..."
                 )
 
 

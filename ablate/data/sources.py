@@ -41,10 +41,10 @@ class Data(ABC):
     group_by_length: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        require("max_length", self.max_length, self.max_length >= 3, "a number of tokens, from 3 on")
+        require("max_length", self.max_length, self.max_length >= 3, "a number of tokens, at least 3")
         for key in ("train_examples", "test_examples"):
             value = getattr(self, key)
-            require(key, value, value is None or value >= 2, "null or a whole number from 2 on")
+            require(key, value, value is None or value >= 2, "null or a whole number, at least 2")
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
@@ -93,7 +93,7 @@ class Synthetic(Data):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require("seed", self.seed, self.seed >= 0, "a whole number from 0 on")
+        require("seed", self.seed, self.seed >= 0, "a whole number, at least 0")
 
     def identity(self) -> dict[str, Any]:
         return {"version": synthetic.VERSION, "seed": self.seed}

@@ -23,6 +23,6 @@ def snapshot(key: str, path: str, revision: str | None, kind: str, patterns: Seq
         return Path(snapshot_download(path, local_files_only=True, **wanted))
     except (LocalEntryNotFoundError, ValueError):
         raise ValueError(
-            f"{key}={path}: not a file or folder here, not in the hub's cache, not to be had from the hub ({reason}); "
-            f"allowed is also a local copy: {key}=<path>"
+            f"{key}={path} is neither a file or folder here, nor in the hub's cache, nor available from the hub "
+            f"({reason}). A local copy works too: {key}=<path>"
         ) from None

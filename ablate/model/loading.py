@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from ablate.config.checks import require
+from ablate.config.checks import refusal, require
 from ablate.files.assets import ASSETS, Asset, fetch
 from ablate.files.hashing import matching_sha256
 from ablate.files.hub import snapshot
@@ -139,7 +139,7 @@ class Tiny:
 
     def __post_init__(self) -> None:
         for key in ("layers", "hidden", "heads", "vocabulary", "max_positions"):
-            require(key, getattr(self, key), getattr(self, key) >= 1, "a whole number from 1 on")
+            require(key, getattr(self, key), getattr(self, key) >= 1, "a whole number, at least 1")
         require("heads", self.heads, self.hidden % self.heads == 0, f"a divisor of hidden={self.hidden}")
         require("dropout", self.dropout, 0 <= self.dropout < 1, "a number in [0, 1)")
 
@@ -191,11 +191,13 @@ class Random:
         from transformers import AutoConfig
 
         words = self.config.get("vocab_size")
-        require("config.vocab_size", words, type(words) is int and words > len(SPECIAL), "a number of words, from 5 on")
+        require(
+            "config.vocab_size", words, type(words) is int and words > len(SPECIAL), "a number of words, at least 5"
+        )
         try:
             known = AutoConfig.for_model(self.architecture)
         except ValueError as error:
-            raise ValueError(f"architecture={self.architecture}: allowed is a model_type of transformers") from error
+            raise refusal("architecture", self.architecture, "a model_type of transformers") from error
         for key, value in self.config.items():
             require(f"config.{key}", value, hasattr(known, key), f"a setting of transformers' {type(known).__name__}")
 
@@ -285,7 +287,7 @@ def with_safetensors(folder: Path, path: str) -> Path:
     for pattern in ("config.json", WEIGHTS):
         if not any(folder.glob(pattern)):
             raise ValueError(
-                f"model.path={path}: no {pattern} in {folder}; allowed is a folder in transformers' format with "
-                "safetensors (pickled weights, *.bin, can run code when they are read: convert them)"
+                f"model.path={path}: {folder} has no {pattern}. A model is a folder in transformers' format with "
+                "safetensors; convert pickled weights (*.bin), as these can run code when they are read"
             )
     return folder

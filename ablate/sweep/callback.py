@@ -16,6 +16,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from ablate.config.checks import refusal
 from ablate.config.errors import complaint
 from ablate.distributed.ranks import here, join
 from ablate.experiment import build_option
@@ -94,7 +95,7 @@ class Sweep(Callback):
         ranks, code = join(), None
         if ranks.count > 1 and launcher.is_elsewhere:
             name = config.hydra.runtime.choices["hydra/launcher"]
-            raise ValueError(f"hydra/launcher={name}: allowed is basic where a run has several processes")
+            raise refusal("hydra/launcher", name, "basic where a run has several ranks")
         if not ranks.leads:
             progress.silence()
             code, begun = ranks.agree(), self
@@ -182,7 +183,7 @@ def print_plan(form: object, runs: Sequence[plan.PlannedRun], at_once: int, advi
     elif form is True:
         plan.show(runs, progress.table_console(), at_once, advice)
     else:
-        raise ValueError(f"plan={form}: allowed is true, json or false")
+        raise refusal("plan", form, "true, json or false")
 
 
 def unique(jobs: Iterable[Job]) -> list[Job]:

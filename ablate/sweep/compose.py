@@ -9,6 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, open_dict
 
+from ablate.config.checks import refusal
 from ablate.run.job import Job, job
 
 NOT_SWEPT = ("study", "experiment", "hydra.sweep.dir", "hydra.run.dir")
@@ -22,7 +23,7 @@ def compose_jobs(config: DictConfig) -> list[Job]:
     """
     sweeper = config.hydra.sweeper._target_
     if sweeper != f"{BasicSweeper.__module__}.{BasicSweeper.__name__}":
-        raise ValueError(f"hydra/sweeper={sweeper}: allowed is basic; our arms are given, not searched for")
+        raise refusal("hydra/sweeper", sweeper, "basic: the arms of a study are given, not searched for")
     loader = GlobalHydra.instance().config_loader()
     put_seeds_first(config, parse(loader, config))
     arms: dict[tuple[str, ...], Job] = {}
@@ -35,7 +36,7 @@ def compose_jobs(config: DictConfig) -> list[Job]:
         seeds = [value_of(override) for override in overrides if override not in arm]
         work = arms[arm].with_seed(seeds[0]) if seeds else arms[arm]
         if work.config["study"] != config.study:
-            raise ValueError(f"study={work.config['study']}: allowed is the sweep's own, {config.study}")
+            raise refusal("study", work.config["study"], f"the study of the sweep, {config.study}")
         jobs.append(work)
     return jobs
 
@@ -46,7 +47,8 @@ def parse(loader: ConfigLoader, config: DictConfig) -> list[Override]:
     overrides = OverridesParser.create(config_loader=loader).parse_overrides([*params, *config.hydra.overrides.task])
     for override in overrides:
         if override.is_sweep_override() and override.get_key_element() in NOT_SWEPT:
-            raise ValueError(f"{override.input_line}: allowed is one value; a sweep belongs to one study")
+            key = override.get_key_element()
+            raise refusal(key, override.input_line, "one value: a sweep belongs to one study")
     return overrides
 
 

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from omegaconf import DictConfig, OmegaConf
 
+from ablate.config.checks import refusal
 from ablate.run.signals import Stopped, StopRequest
 from ablate.sweep import workers
 from ablate.trainer import Trainer, cores
@@ -85,9 +86,7 @@ def local(config: DictConfig) -> Launcher:
 
     n_jobs = config.hydra.launcher.n_jobs
     if type(n_jobs) is not int or n_jobs == 0:
-        raise ValueError(
-            f"hydra.launcher.n_jobs={n_jobs}: allowed is a whole number from 1 on, or -1 for one run a core"
-        )
+        raise refusal("hydra.launcher.n_jobs", n_jobs, "a whole number, at least 1, or -1 for one run per core")
     return sharing(effective_n_jobs(n_jobs))
 
 
@@ -113,7 +112,7 @@ def slurm(config: DictConfig) -> Launcher:
         check_whole(config, key, least=0)
     if shutil.which("sbatch") is None:
         raise ValueError(
-            "hydra/launcher=slurm: no sbatch on the PATH; allowed is a machine that jobs are submitted from"
+            "hydra/launcher=slurm needs sbatch on the PATH: run the command on a machine that submits jobs"
         )
     settings, study = config.hydra.launcher, config.hydra.sweep.dir
     ways = (
@@ -138,7 +137,7 @@ def cluster(config: DictConfig) -> Launcher:
     address, threads = settings.init.address, settings.remote.num_cpus
     room = (settings.init.get("num_cpus") or cores()) if address == "local" else joined(config)
     if threads > room:
-        raise ValueError(f"hydra.launcher.ray.remote.num_cpus={threads}: allowed is up to {room}, what the cluster has")
+        raise refusal("hydra.launcher.ray.remote.num_cpus", threads, f"at most the {room} CPUs of the cluster")
     return Launcher(
         at_once=room // threads,
         threads=threads,
@@ -202,7 +201,7 @@ def check_whole(config: DictConfig, key: str, least: int) -> None:
     """ValueError unless a setting of the launcher's is a whole number, and no smaller than this."""
     value = OmegaConf.select(config.hydra.launcher, key)
     if type(value) is not int or value < least:
-        raise ValueError(f"hydra.launcher.{key}={value}: allowed is a whole number from {least} on")
+        raise refusal(f"hydra.launcher.{key}", value, f"a whole number, at least {least}")
 
 
 MEANINGS: dict[str, Callable[[DictConfig], Launcher]] = {

@@ -12,6 +12,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from ablate.clip import Delayed
+from ablate.config.checks import refusal
 from ablate.config.paths import claims_file
 from ablate.config.secrets import check_secrets
 from ablate.data.corpus import corpus
@@ -41,10 +42,10 @@ def check(jobs: Sequence[Job]) -> None:
         for key in ("seed", "nuisance"):
             value = work.config[key]
             if type(value) is not int or value < 0:
-                raise ValueError(f"{key}={value}: allowed is a whole number from 0 on")
+                raise refusal(key, value, "a whole number, at least 0")
         for key in ("rerun", "report"):
             if type(work.config[key]) is not bool:
-                raise ValueError(f"{key}={work.config[key]}: allowed is true or false")
+                raise refusal(key, work.config[key], "true or false")
     for arm in {repr(work.config | {"seed": None}): work.config for work in jobs}.values():
         options = build_options(arm)
         check_ranks(options.trainer, here())
@@ -64,15 +65,13 @@ def check_hydra(config: DictConfig) -> None:
         section, _, name = key.partition(".")
         given = settings["hydra"][section][name]
         if given not in ours:
-            raise ValueError(f"hydra.{key}={given}: allowed is {ours[0]}; study=<name> chooses the folder in outputs/")
+            raise refusal(f"hydra.{key}", given, f"{ours[0]}; study=<name> chooses the folder in outputs/")
 
 
 def check_data(data: Data) -> None:
     """The content of a local data set is part of each run's name: no run may write into it."""
     if isinstance(data, Hub) and OUTPUTS.resolve().is_relative_to(Path(data.path).expanduser().resolve()):
-        raise ValueError(
-            f"data.path={data.path}: allowed is a folder without {OUTPUTS}/ in it, which every run changes"
-        )
+        raise refusal("data.path", data.path, f"a folder that does not contain {OUTPUTS}/, which every run changes")
 
 
 def warn(options: Options) -> None:
@@ -91,25 +90,21 @@ def check_ranks(trainer: Trainer, ranks: Ranks) -> None:
             "torchrun --standalone --nproc-per-node 2 -m ablate ... starts two"
         )
     if trainer.batch_size < ranks.count:
-        raise ValueError(f"trainer.batch_size={trainer.batch_size}: allowed is {ranks.count} or more, one a process")
+        raise refusal("trainer.batch_size", trainer.batch_size, f"at least {ranks.count}, one example per rank")
     for engine in ("FSDP", "DEEPSPEED"):
         if os.environ.get(f"ACCELERATE_USE_{engine}") == "true":
-            raise ValueError(
-                f"accelerate launch with {engine}: allowed is without; trainer.distributed=fsdp shards the model"
-            )
+            raise ValueError(f"accelerate launch must not use {engine}; trainer.distributed=fsdp shards the model")
     if ranks.count > 1 and trainer.compile:
-        raise ValueError("trainer.compile=true: allowed is false where a run has several processes")
+        raise refusal("trainer.compile", True, "false where a run has several ranks")
 
 
 def check_folder(study: Path) -> None:
     """A study's folder lies in outputs/, is no link out of it, and can be written."""
     name = study.relative_to(OUTPUTS) if study.is_relative_to(OUTPUTS) else study
     if not all(re.fullmatch(r"\w[\w.-]*", part) for part in name.parts) or not name.parts:
-        raise ValueError(f"study={name}: allowed is a name of letters, digits, '_', '-' and '.', below others with '/'")
+        raise refusal("study", name, "a name of letters, digits, '_', '-' and '.'; '/' puts it below another")
     if not study.resolve().is_relative_to(OUTPUTS.resolve()):
-        raise ValueError(
-            f"study={name}: allowed is a folder inside {OUTPUTS}/; this one leads out, to {study.resolve()}"
-        )
+        raise refusal("study", name, f"a folder inside {OUTPUTS}/; it leads to {study.resolve()}")
     check_writable(study)
 
 
@@ -117,7 +112,7 @@ def check_writable(folder: Path) -> None:
     """The nearest thing that exists at or above `folder` is a folder that can be written."""
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists() or path.is_symlink())
     if not existing.is_dir():
-        raise ValueError(f"{existing}: allowed is a folder; something else is in its place")
+        raise ValueError(f"{existing} must be a folder, and is something else")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise ValueError(f"{existing}: not writable")
 
@@ -148,7 +143,7 @@ def check_run_folder(folder: Path) -> None:
     """A run's folder that is there already is one of ours, readable and writable. ValueError names the path."""
     check_writable(folder)
     if not folder.resolve().is_relative_to(OUTPUTS.resolve()):
-        raise ValueError(f"{folder}: allowed is a folder inside {OUTPUTS}/; this one leads out, to {folder.resolve()}")
+        raise ValueError(f"{folder} must be a folder inside {OUTPUTS}/; it leads to {folder.resolve()}")
     with contextlib.suppress(BrokenRecord):  # to be done again, with a warning
         read_run(folder)
 

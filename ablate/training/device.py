@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 from torch import Tensor, nn
 
+from ablate.config.checks import refusal
 from ablate.trainer import Trainer
 from ablate.training.environment import vendor
 
@@ -72,7 +73,7 @@ def library(trainer: Trainer) -> str:
     """
     obstacle = obstacle_to_onednn(trainer)
     if trainer.linear == "onednn" and obstacle:
-        raise ValueError(f"trainer.linear=onednn: allowed is auto or torch with {obstacle}")
+        raise refusal("trainer.linear", "onednn", f"auto or torch with {obstacle}")
     asked = trainer.linear == "onednn" or (trainer.linear == "auto" and gains())
     return "onednn" if asked and not obstacle else "torch"
 

@@ -127,8 +127,8 @@ def test_a_plan_ends_all(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("settings", "why"),
-    [(("clip=fxed",), "did you mean fixed?"), (("trainer.batch_size=1",), "trainer.batch_size=1: allowed is 2"),
-     (("trainer.compile=true",), "trainer.compile=true: allowed is false"), (("optimizer.lr=-1",), "lr=-1")],
+    [(("clip=fxed",), "did you mean fixed?"), (("trainer.batch_size=1",), "trainer.batch_size must be at least 2"),
+     (("trainer.compile=true",), "trainer.compile must be false"), (("optimizer.lr=-1",), "optimizer.lr must be")],
 )  # fmt: skip
 def test_bad_input_ends_all_and_is_said_once(tmp_path: Path, settings: tuple[str, ...], why: str) -> None:
     assert 2 in together(tmp_path, *COMMON, "clip=none", *settings)
@@ -138,7 +138,7 @@ def test_bad_input_ends_all_and_is_said_once(tmp_path: Path, settings: tuple[str
 
 def test_a_launcher_of_other_processes_is_refused(tmp_path: Path) -> None:
     assert 2 in together(tmp_path, *SWEEP, "hydra/launcher=local", "hydra.launcher.n_jobs=2")
-    assert output(tmp_path).count("hydra/launcher=local: allowed is basic") == 1
+    assert output(tmp_path).count("hydra/launcher must be basic") == 1
 
 
 def test_sharding_needs_several_processes(tmp_path: Path) -> None:

@@ -36,8 +36,8 @@ def test_row_21_unknown_or_missing(tmp_path: Path, argument: str, said: tuple[st
 @pytest.mark.parametrize(
     ("argument", "said"),
     [
-        ("trainer.steps=1.5", ("trainer.steps=1.5", "a whole number")),
-        ("optimizer.lr=abc", ("optimizer.lr=abc", "a number")),
+        ("trainer.steps=1.5", ("trainer.steps must be", "a whole number")),
+        ("optimizer.lr=abc", ("optimizer.lr must be", "a number")),
     ],
 )
 def test_row_22_wrong_type(tmp_path: Path, argument: str, said: tuple[str, ...]) -> None:
@@ -47,23 +47,23 @@ def test_row_22_wrong_type(tmp_path: Path, argument: str, said: tuple[str, ...])
 @pytest.mark.parametrize(
     ("argument", "allowed"),
     [
-        ("clip.start=0", "a step, from 1 on"),
+        ("clip.start=0", "a step, at least 1"),
         ("clip.rule.threshold=0", "a finite number above 0"),
         ("optimizer.lr=0", "above 0"),
         ("optimizer.lr=nan", "above 0"),
-        ("trainer.steps=0", "from 1 on"),
+        ("trainer.steps=0", "at least 1"),
         ("scheduler.warmup=1.5", "from 0 to 1"),
         ("scheduler.horizon=0.5", "at least 1"),
     ],
 )
 def test_row_23_out_of_range(tmp_path: Path, argument: str, allowed: str) -> None:
-    refused(tmp_path, *FIXTURE, argument, said=(argument, allowed))
+    refused(tmp_path, *FIXTURE, argument, said=(f"{argument.partition('=')[0]} must be", allowed))
 
 
 def test_row_24_the_last_of_a_thousand(tmp_path: Path) -> None:
     """Two arms, of which the second is bad, on 500 seeds: it is found before the first run starts."""
     seeds = ",".join(map(str, range(500)))
-    refused(tmp_path, "-m", *COMMON, "clip.start=8,0", f"seed={seeds}", said=("clip.start=0", "from 1 on"))
+    refused(tmp_path, "-m", *COMMON, "clip.start=8,0", f"seed={seeds}", said=("clip.start must be", "at least 1"))
 
 
 def unreachable_hub() -> None:
@@ -74,12 +74,12 @@ def unreachable_hub() -> None:
 
 def test_row_25_no_such_model(tmp_path: Path) -> None:
     model = tuple(argument for argument in FIXTURE if not argument.startswith("model"))
-    refused(tmp_path, *model, "model.path=no/such/folder", said=("model.path=no/such/folder", "folder"))
+    refused(tmp_path, *model, "model.path=no/such/folder", said=("model.path must be", "no/such/folder"))
     assert ablate(tmp_path, *model, "model.path=nobody/nothing", fault=unreachable_hub) == 2
     for words in ("model.path=nobody/nothing", "the hub", "model.path=<path>"):
         assert words in output(tmp_path)
     (tmp_path / "empty").mkdir()
-    refused(tmp_path, *model, "model.path=empty", said=("model.path=empty", "no config.json", "safetensors"))
+    refused(tmp_path, *model, "model.path=empty", said=("model.path=empty", "has no config.json", "safetensors"))
 
 
 def write_csv(path: Path, rows: list[str], header: str = "text,label") -> None:
@@ -120,7 +120,7 @@ def test_row_26_odd_but_good_data(tmp_path: Path) -> None:
 def test_row_32_study_that_leads_out(tmp_path: Path, mode: tuple[str, ...], study: str) -> None:
     cwd = tmp_path / "in" / "here"
     cwd.mkdir(parents=True)
-    refused(cwd, *mode, *FIXTURE, f"study={study.format(cwd=tmp_path)}", said=("study=", "allowed is"))
+    refused(cwd, *mode, *FIXTURE, f"study={study.format(cwd=tmp_path)}", said=("study must be",))
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
     assert [path.name for path in (tmp_path / "in").iterdir()] == ["here"]
 
@@ -130,7 +130,7 @@ def test_row_32_links_that_lead_out(tmp_path: Path, undisturbed: Path) -> None:
     (cwd / "outputs").mkdir(parents=True)
     outside.mkdir()
     (cwd / "outputs/faults").symlink_to(outside)
-    refused(cwd, *FIXTURE, said=("study=faults", str(outside)))
+    refused(cwd, *FIXTURE, said=("study must be", str(outside)))
     (cwd / "outputs/faults").unlink()
     run = cwd / "outputs/faults" / the_run(undisturbed).name
     run.parent.mkdir()
@@ -161,7 +161,7 @@ def test_row_32_outputs_itself_may_be_a_link(tmp_path: Path, undisturbed: Path) 
 def test_row_32_hydras_own_folders(tmp_path: Path, mode: tuple[str, ...], setting: str) -> None:
     cwd = tmp_path / "here"
     cwd.mkdir()
-    refused(cwd, *mode, *FIXTURE, setting, said=(setting.partition("=")[0], "allowed is"))
+    refused(cwd, *mode, *FIXTURE, setting, said=(setting.partition("=")[0], "must be"))
     assert [path.name for path in tmp_path.iterdir()] == ["here"]
 
 

@@ -50,7 +50,7 @@ def test_row_30_foreign_target_in_a_file(tmp_path: Path, mode: tuple[str, ...], 
     write_hostile_module(tmp_path)
     (tmp_path / "conf/clip").mkdir(parents=True)
     (tmp_path / "conf/clip/hostile.yaml").write_text(f"_target_: {target}\ncommand: touch marker\n")
-    refused(tmp_path, *mode, *PLAIN, "hydra.searchpath=[file://conf]", "clip=hostile", said=f"_target_={target}")
+    refused(tmp_path, *mode, *PLAIN, "hydra.searchpath=[file://conf]", "clip=hostile", said=target)
 
 
 @pytest.mark.parametrize("target", ["os.system", "hostile.rules.Rule"])
@@ -59,11 +59,11 @@ def test_row_30_foreign_target_on_the_command_line(tmp_path: Path, key: str, tar
     """At the top and nested inside an allowed one."""
     write_hostile_module(tmp_path)
     arguments = (f"{key}._target_={target}", f"+{key}.command='touch marker'")
-    refused(tmp_path, *FIXTURE, *arguments, said=f"{key}._target_={target}")
+    refused(tmp_path, *FIXTURE, *arguments, said=target)
 
 
 def test_row_30_call_settings_of_hydras(tmp_path: Path) -> None:
-    refused(tmp_path, *FIXTURE, "+clip.rule._partial_=true", said="clip.rule._partial_=True")
+    refused(tmp_path, *FIXTURE, "+clip.rule._partial_=true", said="clip.rule._partial_ is not allowed")
 
 
 def test_row_30_hydras_own_callbacks(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_row_31_pickled_weights_only(tmp_path: Path) -> None:
     save_model(tmp_path / "mine")
     (tmp_path / "mine/model.safetensors").unlink()
     saved(tmp_path / "mine/pytorch_model.bin")
-    refused(tmp_path, *OWN_MODEL, "model.path=mine", said="no *.safetensors")
+    refused(tmp_path, *OWN_MODEL, "model.path=mine", said="has no *.safetensors")
 
 
 def test_row_31_pickled_weights_beside_good_ones(tmp_path: Path) -> None:

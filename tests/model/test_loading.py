@@ -160,10 +160,10 @@ def test_tokenizer_without_padding(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("architecture", "config", "message"),
     [
-        ("llame", LLAMA, "architecture=llame"),
-        ("llama", LLAMA | {"hidden": 16}, "config.hidden=16"),
-        ("llama", {"hidden_size": 16}, "config.vocab_size=None"),
-        ("llama", LLAMA | {"vocab_size": 4}, "config.vocab_size=4"),
+        ("llame", LLAMA, "architecture must be"),
+        ("llama", LLAMA | {"hidden": 16}, "config.hidden must be"),
+        ("llama", {"hidden_size": 16}, "config.vocab_size must be"),
+        ("llama", LLAMA | {"vocab_size": 4}, "config.vocab_size must be"),
     ],
 )
 def test_a_random_model_names_what_is_wrong(architecture: str, config: dict[str, int], message: str) -> None:

@@ -60,7 +60,7 @@ def test_for_people(tmp_path: Path) -> None:
 
 def test_another_word_is_refused(tmp_path: Path) -> None:
     refused = ablate(*SMALL, "plan=maybe", cwd=tmp_path)
-    assert refused.returncode == 2 and "plan=maybe: allowed is true, json or false" in refused.stderr
+    assert refused.returncode == 2 and "plan must be true, json or false (got maybe)" in refused.stderr
 
 
 @pytest.mark.parametrize("known", [True, False])
