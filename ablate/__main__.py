@@ -14,7 +14,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-import ablate.experiment  # noqa: F401  registers the resolver `run_name`
+import ablate.run.folder_name  # noqa: F401  registers the resolver `run_name`
 from ablate.config.errors import complaint
 from ablate.config.paths import conf
 from ablate.distributed.ranks import Apart, here, leave

@@ -1,16 +1,18 @@
-"""Which experiment a config is: the same id = the same experiment.
+"""An experiment: its factors, the objects that a config describes, and the id that makes it this experiment.
 
-The id is a hash over what decides a run's numbers and nothing else, so that an edited option file is another run,
-while neither a commit, nor a new key, nor another folder for the results voids a study. It is part of the name
-of a run's folder, which Hydra asks for (as the resolver `run_name`) before anything is loaded: nothing heavy is
-imported here.
+`FACTORS` is the one list of what a study can vary. Options, ids, run names, plans and shared starts follow from it. A
+config group of the user's own becomes a factor without being listed: it needs options with a `_target_` in
+conf/<group>/, and `allow_targets` has to name their module.
+
+Equal ids mean equal experiments. The id is a hash of what decides a run's numbers and of nothing else: an edited option
+is another experiment; a new commit, an added key or another output folder leaves existing ids valid. Hydra asks for
+the id before anything is loaded, so nothing heavy is imported here.
 """
 
 import hashlib
 import importlib.util
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,64 +21,69 @@ from omegaconf import DictConfig, OmegaConf
 
 from ablate.clip import NormRule
 from ablate.config.build import ALLOWED, MOVED, build, check_targets, conform
+from ablate.config.wording import nearest
 from ablate.data.sources import Data
 from ablate.files.hashing import file_sha256
 from ablate.freeze import FreezeRule
 from ablate.model.loading import Model
 from ablate.optimizer import OptimizerRule
 from ablate.scheduler import Scheduler
+from ablate.schema import NONE, SETUP
 from ablate.tracker import Tracker
 from ablate.trainer import Trainer
 
-GROUPS = {
-    "freeze": FreezeRule,
-    "clip": NormRule,
-    "scheduler": Scheduler,
-    "optimizer": OptimizerRule,
-    "model": Model,
-    "data": Data,
-}
-BESIDE = {"trainer": Trainer, "tracker": Tracker}  # what is no factor of a study
+NUMERICS = 2
+"""Raised when the same config gives other numbers in fp32 than before, as the golden losses show."""
 
 
 @dataclass(frozen=True)
-class Options:
-    """One arm, built and so checked."""
+class Factor:
+    """What a study can vary: a config group, and what follows for ids, names and shared starts.
 
-    freeze: FreezeRule
-    clip: NormRule
-    scheduler: Scheduler
-    optimizer: OptimizerRule
-    model: Model
-    data: Data
-    trainer: Trainer
-    tracker: Tracker
+    protocol        what each option of the group has to satisfy
+    default         the option that conf/config.yaml chooses
+    as_before       the option that means "as before this factor existed": it is left out of ids and run.json
+    uncounted       settings that do not decide a run's numbers, up to rounding
+    option_counts   whether the option's name is part of the id, besides its settings
+    in_name         whether the readable part of a run's folder name shows it
+    shares_starts   whether arms that differ in it may share their first steps (`ablate.run.fork`)
+    """
 
-
-def build_options(settings: Mapping[str, Any]) -> Options:
-    """All options of a resolved config. ValueError names key, value and what is allowed; nothing is loaded."""
-    conform(settings["allow_targets"], list[str], "allow_targets")
-    for group in (*GROUPS, *BESIDE):
-        check_targets(settings[group], group, settings["allow_targets"])
-    return Options(**{group: build_option(group, settings) for group in (*GROUPS, *BESIDE)})
-
-
-def build_option(group: str, settings: Mapping[str, Any]) -> Any:
-    return build(settings[group], {**GROUPS, **BESIDE}[group], group, settings["allow_targets"])
+    protocol: type
+    default: str
+    as_before: str | None = None
+    uncounted: frozenset[str] = frozenset()
+    option_counts: bool = True
+    in_name: bool = True
+    shares_starts: bool = False
 
 
-NUMERICS = 2
-"""Raised when the same config now gives other numbers, as the golden losses say of fp32."""
-
-FACTORS = (*GROUPS, "trainer")
-UNCOUNTED = {
-    "model": {"lr"},  # counts as optimizer.lr
-    "trainer": {  # numbers stay the same, but for rounding, which the environment's key minds
-        "device", "threads", "linear", "distributed", "checkpoint_every", "keep_checkpoint", "resume", "fork",
-    },
+FACTORS: dict[str, Factor] = {
+    "freeze": Factor(FreezeRule, "embeddings_attention"),
+    "clip": Factor(NormRule, "fixed", shares_starts=True),
+    "scheduler": Factor(Scheduler, "warmup_linear", shares_starts=True),
+    "optimizer": Factor(OptimizerRule, "adamw"),
+    "model": Factor(Model, "minilm", uncounted=frozenset({"lr"})),  # lr counts as optimizer.lr
+    "data": Factor(Data, "movie_snippets"),
+    "trainer": Factor(
+        Trainer, "default", option_counts=False, in_name=False,
+        uncounted=frozenset({  # the environment's key covers their rounding
+            "device", "threads", "linear", "distributed", "checkpoint_every", "keep_checkpoint", "resume", "fork",
+        }),
+    ),
 }  # fmt: skip
+"""Config group -> factor, in the order of tables and names. Groups of the user's own come before those of `SETUP`."""
+
+OWN = Factor(object, default=NONE, as_before=NONE)
+"""A config group of the user's own. Its option "none" is what runs without the group have."""
+
+SETTINGS = ("study", "claims", "seed", "nuisance", "plan", "rerun", "report", "allow_targets", "tracker")
+"""The other top-level keys of conf/config.yaml. None of them is a factor."""
+
+KEYS = (*FACTORS, *SETTINGS)
+
 LOCATORS = {"path", "revision", "files", "name"}
-"""Where a model or data set is to be found; its identity (what is found there) counts in their place."""
+"""Settings that say where a model or data set lies. Its content counts in their place."""
 
 ADDED: dict[str, Any] = {
     "data.group_by_length": False,
@@ -85,39 +92,73 @@ ADDED: dict[str, Any] = {
     "trainer.skip_unread": False,
     "trainer.piece_multiple": 1,
 }
-"""Keys added since the first version, with the value that means "as before".
+"""Keys that were added after the first version, each with the value that means "as before".
 
-With that value they are left out of the id and of run.json, so that runs from before and after are one study.
+A key with this value is left out of the id and of run.json, so that older and newer runs form one study.
 """
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
-    """A composed config, less `hydra`, resolved, as plain data. Raises OmegaConf's error where a value is missing."""
+    """A composed config without `hydra`, resolved, as plain data. Raises OmegaConf's error for a missing value."""
     own = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])  # hydra.run.dir asks for this
     return OmegaConf.to_container(own, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
 
 
-def factors(
-    settings: Mapping[str, Any], choices: Mapping[str, str], of: Sequence[str] = FACTORS
-) -> dict[str, dict[str, Any]]:
-    """Each factor's option and the settings that count, flat: run.json's `factors`.
+# --- The factors of a config ---
+
+
+def present(settings: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Factor]:
+    """The factors that count in a config: those of FACTORS and the user's own, except options that mean "as before".
 
     Args:
         settings: `plain(config)`.
         choices: option by group, as `hydra.runtime.choices` has them ("clip@clip.rule": "fixed").
+
+    Raises ValueError for a top-level key that is neither a setting nor a config group of rules.
     """
-    return {f: {"option": choices[f], "settings": counted(f, settings, choices)} for f in of}
+    own = [key for key in settings if key not in KEYS]
+    for key in own:
+        check_own_group(key, settings[key], choices)
+    techniques = [name for name in FACTORS if name not in SETUP]
+    known = {name: FACTORS.get(name, OWN) for name in (*techniques, *own, *SETUP)}
+    return {name: f for name, f in known.items() if f.as_before is None or choices.get(name) != f.as_before}
 
 
-def counted(factor: str, settings: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
-    flat = {k: v for k, v in flatten(settings[factor]).items() if k.partition(".")[0] not in UNCOUNTED.get(factor, ())}
-    for group, option in choices.items():  # a nested rule by its option's name
-        if group.startswith(f"{factor}@{factor}."):
-            flat[group.removeprefix(f"{factor}@{factor}.")] = option
-    if factor in ("model", "data"):
-        found = build_option(factor, settings).identity()
+def check_own_group(key: str, value: object, choices: Mapping[str, str]) -> None:
+    """Raises ValueError unless a top-level key is a config group whose chosen option can be a factor."""
+    if key not in choices or not isinstance(value, Mapping) or "_target_" not in value:
+        group = f"a config group of your own, with a `_target_` in conf/{key}/<option>.yaml"
+        raise ValueError(f"{key} is neither a key of the config nor {group} (got {value}); {nearest(key, KEYS)}")
+    if choices[key] == NONE and (extra := [name for name in value if name != "_target_"]):
+        raise ValueError(f"{key}=none must have no settings, as runs without {key} have none (got {', '.join(extra)})")
+
+
+def factors(settings: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """run.json's `factors`: the option of each factor and its settings that count, flat."""
+    return {
+        name: {"option": choices[name], "settings": counted(name, factor, settings, choices)}
+        for name, factor in present(settings, choices).items()
+    }
+
+
+def counted(name: str, factor: Factor, settings: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
+    """The settings of a factor that decide a run's numbers, flat; a nested rule by its option's name."""
+    flat = {k: v for k, v in flatten(settings[name]).items() if k.partition(".")[0] not in factor.uncounted}
+    flat |= nested_options(name, choices)
+    if name in ("model", "data"):
+        found = build_option(name, settings).identity()
         flat = {k: v for k, v in flat.items() if k.partition(".")[0] not in LOCATORS} | flatten(found)
-    return {k: v for k, v in flat.items() if k.rpartition(".")[2] != "_target_" and not as_before(f"{factor}.{k}", v)}
+    return {k: v for k, v in flat.items() if k.rpartition(".")[2] != "_target_" and not as_before(f"{name}.{k}", v)}
+
+
+def nested_options(group: str, choices: Mapping[str, str]) -> dict[str, str]:
+    """The options of rules inside a group's rule, by their place in it.
+
+    >>> nested_options("clip", {"clip": "delayed", "clip@clip.rule": "fixed"})
+    {'rule': 'fixed'}
+    """
+    prefix = f"{group}@{group}."
+    return {key.removeprefix(prefix): option for key, option in choices.items() if key.startswith(prefix)}
 
 
 def as_before(key: str, value: Any) -> bool:
@@ -138,28 +179,29 @@ def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
+# --- Ids ---
+
+
 def run_id(settings: Mapping[str, Any], choices: Mapping[str, str]) -> str:
-    """Ten hex digits that tell this experiment from others. ValueError for a class that may not be imported."""
-    return fingerprint(settings, choices, FACTORS)
+    """Ten hex digits that identify an experiment. Raises ValueError for a class that may not be imported."""
+    return fingerprint(settings, choices, present(settings, choices))
 
 
 def stem_id(settings: Mapping[str, Any], choices: Mapping[str, str]) -> str:
-    """What runs have to have in common to share a start: everything but what acts on a step's gradient and lr."""
-    return fingerprint(settings, choices, [factor for factor in FACTORS if factor not in ("clip", "scheduler")])
+    """The id of what runs need in common to share a start: every factor that does not allow sharing."""
+    found = present(settings, choices)
+    return fingerprint(settings, choices, {name: f for name, f in found.items() if not f.shares_starts})
 
 
-def fingerprint(settings: Mapping[str, Any], choices: Mapping[str, str], of: Sequence[str]) -> str:
-    for factor in of:
-        check_targets(settings[factor], factor, settings["allow_targets"])
-    found = factors(settings, choices, of)
-    counts = {f"{factor}.{k}": v for factor in of for k, v in found[factor]["settings"].items()}
+def fingerprint(settings: Mapping[str, Any], choices: Mapping[str, str], of: Mapping[str, Factor]) -> str:
+    for name in of:
+        check_targets(settings[name], name, settings["allow_targets"])
+    targets = {k: v for name in of for k, v in flatten({name: settings[name]}).items() if k.endswith("_target_")}
     former = {now: before for before, now in MOVED.items()}
-    found_targets = {k: v for f in of for k, v in flatten({f: settings[f]}).items() if k.endswith("_target_")}
-    targets = {k: former.get(v, v) for k, v in found_targets.items()}
     what = {
-        "options": {factor: found[factor]["option"] for factor in of if factor in GROUPS},
-        "settings": counts,
-        "targets": targets,
+        "options": {name: choices[name] for name, factor in of.items() if factor.option_counts},
+        "settings": {f"{n}.{k}": v for n, f in of.items() for k, v in counted(n, f, settings, choices).items()},
+        "targets": {key: former.get(target, target) for key, target in targets.items()},
         "sources": {t: source_sha256(t) for t in sorted(set(targets.values())) if not is_ours(t)},
         "seed": settings["seed"],
         "nuisance": settings["nuisance"],
@@ -189,14 +231,37 @@ def source_sha256(target: str) -> str:
     return file_sha256(Path(spec.origin))
 
 
-def run_name(settings: Mapping[str, Any], choices: Mapping[str, str]) -> str:
-    """The folder's name: for people to read; programs read run.json."""
-    words = [choices[group] for group in ("freeze", "clip", "scheduler")] + [f"s{settings['seed']}"]
-    return "-".join([re.sub(r"[^A-Za-z0-9_.]", ".", word) for word in words] + [run_id(settings, choices)])
+# --- Objects ---
 
 
-def resolve_run_name(*, _root_: DictConfig) -> str:
-    return run_name(plain(_root_), OmegaConf.to_container(_root_.hydra.runtime.choices))  # type: ignore[arg-type]
+@dataclass(frozen=True)
+class Options:
+    """The objects of one arm, built and so checked. `own`: those of the user's own groups."""
+
+    freeze: FreezeRule
+    clip: NormRule
+    scheduler: Scheduler
+    optimizer: OptimizerRule
+    model: Model
+    data: Data
+    trainer: Trainer
+    tracker: Tracker
+    own: Mapping[str, object]
 
 
-OmegaConf.register_new_resolver("run_name", resolve_run_name, replace=True)
+def build_options(settings: Mapping[str, Any]) -> Options:
+    """All objects of a resolved config; nothing is loaded. Raises ValueError with key, value and what is allowed."""
+    conform(settings["allow_targets"], list[str], "allow_targets")
+    groups = (*FACTORS, "tracker")
+    own = [key for key in settings if key not in KEYS]
+    for group in (*groups, *own):
+        check_targets(settings[group], group, settings["allow_targets"])
+    return Options(
+        **{group: build_option(group, settings) for group in groups},
+        own={group: build_option(group, settings) for group in own},
+    )
+
+
+def build_option(group: str, settings: Mapping[str, Any]) -> Any:
+    protocol = Tracker if group == "tracker" else FACTORS.get(group, OWN).protocol
+    return build(settings[group], protocol, group, settings["allow_targets"])

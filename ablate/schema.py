@@ -16,6 +16,9 @@ STATUSES = (*FINISHED, *UNFINISHED)
 SETUP = ("optimizer", "model", "data", "trainer")
 """Factors that every run needs, whatever is studied. Every other factor in run.json is a technique."""
 
+NONE = "none"
+"""The option of a factor that does nothing. A factor that a run lacks counts as this."""
+
 BLOCKS = ("embedding", "attention", "mlp", "final", "pooler", "head")
 """Parts of a model, from input to output: every parameter belongs to one (`ablate.model.parameter_roles`)."""
 

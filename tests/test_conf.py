@@ -11,7 +11,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from ablate.config.paths import conf
-from ablate.experiment import BESIDE, GROUPS, build_options
+from ablate.experiment import FACTORS, build_options
 from tests.tools import ROOT, ablate, compose_config, compose_settings
 
 CONF = Path(conf())
@@ -28,7 +28,7 @@ def test_no_file_is_overlooked() -> None:
     assert len(list(files())) == EXPECTED_FILES
 
 
-@pytest.mark.parametrize("file", [f for f in files() if f.partition("/")[0] in {*GROUPS, *BESIDE}])
+@pytest.mark.parametrize("file", [f for f in files() if f.partition("/")[0] in {*FACTORS, "tracker"}])
 def test_every_option_composes_and_is_built(file: str) -> None:
     group, _, option = file.partition("/")
     options = build_options(compose_settings(f"{group}={option}", *NEEDED.get(file, ())))

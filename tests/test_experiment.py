@@ -7,18 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from ablate.experiment import ADDED, NUMERICS, factors, normalised, run_id, run_name
+from ablate.experiment import ADDED, FACTORS, KEYS, NUMERICS, SETUP, factors, normalised, run_id, stem_id
 from tests.tools import compose_config, compose_settings
 
 
 def identify(*overrides: str) -> str:
     config = compose_config(*overrides)
     return run_id(compose_settings(*overrides), OmegaConf.to_container(config.hydra.runtime.choices))
-
-
-def name(*overrides: str) -> str:
-    config = compose_config(*overrides)
-    return run_name(compose_settings(*overrides), OmegaConf.to_container(config.hydra.runtime.choices))
 
 
 TINY = ("model=tiny", "data=synthetic")
@@ -109,9 +104,62 @@ def test_a_rule_of_the_users_own_counts_by_its_source(tmp_path: Path, monkeypatc
     assert run_id(settings, choices) != before
 
 
-def test_the_folders_name() -> None:
-    assert name().startswith("embeddings_attention-fixed-warmup_linear-s0-")
-    assert name("seed=12").split("-")[3] == "s12"
+def test_the_table_of_factors_is_that_of_the_config() -> None:
+    config = compose_config()
+    choices = OmegaConf.to_container(config.hydra.runtime.choices)
+    assert {name: choices[name] for name in FACTORS} == {name: factor.default for name, factor in FACTORS.items()}
+    assert set(KEYS) == set(compose_settings()) and len(KEYS) == len(set(KEYS))
+    assert tuple(FACTORS)[-len(SETUP) :] == SETUP
+
+
+def test_what_shares_a_start_is_not_in_the_stem() -> None:
+    def stem(*overrides: str) -> str:
+        choices = OmegaConf.to_container(compose_config(*overrides).hydra.runtime.choices)
+        return stem_id(compose_settings(*overrides), choices)
+
+    assert stem(*TINY) == stem(*TINY, "clip=none", "scheduler=none") != stem(*TINY, "freeze=none")
+
+
+# Groups of the user's own
+
+OWN = {"_target_": "my_rules.Mixout", "p": 0.5}
+
+
+def own(option: str, **rule: object) -> tuple[dict[str, object], dict[str, str]]:
+    """The config and choices of a run with a group `mixout`."""
+    choices = OmegaConf.to_container(compose_config(*TINY).hydra.runtime.choices)
+    return compose_settings(*TINY) | {"mixout": rule, "allow_targets": ["my_rules"]}, choices | {"mixout": option}
+
+
+@pytest.fixture
+def my_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_rules.py").write_text("class Mixout: ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+def test_a_group_of_the_users_own_is_a_factor(my_rules: None) -> None:
+    settings, choices = own("on", **OWN)
+    found = factors(settings, choices)
+    assert list(found) == ["freeze", "clip", "scheduler", "mixout", *SETUP]
+    assert found["mixout"] == {"option": "on", "settings": {"p": 0.5}}
+    ids = {run_id(settings | {"mixout": {**OWN, "p": p}}, choices) for p in (0.5, 0.7)} | {identify(*TINY)}
+    assert len(ids) == 3
+    assert stem_id(settings, choices) != stem_id(compose_settings(*TINY), choices)
+
+
+def test_its_none_is_what_runs_without_it_have(my_rules: None) -> None:
+    settings, choices = own("none", _target_="my_rules.Mixout")
+    assert run_id(settings, choices) == identify(*TINY)
+    assert "mixout" not in factors(settings, choices)
+    with pytest.raises(ValueError, match=r"^mixout=none must have no settings.*got p"):
+        run_id(settings | {"mixout": OWN}, choices)
+
+
+@pytest.mark.parametrize("value", [1, "none", {"p": 1}, None])
+def test_any_other_key_is_refused(value: object) -> None:
+    settings, choices = own("on", **OWN)
+    with pytest.raises(ValueError, match=r"^mixout is neither a key of the config nor a config group"):
+        run_id(settings | {"mixout": value}, choices)
 
 
 def test_a_key_added_later_leaves_runs_from_before_as_they_are() -> None:

@@ -4,6 +4,9 @@ from pathlib import Path
 
 from ablate.config.wording import nearest
 
+OUTPUTS = Path("outputs")
+"""Where all studies lie, in the folder of the command."""
+
 
 def conf() -> str:
     """The config tree: inside the package where a wheel put it, beside the code in a checkout."""
@@ -21,3 +24,14 @@ def claims_file(name: str) -> Path:
     if name not in known:
         raise ValueError(f"claims={name}: no such file in conf/claims; {nearest(name, known)}")
     return known[name]
+
+
+def shipped_groups() -> set[str]:
+    """The config groups of the package."""
+    return {path.name for path in Path(conf()).iterdir() if path.is_dir()}
+
+
+def known_groups() -> set[str]:
+    """The config groups of the package and of the user's own folder."""
+    own = Path("conf")
+    return shipped_groups() | ({path.name for path in own.iterdir() if path.is_dir()} if own.is_dir() else set())

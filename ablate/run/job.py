@@ -21,17 +21,17 @@ from omegaconf import DictConfig, OmegaConf
 
 from ablate.config.paths import claims_file
 from ablate.distributed.ranks import here
-from ablate.experiment import NUMERICS, factors, plain, run_id, run_name, stem_id
+from ablate.experiment import NUMERICS, factors, plain, run_id, stem_id
 from ablate.files.atomic import remove_leftovers, write, write_json
 from ablate.files.hashing import file_sha256
 from ablate.run import checkpoint, fork, progress
+from ablate.run.folder_name import run_folder
 from ablate.run.records import BrokenRecord, check_tables, read_run
 from ablate.run.run import perform
 from ablate.run.signals import Stopped, StopRequest, stop_requests
 from ablate.schema import FINISHED, SCHEMA
 
 log = logging.getLogger("ablate")
-OUTPUTS = Path("outputs")
 LOCK_PATIENCE = 1.0  # seconds: more than another's look at the lock takes, less than any run
 
 
@@ -48,7 +48,7 @@ class Job:
 
     @cached_property
     def folder(self) -> Path:
-        return OUTPUTS / self.config["study"] / run_name(self.config, self.choices)
+        return run_folder(self.config, self.choices)
 
     @cached_property
     def stem(self) -> str:

@@ -14,12 +14,13 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
+from ablate.config.paths import OUTPUTS
 from ablate.config.wording import duration
 from ablate.distributed.ranks import here
-from ablate.experiment import build_option, build_options, factors
+from ablate.experiment import FACTORS, OWN, build_option, build_options, factors
 from ablate.run import fork
 from ablate.run.fork import Snapshot
-from ablate.run.job import OUTPUTS, Job, finished, steps_done
+from ablate.run.job import Job, finished, steps_done
 from ablate.run.records import read_run
 from ablate.sweep import sizes
 from ablate.sweep.sizes import Size
@@ -27,7 +28,6 @@ from ablate.training.device import library
 from ablate.training.environment import cpu
 
 SIZES = ("seconds", "memory_bytes", "disk_bytes")
-SAME_WORK = ("freeze", "optimizer", "model", "data", "trainer")  # what a step's time depends on
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,9 @@ def work_factors(work: Job) -> dict[str, dict[str, Any]]:
 
 
 def kind_of_work(found: Mapping[str, Any]) -> str:
-    return json.dumps([found.get(factor) for factor in SAME_WORK], sort_keys=True)
+    """What a step's time depends on: every factor but those that act on a finished gradient."""
+    slow = {name: entry for name, entry in found.items() if not FACTORS.get(name, OWN).shares_starts}
+    return json.dumps(slow, sort_keys=True)
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from ablate.clip import Delayed
 from ablate.config.checks import refusal
-from ablate.config.paths import claims_file
+from ablate.config.paths import OUTPUTS, claims_file
 from ablate.config.secrets import check_secrets
 from ablate.data.corpus import corpus
 from ablate.data.sources import Data, Hub
 from ablate.distributed.ranks import Ranks, here
-from ablate.experiment import Options, build_options
+from ablate.experiment import FACTORS, Options, build_options, present
 from ablate.run import progress
-from ablate.run.job import OUTPUTS, Job
+from ablate.run.job import Job
 from ablate.run.records import BrokenRecord, read_run
 from ablate.tracker import check_installed
 from ablate.trainer import Trainer
@@ -55,6 +55,8 @@ def check(jobs: Sequence[Job]) -> None:
         warn(options)
     for work in jobs:
         check_run_folder(work.folder)
+    for group in {name for work in jobs for name in present(work.config, work.choices) if name not in FACTORS}:
+        progress.log.warning("%s is recorded as a factor, but this version calls no rule of a group of your own", group)
 
 
 def check_hydra(config: DictConfig) -> None:

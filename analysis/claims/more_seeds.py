@@ -8,7 +8,8 @@ from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
-from analysis.records.arms import FACTORS, canonical
+from ablate.config.paths import shipped_groups
+from analysis.records.arms import canonical
 from analysis.records.study import Study
 
 
@@ -32,7 +33,7 @@ def to_run(cells: Sequence[Mapping[str, Any]], arms: Sequence[str], study: Study
         settings = {key: arm[key] for key in open_keys if key in arm} | dict(cell)
         if settings.get("nuisance") == 0:
             del settings["nuisance"]
-        found.append({key: settings[key] for key in sorted(settings, key=place)})
+        found.append({key: settings[key] for key in sorted(settings, key=lambda key: place(key, study.factors))})
     return tuple(found)
 
 
@@ -47,10 +48,10 @@ def is_identity(key: str) -> bool:
     return key.partition(".")[0] in ("data", "model") and "sha256" in key.split(".")
 
 
-def place(key: str) -> tuple[int, str]:
+def place(key: str, factors: Sequence[str]) -> tuple[int, str]:
     """Factors in their order, an option before its settings."""
     factor = key.partition(".")[0]
-    return (FACTORS.index(factor) if factor in FACTORS else len(FACTORS), key)
+    return (factors.index(factor) if factor in factors else len(factors), key)
 
 
 PLAIN = re.compile(r"[A-Za-z0-9_./:+-]+")  # text that Hydra's grammar takes as it is
@@ -114,6 +115,8 @@ def one_apart(first: Mapping[str, Any], second: Mapping[str, Any]) -> str | None
 def override_key(key: str) -> str:
     """The option of a rule inside a rule is chosen by its group: clip.rule by clip@clip.rule."""
     factor, _, rest = key.partition(".")
+    if not rest and key not in shipped_groups() and key != "nuisance":
+        return f"+{key}"  # a group of the user's own is not in the defaults
     return f"{factor}@{key}" if rest == "rule" or rest.endswith(".rule") else key
 
 

@@ -3,13 +3,19 @@
 What is wrong raises a ValueError that names key, value and what is allowed; `within` says where.
 """
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from math import isfinite
 from typing import Any
 
-from analysis.records.arms import FACTORS, canonical, is_under
+from ablate.config.paths import known_groups
+from ablate.experiment import SETTINGS
+from analysis.records.arms import canonical
+
+NO_FACTORS = ({*SETTINGS} - {"nuisance"}) | {"experiment", "hydra"}
+"""Top-level keys and groups of a config in which arms cannot differ."""
 
 
 @contextmanager
@@ -93,10 +99,18 @@ def settings(key: str, value: Any) -> dict[str, Any]:
 
 
 def setting(key: str, name: Any) -> str:
-    """The name of a setting: a factor, a key below one, or nuisance."""
-    if not isinstance(name, str) or not is_under(name, (*FACTORS, "nuisance")):
-        allowed = f"{', '.join(FACTORS)}, a key below one of them (clip.start), or nuisance is allowed"
-        raise refuse(key, name, allowed)
+    """The name of a setting: a factor, a key below one, or nuisance.
+
+    A factor may be a config group of the user's own, which is unknown here, unless its name is nearly a known one's.
+    """
+    if not isinstance(name, str) or not re.fullmatch(r"\w+(\.\w+)*", name):
+        raise refuse(key, name, "a factor (clip), a key below one (clip.start), or nuisance is allowed")
+    factor, known = name.partition(".")[0], sorted({*known_groups(), "nuisance"} - NO_FACTORS)
+    near = [] if factor in known else get_close_matches(factor, known, n=1, cutoff=0.75)
+    if near or factor in NO_FACTORS:
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        allowed = f"{', '.join(known)}, a key below one of them, or a factor of your own is allowed"
+        raise refuse(key, name, allowed + hint)
     return name
 
 

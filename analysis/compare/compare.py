@@ -29,7 +29,7 @@ from analysis.claims.verdict_rule import Verdict
 from analysis.compare.bit_identity import identity
 from analysis.compare.matching import Matching, match
 from analysis.quantities.outcomes import outcomes
-from analysis.records.arms import FACTORS, value_text, varying
+from analysis.records.arms import merged_order, value_text, varying, with_factors
 from analysis.records.study import Study
 from analysis.stats.effects import ALPHA, EQUAL, Interval
 
@@ -72,6 +72,8 @@ def compare(ours: Study, theirs: Study, claims: Claims) -> Comparison:
     """`ours` against `theirs`, both judged by one claims file. Raises ValueError where they are one folder."""
     if ours.folder.resolve() == theirs.folder.resolve():
         raise ValueError(f"--against {theirs.folder}: that is the study itself; another one's folder is needed")
+    factors = merged_order([ours.factors, theirs.factors])
+    ours, theirs = (with_all_factors(study, factors) for study in (ours, theirs))
     matching = match(ours.arms, theirs.arms)
     return Comparison(
         names=names(ours.folder, theirs.folder),
@@ -80,6 +82,11 @@ def compare(ours: Study, theirs: Study, claims: Claims) -> Comparison:
         arms=compared_arms(ours, theirs, matching),
         claims=compared_claims(*(judge_claims(study, claims).findings for study in (ours, theirs)), claims),
     )
+
+
+def with_all_factors(study: Study, factors: Sequence[str]) -> Study:
+    """The study with the factors of both: those that it lacks are "none" in all of its arms."""
+    return replace(study, arms={label: with_factors(arm, factors) for label, arm in study.arms.items()})
 
 
 def names(ours: Path, theirs: Path) -> tuple[str, str]:
@@ -97,7 +104,7 @@ def changed_settings(ours: Study, theirs: Study, matching: Matching) -> pd.DataF
     for pair in matching.pairs:
         for key in varying([ours.arms[pair[0]], theirs.arms[pair[1]]]):
             differing[key].append(pair)
-    order = (*FACTORS, "nuisance")
+    order = (*ours.factors, "nuisance")
     rows = []
     for key in sorted(differing, key=lambda key: (order.index(key.partition(".")[0]), key)):
         ours_of, theirs_of = zip(*differing[key], strict=True)

@@ -12,7 +12,7 @@ from analysis.claims.pairing import Refused, pair, rest_of
 from analysis.figures import series
 from analysis.figures.style import Pen, pens
 from analysis.quantities.measure import measure
-from analysis.records.arms import TECHNIQUES, canonical, varying
+from analysis.records.arms import canonical, varying
 from analysis.records.study import Study
 
 STEPS = ("loss", "grad_norm", "grad_norm_clipped", "delta_g", "mlp_grad_norm", "classifier_grad_norm")
@@ -58,10 +58,10 @@ class Records:
     @cached_property
     def of_techniques(self) -> "Records":
         """Itself; where most of more than MANY arms differ in nothing but the techniques, these."""
-        largest = max(self.alike_but_for(TECHNIQUES), key=len)
+        largest = max(self.alike_but_for(self.study.techniques), key=len)
         if len(self.arms) <= MANY or not len(self.arms) / 2 < len(largest) < len(self.arms):
             return self
-        return self.only(largest, f"the {len(largest)} that differ in {', '.join(TECHNIQUES)} alone")
+        return self.only(largest, f"the {len(largest)} that differ in {', '.join(self.study.techniques)} alone")
 
     def alike_but_for(self, keys: Collection[str]) -> list[list[str]]:
         """The arms in groups that differ in nothing but these keys and the settings below them."""

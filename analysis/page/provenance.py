@@ -12,7 +12,7 @@ from analysis.claims.judge import unregistered
 from analysis.claims.looks import Look
 from analysis.claims.pairing import moved
 from analysis.claims.reading import Claims
-from analysis.records.arms import FACTORS, ranges, unsaid, value_text, varying
+from analysis.records.arms import ranges, unsaid, value_text, varying
 from analysis.records.study import Study
 
 VERSIONS = ("torch", "transformers", "numpy", "python")
@@ -46,14 +46,14 @@ def compared(study: Study) -> str:
 def varied(study: Study) -> dict[str, str]:
     """Each setting in which the arms differ, and its values; a setting that only some arms have is one, too."""
     arms = list(study.arms.values())
-    return {key: few(distinct(arm[key] for arm in arms if key in arm)) for key in ordered(varying(arms))}
+    return {key: few(distinct(arm[key] for arm in arms if key in arm)) for key in ordered(varying(arms), study)}
 
 
 def shared(study: Study) -> dict[str, str]:
     """Each setting that all arms have, and its value."""
     arms = list(study.arms.values())
     same = {key for arm in arms for key in arm} - varying(arms)
-    return {key: value_text(arms[0][key]) for key in ordered(same)}
+    return {key: value_text(arms[0][key]) for key in ordered(same, study)}
 
 
 def facts(study: Study, claims: Claims, looks: Sequence[Look]) -> tuple[Fact, ...]:
@@ -152,9 +152,9 @@ def column(study: Study, name: str) -> pd.Series:
     return study.runs[name] if name in study.runs else pd.Series(None, study.runs.index, dtype=object)
 
 
-def ordered(keys: Iterable[str]) -> list[str]:
-    """The keys of arms by factor, in the order of FACTORS, then by name."""
-    places = (*FACTORS, "nuisance")
+def ordered(keys: Iterable[str], study: Study) -> list[str]:
+    """The keys of arms by factor, in the study's order, then by name."""
+    places = (*study.factors, "nuisance")
     return sorted(keys, key=lambda key: (places.index(key.partition(".")[0]), key))
 
 

@@ -8,21 +8,70 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-FACTORS = ("freeze", "clip", "scheduler", "optimizer", "model", "data", "trainer")
-TECHNIQUES = FACTORS[:3]
+from ablate.schema import NONE, SETUP
 
 T = TypeVar("T")
 Arm = Mapping[str, Any]
-"""A config less its seed, flat: {"clip": "fixed", "clip.threshold": 1.0, ..., "nuisance": 0}."""
+"""A config without its seed, flat: {"clip": "fixed", "clip.threshold": 1.0, ..., "nuisance": 0}.
+
+Every arm of a study has all factors of the study; a factor that a run lacks counts as "none".
+"""
+
+NOT_FACTORS = ("nuisance",)
+"""Keys of an arm, without a dot, that are no factors."""
 
 
-def arm_of(data: Mapping[str, Any]) -> Arm:
-    """What a run.json says of its arm: option and settings of each factor, and the nuisance seed."""
+def merged_order(orders: Iterable[Iterable[str]]) -> tuple[str, ...]:
+    """All names of several sequences, in an order that keeps each name behind its predecessor where it was first seen.
+
+    >>> merged_order([["freeze", "clip", "model"], ["freeze", "clip", "mixout", "model"]])
+    ('freeze', 'clip', 'mixout', 'model')
+    """
+    names: list[str] = []
+    for order in orders:
+        place = 0
+        for name in order:
+            if name not in names:
+                names.insert(place, name)
+            place = names.index(name) + 1
+    return tuple(names)
+
+
+def arm_of(data: Mapping[str, Any], factors: Iterable[str]) -> Arm:
+    """The arm of a run.json: option and settings of each of the study's factors, and the nuisance seed."""
     arm: dict[str, Any] = {}
-    for factor in FACTORS:
-        entry = data["factors"][factor]
+    for factor in factors:
+        entry = data["factors"].get(factor, {"option": NONE, "settings": {}})
         arm |= {factor: entry["option"]} | {f"{factor}.{k}": v for k, v in flat(entry["settings"]).items()}
     return arm | {"nuisance": data["nuisance"]}
+
+
+def factors_of(arms: Iterable[Arm]) -> tuple[str, ...]:
+    """The factors of some arms, in the study's order.
+
+    >>> factors_of([{"clip": "fixed", "clip.threshold": 1.0, "model": "tiny", "nuisance": 0}])
+    ('clip', 'model')
+    """
+    return tuple(dict.fromkeys(key for arm in arms for key in arm if "." not in key and key not in NOT_FACTORS))
+
+
+def techniques_of(arms: Iterable[Arm]) -> tuple[str, ...]:
+    """The factors that are studied: all but those that every run needs (`ablate.schema.SETUP`)."""
+    return tuple(factor for factor in factors_of(arms) if factor not in SETUP)
+
+
+def with_factors(arm: Arm, factors: Iterable[str]) -> Arm:
+    """An arm of one study as an arm of a study with these factors: those that it lacks are "none".
+
+    >>> with_factors({"clip": "fixed", "nuisance": 0}, ["clip", "mixout"])
+    {'clip': 'fixed', 'mixout': 'none', 'nuisance': 0}
+    """
+    added = {factor: NONE for factor in factors if factor not in arm}
+    return (
+        {key: value for key, value in arm.items() if key not in NOT_FACTORS}
+        | added
+        | {key: arm[key] for key in NOT_FACTORS if key in arm}
+    )
 
 
 def flat(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,13 +124,14 @@ def in_order(arms: Mapping[str, Arm]) -> dict[str, Arm]:
 
     The first arm stays: it is the one that the others are shown against.
 
-        >>> plain = {**{factor: "x" for factor in FACTORS}, "nuisance": 0}
+        >>> plain = {"clip": "none", "model": "x", "nuisance": 0}
         >>> late, early = ({**plain, "clip": "delayed", "clip.start": start} for start in (100, 50))
         >>> [*in_order({"none": plain, "late": late, "early": early})], [*in_order({"late": late, "early": early})]
         (['none', 'early', 'late'], ['late', 'early'])
     """
     first, others = [*arms][:1], [*arms][1:]
-    neighbours = groupby(others, lambda label: [arms[label][factor] for factor in FACTORS])
+    factors = factors_of(arms.values())
+    neighbours = groupby(others, lambda label: [arms[label][factor] for factor in factors])
     ordered = (sorted(group, key=lambda label: numbers(arms[label])) for _, group in neighbours)
     return {label: arms[label] for label in chain(first, *ordered)}
 
@@ -93,11 +143,11 @@ def numbers(arm: Arm) -> list[tuple[str, float]]:
 def labels(arms: Sequence[Arm]) -> list[str]:
     """A short name for each arm; distinct arms have distinct names.
 
-    It has the option of each factor in which the arms differ, in the order of FACTORS, with those settings in
+    It has the option of each factor in which the arms differ, in the study's order, with those settings in
     which arms of the same option differ; then the nuisance seed, where arms differ in it and it is not 0. What most
     arms have goes without saying, but for the techniques.
 
-        >>> plain = {**{factor: "x" for factor in FACTORS}, "nuisance": 0}
+        >>> plain = {"freeze": "x", "clip": "x", "scheduler": "x", "optimizer": "x", "nuisance": 0}
         >>> early, late = ({**plain, "clip": "delayed", "clip.start": start} for start in (50, 100))
         >>> labels([{**plain, "clip": "none"}, early, late])
         ['none', 'delayed[start=50]', 'delayed[start=100]']
@@ -127,13 +177,14 @@ def differing(arms: Sequence[Arm], brief: bool) -> list[list[Part]]:
     `brief`: without what most arms have. Then parts of two factors may be alike, and so may the names of two arms.
     """
     parts: list[list[Part]] = [[] for _ in arms]
-    for factor in FACTORS:
+    techniques = techniques_of(arms)
+    for factor in factors_of(arms):
         of_factor = parts_of(arms, factor)
-        usual = most_have(of_factor) if brief and factor not in TECHNIQUES else None
+        usual = most_have(of_factor) if brief and factor not in techniques else None
         for part, own in zip(parts, of_factor, strict=False):
             part += [own] if usual is None or canonical(own) != canonical(usual) else []
     for part, arm in zip(parts, arms, strict=True):
-        part += [] if part else [(arm[factor], {}) for factor in TECHNIQUES]
+        part += [] if part else [(arm[factor], {}) for factor in techniques]
     if "nuisance" in varying(arms):
         for part, arm in zip(parts, arms, strict=True):
             part += [("nuisance", {"seed": arm["nuisance"]})] if arm["nuisance"] else []
@@ -159,11 +210,11 @@ def parts_of(arms: Sequence[Arm], factor: str) -> list[Part]:
 def unsaid(arms: Sequence[Arm]) -> list[str]:
     """What labels leave out as most arms have it.
 
-    >>> plain, other = ({**{factor: "x" for factor in FACTORS}, "optimizer.lr": lr, "nuisance": 0} for lr in (1, 2))
+    >>> plain, other = ({"clip": "x", "optimizer": "x", "optimizer.lr": lr, "nuisance": 0} for lr in (1, 2))
     >>> unsaid([plain, {**plain, "clip": "none"}, other])
     ['x[lr=1]']
     """
-    usual = [most_have(parts_of(arms, factor)) for factor in FACTORS if factor not in TECHNIQUES]
+    usual = [most_have(parts_of(arms, factor)) for factor in factors_of(arms) if factor in SETUP]
     return [part_text(*part) for part in usual if part is not None]
 
 
@@ -225,13 +276,14 @@ def ranges(numbers: Iterable[int]) -> str:
 def levels(arms: Mapping[str, Arm]) -> pd.DataFrame:
     """One row an arm, one column a factor that varies among them: the arm's level of it, by its short name.
 
-    >>> plain = {**{factor: "x" for factor in FACTORS}, "nuisance": 0}
+    >>> plain = {"clip": "x", "model": "x", "nuisance": 0}
     >>> levels({"1": {**plain, "clip": "none"}, "2": {**plain, "clip": "fixed"}}).to_dict()
     {'clip': {'1': 'none', '2': 'fixed'}}
     """
     names = {}
-    for factor in FACTORS:
-        alike = {other: "" for other in FACTORS if other != factor} | {"nuisance": 0}
+    factors = factors_of(arms.values())
+    for factor in factors:
+        alike = {other: "" for other in factors if other != factor} | {"nuisance": 0}
         own = [{k: v for k, v in arm.items() if k.split(".")[0] == factor} | alike for arm in arms.values()]
         named = labels(own)
         if len(set(named)) > 1:

@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ablate.schema import SCHEMA, STATUSES, TABLES, UNFINISHED
-from analysis.records.arms import FACTORS, flat
+from ablate.schema import SCHEMA, SETUP, STATUSES, TABLES, UNFINISHED
+from analysis.records.arms import flat
 
 RECORDS = {f"{table}.parquet": tuple(columns) for table, columns in TABLES.items()}
 """The record files and their columns, of which the first numbers the rows."""
@@ -44,8 +44,9 @@ def run_json(folder: Path) -> dict[str, Any]:
         raise Unreadable("broken", f"run.json lacks {', '.join(lacking)}, or has another type there")
     if data["status"] not in STATUSES:
         raise Unreadable("broken", f"run.json has status {data['status']!r}, none of {STATUSES}")
-    if lacking := [factor for factor in FACTORS if not is_factor(data["factors"].get(factor))]:
-        raise Unreadable("broken", f"run.json has no option and settings of {', '.join(lacking)}")
+    wrong = [factor for factor, entry in data["factors"].items() if not is_factor(entry)]
+    if wrong := wrong + [factor for factor in SETUP if factor not in data["factors"]]:
+        raise Unreadable("broken", f"run.json has no option and settings of {', '.join(wrong)}")
     return data
 
 

@@ -21,11 +21,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from analysis.records.arms import FACTORS, Arm, arm_of, flat, in_order, labels, ranges
+from ablate.schema import SETUP
+from analysis.records.arms import Arm, arm_of, factors_of, flat, in_order, labels, merged_order, ranges, techniques_of
 from analysis.records.run_folder import RECORDS, Unreadable, flaw_of, run_json, verified
 
 COLUMNS = (
-    *("run", "arm", "id", "status", "seed", "nuisance", *FACTORS, "trainer.steps"),
+    *("run", "arm", "id", "status", "seed", "nuisance", *SETUP, "trainer.steps"),
     *("test_accuracy", "test_loss", "validation_accuracy", "validation_loss"),
     *("parameters.total", "parameters.ratio", "pairing.batches", "pairing.head", "pairing.dropout"),
     *("numerics", "environment.key", "environment.earlier", "claims.name", "claims.sha256"),
@@ -54,6 +55,15 @@ class Study:
     arms: Mapping[str, Arm]
     problems: pd.DataFrame
     sha256: Mapping[str, Mapping[str, str]]
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """The factors of its arms, in the order in which run.json has them."""
+        return factors_of(self.arms.values())
+
+    @property
+    def techniques(self) -> tuple[str, ...]:
+        return techniques_of(self.arms.values())
 
     def steps(self, columns: Iterable[str] | None = None, runs: Iterable[str] | None = None) -> pd.DataFrame:
         """steps.parquet of all or of the given runs: run, step, then the given columns, or all."""
@@ -125,11 +135,12 @@ def load(folder: Path, only: Collection[str] | None = None) -> Study:
     if not folder.is_dir():
         raise ValueError(f"no study in {folder}: there is no such folder")
     known, problems = scan(folder, only)
-    arms = [arm_of(data) for data in known.values()]
+    factors = merged_order(data["factors"] for data in known.values())
+    arms = [arm_of(data, factors) for data in known.values()]
     label_of = dict(zip(known, labels(arms), strict=True))
     flaws = {run: flaw for run, data in known.items() if (flaw := flaw_of(folder / run, data))}
     flaws |= ambiguities({run: (label_of[run], data) for run, data in known.items() if run not in flaws})
-    rows = [{"run": run, "arm": label_of[run], **flat_row(data)} for run, data in known.items()]
+    rows = [{"run": run, "arm": label_of[run], **flat_row(data, factors)} for run, data in known.items()]
     frame = pd.DataFrame(rows)
     frame = frame.reindex(columns=list(dict.fromkeys([*COLUMNS, *frame.columns])))
     counts = ~frame["run"].isin(list(flaws))
@@ -207,8 +218,8 @@ def averaged(layers: pa.Table, spans: int) -> pa.Table:
     return means.rename_columns([names.get(n, n) for n in means.column_names]).select(layers.column_names)
 
 
-def flat_row(data: Mapping[str, Any]) -> dict[str, Any]:
+def flat_row(data: Mapping[str, Any], factors: Iterable[str]) -> dict[str, Any]:
     """run.json as one row: factors as in `arm_of`, metrics by their names, the rest by its path."""
-    own = {"id": data["id"], "status": data["status"], "seed": data["seed"], **arm_of(data)}
+    own = {"id": data["id"], "status": data["status"], "seed": data["seed"], **arm_of(data, factors)}
     rest = {key: value for key, value in data.items() if key not in {*own, "factors", "metrics", "records"}}
     return {**own, **flat(data.get("metrics") or {}), **flat(rest)}

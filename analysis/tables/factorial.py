@@ -1,6 +1,7 @@
 """The cells of freezing × clipping × schedule, one row each, as far as a study has them."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import pandas as pd
 
 from analysis.claims.pairing import Refused, rest_of
 from analysis.quantities.outcomes import Outcomes
-from analysis.records.arms import TECHNIQUES, canonical, levels, varying
+from analysis.records.arms import canonical, levels, varying
 from analysis.records.study import Study
 from analysis.tables.formats import Table, mean_and_sd, number
 from analysis.tables.numbers import figure
@@ -33,17 +34,17 @@ def factorial(study: Study, outcomes: Outcomes) -> Table:
     runs = study.runs.set_index("run")[["arm", "status"]].join(outcomes.values, how="inner")
     named = levels({arm: study.arms[arm] for arm in arms})
     rows = [
-        {factor: named[factor][arm] if factor in named else study.arms[arm][factor] for factor in TECHNIQUES}
+        {factor: named[factor][arm] if factor in named else study.arms[arm][factor] for factor in study.techniques}
         | of_cell(arm, runs[runs["arm"] == arm])
         for arm in arms
     ]
     # levels in order of first appearance, off first
-    place = {factor: list(dict.fromkeys(["none", *(row[factor] for row in rows)])) for factor in TECHNIQUES}
-    rows.sort(key=lambda row: [place[factor].index(row[factor]) for factor in TECHNIQUES])
+    place = {factor: list(dict.fromkeys(["none", *(row[factor] for row in rows)])) for factor in study.techniques}
+    rows.sort(key=lambda row: [place[factor].index(row[factor]) for factor in study.techniques])
     numbers = pd.DataFrame(rows)
     others = len(study.arms) - len(arms)
     caption = f"{CAPTION} All at {at}; arms at other settings ({others}) stand in the summary." if others else CAPTION
-    return Table("factorial", caption, numbers, in_words(numbers))
+    return Table("factorial", caption, numbers, in_words(numbers, study.techniques))
 
 
 def crossed(study: Study) -> tuple[list[str], str]:
@@ -52,8 +53,8 @@ def crossed(study: Study) -> tuple[list[str], str]:
         raise Refused("no finished run")
     settings, arms = {}, defaultdict(list)
     for label, arm in study.arms.items():
-        rest = rest_of(arm, TECHNIQUES)
-        settings[canonical(rest)] = rest | dict.fromkeys(TECHNIQUES, "")
+        rest = rest_of(arm, study.techniques)
+        settings[canonical(rest)] = rest | dict.fromkeys(study.techniques, "")
         arms[canonical(rest)].append(label)
     chosen = max(arms, key=lambda key: len(arms[key]))
     differ = levels(settings).loc[chosen].to_dict()
@@ -90,11 +91,11 @@ def geometric_mean(values: pd.Series) -> float:
         return float(np.exp(np.log(values).mean(skipna=False)))
 
 
-def in_words(numbers: pd.DataFrame) -> pd.DataFrame:
+def in_words(numbers: pd.DataFrame, techniques: Sequence[str]) -> pd.DataFrame:
     accuracies = 100 * numbers[["test_accuracy", "test_accuracy_sd"]]
     return pd.DataFrame(
         {
-            **{factor: numbers[factor] for factor in TECHNIQUES},
+            **{factor: numbers[factor] for factor in techniques},
             **{"seeds": numbers["done"].map(str), "diverged": numbers["diverged"].map(str)},
             "unlearned": numbers["unlearned"].map(str),
             "test accuracy %": [mean_and_sd(mean, sd, 1) for mean, sd in accuracies.to_numpy()],

@@ -172,5 +172,5 @@ def test_row_32_option_names_in_a_runs_name(tmp_path: Path) -> None:
     plain = [argument for argument in COMMON if not argument.startswith("clip")]
     assert ablate(tmp_path, *plain, "hydra.searchpath=[file://conf]", "clip='a %$b'") == 0
     (name,) = runs(tmp_path)
-    assert "-a...b-" in name
+    assert "clip=a...b-" in name
     assert record(the_run(tmp_path))["factors"]["clip"]["option"] == "a %$b"

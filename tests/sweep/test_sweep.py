@@ -111,7 +111,8 @@ def test_nuisance_changes_dropout_and_nothing_else(swept: tuple[Path, str, str],
     (theirs,) = [
         f
         for f in folders(swept[0])
-        if f.name.startswith("none-fixed-warmup_linear-s1-")
+        if "-s1-" in f.name
+        and "clip=" not in f.name
         and json.loads((f / "run.json").read_text())["factors"]["clip"]["settings"]["threshold"] == 1
     ]
     one, other = (json.loads((folder / "run.json").read_text())["pairing"] for folder in (mine, theirs))
@@ -190,8 +191,10 @@ def test_a_failing_run_stops_no_other_and_is_listed(tmp_path: Path) -> None:
     own = ("hydra.searchpath=[file://conf]", "allow_targets=[my_rules]", *SMALL)
     swept = ablate("-m", "clip=none,breaks,fixed", *own, cwd=tmp_path)
     assert swept.returncode == 1
-    assert "failed: none-breaks-warmup_linear-s0-" in swept.stdout and "broke at 1" in swept.stdout
-    records = {f.name.split("-")[1]: json.loads((f / "run.json").read_text()) for f in folders(tmp_path)}
+    assert "failed: freeze=none-clip=breaks-" in swept.stdout and "broke at 1" in swept.stdout
+    records = {
+        f.name.split("-")[1].removeprefix("clip="): json.loads((f / "run.json").read_text()) for f in folders(tmp_path)
+    }
     assert {name: record["status"] for name, record in records.items()} == {
         "none": "done",
         "breaks": "failed",

@@ -143,7 +143,7 @@ def test_parts_and_beside_inherit_and_looks_share_alpha(tmp_path):
         ("seeds: 10", "seeds: 10\nlooks: [20, 10]", r"looks = \[20, 10\]; rising numbers"),
         ("seeds: 10", "seeds: 10\nseeds: 11", "no valid YAML.*duplicate key seeds"),
         ("seeds: 10", "seeds: ???", "no valid YAML"),
-        ("seeds: 10", "seeds: 10\nwithin: {seed: 3}", "within = 'seed'; freeze, clip"),
+        ("seeds: 10", "seeds: 10\nwithin: {seed: 3}", "within = 'seed'; clip, data, freeze"),
         ("seeds: 10", "seeds: 10\narms: {a: fixed}", "arms.a = 'fixed'; a mapping"),
         ("seeds: 10", "seeds: 10\narms: {on: {clip: fixed}}", "arms has the key True; .* only in quotes"),
         ("  one:", "  one: 3\n  two:", "claim one: it = 3; a mapping"),
@@ -157,7 +157,7 @@ def test_parts_and_beside_inherit_and_looks_share_alpha(tmp_path):
         ("direction: above", "direction: above\n    smallest_effect: big", "smallest_effect = 'big'; a finite number"),
         ("scale: points", "scale: log\n    smallest_effect: 1", "log scale: 1.0 is no size; a ratio"),
         ("{clip: fixed}", "fixed", "one: treatment = 'fixed'; settings are allowed, or a name"),
-        ("{clip: fixed}", "{clipp: fixed}", "one: treatment = 'clipp'; freeze, clip, scheduler"),
+        ("{clip: fixed}", "{clipp: fixed}", "one: treatment = 'clipp'; clip, data, freeze.*did you mean clip"),
         (
             "control: {clip: none}",
             "control: {clip: none, scheduler: none}",

@@ -20,7 +20,7 @@ from analysis.figures.series import (
     spans,
 )
 from analysis.quantities.formulas import early_delta_g_share
-from analysis.records.arms import FACTORS, levels
+from analysis.records.arms import levels
 from analysis.stats.effects import paired_effect
 
 
@@ -195,7 +195,11 @@ def test_a_pair_that_lacks_a_value_is_left_out() -> None:
 
 
 def arm(**options: str) -> dict[str, object]:
-    return {**dict.fromkeys(FACTORS, "x"), "nuisance": 0, **options}
+    return {
+        **dict.fromkeys(("freeze", "clip", "scheduler", "optimizer", "model", "data", "trainer"), "x"),
+        "nuisance": 0,
+        **options,
+    }
 
 
 def test_levels_are_named_within_their_factor() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.records import arms
-from analysis.records.arms import FACTORS, canonical, in_order, labels
+from analysis.records.arms import canonical, in_order, labels
 
 BASE = {
     **{"freeze": "embeddings_attention", "clip": "none", "scheduler": "none", "optimizer": "adamw"},
@@ -81,6 +81,7 @@ def test_nothing_is_left_out_where_names_would_be_the_same():
     assert labels(arms) == ["none-x-x", "fixed-x-x", "delayed-x-x", "none-y-x", "none-x-y"]
 
 
+FACTORS = ("freeze", "clip", "scheduler", "optimizer", "model", "data", "trainer")
 names = st.sampled_from(["none", "a", "a-b", "b", "b-c", "a[x=1]", "null", "1", "", "nuisance[seed=1]"])
 values = st.one_of(names, st.integers(0, 1), st.sampled_from([0.0, 1.0, 0.5, None, True, False]))
 keys = st.sampled_from([f"{factor}.{key}" for factor in FACTORS for key in ("x", "y")])

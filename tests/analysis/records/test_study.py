@@ -124,9 +124,23 @@ def test_entries_of_run_json_that_cannot_be_believed(study):
     change(study / "fixed-s1", records={})
     problems = load(study).problems.set_index("run")["problem"]
     assert "status 'finished'" in problems["none-s0"]
-    assert "no option and settings of freeze, scheduler" in problems["none-s1"]
+    assert "no option and settings of optimizer, model, data, trainer" in problems["none-s1"]
     assert "lacks seed" in problems["fixed-s0"]
     assert "does not say what steps.parquet should hold" in problems["fixed-s1"]
+
+
+def test_a_factor_that_a_run_lacks_counts_as_none(study):
+    for run in ("fixed-s0", "fixed-s1"):
+        factors = json.loads((study / run / "run.json").read_text())["factors"]
+        own = {"mixout": {"option": "on", "settings": {"p": 0.5}}}
+        change(study / run, factors={**dict(list(factors.items())[:3]), **own, **factors})
+    loaded = load(study)
+    assert loaded.factors == ("freeze", "clip", "scheduler", "mixout", "optimizer", "model", "data", "trainer")
+    assert loaded.techniques == ("freeze", "clip", "scheduler", "mixout")
+    assert {label: arm["mixout"] for label, arm in loaded.arms.items()} == {
+        "none-none": "none", "fixed-on": "on", "delayed-none": "none",
+    }  # fmt: skip
+    assert loaded.runs.set_index("run")["mixout"]["none-s0"] == "none"
 
 
 def test_unfinished_runs_are_known_but_do_not_count(study):
