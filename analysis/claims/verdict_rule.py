@@ -169,16 +169,16 @@ def seeds_needed(
     if low > 0:
         gap = abs(delta - smallest)
         needed = smallest_n(lambda n: effect.half_width(level, n) < gap, effect.least_n)
-        target = "for an interval that separates the effect from the smallest effect of interest"
+        target = "an interval that separates the effect from the smallest effect of interest"
     else:
         needed = smallest_n(lambda n: effect.power(smallest, n, alpha) >= POWER, effect.least_n)
-        target = f"for {POWER:.0%} power to detect the smallest effect of interest"
+        target = f"{POWER:.0%} power to detect the smallest effect of interest"
         if needed is not None and needed <= effect.n and high >= smallest:  # the power is there, the decision is not
             gap = max(abs(delta), abs(delta - smallest))
             needed = smallest_n(lambda n: effect.half_width(level, n) < gap, effect.least_n)
-            target = "for an interval that separates the effect from 0 or from the smallest effect of interest"
+            target = "an interval that separates the effect from 0 or from the smallest effect of interest"
     if needed is None:
-        return SeedsNeeded(None, None, None, f"a decision needs more than {MOST_SEEDS:,} seeds, {target}")
+        return SeedsNeeded(None, None, None, f"a decision needs more than {MOST_SEEDS:,} seeds: {target}")
     more = max(0, needed - effect.n)
     are = "is" if more == 1 else "are"
-    return SeedsNeeded(needed, more, None, f"about {count(more, 'more seed')} {are} needed for a decision, {target}")
+    return SeedsNeeded(needed, more, None, f"about {count(more, 'more seed')} {are} needed for a decision: {target}")
