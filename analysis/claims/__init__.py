@@ -1,6 +1,6 @@
 """From a claims file to verdicts.
 
-estimand      what a question compares, and the sample of its runs
+estimand      quantity, scale and arms that a question compares, and the sample of its runs
 pairing       which runs may be compared
 contrasts     how the runs of a seed become one number
 values        checks of single values in a claims file

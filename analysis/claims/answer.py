@@ -117,7 +117,7 @@ def answer_question(question: Question, section: str | None, planned: int, conte
 
 
 def shown_alongside(question: Question, section: str | None, context: Context) -> Finding:
-    """The effect of a question that is shown beside a claim: not judged, nothing adjusted."""
+    """The effect of a question that is shown with a claim: not judged, nothing adjusted."""
     found = unanswered(question, section)
     try:
         cells = question.contrast.cells(question, context.study)

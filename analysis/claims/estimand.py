@@ -1,4 +1,4 @@
-"""What a question compares, and the sample of runs in which it is estimated."""
+"""The estimand of a question (quantity, scale, arms), and the sample of runs that it is estimated from."""
 
 from __future__ import annotations
 

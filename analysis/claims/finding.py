@@ -26,7 +26,7 @@ class Finding:
     n_missing               seeds, planned or started, that cannot be compared
     further_seeds, command  number of more seeds that a decision needs, and the command that runs them; None where
                             no seeds are needed or their number is unknown
-    verdict                 None: shown beside a claim, not judged, nothing adjusted
+    verdict                 None: shown with a claim, not judged, nothing adjusted
 
     A claim with parts has no effect of its own; its n is the smallest of its parts, its other counts the largest.
     """

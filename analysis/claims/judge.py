@@ -49,7 +49,7 @@ def judge_claims(study: Study, claims: Claims, earlier: Sequence[Look] = ()) -> 
 
 
 def judged(claim: Claim, context: Context) -> Answer:
-    """The answer to all questions of a claim, with the findings that are shown beside it."""
+    """The answer to all questions of a claim, together with the findings that are only shown."""
     answers = [
         exact_answer(question, claim.section, context)
         if isinstance(question.contrast, Equality)

@@ -22,7 +22,7 @@ PAIRING = {
     "pairing.head": ("model",),
     "pairing.dropout": ("nuisance",),
 }
-"""What the runs of a seed must share -> the keys whose change makes it differ: a claim that changes one is exempt."""
+"""Columns that the runs of a seed must share -> keys that change them: claims that change such a key are exempt."""
 
 
 class Refused(Exception):
@@ -142,7 +142,7 @@ def pair(study: Study, arms: Sequence[str], may_differ: Collection[str]) -> Pair
 
 
 def unshared(group: Sequence[Mapping[str, Any]], may_differ: Collection[str]) -> list[str]:
-    """What the runs of a seed, one per cell, must share but do not share or do not record."""
+    """The columns that the runs of a seed, one per cell, must share but do not share or do not record."""
     if len(group) == 1:
         return []
     required = [key for key, changes in PAIRING.items() if not any(is_under(key, changes) for key in may_differ)]

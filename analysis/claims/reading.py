@@ -73,7 +73,7 @@ class Question(Estimand):
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim, which consists of all its `questions`; those `beside` it are shown with it and not judged."""
+    """A claim, which asserts all its `questions`; those in `beside` are shown with it and not judged."""
 
     id: str
     statement: str

@@ -53,7 +53,7 @@ def collect(question: Question, cells: Sequence[Settings], study: Study, outcome
     scale = SCALES[question.scale](int(study.arms[arms[0]]["trainer.steps"]))
     whole = Sample(study, question, scale, pairs.seeds, runs, values, learned)
     keeps = question.contrast.keeps_unlearned and question.quantity in OUTCOMES
-    # a value that a run lacks because it did not learn is no gap where such runs do not count
+    # where runs that did not learn do not count, their missing values exclude no seed
     measured = np.isfinite(values).all(axis=1) | (~question.contrast.usable(learned) & (not keeps))
     compared = whole.where(measured)
     notes = (*pairs.notes, *unmeasured(whole.where(~measured), question.measured, outcomes))

@@ -129,4 +129,4 @@ SCALES: dict[str, Callable[[int], Scale]] = {
     "log": lambda observations: Log(),
     "logit": Logit,
 }
-"""Scales by name, each made for values that are shares of a number of observations (the steps of a run)."""
+"""Scales by name; each is made for the number of observations per value (the steps of a run)."""

@@ -51,7 +51,7 @@ def test_parts_are_judged_one_by_one(paper):
     assert found["F"].effect is None and found["F"].n == 10
 
 
-def test_contrasts_shown_beside_a_claim_are_not_judged(paper):
+def test_contrasts_shown_with_a_claim_are_not_judged(paper):
     beside = {found.id: found for found in with_parts(paper[1].findings) if "+" in found.id}
     assert Counter(name.partition("+")[0] for name in beside) == {
         **{"A2": 4, "B": 2, "D": 2, "E": 1, "F": 2, "H": 1, "I": 1, "L": 1},

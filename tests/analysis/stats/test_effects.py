@@ -30,7 +30,7 @@ from analysis.stats.effects import (
 DRUG_1 = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
 DRUG_2 = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
 
-# Darwin 1876: crossed less self-fertilised maize, eighths of an inch, as in Fisher 1935, §17.
+# Darwin 1876: crossed less self-fertilised maize, eighths of an inch, as in Fisher 1935, section 17.
 DARWIN = [49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48]
 
 numbers = st.floats(-1e3, 1e3, allow_subnormal=False)
@@ -55,8 +55,8 @@ def test_sleep():
 
 def test_darwin():
     effect = one_sample_effect(DARWIN)
-    assert effect.p_sign_flip == 1726 / 32768  # Fisher 1935, §21: 863 of 32,768 on either side
-    assert effect.t == pytest.approx(2.148, abs=5e-4)  # Fisher 1935, §17
+    assert effect.p_sign_flip == 1726 / 32768  # Fisher 1935, section 21: 863 of 32,768 on either side
+    assert effect.t == pytest.approx(2.148, abs=5e-4)  # Fisher 1935, section 17
     wilcoxon = stats.wilcoxon(DARWIN, method="exact")
     assert wilcoxon.statistic == 24
     assert wilcoxon.pvalue == pytest.approx(0.0412598, abs=5e-8)
