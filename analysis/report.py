@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from ablate.files.atomic import write_together
-from analysis.claims.finding import Finding, flat, verdicts_json
+from analysis.claims.finding import Finding, verdicts_json, with_parts
 from analysis.claims.judge import judge_claims
 from analysis.claims.looks import append_looks, read_looks
 from analysis.claims.reading import Claims
@@ -155,7 +155,7 @@ def saved(drawn: Iterable[Drawn | LeftOut], folder: Path) -> dict[str, str | Lef
 
 def effects(findings: Sequence[Finding]) -> pd.DataFrame:
     """The judged effects, parts one by one, as the forest plot takes them; NaN for what there is not."""
-    judged = [finding for finding in flat(findings) if finding.verdict is not None]
+    judged = [finding for finding in with_parts(findings) if finding.verdict is not None]
     rows = [
         {
             "id": finding.id,

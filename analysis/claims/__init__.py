@@ -1,14 +1,15 @@
 """From a claims file to verdicts.
 
-reading       the claims file, checked
-values        checks of single values in it
-contrasts     how the runs of a seed become one number
+estimand      quantity, scale and arms that a question compares, and the sample of its runs
 pairing       which runs may be compared
+contrasts     how the runs of a seed become one number
+values        checks of single values in a claims file
+reading       the claims file, checked
 samples       the runs that a question compares, as arrays
-answer        one question: its effect and its verdict
-judge         all claims of a file
 verdict_rule  the rule that turns an interval into a verdict
-finding       what came of a claim, as in verdicts.json
+more_seeds    the command that runs more seeds
+finding       the result of judging a claim, as in verdicts.json
+answer        one question: its effect and its verdict
 looks         the log of every time a claim was judged
-more_seeds    how many more seeds a decision needs, and the command that runs them
+judge         all claims of a file
 """

@@ -1,11 +1,11 @@
-"""One question of a claim -> its answer: a word on its effect, and what it takes to know more.
+"""Answers one question of a claim: the verdict on its effect, and how many more seeds a decision needs.
 
-- Fewer paired seeds than planned, arms that are missing or must not be compared: not tested.
-- Quantities of how well a run does (`analysis.quantities.outcomes`) keep runs that did not learn; the word without
-  their seeds has to be the same, else it is inconclusive. All other quantities are compared over the seeds whose runs
-  all learn:
-  where these are fewer than six (or than planned, if that is less), the word is inconclusive.
-- Of several effects (interactions) any will do, each at its share of α.
+- A question with fewer paired seeds than planned, or with arms that are missing or must not be compared, is not tested.
+- Quantities that measure how well a run does (`analysis.quantities.outcomes`) include runs that did not learn. The
+  verdict must be the same without the seeds of such runs; otherwise it is inconclusive.
+- All other quantities are compared over the seeds whose runs all learn. With fewer than six such seeds (or than
+  planned, if that is less) the verdict is inconclusive.
+- A claim on several effects (interactions) needs only one of them; the effects share α equally.
 """
 
 from collections.abc import Sequence
@@ -14,33 +14,34 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.claims.contrasts import Effects, Estimate, Settings
+from analysis.claims.contrasts import Effects, Estimate
+from analysis.claims.estimand import Sample, Settings
 from analysis.claims.finding import Finding
-from analysis.claims.more_seeds import command, new_seeds, study_name, to_run
-from analysis.claims.pairing import Absent, OtherModels, Refused
+from analysis.claims.more_seeds import new_seeds, study_name, sweep_command, to_run
+from analysis.claims.pairing import MissingArm, MissingModels, Refused
 from analysis.claims.reading import Question
-from analysis.claims.samples import Drawn, Sample, draw
-from analysis.claims.verdict_rule import Direction, Verdict, agreed, any_of, further_seeds, judge
+from analysis.claims.samples import Collected, collect
+from analysis.claims.verdict_rule import Direction, Verdict, agreed, any_of, judge, seeds_needed
 from analysis.quantities.outcomes import Outcomes
 from analysis.records.arms import is_under, varying, words
 from analysis.records.run_folder import Unreadable
 from analysis.records.study import Study
 from analysis.stats.effects import Effect, exact_rate, p_adjusted, simultaneous_level
-from analysis.stats.predictions import OverExamples
+from analysis.stats.predictions import AccuracyDifference
 
 LEAST_LEARNED = 6
-"""Seeds whose runs all learn that a word is based on: sign flips of fewer can't reach p < .05."""
+"""Fewest seeds whose runs all learn for a verdict: sign flips of fewer seeds cannot reach p < .05."""
 
 SIZES = "python -m ablate -m experiment=scale"
 """Runs pretrained models of several sizes, in a study of their own: those of this one have other settings."""
 
 FLIPS = 0
-"""Seed of the sign flips, which are drawn where there are too many seeds to count them all."""
+"""Seed of the generator that draws sign flips where there are too many seeds to enumerate all flips."""
 
 
 @dataclass(frozen=True, eq=False)
-class Bench:
-    """What all questions share. `judged`: tested claims × planned looks; `command`: what runs the study."""
+class Context:
+    """Everything that all questions share. `judged`: tested claims × planned looks; `command`: the study's command."""
 
     study: Study
     outcomes: Outcomes
@@ -48,31 +49,31 @@ class Bench:
     command: str
 
     def command_for(self, arms: Sequence[Settings], seeds: Sequence[int]) -> str | None:
-        return command(self.command, study_name(self.study.folder), arms, seeds) if arms and seeds else None
+        return sweep_command(self.command, study_name(self.study.folder), arms, seeds) if arms and seeds else None
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A finding, the seeds that it compares, and what to run to know more: arms by their settings, and seeds."""
+    """A finding, the `seeds` that it compares, and what a decision needs: arms by their settings, `more` seeds."""
 
     finding: Finding
     seeds: tuple[int, ...] = ()
     arms: tuple[Settings, ...] = ()
-    further: tuple[int, ...] = ()
+    more: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What a sample says: its effects, each with its word, and the word of all."""
+class Evidence:
+    """The effects of a sample, the verdict on each, the verdict on all, and the problems in computing them."""
 
     effects: Effects
-    words: dict[str, Verdict]
+    verdicts: dict[str, Verdict]
     verdict: Verdict
     problems: tuple[str, ...]
 
     @property
     def shares(self) -> int:
-        """How many effects share α."""
+        """Number of effects that share α."""
         return max(1, len(self.effects))
 
     @property
@@ -82,112 +83,119 @@ class Heard:
         return min(known, key=lambda effect: 1.0 if p_of(effect) is None else p_of(effect), default=None)
 
 
-def answer(question: Question, section: str | None, planned: int, bench: Bench) -> Answer:
-    """What the study says of a question that plans so many seeds."""
-    found, study = unanswered(question, section), bench.study
+def answer_question(question: Question, section: str | None, planned: int, context: Context) -> Answer:
+    """Judges a question for which `planned` seeds are planned."""
+    found, study = unanswered(question, section), context.study
     try:
         cells = question.contrast.cells(question, study)
-        drawn = draw(question, cells, study, bench.outcomes)
+        collected = collect(question, cells, study, context.outcomes)
     except Refused as reason:
         found = replace(found, n_missing=planned, verdict=Verdict.NOT_TESTED, notes=(str(reason),))
-        if isinstance(reason, OtherModels):
-            return Answer(replace(found, command=command(SIZES, "scale", [{}], range(planned))))
-        if not isinstance(reason, Absent):
+        if isinstance(reason, MissingModels):
+            return Answer(replace(found, command=sweep_command(SIZES, "scale", [{}], range(planned))))
+        if not isinstance(reason, MissingArm):
             return Answer(found)
         found = replace(found, further_seeds=planned)
-        return with_command(Answer(found, (), to_run(cells, (), study), new_seeds(planned, study)), bench)
-    heard, without = (hear(sample, drawn, planned, bench.judged) for sample in (drawn.kept, drawn.learned))
-    verdict, notes = heard.verdict, [*drawn.notes, *heard.problems]
-    if drawn.keeps and len(drawn.learned.seeds) < len(drawn.compared.seeds):
-        verdict = agreed(heard.verdict, without.verdict)
-        notes.append(f"without the seeds on which a run did not learn: {in_words(without)}")
-    needed, why = what_next(drawn, heard, verdict, planned, bench.judged)
-    found = replace(counted(found, drawn, cells, planned, (*notes, *why)), verdict=verdict, further_seeds=needed)
-    judged = bench.judged * heard.shares
-    if heard.shares > 1:
-        found = replace(found, parts=effect_parts(found, heard, judged))
-    found = with_effect(found, heard.best, judged, heard.shares)
-    further = new_seeds(needed or 0, study, (*drawn.compared.seeds, *drawn.pairs.unpaired))
-    return with_command(Answer(found, drawn.compared.seeds, to_run(cells, drawn.pairs.arms, study), further), bench)
+        return with_command(Answer(found, (), to_run(cells, (), study), new_seeds(planned, study)), context)
+    evidence, without = (
+        weigh(sample, question, collected, planned, context.judged) for sample in (collected.kept, collected.learned)
+    )
+    verdict, notes = evidence.verdict, [*collected.notes, *evidence.problems]
+    if collected.keeps and len(collected.learned.seeds) < len(collected.compared.seeds):
+        verdict = agreed(evidence.verdict, without.verdict)
+        notes.append(f"without the seeds on which a run did not learn: {evidence_text(without)}")
+    judged = context.judged * evidence.shares
+    needed, why = more_needed(question, collected, evidence.best, verdict, planned, judged)
+    found = with_counts(found, collected, cells, planned, (*notes, *why))
+    found = replace(found, verdict=verdict, further_seeds=needed)
+    if evidence.shares > 1:
+        found = replace(found, parts=effect_parts(found, evidence, judged))
+    found = with_effect(found, evidence.best, judged, evidence.shares)
+    more = new_seeds(needed or 0, study, (*collected.compared.seeds, *collected.pairs.unpaired))
+    arms = to_run(cells, collected.pairs.arms, study)
+    return with_command(Answer(found, collected.compared.seeds, arms, more), context)
 
 
-def show(question: Question, section: str | None, bench: Bench) -> Finding:
-    """The effect of a question that is shown beside a claim: not judged, nothing adjusted."""
+def shown_alongside(question: Question, section: str | None, context: Context) -> Finding:
+    """The effect of a question that is shown with a claim: not judged, nothing adjusted."""
     found = unanswered(question, section)
     try:
-        cells = question.contrast.cells(question, bench.study)
-        drawn = draw(question, cells, bench.study, bench.outcomes)
+        cells = question.contrast.cells(question, context.study)
+        collected = collect(question, cells, context.study, context.outcomes)
     except Refused as reason:
         return replace(found, notes=(str(reason),))
-    effects, problems = effects_of(drawn.kept)
-    found = counted(found, drawn, cells, 0, (*drawn.notes, *problems))
+    effects, problems = effects_of(collected.kept, question)
+    found = with_counts(found, collected, cells, 0, (*collected.notes, *problems))
     if len(effects) > 1:
         named = [replace(found, id=f"{found.id} {name}", statement=name) for name in effects]
         return replace(found, parts=tuple(map(with_effect, named, effects.values())))
     return with_effect(found, next(iter(effects.values()), None))
 
 
-# --- What the seeds say ---
+# --- Effects and verdicts ---
 
 
-def hear(sample: Sample, drawn: Drawn, planned: int, judged: int) -> Heard:
-    """The word on a sample of the seeds that were drawn."""
-    effects, problems = effects_of(sample)
+def weigh(sample: Sample, question: Question, collected: Collected, planned: int, judged: int) -> Evidence:
+    """The evidence of a sample, which is all or part of the collected runs."""
+    effects, problems = effects_of(sample, question)
     level = simultaneous_level(judged * max(1, len(effects)))
-    present = len(drawn.compared.seeds)
-    words = {name: word(name, effect, sample, level, present, planned) for name, effect in effects.items()}
-    if present < planned:
+    enough = len(collected.compared.seeds) >= planned
+    verdicts = {
+        name: verdict_on(name, effect, sample, question, level, planned) if enough else Verdict.NOT_TESTED
+        for name, effect in effects.items()
+    }
+    if not enough:
         verdict = Verdict.NOT_TESTED
-    elif len(words) == 1:
-        verdict = next(iter(words.values()))
+    elif len(verdicts) == 1:
+        verdict = next(iter(verdicts.values()))
     else:
-        verdict = any_of(words.values()) if words else Verdict.INCONCLUSIVE
-    return Heard(effects, words, verdict, problems)
+        verdict = any_of(verdicts.values()) if verdicts else Verdict.INCONCLUSIVE
+    return Evidence(effects, verdicts, verdict, problems)
 
 
-def effects_of(sample: Sample) -> tuple[Effects, tuple[str, ...]]:
-    """Effects by name, and what stood in their way."""
+def effects_of(sample: Sample, question: Question) -> tuple[Effects, tuple[str, ...]]:
+    """Effects by name, and the problems in computing them."""
     if not sample.seeds:
         return {}, ()
     try:
-        return sample.question.contrast.effects(sample, np.random.default_rng(FLIPS)), ()
+        return question.contrast.effects(sample, np.random.default_rng(FLIPS)), ()
     except (ValueError, Unreadable) as error:
-        return {}, (f"no effect: {error}",)
+        return {}, (f"the effect cannot be computed: {error}",)
 
 
-def word(name: str, effect: Estimate | None, sample: Sample, level: float, present: int, planned: int) -> Verdict:
-    """The word on one effect; `present` seeds can be compared, of which `sample` are those that count."""
-    question = sample.question
-    if present < planned:
-        return Verdict.NOT_TESTED
+def verdict_on(
+    name: str, effect: Estimate | None, sample: Sample, question: Question, level: float, planned: int
+) -> Verdict:
+    """The verdict on the effect `name`, where at least the planned seeds can be compared, some of them in `sample`."""
     if effect is None or len(sample.seeds) < min(LEAST_LEARNED, planned):
         return Verdict.INCONCLUSIVE
-    found = judge(effect.estimate, effect.interval(level), question.smallest, question.direction, present, planned)
-    stands = found is not Verdict.SUPPORTED or question.contrast.holds(name, effect, sample)
-    return found if stands else Verdict.INCONCLUSIVE
+    verdict = judge(effect.estimate, effect.interval(level), question.smallest, question.direction, planned, planned)
+    if verdict is Verdict.SUPPORTED and not question.contrast.holds(name, effect, sample):
+        return Verdict.INCONCLUSIVE
+    return verdict
 
 
-def what_next(
-    drawn: Drawn, heard: Heard, verdict: Verdict, planned: int, judged: int
+def more_needed(
+    question: Question, collected: Collected, best: Estimate | None, verdict: Verdict, planned: int, judged: int
 ) -> tuple[int | None, tuple[str, ...]]:
-    """How many seeds to add, and why; None where that is not known."""
-    present, question = len(drawn.compared.seeds), drawn.compared.question
+    """How many seeds to add, None where that is unknown, and notes on it."""
+    present = len(collected.compared.seeds)
     if present < planned:
-        # where runs were paired and none could be measured, more of the same will not help
-        return (planned - present if present or not drawn.pairs.seeds else None), ()
+        # where runs are paired and none has the quantity, more runs of the same kind do not help
+        return (planned - present if present or not collected.pairs.seeds else None), ()
     if verdict is Verdict.REFUTED:
         return 0, ()
-    if heard.best is None or isinstance(heard.best, OverExamples):
+    if best is None or isinstance(best, AccuracyDifference):
         return None, ()
-    asked = further_seeds(heard.best, question.smallest, question.direction, judged * heard.shares)
-    return asked.further, () if asked.further == 0 else (f"further seeds: {asked.reason}",)
+    needed = seeds_needed(best, question.smallest, question.direction, judged)
+    return needed.more, () if needed.more == 0 else (needed.note,)
 
 
-# --- Into findings ---
+# --- Findings ---
 
 
 def unanswered(question: Question, section: str | None) -> Finding:
-    """What a finding says of its question before anything is known."""
+    """The finding of a question before anything is judged."""
     arms = [arm for arm in (question.treatment, question.control) if arm is not None]
     free = question.contrast.free()
     within = {
@@ -210,15 +218,18 @@ def unanswered(question: Question, section: str | None) -> Finding:
     )
 
 
-def counted(found: Finding, drawn: Drawn, cells: Sequence[Settings], planned: int, notes: Sequence[str]) -> Finding:
-    """With the numbers of seeds, and the rate of runs that learn in each cell with its exact interval."""
-    compared = drawn.compared
-    rates = [rate_text(cell, compared.learned[:, i]) for i, cell in enumerate(told_apart(cells)) if compared.seeds]
+def with_counts(
+    found: Finding, collected: Collected, cells: Sequence[Settings], planned: int, notes: Sequence[str]
+) -> Finding:
+    """Adds the numbers of seeds, the notes, and the rate of runs that learn in each cell with its exact interval."""
+    compared = collected.compared
+    names = distinguishing_settings(cells)
+    rates = [rate_text(name, compared.learned[:, i]) for i, name in enumerate(names) if compared.seeds]
     return replace(
         found,
-        n=len(drawn.kept.seeds),
+        n=len(collected.kept.seeds),
         n_unlearned=int((~compared.learned.all(axis=1)).sum()),
-        n_missing=max(planned, drawn.known) - len(compared.seeds),
+        n_missing=max(planned, collected.known) - len(compared.seeds),
         notes=(*notes, *([f"runs that learn: {'; '.join(rates)}"] if rates else [])),
     )
 
@@ -228,15 +239,18 @@ def rate_text(cell: str, learned: NDArray[np.bool_]) -> str:
     return f"{cell} {rate.count} of {rate.n} [{rate.interval.low:.2f}, {rate.interval.high:.2f}]".strip()
 
 
-def told_apart(cells: Sequence[Settings]) -> list[str]:
-    """Cells by the settings in which they differ, an option without its own: there is nothing to say of a lone one."""
+def distinguishing_settings(cells: Sequence[Settings]) -> list[str]:
+    """A name for each cell: the settings in which the cells differ, "" for a single cell.
+
+    Where cells differ in an option, its settings are left out.
+    """
     keys = varying(cells)
     shown = [key for key in keys if not is_under(key, keys - {key})]
     return [words({key: value for key, value in cell.items() if key in shown}) for cell in cells]
 
 
 def with_effect(found: Finding, effect: Estimate | None, judged: int | None = None, of: int = 1) -> Finding:
-    """With an effect, adjusted for `judged` effects in all where it is judged; as the best `of` so many."""
+    """Adds an effect, adjusted for `judged` effects unless that is None, as the best of a number `of` effects."""
     if effect is None:
         return found
     p, flip = p_of(effect), effect.p_sign_flip if isinstance(effect, Effect) else None
@@ -251,25 +265,27 @@ def with_effect(found: Finding, effect: Estimate | None, judged: int | None = No
     )
 
 
-def effect_parts(found: Finding, heard: Heard, judged: int) -> tuple[Finding, ...]:
-    """Each of several effects as a part."""
+def effect_parts(found: Finding, evidence: Evidence, judged: int) -> tuple[Finding, ...]:
+    """One part per effect."""
     bare = replace(found, notes=(), further_seeds=None)
     return tuple(
-        with_effect(replace(bare, id=f"{bare.id} {name}", statement=name, verdict=heard.words[name]), effect, judged)
-        for name, effect in heard.effects.items()
+        with_effect(
+            replace(bare, id=f"{bare.id} {name}", statement=name, verdict=evidence.verdicts[name]), effect, judged
+        )
+        for name, effect in evidence.effects.items()
     )
 
 
-def with_command(said: Answer, bench: Bench) -> Answer:
-    finding = replace(said.finding, command=bench.command_for(said.arms, said.further))
-    return replace(said, finding=finding)
+def with_command(answer: Answer, context: Context) -> Answer:
+    """Adds the command that runs the answer's arms on its new seeds."""
+    return replace(answer, finding=replace(answer.finding, command=context.command_for(answer.arms, answer.more)))
 
 
 def p_of(effect: Estimate) -> float | None:
-    return None if isinstance(effect, OverExamples) else effect.p
+    return None if isinstance(effect, AccuracyDifference) else effect.p
 
 
-def in_words(heard: Heard) -> str:
-    if heard.best is None:
-        return f"nothing is left, {heard.verdict.value}"
-    return f"effect {heard.best.estimate:.3g} over {heard.best.n} seeds, {heard.verdict.value}"
+def evidence_text(evidence: Evidence) -> str:
+    if evidence.best is None:
+        return f"no effect, {evidence.verdict.value}"
+    return f"effect {evidence.best.estimate:.3g} over {evidence.best.n} seeds, {evidence.verdict.value}"

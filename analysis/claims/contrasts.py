@@ -1,50 +1,44 @@
 """Contrasts: how the runs of a seed become one number, and the numbers of all seeds an effect.
 
-A contrast names the cells it needs, each an arm by its settings, and takes their values, (seeds, cells), to
+A contrast names the cells that it needs, each an arm by its settings, and turns their values, (seeds, cells), into
 effects. Its fields are the keys that it adds to a claim in YAML.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.claims.pairing import OtherModels, Refused
-from analysis.claims.samples import Sample
+from analysis.claims.estimand import Estimand, Sample, Settings
+from analysis.claims.pairing import MissingModels, Refused
 from analysis.records.arms import canonical, fits, is_under, overlaid
 from analysis.records.study import Study
 from analysis.stats.effects import Array, Effect, one_sample_effect, paired_effect
 from analysis.stats.factorials import interaction_contrasts
-from analysis.stats.predictions import OverExamples, accuracy_difference, churn
+from analysis.stats.predictions import AccuracyDifference, accuracy_difference, churn_pseudo_values
 from analysis.stats.scales import Raw
 from analysis.stats.variances import VarianceRatio, pitman_morgan
 
-if TYPE_CHECKING:
-    from analysis.claims.reading import Question
-
-Settings = Mapping[str, Any]
-
-
-Estimate = Effect | VarianceRatio | OverExamples
+Estimate = Effect | VarianceRatio | AccuracyDifference
 Effects = dict[str, Estimate | None]
-"""By name ("" where there is one only); None where nothing can be told."""
+"""Effects by name ("" for the only one); None where the values do not determine the effect."""
 
 
 class Contrast:
-    """What contrasts have in common.
+    """Base class of all contrasts.
 
-    control           whether it compares with a control arm
-    judged            whether it can bear a verdict; else it is only shown beside one
-    tested            whether that verdict comes from a test, and so counts among the judged claims
-    keeps_unlearned   whether runs that did not learn count (accuracies, losses), or their seeds are left out
-    scales            names of the scales that it makes sense on; empty: all
-    quantity          the quantity that it is always of, where that is no number of a single run
-    measures          what has to be measured of each run then
+    control           whether there is a control arm
+    judged            whether the contrast can have a verdict; otherwise it is only shown alongside one
+    tested            whether the verdict comes from a test, and so counts among the judged claims
+    keeps_unlearned   whether runs that did not learn count (accuracies, losses); otherwise their seeds are left out
+    scales            names of the scales on which the contrast is meaningful; empty: all
+    quantity          the only quantity of the contrast, where a claim cannot choose one
+    measures          the quantity that is measured of each run, where it differs from the claim's quantity
     """
 
     control: ClassVar[bool] = True
@@ -55,31 +49,31 @@ class Contrast:
     quantity: ClassVar[str | None] = None
     measures: ClassVar[str | None] = None
 
-    def cells(self, question: Question, study: Study) -> list[Settings]:
-        """The settings of each arm that is needed. Raises Refused where the study can't have them."""
-        arms = [question.treatment] if question.control is None else [question.treatment, question.control]
-        return [overlaid(question.within, arm) for arm in arms]
+    def cells(self, estimand: Estimand, study: Study) -> list[Settings]:
+        """The settings of each arm that is needed. Raises Refused where the study cannot have these arms."""
+        arms = [estimand.treatment] if estimand.control is None else [estimand.treatment, estimand.control]
+        return [overlaid(estimand.within, arm) for arm in arms]
 
     def free(self) -> tuple[str, ...]:
-        """Keys in which cells may differ beside those that the claim changes."""
+        """Keys in which cells may differ in addition to those that the claim changes."""
         return ()
 
     def usable(self, learned: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """(seeds,) that are left when runs that did not learn, (seeds, cells), do not count."""
+        """Which seeds, (seeds,), can be used without the runs that did not learn; `learned` is (seeds, cells)."""
         return learned.all(axis=1)
 
     def effects(self, sample: Sample, rng: np.random.Generator) -> Effects:
-        """Effects on the sample's scale. Raises ValueError for values that the scale or the test can't take."""
+        """Effects on the sample's scale. Raises ValueError for values that the scale or the test does not allow."""
         raise NotImplementedError
 
     def holds(self, name: str, effect: Estimate, sample: Sample) -> bool:
-        """Whether what the effect called `name` says stands when it is looked at in another way, too."""
+        """Robustness check: whether effect `name` keeps its sign on the raw scale, where the contrast asks for that."""
         return True
 
 
 @dataclass(frozen=True)
 class Paired(Contrast):
-    """treatment − control, seed by seed."""
+    """The mean of treatment − control, paired by seed."""
 
     def effects(self, sample: Sample, rng: np.random.Generator) -> Effects:
         x = sample.scale.forward(sample.values)
@@ -88,7 +82,7 @@ class Paired(Contrast):
 
 @dataclass(frozen=True)
 class OneSample(Contrast):
-    """treatment against a number, `reference`, in the quantity's own unit."""
+    """The mean of treatment − `reference`, a number in the quantity's own unit."""
 
     control: ClassVar[bool] = False
 
@@ -101,7 +95,7 @@ class OneSample(Contrast):
 
 @dataclass(frozen=True)
 class Variance(Contrast):
-    """Across-seed variance, treatment / control, by Pitman-Morgan; the effect is ln of the ratio."""
+    """The ln of the ratio of across-seed variances, treatment / control, by the Pitman-Morgan test."""
 
     keeps_unlearned: ClassVar[bool] = False
     scales: ClassVar[tuple[str, ...]] = ("log",)
@@ -112,53 +106,53 @@ class Variance(Contrast):
 
 @dataclass(frozen=True)
 class Interactions(Contrast):
-    """Any interaction of the factors that the claim changes, off in control and on in treatment."""
+    """All interactions of the factors that the claim changes, which are off in control and on in treatment."""
 
-    def cells(self, question: Question, study: Study) -> list[Settings]:
+    def cells(self, estimand: Estimand, study: Study) -> list[Settings]:
         levels = [
-            [{k: v for k, v in arm.items() if is_under(k, [factor])} for arm in (question.control, question.treatment)]
-            for factor in question.changes
+            [{k: v for k, v in arm.items() if is_under(k, [factor])} for arm in (estimand.control, estimand.treatment)]
+            for factor in estimand.changes
         ]
         cells = [{k: v for part in parts for k, v in part.items()} for parts in product(*levels)]
-        return [overlaid(question.within, cell) for cell in cells]
+        return [overlaid(estimand.within, cell) for cell in cells]
 
     def contrasts(self, values: Array, factors: tuple[str, ...]) -> dict[str, Array]:
         return interaction_contrasts(values.reshape(-1, *(2 for _ in factors)), factors)
 
     def effects(self, sample: Sample, rng: np.random.Generator) -> Effects:
-        found = self.contrasts(sample.scale.forward(sample.values), sample.question.changes)
+        found = self.contrasts(sample.scale.forward(sample.values), sample.estimand.changes)
         return {name: one_sample_effect(contrast, 0.0, rng) for name, contrast in found.items()}
 
     def holds(self, name: str, effect: Estimate, sample: Sample) -> bool:
-        """An interaction that turns round on the raw scale is one of the scale, not of the factors."""
-        raw = self.contrasts(Raw().forward(sample.values), sample.question.changes)[name].mean()
+        """An interaction whose sign changes on the raw scale comes from the scale, not from the factors."""
+        raw = self.contrasts(Raw().forward(sample.values), sample.estimand.changes)[name].mean()
         return bool(np.sign(raw) == np.sign(effect.estimate))
 
 
 @dataclass(frozen=True)
 class Grid(Contrast):
-    """Treatment and control over a grid of settings, `over` (key -> values): each seed's values taken together."""
+    """Treatment and control over a grid of settings, `over` (key -> values), reduced to one value per arm and seed."""
 
     over: Mapping[str, tuple[Any, ...]]
 
-    def cells(self, question: Question, study: Study) -> list[Settings]:
+    def cells(self, estimand: Estimand, study: Study) -> list[Settings]:
         points = [dict(zip(self.over, values, strict=True)) for values in product(*self.over.values())]
-        return [overlaid(cell, point) for cell in super().cells(question, study) for point in points]
+        return [overlaid(cell, point) for cell in super().cells(estimand, study) for point in points]
 
     def free(self) -> tuple[str, ...]:
         return tuple(self.over)
 
     def by_arm(self, cells: NDArray[Any]) -> NDArray[Any]:
-        """(seeds, cells) -> (seeds, treatment and control, points of the grid)"""
+        """The cells, (seeds, cells), as (seeds, treatment and control, points of the grid)."""
         return cells.reshape(len(cells), 2, cells.shape[1] // 2)
 
 
 @dataclass(frozen=True)
 class Sensitivity(Grid):
-    """How much is lost on average over the grid against the arm's own best: mean of L less its minimum.
+    """treatment − control of the mean of the quantity L over the grid minus its minimum over the grid.
 
-    Learning-rate sensitivity where the grid is one of learning rates and L a capped loss (Wortsman et al. 2023,
-    2309.14322). An arm that learns nowhere on a seed's grid has no best: the seed does not count.
+    This is the learning-rate sensitivity where the grid consists of learning rates and L is a capped loss (Wortsman
+    et al. 2023, 2309.14322). A seed on which an arm learns nowhere on the grid has no minimum and does not count.
     """
 
     keeps_unlearned: ClassVar[bool] = False
@@ -174,7 +168,7 @@ class Sensitivity(Grid):
 
 @dataclass(frozen=True)
 class GridMean(Grid):
-    """treatment − control of the mean over the grid; of `learned`, the share of the grid that an arm can use."""
+    """treatment − control of the mean over the grid; for `learned`, the share of the grid on which an arm learns."""
 
     def usable(self, learned: NDArray[np.bool_]) -> NDArray[np.bool_]:
         return np.full(len(learned), True)
@@ -186,18 +180,18 @@ class GridMean(Grid):
 
 @dataclass(frozen=True)
 class Sizes(Contrast):
-    """By how much treatment − control rises with each tenfold of the model's parameters: a slope a seed.
+    """The slope of treatment − control over log10 of the model's parameters, one slope per seed.
 
-    Over all pretrained models of the study, each at the one learning rate it has there; `at_least` so many sizes,
-    one of them of more than `above` parameters.
+    It uses all pretrained models of the study, each at its only learning rate there. The study needs at least
+    `at_least` sizes, one of them with more than `above` parameters.
     """
 
     at_least: int
     above: float
 
-    def cells(self, question: Question, study: Study) -> list[Settings]:
+    def cells(self, estimand: Estimand, study: Study) -> list[Settings]:
         totals = study.runs.groupby("arm")["parameters.total"].first()
-        control = overlaid(question.within, question.control or {})
+        control = overlaid(estimand.within, estimand.control or {})
         found = [
             (float(totals[label]), {k: v for k, v in arm.items() if is_under(k, self.free())})
             for label, arm in study.arms.items()
@@ -205,13 +199,14 @@ class Sizes(Contrast):
         ]
         models = {total: model for total, model in found}
         if len(models) < self.at_least or max(models) <= self.above:
-            raise OtherModels(
-                f"at least {self.at_least} sizes of pretrained models are needed, one of more than {self.above:.3g} "
-                f"parameters; the study has {', '.join(f'{total:.3g}' for total in sorted(models)) or 'none'}"
+            sizes = ", ".join(f"{total:.3g}" for total in sorted(models)) or "none"
+            raise MissingModels(
+                f"the claim needs at least {self.at_least} sizes of pretrained models, one of them with more than "
+                f"{self.above:.3g} parameters; the study has {sizes}"
             )
         if len({canonical(model) for _, model in found}) > len(models):
-            raise Refused("a size has several models or learning rates: say in `within` which is meant")
-        arms = super().cells(question, study)
+            raise Refused("one size has several models or learning rates; choose one in `within`")
+        arms = super().cells(estimand, study)
         return [overlaid(arm, models[total]) for total in sorted(models) for arm in arms]
 
     def free(self) -> tuple[str, ...]:
@@ -226,13 +221,13 @@ class Sizes(Contrast):
 
 
 def is_pretrained(arm: Mapping[str, Any]) -> bool:
-    """Whether an arm's weights came from somewhere: run.json then says which ones."""
+    """Whether an arm starts from pretrained weights: run.json then has their hash or path."""
     return "model.sha256" in arm or "model.path" in arm
 
 
 @dataclass(frozen=True)
 class Churn(Contrast):
-    """Share of test predictions on which two seeds of an arm differ, treatment − control, by the jackknife."""
+    """treatment − control of the share of test predictions in which two seeds differ, by the jackknife."""
 
     keeps_unlearned: ClassVar[bool] = False
     scales: ClassVar[tuple[str, ...]] = ("raw", "points")
@@ -240,13 +235,13 @@ class Churn(Contrast):
     measures: ClassVar[str | None] = "learned"
 
     def effects(self, sample: Sample, rng: np.random.Generator) -> Effects:
-        x, y = (sample.scale.forward(churn(sample.predictions(cell, "prediction")).pseudo_values) for cell in (0, 1))
+        x, y = (sample.scale.forward(churn_pseudo_values(sample.predictions(cell, "prediction"))) for cell in (0, 1))
         return {"": paired_effect(x, y, rng)}
 
 
 @dataclass(frozen=True)
-class Examples(Contrast):
-    """Test accuracy, treatment − control, with its error over seeds and examples (variance components)."""
+class AccuracyOverExamples(Contrast):
+    """treatment − control of the test accuracy, with its error over seeds and examples (variance components)."""
 
     judged: ClassVar[bool] = False
     tested: ClassVar[bool] = False
@@ -257,12 +252,12 @@ class Examples(Contrast):
     def effects(self, sample: Sample, rng: np.random.Generator) -> Effects:
         found = accuracy_difference(sample.right(0), sample.right(1))
         estimate, error = (float(sample.scale.forward(v)) for v in (found.estimate, found.standard_error))
-        return {"": OverExamples(estimate, len(sample.seeds), error)}
+        return {"": replace(found, estimate=estimate, standard_error=error)}
 
 
 @dataclass(frozen=True)
 class Equality(Contrast):
-    """An exact number against the one that is claimed: within `tolerance` of `reference`, or not. No test."""
+    """Whether an exact number is within `tolerance` of `reference`, the claimed number. There is no test."""
 
     control: ClassVar[bool] = False
     tested: ClassVar[bool] = False
@@ -281,7 +276,7 @@ CONTRASTS: dict[str, type[Contrast]] = {
     "grid_mean": GridMean,
     "sizes": Sizes,
     "churn": Churn,
-    "examples": Examples,
+    "examples": AccuracyOverExamples,
     "equality": Equality,
 }
-"""The word for it in a claims file -> the contrast."""
+"""Contrasts by their names in claims files."""

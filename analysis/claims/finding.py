@@ -1,4 +1,4 @@
-"""What came of a claim, in the form of verdicts.json."""
+"""The result of judging a claim, in the form of verdicts.json."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -6,24 +6,29 @@ from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Any
 
-from analysis.claims.contrasts import Settings
+from analysis.claims.estimand import Settings
 from analysis.claims.verdict_rule import Verdict
 from analysis.stats.effects import Interval
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A claim, or a part of one, and what the study says of it.
+    """A claim, or a part of one, with its effect and verdict. The fields are the keys of verdicts.json.
 
-    effect, interval (95 %), interval_simultaneous, smallest_effect stand on `scale`; the effect is treatment −
-    control (or the reference), whatever direction is claimed; smallest_effect has the claimed sign.
-    p is that of the t or Pitman-Morgan test, p_sign_flip the exact one; p_adjusted is over all judged claims.
-    n            seeds that the effect is over
-    n_unlearned  seeds on which a run did not learn, whether or not they count in n
-    n_missing    seeds, planned or begun, that cannot be compared
-    further_seeds, command: what it would take to know more, None where that is settled or not known
-    verdict      None: shown beside a claim, not judged, nothing adjusted
-    A claim with parts has no effect of its own; its n is its parts' smallest, its other counts their largest.
+    effect                  treatment − control (or − reference) on `scale`, whatever the claimed direction
+    interval                95 % interval of the effect
+    interval_simultaneous   interval that is simultaneous over all judged claims
+    smallest_effect         smallest effect of interest, with the claimed sign
+    p, p_sign_flip          of the t or Pitman-Morgan test, and of the sign flips
+    p_adjusted              p adjusted for all judged claims
+    n                       seeds that the effect is computed from
+    n_unlearned             seeds on which a run did not learn, whether or not they count in n
+    n_missing               seeds, planned or started, that cannot be compared
+    further_seeds, command  number of more seeds that a decision needs, and the command that runs them; None where
+                            no seeds are needed or their number is unknown
+    verdict                 None: shown with a claim, not judged, nothing adjusted
+
+    A claim with parts has no effect of its own; its n is the smallest of its parts, its other counts the largest.
     """
 
     id: str
@@ -53,24 +58,27 @@ class Finding:
 
 
 def verdicts_json(findings: Sequence[Finding]) -> str:
-    """verdicts.json: a list with one object a claim, its keys the fields of Finding, intervals as [low, high]."""
-    return json.dumps([plain(finding) for finding in findings], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    """The text of verdicts.json: a list with one object per claim; keys are Finding's fields, intervals [low, high]."""
+    return (
+        json.dumps([json_value(finding) for finding in findings], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    )
 
 
-def plain(value: Any) -> Any:
+def json_value(value: Any) -> Any:
+    """A finding, or a value of one, as JSON types."""
     if isinstance(value, Interval):
         return [value.low, value.high]
     if isinstance(value, Finding):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        return {field.name: json_value(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+        return {key: json_value(item) for key, item in value.items()}
+    return [json_value(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def flat(findings: Sequence[Finding]) -> Iterator[Finding]:
-    """Findings, each followed by its parts and theirs."""
+def with_parts(findings: Sequence[Finding]) -> Iterator[Finding]:
+    """Findings, each followed by its parts and their parts."""
     for finding in findings:
         yield finding
-        yield from flat(finding.parts)
+        yield from with_parts(finding.parts)

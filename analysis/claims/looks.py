@@ -1,8 +1,8 @@
-"""The log of looks: which seeds a claim was judged on, each time at full number, in outputs/<study>/looks.jsonl.
+"""The log of looks, outputs/<study>/looks.jsonl: every time a claim was judged with its planned number of seeds.
 
-A p holds for a number of seeds that was fixed before. Whoever adds seeds because of what was seen, and judges
-again, tests more often than was planned: later looks are exploratory, unless the claims file planned them. Judging
-the same seeds again is the same look.
+A p value is valid for a number of seeds that was fixed in advance. Adding seeds after seeing the results and judging
+again is an extra test: such later looks are exploratory, unless the claims file planned them. Judging the same seeds
+again is the same look.
 """
 
 import json
@@ -17,7 +17,7 @@ FILE = "looks.jsonl"
 
 @dataclass(frozen=True)
 class Look:
-    """A claim, by the name of its file and its own, the seeds it was judged on, and what was said."""
+    """One judgement of a claim: name of the claims file, id of the claim, seeds it was judged on, verdict."""
 
     claims: str
     claim: str
@@ -29,7 +29,7 @@ class Look:
 
 
 def read_looks(folder: Path) -> tuple[Look, ...]:
-    """The looks at the study in `folder`, in order; a line that cannot be read is warned of and left out."""
+    """The looks at the study in `folder`, in order. Lines that cannot be read are left out with a warning."""
     path = Path(folder) / FILE
     looks = []
     for number, line in enumerate(
@@ -39,12 +39,12 @@ def read_looks(folder: Path) -> tuple[Look, ...]:
             entry = json.loads(line)
             looks.append(Look(entry["claims"], entry["claim"], tuple(entry["seeds"]), entry["verdict"]))
         except (ValueError, KeyError, TypeError):
-            warnings.warn(f"{path}: line {number} is no look and is left out: {line[:80]}", stacklevel=2)
+            warnings.warn(f"{path}: line {number} is not a look and is left out: {line[:80]}", stacklevel=2)
     return tuple(looks)
 
 
 def append_looks(folder: Path, looks: Sequence[Look]) -> None:
-    """Add lines with the present time. Each look is written in one call, so that two writers don't mix."""
+    """Appends one line per look, with the present time, each in one call so that two writers do not mix lines."""
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     with (Path(folder) / FILE).open("a", encoding="utf-8") as file:
         for look in looks:
@@ -53,11 +53,12 @@ def append_looks(folder: Path, looks: Sequence[Look]) -> None:
 
 
 def exploratory(look: Look, earlier: Sequence[Look], planned: Sequence[int]) -> str | None:
-    """Why this look's p is exploratory; None where it is not."""
+    """A note on why the p value of this look is exploratory; None where it is not. `planned`: numbers of seeds."""
     others = [old for old in earlier if old.is_of(look.claims, look.claim) and old.seeds != look.seeds]
     if not others or (len(look.seeds) in planned and all(len(old.seeds) in planned for old in others)):
         return None
     first = others[0]
     return (
-        f"exploratory: it was judged before, on {len(first.seeds)} seeds, as {first.verdict}; this look was not planned"
+        f"exploratory: this claim was judged before, on {len(first.seeds)} seeds, as {first.verdict}; "
+        "the claims file does not plan this look"
     )

@@ -1,4 +1,4 @@
-"""What it takes to know more of a question: how many seeds, which, and of which arms."""
+"""The command that runs more seeds: which seeds, and which arms."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from analysis.records.study import Study
 
 
 def new_seeds(number: int, study: Study, taken: Iterable[int] = ()) -> tuple[int, ...]:
-    """So many seeds other than those `taken`: first such as the study has elsewhere, then new ones."""
+    """The next `number` seeds that are not `taken`: first seeds that the study has in other arms, then new ones."""
     begun = {int(seed) for frame in (study.runs, study.left_out) for seed in frame["seed"]}
     candidates = chain(sorted(begun), count(max(begun, default=-1) + 1))
     used = set(taken)
@@ -22,9 +22,9 @@ def new_seeds(number: int, study: Study, taken: Iterable[int] = ()) -> tuple[int
 
 
 def to_run(cells: Sequence[Mapping[str, Any]], arms: Sequence[str], study: Study) -> tuple[dict[str, Any], ...]:
-    """The settings that a command needs for each cell, where the study's own command gives all that its arms share.
+    """The settings that the command must give for each cell; the study's command gives those that all arms share.
 
-    `arms`: the cells' labels, which tell of the settings that a cell leaves open; none where there are no such arms.
+    `arms`: labels of the cells' arms, for settings that a cell does not give; empty where there are no such arms.
     """
     open_keys = {key for key in contested(list(study.arms.values())) if not is_identity(key)}
     known = [study.arms[label] for label in arms] or [{} for _ in cells]
@@ -38,29 +38,31 @@ def to_run(cells: Sequence[Mapping[str, Any]], arms: Sequence[str], study: Study
 
 
 def contested(arms: Sequence[Mapping[str, Any]]) -> set[str]:
-    """Keys of which the arms that have them have different values."""
+    """Keys with different values in the arms that have them."""
     keys = {key for arm in arms for key in arm}
     return {key for key in keys if len({canonical(arm[key]) for arm in arms if key in arm}) > 1}
 
 
 def is_identity(key: str) -> bool:
-    """What run.json says of data and weights that were found: no key of the config."""
+    """Whether a key is a hash of data or weights, which run.json has and the config does not."""
     return key.partition(".")[0] in ("data", "model") and "sha256" in key.split(".")
 
 
 def place(key: str, factors: Sequence[str]) -> tuple[int, str]:
-    """Factors in their order, an option before its settings."""
+    """Sort key: factors in their order, an option before its settings."""
     factor = key.partition(".")[0]
     return (factors.index(factor) if factor in factors else len(factors), key)
 
 
-PLAIN = re.compile(r"[A-Za-z0-9_./:+-]+")  # text that Hydra's grammar takes as it is
+UNQUOTED = re.compile(r"[A-Za-z0-9_./:+-]+")  # text that Hydra's grammar reads without quotes
 
 
-def command(base: str, study: str, arms: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> str:
-    """Run these arms, each by the settings it needs, on these seeds; arms that share a line make up its product.
+def sweep_command(base: str, study: str, arms: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> str:
+    """The command that runs these arms, given by their settings, on these seeds.
 
-    >>> print(command("python -m ablate -m", "paper", [{"clip": "none"}, {"clip": "fixed"}], [10, 11]))
+    It has one line per group of arms that form a product of settings.
+
+    >>> print(sweep_command("python -m ablate -m", "paper", [{"clip": "none"}, {"clip": "fixed"}], [10, 11]))
     python -m ablate -m study=paper seed=10,11 clip=none,fixed
     """
     lines = []
@@ -72,7 +74,7 @@ def command(base: str, study: str, arms: Sequence[Mapping[str, Any]], seeds: Seq
 
 
 def study_name(folder: Path) -> str:
-    """What `study=` says of a study in this folder: the path below outputs/, or the folder's name where there is none.
+    """The value of `study=` for a study in this folder: its path below outputs/, or else its name.
 
     >>> study_name(Path("/home/me/outputs/reference/paper")), study_name(Path("/tmp/copy"))
     ('reference/paper', 'copy')
@@ -83,7 +85,8 @@ def study_name(folder: Path) -> str:
 
 
 def seed_text(seeds: Sequence[int]) -> str:
-    """
+    """Seeds as a value of a Hydra sweep.
+
     >>> seed_text([3, 7]), seed_text(range(10, 16)), seed_text([0, 1, 2, 3, 5])
     ('3,7', 'range(10,16)', '0,1,2,3,5')
     """
@@ -93,7 +96,7 @@ def seed_text(seeds: Sequence[int]) -> str:
 
 
 def merged(arms: Sequence[Mapping[str, Any]]) -> list[dict[str, tuple[Any, ...]]]:
-    """Key -> values for each line, so that the products of all lines are exactly these arms."""
+    """Lines of keys with their values, whose products are together exactly these arms."""
     lines = [{key: (value,) for key, value in arm.items()} for arm in arms]
     lines = list({canonical(line): line for line in lines}.values())
     while pair := next(((a, b) for i, a in enumerate(lines) for b in lines[i + 1 :] if one_apart(a, b)), None):
@@ -105,7 +108,7 @@ def merged(arms: Sequence[Mapping[str, Any]]) -> list[dict[str, tuple[Any, ...]]
 
 
 def one_apart(first: Mapping[str, Any], second: Mapping[str, Any]) -> str | None:
-    """The one key in which two lines of the same keys differ."""
+    """The only key in which two lines with the same keys differ; None where the lines differ otherwise."""
     if first.keys() != second.keys():
         return None
     differ = [key for key in first if canonical(first[key]) != canonical(second[key])]
@@ -113,7 +116,7 @@ def one_apart(first: Mapping[str, Any], second: Mapping[str, Any]) -> str | None
 
 
 def override_key(key: str) -> str:
-    """The option of a rule inside a rule is chosen by its group: clip.rule by clip@clip.rule."""
+    """The key of a setting in a command. A rule inside a rule is chosen by its group: clip@clip.rule for clip.rule."""
     factor, _, rest = key.partition(".")
     if not rest and key not in shipped_groups() and key != "nuisance":
         return f"+{key}"  # a group of the user's own is not in the defaults
@@ -121,12 +124,13 @@ def override_key(key: str) -> str:
 
 
 def hydra_text(value: Any) -> str:
-    """
+    """A value in Hydra's grammar.
+
     >>> [hydra_text(v) for v in ("fixed", "a,b", 2e-4, True, None, (0.9, 0.999))]
     ['fixed', '"a,b"', '0.0002', 'true', 'null', '[0.9,0.999]']
     """
     if isinstance(value, (list, tuple)):
         return f"[{','.join(map(hydra_text, value))}]"
-    if isinstance(value, str) and PLAIN.fullmatch(value):
+    if isinstance(value, str) and UNQUOTED.fullmatch(value):
         return value
     return json.dumps(value, ensure_ascii=False)

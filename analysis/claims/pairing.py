@@ -1,8 +1,8 @@
-"""Which runs may be compared: arms that differ in what a claim changes and in nothing else, seed by seed.
+"""Which runs may be compared: runs of the same seed in arms that differ only in what the claim changes.
 
-An arm is chosen by its settings. Several arms may have them; those of one contrast are the one combination that
-agrees in all that the claim does not change. Where there is none, the comparison is confounded, and refused with
-the list of differences; where there are several, it is not clear which is meant.
+An arm is chosen by its settings, which several arms of a study may have. The arms of one contrast are the only
+combination that agrees in everything that the claim does not change. Without such a combination the comparison is
+confounded, and refused with the list of differences; with several it is ambiguous, and refused as well.
 """
 
 from collections import defaultdict
@@ -22,31 +22,31 @@ PAIRING = {
     "pairing.head": ("model",),
     "pairing.dropout": ("nuisance",),
 }
-"""What the arms of a seed have to share -> the keys whose change makes it differ, and so exempts from it."""
+"""Columns that the runs of a seed must share -> keys that change them: claims that change such a key are exempt."""
 
 
 class Refused(Exception):
-    """Arms that must not be compared, or can't be; the message says why, for the report."""
+    """Arms that must not or cannot be compared; the message gives the reason, for the report."""
 
 
-class Absent(Refused):
-    """An arm that the study does not have."""
+class MissingArm(Refused):
+    """The study lacks an arm, and running that arm can add it."""
 
 
-class OtherModels(Refused):
-    """Models that the study does not have, nor can without being another one."""
+class MissingModels(Refused):
+    """The study lacks models, and only another study can have them."""
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Runs that belong together.
+    """Runs paired by seed.
 
-    arms      one label a cell of the contrast
-    seeds     that have a run in every cell, proven to be paired
-    runs      one row a seed, one run's name a cell
-    absent    seeds of the arms that lack a run in one of the cells
-    unpaired  seeds whose runs do not belong together
-    notes     what was left out, and why
+    arms      label of each cell's arm
+    seeds     seeds with a run in every cell that are proven to be paired
+    runs      names of the runs, one row per seed, one entry per cell
+    absent    seeds that lack a run in at least one cell
+    unpaired  seeds whose runs are not paired
+    notes     what is left out, and why
     """
 
     arms: tuple[str, ...]
@@ -58,28 +58,29 @@ class Pairs:
 
 
 def choose(study: Study, cells: Sequence[Mapping[str, Any]], may_differ: Collection[str]) -> tuple[str, ...]:
-    """The label of each cell's arm, where all cells agree in everything but `may_differ` (keys, and all below them).
+    """The label of each cell's arm; the arms agree in everything but `may_differ` (keys, and all settings below them).
 
-    Raises Refused where an arm is missing, the arms are confounded, or several combinations fit.
+    Raises Refused where an arm is missing, the arms are confounded, or several combinations agree.
     """
     counting = set(study.runs["arm"])
     fitting = []
     for cell in cells:
         found = [label for label, arm in study.arms.items() if fits(arm, cell)]
         if not found:
-            said = {key: value for key, value in cell.items() if (key, value) != ("nuisance", 0)}
-            raise Absent(f"no arm has {words(said)}{nearest(cell, study.arms.values())}")
+            shown = {key: value for key, value in cell.items() if (key, value) != ("nuisance", 0)}
+            raise MissingArm(f"no arm has {words(shown)}{nearest_arm(cell, study.arms.values())}")
         fitting.append([label for label in found if label in counting] or found)
     rest = {label: rest_of(study.arms[label], may_differ) for found in fitting for label in found}
     by_rest = [{canonical(rest[label]): label for label in found} for found in fitting]
     shared = [key for key in by_rest[0] if all(key in others for others in by_rest)]
     if not shared:
-        raise Refused(f"the arms differ in what the claim does not change: {'; '.join(confounds(fitting, rest))}")
+        differences = "; ".join(confounds(fitting, rest))
+        raise Refused(f"the arms differ in settings that the claim does not change: {differences}")
     chosen = [[label for label in found if canonical(rest[label]) in shared] for found in fitting]
     if several := next((found for found in chosen if len(found) > 1), None):
         arms = [study.arms[label] for label in several]
-        differ = "; ".join(difference(key, arms) for key in sorted(varying(arms)))
-        raise Refused(f"{len(several)} arms fit, which differ in {differ}: say in `within` which is meant")
+        differ = "; ".join(values_by_arm(key, arms) for key in sorted(varying(arms)))
+        raise Refused(f"{len(several)} arms have the claimed settings and differ in {differ}; choose one in `within`")
     return tuple(found[0] for found in chosen)
 
 
@@ -88,26 +89,27 @@ def rest_of(arm: Arm, may_differ: Collection[str]) -> dict[str, Any]:
 
 
 def confounds(fitting: Sequence[Sequence[str]], rest: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The fewest differences between an arm of the first cell and the nearest one of each other cell."""
+    """The differences of the most similar arms: from an arm of the first cell to the nearest arm of each other cell."""
 
     def differing(first: str, other: str) -> list[str]:
         pair = [rest[first], rest[other]]
-        return [difference(key, pair) for key in sorted(varying(pair))]
+        return [values_by_arm(key, pair) for key in sorted(varying(pair))]
 
     of_first = [
         [min((differing(first, other) for other in others), key=len) for others in fitting[1:]] for first in fitting[0]
     ]
-    nearest_first = min(of_first, key=lambda cells: sum(map(len, cells)))
-    return list(dict.fromkeys(found for cell in nearest_first for found in cell))
+    fewest = min(of_first, key=lambda cells: sum(map(len, cells)))
+    return list(dict.fromkeys(found for cell in fewest for found in cell))
 
 
-def difference(key: str, arms: Sequence[Mapping[str, Any]]) -> str:
-    values = dict.fromkeys(value_text(arm[key]) if key in arm else "none such" for arm in arms)
+def values_by_arm(key: str, arms: Sequence[Mapping[str, Any]]) -> str:
+    """A key with its value in each arm: "optimizer.lr (0.1 / 0.0001)"."""
+    values = dict.fromkeys(value_text(arm[key]) if key in arm else "not set" for arm in arms)
     return f"{key} ({' / '.join(values)})"
 
 
-def nearest(cell: Mapping[str, Any], arms: Collection[Arm]) -> str:
-    """What the arm that comes nearest has instead, for an error message."""
+def nearest_arm(cell: Mapping[str, Any], arms: Collection[Arm]) -> str:
+    """The most similar arm's values for the settings that it lacks, for an error message."""
     if not arms:
         return ""
     misses = [[key for key in cell if not fits(arm, {key: cell[key]})] for arm in arms]
@@ -116,9 +118,9 @@ def nearest(cell: Mapping[str, Any], arms: Collection[Arm]) -> str:
 
 
 def pair(study: Study, arms: Sequence[str], may_differ: Collection[str]) -> Pairs:
-    """The runs of these arms by seed: one environment, and the pairing hashes equal, within each seed.
+    """Pairs the runs of these arms by seed: within a seed, the environment and the pairing hashes must be equal.
 
-    Raises Refused where arms have seeds in common and none of them is paired.
+    Raises Refused where the arms have common seeds and none of them is paired.
     """
     columns = study.runs[["arm", "seed", "run", *PAIRING, "environment.earlier"]].to_dict("records")
     runs = {(row["arm"], int(row["seed"])): row for row in columns if row["arm"] in arms}
@@ -140,12 +142,12 @@ def pair(study: Study, arms: Sequence[str], may_differ: Collection[str]) -> Pair
 
 
 def unshared(group: Sequence[Mapping[str, Any]], may_differ: Collection[str]) -> list[str]:
-    """What a seed's runs, one a cell, ought to share and do not, or do not record."""
+    """The columns that the runs of a seed, one per cell, must share but do not share or do not record."""
     if len(group) == 1:
         return []
     required = [key for key, changes in PAIRING.items() if not any(is_under(key, changes) for key in may_differ)]
     differ = [key for key in required if not is_shared([row[key] for row in group])]
-    return differ + [f"environment of {row['run']} from step to step (resumed by any)" for row in group if moved(row)]
+    return differ + [f"environment within {row['run']} (resumed elsewhere)" for row in group if moved(row)]
 
 
 def is_shared(values: Sequence[Any]) -> bool:
@@ -153,13 +155,13 @@ def is_shared(values: Sequence[Any]) -> bool:
 
 
 def moved(run: Mapping[str, Any]) -> bool:
-    """Whether a run went on in another environment than it began in, by trainer.resume=any."""
+    """Whether a run was resumed in another environment (trainer.resume=any)."""
     earlier = run["environment.earlier"]
     return isinstance(earlier, tuple) and len(earlier) > 0
 
 
 def absences(absent: Mapping[int, Sequence[str]], study: Study) -> list[str]:
-    """What is known of each run, by seed and arm, that is not there."""
+    """Why runs are missing; `absent` maps seeds to the arms that lack a run."""
     problem_of = dict(zip(study.problems["run"], study.problems["problem"], strict=True))
     left_out = study.left_out.set_index(["arm", "seed"])["run"]
     notes, never = [], defaultdict(list)
@@ -169,4 +171,4 @@ def absences(absent: Mapping[int, Sequence[str]], study: Study) -> list[str]:
                 notes += [f"{run} does not count: {problem_of[run]}" for run in left_out.loc[[(arm, seed)]]]
             else:
                 never[arm].append(str(seed))
-    return notes + [f"{arm}: no run of seed {', '.join(seeds)}" for arm, seeds in never.items()]
+    return notes + [f"{arm}: no run with seed {', '.join(seeds)}" for arm, seeds in never.items()]

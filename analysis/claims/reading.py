@@ -1,4 +1,4 @@
-"""What a study claims, as a claims file says it: written down in YAML before the study runs.
+"""Reads claims files: what a study claims, written in YAML before the study runs.
 
     seeds: 10
     claims:
@@ -6,14 +6,13 @@
         statement: clipping raises the accuracy
         quantity: test_accuracy       # any of analysis.quantities.outcomes.QUANTITIES
         scale: points                 # raw | points | log | logit
-        treatment: {clip: fixed}      # an arm by its settings, or by a name given under `arms`
+        treatment: {clip: fixed}      # an arm by its settings, or by its name under `arms`
         control: {clip: none}
-        changes: [clip]               # in all else the arms have to be equal
+        changes: [clip]               # all other settings of the arms must be equal
         direction: above              # above | below | either: where treatment - control lies
-        smallest_effect: 3            # 3 points; on log and logit a ratio
+        smallest_effect: 3            # 3 points; a ratio on log and logit
 
-conf/claims/paper.yaml explains every key. What is wrong raises a ValueError that names file, claim, key, value and
-what is allowed.
+conf/claims/paper.yaml explains every key. Mistakes raise a ValueError with the file, claim, key, rule and value.
 """
 
 import hashlib
@@ -26,8 +25,10 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ablate.config.checks import refusal
 from analysis.claims import values
-from analysis.claims.contrasts import CONTRASTS, Contrast, Settings
+from analysis.claims.contrasts import CONTRASTS, Contrast
+from analysis.claims.estimand import Estimand, Settings
 from analysis.claims.verdict_rule import Direction
 from analysis.quantities.outcomes import QUANTITIES
 from analysis.records.arms import is_under, overlaid, varying
@@ -40,47 +41,39 @@ QUESTION_KEYS = (
     *("direction", "smallest_effect"),
 )
 CONTRAST_KEYS = {
-    "reference": values.number,
-    "tolerance": values.size,
+    "reference": values.finite_number,
+    "tolerance": values.positive_number,
     "over": values.grid,
-    "at_least": values.count,
-    "above": values.size,
+    "at_least": values.whole_number,
+    "above": values.positive_number,
 }
-"""What contrasts add to a claim, each only its own."""
+"""Keys that some contrasts add to a claim, with their checks; each contrast allows only its own."""
 
 DIRECTIONS = {direction.name.lower(): direction for direction in Direction}
 
 
 @dataclass(frozen=True)
-class Question:
-    """One quantity of one contrast of arms.
+class Question(Estimand):
+    """A statement about one estimand, under one contrast.
 
-    within     settings that all its arms have, unless treatment or control say otherwise
-    changes    keys in which the arms may differ, with all settings below them
     smallest   the smallest effect of interest: a size > 0 on the scale, in the claimed direction
     """
 
     id: str
     statement: str
-    quantity: str
-    scale: str
     contrast: Contrast
-    treatment: Settings
-    control: Settings | None
-    within: Settings
-    changes: tuple[str, ...]
     direction: Direction
     smallest: float | None
 
     @property
     def measured(self) -> str:
-        """The quantity that each of its runs is measured by."""
+        """The quantity that is measured of each run."""
         return self.contrast.measures or self.quantity
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim says all that its `questions` say; those `beside` it are shown with it and not judged."""
+    """A claim, which asserts all its `questions`; those in `beside` are shown with it and not judged."""
 
     id: str
     statement: str
@@ -96,7 +89,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Claims:
-    """A claims file. `looks`: numbers of seeds at which it plans to be judged; `command`: what runs the study."""
+    """A claims file. `looks`: the numbers of seeds at which judging is planned; `command`: the command of the study."""
 
     name: str
     sha256: str
@@ -106,7 +99,7 @@ class Claims:
 
     @property
     def judged(self) -> int:
-        """Number of tested claims × planned looks: α is shared equally among them."""
+        """Number of tested claims × planned looks, which share α equally."""
         return sum(claim.is_tested for claim in self.claims) * len(self.looks)
 
     @property
@@ -115,61 +108,65 @@ class Claims:
 
 
 def read_claims(path: Path) -> Claims:
-    """Read and check a claims file."""
+    """Reads and checks a claims file. Raises ValueError for an unreadable file, bad YAML and wrong values."""
     path = Path(path)
     try:
         content = path.read_bytes()
-        # OmegaConf's YAML: 1e-4 is a number, and a key that stands twice an error
+        # in the YAML of OmegaConf, 1e-4 is a number and a duplicate key is an error
         data = OmegaConf.to_container(OmegaConf.create(content.decode()), resolve=True, throw_on_missing=True)
     except OSError as error:
         raise ValueError(f"{path}: the claims file cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
-        raise ValueError(f"{path}: the claims file is no valid YAML: {error}") from error
-    with values.within(f"{path}: "):
+        raise ValueError(f"{path}: the claims file is not valid YAML: {error}") from error
+    with values.prefixed(f"{path}: "):
         return claims_of(data, path.stem, hashlib.sha256(content).hexdigest())
 
 
 def claims_of(data: Any, name: str, sha256: str) -> Claims:
-    """A claims file's content, checked."""
+    """Checks the content of a claims file."""
     data = values.mapping("the file", data, FILE_KEYS)
-    seeds = values.count("seeds", data.get("seeds"))
-    looks = values.looks("looks", data.get("looks", [seeds]))
+    seeds = values.whole_number("seeds", data.get("seeds"))
+    looks = values.planned_looks("looks", data.get("looks", [seeds]))
     named = values.mapping("arms", data.get("arms", {}))
     arms = {arm: values.settings(f"arms.{arm}", found) for arm, found in named.items()}
-    # arms of another nuisance seed are controls: meant only where a claim says so
+    # arms with another nuisance seed are controls: a claim must ask for them
     within = {"nuisance": 0} | values.settings("within", data.get("within", {}))
     claims = []
     for key, entry in values.mapping("claims", data.get("claims", {})).items():
-        with values.within(f"claim {key}: "):
+        with values.prefixed(f"claim {key}: "):
             claims.append(claim_of(key, entry, seeds, arms, within))
     if not claims:
-        raise values.refuse("claims", {}, "at least one claim is needed")
-    command = values.text("command", data.get("command", "python -m ablate -m"))
+        raise refusal("claims", {}, "a mapping with at least one claim")
+    command = values.sentence("command", data.get("command", "python -m ablate -m"))
     return Claims(name, sha256, command, looks, tuple(claims))
 
 
 def claim_of(key: str, entry: Any, seeds: int, arms: Mapping[str, Settings], within: Settings) -> Claim:
-    entry = values.mapping("it", entry, (*CLAIM_KEYS, *QUESTION_KEYS, *CONTRAST_KEYS))
+    entry = values.mapping("the claim", entry, (*CLAIM_KEYS, *QUESTION_KEYS, *CONTRAST_KEYS))
     own = {k: v for k, v in entry.items() if k not in CLAIM_KEYS}
-    parts, beside = (values.sequence(name, entry.get(name, [])) for name in ("parts", "beside"))
+    parts, beside = (values.list_of(name, entry.get(name, [])) for name in ("parts", "beside"))
     named = [(f"{key}.{i}", part) for i, part in enumerate(parts, 1)] or [(key, {})]
     questions = [question_of(name, inherited(own, part), arms, within) for name, part in named]
     if not all(question.contrast.judged for question in questions):
-        raise values.refuse("contrast", own.get("contrast"), "what has no test is allowed under `beside` only")
-    bare = {k: v for k, v in own.items() if k != "smallest_effect"}  # which is of what is claimed
+        raise refusal("contrast", own.get("contrast"), "one with a verdict, except under `beside`")
+    bare = {k: v for k, v in own.items() if k != "smallest_effect"}  # it belongs to what is claimed
     shown = [question_of(f"{key}+{i}", inherited(bare, part), arms, within) for i, part in enumerate(beside, 1)]
     return Claim(
         id=key,
-        statement=values.text("statement", own.get("statement")),
+        statement=values.sentence("statement", own.get("statement")),
         section=None if entry.get("section") is None else str(entry["section"]),
-        seeds=values.count("seeds", entry.get("seeds", seeds)),
+        seeds=values.whole_number("seeds", entry.get("seeds", seeds)),
         questions=tuple(questions),
         beside=tuple(shown),
     )
 
 
 def inherited(own: Mapping[str, Any], part: Any) -> dict[str, Any]:
-    """A part's keys over the claim's own: `within` adds to the claim's, and what suits the claim's alone stays out."""
+    """A part's keys over the claim's own keys.
+
+    `within` is added to the claim's. A part with another quantity, scale or contrast does not inherit the smallest
+    effect, and one with another contrast does not inherit the keys of the claim's contrast.
+    """
     part = values.mapping("a part", part, (*QUESTION_KEYS, *CONTRAST_KEYS))
     left = dict(own)
     if {"quantity", "scale", "contrast"} & part.keys():
@@ -185,8 +182,8 @@ def question_of(key: str, keys: Mapping[str, Any], arms: Mapping[str, Settings],
     kind = CONTRASTS[word]
     contrast = contrast_of(word, keys)
     scale = values.one_of("scale", keys.get("scale"), kind.scales or SCALES)
-    treatment = arm_of("treatment", keys.get("treatment"), arms)
-    control = arm_of("control", keys.get("control"), arms) if kind.control else None
+    treatment = named_arm("treatment", keys.get("treatment"), arms)
+    control = named_arm("control", keys.get("control"), arms) if kind.control else None
     within = overlaid(within, values.settings("within", keys.get("within", {})))
     changes = values.setting_names("changes", keys.get("changes", [])) if kind.control else ()
     if control is not None:
@@ -194,7 +191,7 @@ def question_of(key: str, keys: Mapping[str, Any], arms: Mapping[str, Settings],
     direction = keys.get("direction", None if kind.tested else "either")
     return Question(
         id=key,
-        statement=values.text("statement", keys.get("statement")),
+        statement=values.sentence("statement", keys.get("statement")),
         quantity=kind.quantity or values.one_of("quantity", keys.get("quantity"), QUANTITIES),
         scale=scale,
         contrast=contrast,
@@ -203,43 +200,44 @@ def question_of(key: str, keys: Mapping[str, Any], arms: Mapping[str, Settings],
         within=within,
         changes=changes,
         direction=DIRECTIONS[values.one_of("direction", direction, DIRECTIONS)],
-        smallest=size_of(keys.get("smallest_effect"), scale),
+        smallest=smallest_effect(keys.get("smallest_effect"), scale),
     )
 
 
 def contrast_of(word: str, keys: Mapping[str, Any]) -> Contrast:
     own = [field.name for field in fields(CONTRASTS[word])]
     if foreign := [key for key in CONTRAST_KEYS if key in keys and key not in own]:
-        raise values.refuse(foreign[0], keys[foreign[0]], f"contrast {word} has no such key")
+        raise refusal(foreign[0], keys[foreign[0]], f"left out: contrast {word} has no such key")
     return CONTRASTS[word](**{name: CONTRAST_KEYS[name](name, keys.get(name)) for name in own})
 
 
-def arm_of(key: str, value: Any, arms: Mapping[str, Settings]) -> Settings:
-    """An arm by its name in `arms`, or by its settings."""
-    if isinstance(value, str):
-        if value not in arms:
-            names = (
-                f"a name under `arms`: {', '.join(arms)}" if arms else "a name under `arms`, where there is none yet"
-            )
-            raise values.refuse(key, value, f"settings are allowed, or {names}")
-        return arms[value]
-    return values.settings(key, value)
+def named_arm(key: str, value: Any, arms: Mapping[str, Settings]) -> Settings:
+    """The settings of an arm that is given by its name in `arms` or by its settings."""
+    if not isinstance(value, str):
+        return values.settings(key, value)
+    if value not in arms:
+        raise refusal(key, value, f"settings, or a name under `arms` ({', '.join(arms) or 'there is none yet'})")
+    return arms[value]
 
 
 def check_changes(treatment: Settings, control: Settings, changes: tuple[str, ...]) -> None:
-    """Raises ValueError unless the two differ in each of `changes` and in nothing else."""
+    """Raises ValueError unless the two arms differ in each of `changes` and in nothing else."""
     differ = sorted(varying([treatment, control]))
-    if unsaid := [name for name in differ if not is_under(name, changes)]:
-        raise values.refuse("changes", list(changes), f"treatment and control differ in {', '.join(unsaid)}, too")
+    if missing := [name for name in differ if not is_under(name, changes)]:
+        problem = f"complete: treatment and control also differ in {', '.join(missing)}"
+        raise refusal("changes", list(changes), problem)
     for name in changes:
         if not any(is_under(key, [name]) for key in differ):
-            raise values.refuse("changes", list(changes), f"treatment and control do not differ in {name}")
+            problem = f"settings that differ: treatment and control do not differ in {name}"
+            raise refusal("changes", list(changes), problem)
     if not changes:
-        raise values.refuse("changes", [], "what treatment and control differ in is needed")
+        raise refusal("changes", [], "the settings in which treatment and control differ")
 
 
-def size_of(told: Any, scale: str) -> float | None:
-    if told is None:
+def smallest_effect(value: Any, scale: str) -> float | None:
+    """The smallest effect of interest as a size on the scale; None where the claim names none."""
+    if value is None:
         return None
-    with values.within(f"smallest_effect: {scale} scale: "):
-        return SCALES[scale](1).size(values.number("smallest_effect", told))
+    size = values.finite_number("smallest_effect", value)
+    with values.prefixed(f"smallest_effect on the {scale} scale: "):
+        return SCALES[scale](1).size(size)

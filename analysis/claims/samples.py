@@ -1,62 +1,28 @@
-"""The runs that a question compares, as arrays of seeds × cells: chosen, paired, measured."""
+"""Collects the runs that a question compares: chooses arms, pairs runs by seed, looks up their values."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from analysis.claims.estimand import Sample, Settings
 from analysis.claims.pairing import Pairs, choose, pair
+from analysis.claims.reading import Question
 from analysis.quantities.outcomes import OUTCOMES, Outcomes
 from analysis.records.study import Study
-from analysis.stats.effects import Array
-from analysis.stats.scales import SCALES, Scale
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from analysis.claims.reading import Question
+from analysis.stats.scales import SCALES
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
-    """The runs of one question: `runs` (names), `values` of its quantity and `learned` are (seeds, cells)."""
+class Collected:
+    """The runs of a question.
 
-    study: Study
-    question: Question
-    scale: Scale
-    seeds: tuple[int, ...]
-    runs: NDArray[np.object_]
-    values: Array
-    learned: NDArray[np.bool_]
-
-    def where(self, chosen: NDArray[np.bool_]) -> Sample:
-        """Only the seeds that are `chosen`, (seeds,)."""
-        seeds = tuple(np.array(self.seeds, dtype=int)[chosen].tolist())
-        parts = (self.runs[chosen], self.values[chosen], self.learned[chosen])
-        return Sample(self.study, self.question, self.scale, seeds, *parts)
-
-    def predictions(self, cell: int, column: str) -> Array:
-        """(seeds, examples) of a column of the test predictions of one cell."""
-        tables = [self.study.read(run, "predictions.parquet", [column]) for run in self.runs[:, cell]]
-        return np.array([table[column].to_numpy() for table in tables], dtype=float)
-
-    def right(self, cell: int) -> Array:
-        """(seeds, examples), 1 where the test prediction of one cell is right, else 0."""
-        return (self.predictions(cell, "prediction") == self.predictions(cell, "label")).astype(float)
-
-
-@dataclass(frozen=True, eq=False)
-class Drawn:
-    """The seeds of a question.
-
-    compared   all that can be compared
-    learned    those of them whose runs learn, as far as the contrast needs it
-    keeps      whether the effect is over the former or the latter
-    notes      what was left out, and why
+    compared   the sample of all seeds that can be compared
+    learned    the part of it whose runs learn, as far as the contrast needs that
+    keeps      whether the effect is computed from `compared` or from `learned`
+    notes      what is left out, and why
     """
 
     pairs: Pairs
@@ -67,17 +33,17 @@ class Drawn:
 
     @property
     def kept(self) -> Sample:
-        """The seeds that the effect is over."""
+        """The sample that the effect is computed from."""
         return self.compared if self.keeps else self.learned
 
     @property
     def known(self) -> int:
-        """Number of seeds of which any of the arms has a run, whether or not they can be compared."""
+        """Number of seeds for which any arm has a run, whether or not they can be compared."""
         return len(self.pairs.seeds) + len(self.pairs.absent) + len(self.pairs.unpaired)
 
 
-def draw(question: Question, cells: Sequence[Mapping[str, Any]], study: Study, outcomes: Outcomes) -> Drawn:
-    """The question's runs, paired and measured. Raises Refused where they can't or must not be compared."""
+def collect(question: Question, cells: Sequence[Settings], study: Study, outcomes: Outcomes) -> Collected:
+    """The question's runs, paired and measured. Raises Refused where they cannot or must not be compared."""
     may_differ = (*question.changes, *question.contrast.free())
     arms = choose(study, cells, may_differ)
     pairs = pair(study, arms, may_differ)
@@ -87,21 +53,20 @@ def draw(question: Question, cells: Sequence[Mapping[str, Any]], study: Study, o
     scale = SCALES[question.scale](int(study.arms[arms[0]]["trainer.steps"]))
     whole = Sample(study, question, scale, pairs.seeds, runs, values, learned)
     keeps = question.contrast.keeps_unlearned and question.quantity in OUTCOMES
-    # what a run that did not learn lacks is no gap where such runs do not count
+    # where runs that did not learn do not count, their missing values exclude no seed
     measured = np.isfinite(values).all(axis=1) | (~question.contrast.usable(learned) & (not keeps))
     compared = whole.where(measured)
-    notes = (*pairs.notes, *unmeasured(whole.where(~measured), outcomes))
-    return Drawn(pairs, compared, compared.where(question.contrast.usable(compared.learned)), keeps, notes)
+    notes = (*pairs.notes, *unmeasured(whole.where(~measured), question.measured, outcomes))
+    return Collected(pairs, compared, compared.where(question.contrast.usable(compared.learned)), keeps, notes)
 
 
-def unmeasured(sample: Sample, outcomes: Outcomes) -> list[str]:
-    """Why seeds are left out though their runs count, by reason."""
-    quantity = sample.question.measured
+def unmeasured(sample: Sample, quantity: str, outcomes: Outcomes) -> list[str]:
+    """Why runs that count have no value of the quantity: one note per reason."""
     lacking = outcomes.reasons[outcomes.reasons["quantity"] == quantity].set_index("run")["reason"]
     runs_of: dict[str, list[str]] = {}
     for run in sample.runs[~np.isfinite(sample.values)]:
-        runs_of.setdefault(lacking.get(run, "not recorded, or gone since"), []).append(run)
+        runs_of.setdefault(lacking.get(run, "not recorded, or deleted since"), []).append(run)
     return [
-        f"no {quantity} of {runs[0]}{f' and {len(runs) - 1} more' if len(runs) > 1 else ''}: {reason}"
+        f"no {quantity} for {runs[0]}{f' and {len(runs) - 1} more' if len(runs) > 1 else ''}: {reason}"
         for reason, runs in runs_of.items()
     ]

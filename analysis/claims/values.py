@@ -1,6 +1,6 @@
-"""Values of a claims file, checked: each function takes a key and its value and returns the value in its type.
+"""Checks of single values in a claims file: each function takes a key and its value, and returns the checked value.
 
-What is wrong raises a ValueError that names key, value and what is allowed; `within` says where.
+A wrong value raises a ValueError that gives the rule first, then the value; `prefixed` adds where it is.
 """
 
 import re
@@ -10,7 +10,9 @@ from difflib import get_close_matches
 from math import isfinite
 from typing import Any
 
+from ablate.config.checks import refusal
 from ablate.config.paths import known_groups
+from ablate.config.wording import nearest
 from ablate.experiment import SETTINGS
 from analysis.records.arms import canonical
 
@@ -19,74 +21,68 @@ NO_FACTORS = ({*SETTINGS} - {"nuisance"}) | {"experiment", "hydra"}
 
 
 @contextmanager
-def within(place: str) -> Iterator[None]:
-    """Errors inside say where they are."""
+def prefixed(place: str) -> Iterator[None]:
+    """Puts `place` before the message of every ValueError that is raised inside."""
     try:
         yield
     except ValueError as error:
         raise ValueError(f"{place}{error}") from None
 
 
-def refuse(key: str, value: Any, allowed: str) -> ValueError:
-    return ValueError(f"{key} = {value!r}; {allowed}")
-
-
 def mapping(key: str, value: Any, allowed: Collection[str] | None = None) -> dict[str, Any]:
-    """A mapping, of `allowed` keys only where these are given."""
+    """A mapping whose keys are words, and among `allowed` where that is given."""
     if not isinstance(value, Mapping):
-        raise refuse(key, value, "a mapping of keys to values is allowed")
+        raise refusal(key, value, "a mapping of keys to values")
     if allowed is not None and (unknown := [k for k in value if k not in allowed]):
-        near = get_close_matches(str(unknown[0]), allowed, n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        raise ValueError(f"{key} has the key {unknown[0]!r}{hint}; {', '.join(allowed)} are allowed")
+        raise ValueError(f"{key} has the unknown key {unknown[0]}; {nearest(unknown[0], allowed)}")
     for name in value:
         if isinstance(name, bool) or not isinstance(name, (str, int, float)):
-            raise ValueError(f"{key} has the key {name!r}; words are allowed (on, off, yes, no only in quotes)")
+            raise ValueError(f"{key} must have words as keys, with on, off, yes and no in quotes (got {name})")
     return {str(k): v for k, v in value.items()}
 
 
-def sequence(key: str, value: Any) -> list[Any]:
+def list_of(key: str, value: Any) -> list[Any]:
     if not isinstance(value, list):
-        raise refuse(key, value, "a list is allowed")
+        raise refusal(key, value, "a list")
     return value
 
 
-def text(key: str, value: Any) -> str:
+def sentence(key: str, value: Any) -> str:
+    """Text that is not blank."""
     if not isinstance(value, str) or not value.strip():
-        raise refuse(key, value, "words are allowed")
+        raise refusal(key, value, "text")
     return value.strip()
 
 
 def one_of(key: str, value: Any, allowed: Collection[str]) -> str:
-    if value not in allowed:
-        near = get_close_matches(str(value), allowed, n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        raise refuse(key, value, f"one of {', '.join(allowed)} is allowed{hint}")
+    if not isinstance(value, str) or value not in allowed:
+        raise ValueError(f"{refusal(key, value, 'one of the known names')}; {nearest(value, allowed)}")
     return value
 
 
-def number(key: str, value: Any) -> float:
+def finite_number(key: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value):
-        raise refuse(key, value, "a finite number is allowed")
+        raise refusal(key, value, "a finite number")
     return float(value)
 
 
-def size(key: str, value: Any) -> float:
-    if number(key, value) <= 0:
-        raise refuse(key, value, "a number > 0 is allowed")
+def positive_number(key: str, value: Any) -> float:
+    if finite_number(key, value) <= 0:
+        raise refusal(key, value, "a number above 0")
     return float(value)
 
 
-def count(key: str, value: Any) -> int:
+def whole_number(key: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise refuse(key, value, "a whole number, at least 1, is allowed")
+        raise refusal(key, value, "a whole number, at least 1")
     return value
 
 
-def looks(key: str, value: Any) -> tuple[int, ...]:
-    numbers = tuple(count(key, n) for n in sequence(key, value))
+def planned_looks(key: str, value: Any) -> tuple[int, ...]:
+    """Numbers of seeds at which the claims are to be judged."""
+    numbers = tuple(whole_number(key, n) for n in list_of(key, value))
     if not numbers or list(numbers) != sorted(set(numbers)):
-        raise refuse(key, value, "rising numbers of seeds are allowed")
+        raise refusal(key, value, "increasing numbers of seeds")
     return numbers
 
 
@@ -103,27 +99,28 @@ def setting(key: str, name: Any) -> str:
 
     A factor may be a config group of the user's own, which is unknown here, unless its name is nearly a known one's.
     """
+    where = f"a setting in {key}"
     if not isinstance(name, str) or not re.fullmatch(r"\w+(\.\w+)*", name):
-        raise refuse(key, name, "a factor (clip), a key below one (clip.start), or nuisance is allowed")
+        raise refusal(where, name, "a factor (clip), a key below one (clip.start), or nuisance")
     factor, known = name.partition(".")[0], sorted({*known_groups(), "nuisance"} - NO_FACTORS)
     near = [] if factor in known else get_close_matches(factor, known, n=1, cutoff=0.75)
     if near or factor in NO_FACTORS:
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        allowed = f"{', '.join(known)}, a key below one of them, or a factor of your own is allowed"
-        raise refuse(key, name, allowed + hint)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        allowed = f"{', '.join(known)}, a key below one of them, or a factor of your own"
+        raise ValueError(f"{refusal(where, name, allowed)}{hint}")
     return name
 
 
 def setting_names(key: str, value: Any) -> tuple[str, ...]:
-    return tuple(setting(key, name) for name in sequence(key, value))
+    return tuple(setting(key, name) for name in list_of(key, value))
 
 
 def grid(key: str, value: Any) -> dict[str, tuple[Any, ...]]:
-    """Settings and the values that each of them takes: {optimizer.lr: [1e-4, 2e-4]}."""
+    """Settings, each with the values that it takes: {optimizer.lr: [1e-4, 2e-4]}."""
     found = settings(key, value)
     for name, points in found.items():
         if not isinstance(points, tuple) or len({canonical(point) for point in points}) < max(2, len(points)):
-            raise refuse(f"{key}.{name}", points, "a list of two or more different values is allowed")
+            raise refusal(f"{key}.{name}", points, "a list of two or more different values")
     if not found:
-        raise refuse(key, value, "at least one setting with its values is allowed")
+        raise refusal(key, value, "at least one setting with its values")
     return found

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from analysis.claims.contrasts import Equality
-from analysis.claims.finding import Finding, flat
+from analysis.claims.finding import Finding, with_parts
 from analysis.claims.judge import judge_claims
 from analysis.claims.pairing import unshared
 from analysis.claims.reading import Claims
@@ -31,7 +31,7 @@ from analysis.compare.matching import Matching, match
 from analysis.quantities.outcomes import outcomes
 from analysis.records.arms import merged_order, value_text, varying, with_factors
 from analysis.records.study import Study
-from analysis.stats.effects import ALPHA, EQUAL, Interval
+from analysis.stats.effects import ALPHA, EQUAL, Interval, student_half_width
 
 ARMS = (
     *("arm", "arm_against", "match", "test_accuracy", "test_accuracy_against", "difference", "low", "high"),
@@ -214,8 +214,8 @@ def paired_interval(a: ArrayLike, b: ArrayLike) -> Interval | None:
     a, b = np.asarray(a, float), np.asarray(b, float)
     if len(a) < 2 or np.ptp(a - b) <= EQUAL * max(np.abs(a).max(), np.abs(b).max()):
         return None
-    found = stats.ttest_rel(a, b).confidence_interval(1 - ALPHA)
-    return Interval(float(found.low), float(found.high), 1 - ALPHA)
+    mean, half = float((a - b).mean()), float(student_half_width((a - b).std(ddof=1), len(a)))
+    return Interval(mean - half, mean + half, 1 - ALPHA)
 
 
 def welch_interval(a: ArrayLike, b: ArrayLike) -> Interval | None:
@@ -237,7 +237,7 @@ def compared_claims(ours: Sequence[Finding], theirs: Sequence[Finding], claims: 
     # an exact number's parts are models, numbered as a study comes by them: not the same ones in another
     exact = {question.id for question in claims.questions if isinstance(question.contrast, Equality)}
     first, second = (
-        {f.id: f for f in flat([replace(f, parts=()) if f.id in exact else f for f in found])}
+        {f.id: f for f in with_parts([replace(f, parts=()) if f.id in exact else f for f in found])}
         for found in (ours, theirs)
     )
     rows = [claim_row(first.get(id), second.get(id)) for id in dict.fromkeys([*first, *second])]

@@ -10,10 +10,9 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from ablate.schema import BLOCKS
-from analysis.stats.effects import ALPHA
+from analysis.stats.effects import ALPHA, student_half_width
 
 LEVEL = 1 - ALPHA
 SPANS = 60
@@ -86,7 +85,7 @@ def over_seeds(values: pd.DataFrame, by: Sequence[str], column: str, log: bool =
     grouped = present.groupby(list(by), sort=False, observed=True, dropna=False)["_x"]
     with np.errstate(invalid="ignore"):
         frame = grouped.agg(mean="mean", sd="std", n="size").reset_index()
-        half = stats.t.isf((1 - LEVEL) / 2, frame["n"] - 1) * frame["sd"] / np.sqrt(frame["n"])
+        half = student_half_width(frame["sd"], frame["n"], LEVEL)
     frame["low"], frame["high"] = frame["mean"] - half, frame["mean"] + half
     if log:
         frame[["mean", "low", "high"]] = np.exp(frame[["mean", "low", "high"]])

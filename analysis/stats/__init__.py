@@ -2,7 +2,7 @@
 
 effects      paired differences with their intervals, tests and power
 scales       raw, points, log and logit scales
-variances    variances across seeds
+variances    ratios of variances across seeds
 factorials   analysis of variance, interactions, Shapley values
-predictions  differences over seeds and test examples; churn
+predictions  accuracy differences over seeds and test examples; churn
 """

@@ -1,11 +1,10 @@
-"""What a study's numbers say, seeds being the unit: one number a seed in, an estimate with its error out.
+"""Effects over seeds: one number per seed in, an estimate with its interval, tests and power out.
 
-Arms are paired by seed: position i of every array belongs to the same seed. Values stand on the claim's
-stated scale (`analysis.stats.scales`) before anything is computed, and effects, intervals and smallest effects of
-interest are differences on that scale. All tests are two-sided at `ALPHA`; a file of m judged claims is read
-at ALPHA / m (Bonferroni).
+Arms are paired by seed: position i of every array belongs to the same seed. Values are on the claim's scale
+(`analysis.stats.scales`) before anything is computed; effects, intervals and smallest effects of interest are
+differences on that scale. All tests are two-sided at `ALPHA`; m judged claims are tested at ALPHA / m (Bonferroni).
 
-scipy does what it can do; by hand are the sign-flip enumeration and a power that is finite everywhere.
+Most of the statistics come from scipy. The sign-flip enumeration and a power that is finite everywhere are our own.
 """
 
 from __future__ import annotations
@@ -19,30 +18,34 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, stats
 
+from ablate.config.checks import refusal
+
 Array = NDArray[np.float64]
 
 ALPHA = 0.05
 POWER = 0.8
-EXACT_FLIPS = 20  # seeds up to which all 2^n sign flips are counted
+EXACT_FLIPS = 20  # up to this number of seeds, all 2^n sign flips are counted
 MONTE_CARLO_FLIPS = 100_000
-MOST_SEEDS = 100_000  # no study is planned beyond this
-EQUAL = 1e-12  # differences that vary by less than this part of the values differ by rounding alone
+MOST_SEEDS = 100_000  # no study is planned with more
+EQUAL = 1e-12  # differences whose range is below this part of the values differ only by rounding
 
 
 def finite(name: str, values: ArrayLike, dimensions: int) -> Array:
+    """Values as an array of finite numbers. Raises ValueError for other shapes and values."""
     array = np.asarray(values, dtype=float)
     if array.ndim != dimensions or array.size == 0:
-        raise ValueError(f"{name} has shape {array.shape}; {dimensions} dimensions, none empty, are allowed")
+        raise refusal(name, f"shape {array.shape}", f"a non-empty array with {dimensions} dimensions")
     if not np.isfinite(array).all():
-        raise ValueError(f"{name} holds {array[~np.isfinite(array)][0]}; only finite numbers are allowed")
+        raise refusal(name, array[~np.isfinite(array)][0], "finite numbers")
     return array
 
 
 def paired(dimensions: int, **arms: ArrayLike) -> list[Array]:
+    """Values of several arms as arrays of one shape. Raises ValueError as `finite` does, and for unequal shapes."""
     arrays = [finite(name, values, dimensions) for name, values in arms.items()]
     if len({array.shape for array in arrays}) > 1:
-        shapes = ", ".join(f"{name} has shape {a.shape}" for name, a in zip(arms, arrays, strict=True))
-        raise ValueError(f"{shapes}; paired values need one shape")
+        shapes = ", ".join(str(array.shape) for array in arrays)
+        raise refusal(" and ".join(arms), shapes, "arrays of the same shape")
     return arrays
 
 
@@ -51,7 +54,7 @@ def paired(dimensions: int, **arms: ArrayLike) -> list[Array]:
 
 @dataclass(frozen=True)
 class Interval:
-    """`low` to `high`, which holds the true value in a share `level` of studies."""
+    """`low` to `high`: the true value is inside in a share `level` of studies."""
 
     low: float
     high: float
@@ -64,7 +67,7 @@ def simultaneous_level(judged: int) -> float:
     It agrees with `p_adjusted`: the interval excludes 0 if and only if the adjusted p is below ALPHA.
     """
     if judged < 1:
-        raise ValueError(f"judged = {judged} claims; at least 1 is allowed")
+        raise refusal("judged", judged, "a number of claims, at least 1")
     return 1 - ALPHA / judged
 
 
@@ -75,8 +78,19 @@ def p_adjusted(p: float, judged: int) -> float:
     (0.044, 1.0)
     """
     if judged < 1:
-        raise ValueError(f"judged = {judged} claims; at least 1 is allowed")
+        raise refusal("judged", judged, "a number of claims, at least 1")
     return min(1.0, judged * p)
+
+
+def student_half_width(sd: ArrayLike, n: ArrayLike, level: float = 1 - ALPHA, df: ArrayLike | None = None) -> Array:
+    """Half the width of Student's interval for a mean of n values: t_{(1 + level)/2, df} · sd / √n.
+
+    Args: `sd` of the values (ddof 1); `df` degrees of freedom, n − 1 by default. NaN without degrees of freedom.
+
+    >>> round(float(student_half_width(sd=2.0, n=10)), 3)
+    1.431
+    """
+    return stats.t.isf((1 - level) / 2, n - 1 if df is None else df) * sd / np.sqrt(n)
 
 
 # Effects: a mean over seeds --------------------------------------------------------------------------------
@@ -84,10 +98,13 @@ def p_adjusted(p: float, judged: int) -> float:
 
 @dataclass(frozen=True)
 class Effect:
-    """Mean of n differences, one a seed, on the stated scale, and what t and sign flips say of it.
+    """Mean of n differences on the claim's scale, one per seed, with its t test and sign-flip test.
 
-    `sd` is that of the differences (ddof 1). `t` = estimate / (sd / √n), n − 1 degrees of freedom, and its
-    two-sided `p` are None where all differences are equal, one seed included: `p_sign_flip` alone is left.
+    estimate      the mean
+    sd            standard deviation of the differences (ddof 1)
+    t, p          estimate / (sd / √n), n − 1 degrees of freedom, and its two-sided p; None where all differences are
+                  equal, as with a single seed
+    p_sign_flip   two-sided p of the sign flips
     """
 
     least_n: ClassVar[int] = 2
@@ -100,25 +117,25 @@ class Effect:
     p_sign_flip: float
 
     def half_width(self, level: float, n: int) -> float:
-        """Half the interval, t_{(1 + level)/2, n − 1} sd / √n, for n seeds that vary as these do."""
-        return float(stats.t.isf((1 - level) / 2, n - 1) * self.sd / np.sqrt(n))
+        """Half the width of the interval for n seeds with the same sd."""
+        return float(student_half_width(self.sd, n, level))
 
     def interval(self, level: float = 1 - ALPHA) -> Interval | None:
-        """Student's interval for the true mean; None where there is no t."""
+        """Student's interval of the mean; None where there is no t."""
         if self.t is None:
             return None
         half = self.half_width(level, self.n)
         return Interval(self.estimate - half, self.estimate + half, level)
 
     def power(self, size: float, n: int, alpha: float = ALPHA) -> float:
-        """Chance that n seeds that vary as these do find a true effect `size` (`power_of_t`)."""
+        """Power of n seeds with the same sd to detect a true effect `size` (`power_of_t`)."""
         return power_of_t(size / self.sd, n, alpha)
 
 
 def paired_effect(treatment: ArrayLike, control: ArrayLike, rng: np.random.Generator | None = None) -> Effect:
-    """Paired t and sign flips of treatment − control; both (seeds,), same seeds in the same order.
+    """Paired effect treatment − control; both (seeds,), with the same seeds in the same order.
 
-    Raises ValueError for other shapes, numbers that are not finite, and more than 20 seeds without `rng`.
+    Raises ValueError for other shapes, for numbers that are not finite, and for more than 20 seeds without `rng`.
     Student 1908, Biometrika 6:1.
 
     >>> effect = paired_effect([3.1, 2.9, 3.6, 3.3], [2.8, 2.8, 3.1, 3.2])
@@ -130,7 +147,7 @@ def paired_effect(treatment: ArrayLike, control: ArrayLike, rng: np.random.Gener
 
 
 def one_sample_effect(values: ArrayLike, reference: float = 0.0, rng: np.random.Generator | None = None) -> Effect:
-    """One-sample t and sign flips of values − reference; values (seeds,), e.g. one contrast a seed.
+    """Effect values − reference; values (seeds,), e.g. one contrast per seed.
 
     Raises ValueError as `paired_effect` does.
     """
@@ -148,27 +165,28 @@ def _effect(differences: Array, magnitude: float, rng: np.random.Generator | Non
 
 
 def sign_flip_p(differences: ArrayLike, rng: np.random.Generator | None = None) -> float:
-    """Two-sided p: the share of sign flips of the differences (seeds,) whose |sum| is at least the one seen.
+    """Two-sided p: the share of sign flips of the differences, (seeds,), whose |sum| is at least the observed one.
 
-    Exact over all 2^n flips up to 20 seeds, at best 2^(1 − n); beyond, (1 + hits) / (1 + flips) over 100,000
-    flips drawn from `rng` (ValueError without it). Fisher 1935, The Design of Experiments, §21; the added 1:
-    Phipson & Smyth 2010, Stat. Appl. Genet. Mol. Biol. 9:39.
+    Up to 20 seeds it is exact over all 2^n flips, and at least 2^(1 − n). With more seeds it is
+    (1 + hits) / (1 + flips) over 100,000 flips drawn from `rng`; without `rng` it raises ValueError.
+    Fisher 1935, The Design of Experiments, section 21; the added 1: Phipson & Smyth 2010, Stat. Appl. Genet. Mol.
+    Biol. 9:39.
 
     >>> sign_flip_p([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
     0.03125
     """
     values = finite("differences", differences, 1)
-    # Sums that are equal on paper differ by rounding: they count as equal.
+    # Sums that are mathematically equal differ by rounding: they count as equal.
     seen = abs(values.sum()) - EQUAL * np.abs(values).sum()
     if values.size <= EXACT_FLIPS:
-        # |sum| is the same for a flip and its opposite, so the first sign is held. The same p as that of
-        # scipy.stats.permutation_test, which makes its 2^n flips one by one in Python.
+        # |sum| is the same for a flip and its opposite, so the first sign is fixed. The p is that of
+        # scipy.stats.permutation_test, which makes the 2^n flips one by one in Python.
         sums = values[:1]
         for value in values[1:]:
             sums = np.concatenate([sums - value, sums + value])
         return float(np.mean(np.abs(sums) >= seen))
     if rng is None:
-        raise ValueError(f"{values.size} seeds: more than {EXACT_FLIPS} need rng, a numpy Generator, to draw flips")
+        raise refusal("rng", rng, f"a numpy Generator for more than {EXACT_FLIPS} seeds")
     sums = np.zeros(MONTE_CARLO_FLIPS)
     for value in values:
         sums += np.where(rng.random(MONTE_CARLO_FLIPS) < 0.5, value, -value)
@@ -179,23 +197,23 @@ def sign_flip_p(differences: ArrayLike, rng: np.random.Generator | None = None) 
 
 
 def power_of_t(d: float, n: int, alpha: float = ALPHA) -> float:
-    """Chance that the two-sided paired t at `alpha` over n seeds puts the whole interval above 0.
+    """Power of the paired t: the chance that the interval at level 1 − `alpha` over n seeds is all above 0.
 
-    d = true mean of the differences / their sd. P(t > t_{1 − alpha/2}), t noncentral with n − 1 degrees of
-    freedom and noncentrality d √n. That is statsmodels' TTestPower (alpha / 2, "larger"), taken from scipy's
-    noncentral t because TTestPower gives NaN at scattered large d (statsmodels 0.15: d = 10, n = 3,
-    alpha = .05/11).
+    d = true mean of the differences / their sd. The power is P(t > t_{1 − alpha/2}), where t is noncentral with
+    n − 1 degrees of freedom and noncentrality d √n. statsmodels' TTestPower (alpha / 2, "larger") is the same, but
+    gives NaN at some large d (statsmodels 0.15: d = 10, n = 3, alpha = .05/11), so we use scipy's noncentral t.
+    Raises ValueError below 2 seeds.
 
     >>> round(power_of_t(1.0, 10), 3)
     0.803
     """
     if n < 2:
-        raise ValueError(f"n = {n} seeds have no t; at least 2 are allowed")
+        raise refusal("n", n, "a number of seeds, at least 2")
     return float(stats.nct.sf(stats.t.isf(alpha / 2, n - 1), n - 1, d * np.sqrt(n)))
 
 
 def smallest_n(reached: Callable[[int], bool], least: int = 2) -> int | None:
-    """Smallest n from `least` on from which `reached` holds for good; None beyond MOST_SEEDS.
+    """Smallest n ≥ `least` for which `reached` holds, which must hold for all larger n too; None above MOST_SEEDS.
 
     >>> smallest_n(lambda n: power_of_t(0.5, n) >= 0.8)
     34
@@ -208,7 +226,7 @@ def smallest_n(reached: Callable[[int], bool], least: int = 2) -> int | None:
 
 
 def detectable(power: Callable[[float], float], target: float = POWER) -> float:
-    """Smallest effect found with chance `target`, `power` being a rising function of the effect from 0 on.
+    """Smallest effect that is detected with power `target`; `power` increases with the effect, from 0 on.
 
     >>> round(detectable(lambda d: power_of_t(d, 10, ALPHA / 11)), 2)
     1.51
@@ -219,16 +237,15 @@ def detectable(power: Callable[[float], float], target: float = POWER) -> float:
     return float(optimize.brentq(lambda size: power(size) - target, 0.0, top))
 
 
-# Rates and resampling --------------------------------------------------------------------------------------
+# Rates -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Rate:
-    """`count` of `n` runs, their `share`, and its exact interval."""
+    """`count` of `n` runs, with the exact interval of the share."""
 
     count: int
     n: int
-    share: float
     interval: Interval
 
 
@@ -241,26 +258,6 @@ def exact_rate(count: int, n: int, level: float = 1 - ALPHA) -> Rate:
     0.6915
     """
     if not 0 <= count <= n or n < 1:
-        raise ValueError(f"count = {count} of n = {n}; 0 ≤ count ≤ n, n ≥ 1 are allowed")
+        raise refusal("count of n", f"{count} of {n}", "between 0 and n, with n at least 1")
     exact = stats.binomtest(count, n).proportion_ci(level, method="exact")
-    return Rate(count, n, count / n, Interval(float(exact.low), float(exact.high), level))
-
-
-def bca_interval(
-    values: ArrayLike,
-    rng: np.random.Generator,
-    statistic: Callable[..., Array] = np.mean,
-    level: float = 1 - ALPHA,
-) -> Interval:
-    """Bias-corrected, accelerated bootstrap interval of `statistic` over values (seeds,), 9,999 resamples.
-
-    Raises ValueError below 20 seeds, where it covers too little, and where all values are equal.
-    Efron 1987, J. Am. Stat. Assoc. 82:171.
-    """
-    array = finite("values", values, 1)
-    if array.size < 20:
-        raise ValueError(f"{array.size} seeds; a BCa interval is allowed from 20 on")
-    if np.ptp(array) <= EQUAL * np.abs(array).max():
-        raise ValueError(f"all {array.size} values are {array[0]}; a BCa interval needs values that differ")
-    found = stats.bootstrap((array,), statistic, confidence_level=level, method="BCa", rng=rng)
-    return Interval(float(found.confidence_interval.low), float(found.confidence_interval.high), level)
+    return Rate(count, n, Interval(float(exact.low), float(exact.high), level))

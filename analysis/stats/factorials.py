@@ -1,6 +1,6 @@
-"""Complete factorials over seeds: the blocked table, interactions as contrasts, and Shapley's split of a gain.
+"""Complete factorials over seeds: blocked analysis of variance, interaction contrasts, Shapley values of a gain.
 
-Values (seeds, levels of factor 1, levels of factor 2, …), one number a run, on the claim's stated scale.
+Values are (seeds, levels of factor 1, levels of factor 2, …), one number per run, on the claim's scale.
 """
 
 from __future__ import annotations
@@ -16,30 +16,29 @@ from numpy.typing import ArrayLike
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
+from ablate.config.checks import refusal
 from analysis.stats.effects import EQUAL, Array, finite
 
 
 def _factorial(values: ArrayLike, factors: Sequence[str]) -> Array:
-    """(seeds, levels of factor 1, levels of factor 2, …), complete."""
+    """Values of a complete factorial as an array. Raises ValueError for other shapes and numbers."""
     array = finite("values", values, 1 + len(factors))
     if array.shape[0] < 2 or min(array.shape[1:]) < 2 or len(set(factors)) < len(factors):
-        raise ValueError(
-            f"values of shape {array.shape} for factors {tuple(factors)}; at least 2 seeds, and 2 levels of "
-            "each of the factors, whose names differ, are allowed"
-        )
+        got = f"shape {array.shape} for the factors {', '.join(factors)}"
+        raise refusal("values", got, "of at least 2 seeds and 2 levels of each factor, with different factor names")
     return array
 
 
 def _two_levels(values: ArrayLike, factors: Sequence[str]) -> Array:
     array = _factorial(values, factors)
     if set(array.shape[1:]) != {2}:
-        raise ValueError(f"values of shape {array.shape}; only 2 levels a factor, off and on, are allowed")
+        raise refusal("values", f"shape {array.shape}", "of 2 levels per factor, off and on")
     return array
 
 
 @dataclass(frozen=True)
 class AnovaRow:
-    """A line of the table; `f`, `p`, `partial_omega_squared` are None for the residual, and where it is 0."""
+    """A row of the table; `f`, `p` and `partial_omega_squared` are None for the residual, and where that is 0."""
 
     term: str
     df: int
@@ -50,18 +49,18 @@ class AnovaRow:
 
 
 def blocked_anova(values: ArrayLike, factors: Sequence[str], block: str = "seed") -> tuple[AnovaRow, ...]:
-    """Analysis of variance of a complete factorial with the seed as block; all factors fixed.
+    """Analysis of variance of a complete factorial with the seed as block and fixed factors.
 
-    values (seeds, levels of factor 1, levels of factor 2, …). Rows: block, factors, interactions of factors
-    ("freeze×clip"), "residual" (all of block × cells, (seeds − 1)(cells − 1) degrees of freedom). Partial
-    ω² = df (F − 1) / (df (F − 1) + N), N all values; not cut at 0, so noise alone gives about 0 on average.
-    Raises ValueError for an incomplete factorial. Olejnik & Algina 2003, Psychol. Methods 8:434.
+    values (seeds, levels of factor 1, levels of factor 2, …). The rows are the block, the factors, their interactions
+    ("freeze×clip") and "residual" (block × cells, with (seeds − 1)(cells − 1) degrees of freedom). Partial
+    ω² = df (F − 1) / (df (F − 1) + N), where N counts all values; it is not cut at 0, so that it averages about 0
+    for pure noise. Raises ValueError for an incomplete factorial. Olejnik & Algina 2003, Psychol. Methods 8:434.
     """
     array = _factorial(values, factors)
-    # Names of ours: in a formula a factor called C, Q or I would be taken for the function of that name.
+    # Columns get names of our own: in a formula, a factor called C, Q or I would be read as the function of that name.
     columns = ["f0", *(f"f{i}" for i in range(1, array.ndim))]
     frame = pd.DataFrame(dict(zip(columns, (i.ravel() for i in np.indices(array.shape)), strict=True)))
-    # The grand mean takes no part in any row but the digits of every one.
+    # The grand mean changes no row, but subtracting it keeps digits of precision.
     frame["y"] = (array - array.mean()).ravel()
     terms = {"C(f0)": block}
     for size in range(1, array.ndim):
@@ -80,11 +79,10 @@ def _anova_row(term: str, line: pd.Series, size: int, noise: bool) -> AnovaRow:
 
 
 def interaction_contrasts(values: ArrayLike, factors: Sequence[str]) -> dict[str, Array]:
-    """Every interaction of a two-level factorial as one contrast a seed, (seeds,), keyed "freeze×clip".
+    """Every interaction of a two-level factorial as a contrast with one value per seed, (seeds,), keyed "freeze×clip".
 
-    values (seeds, 2, …, 2), off before on. F×C: by how much the effect of C is larger with F on than with F
-    off (a difference of differences), averaged over the other factors; F×C×S: by how much F×C is larger with
-    S on. In the units of the values.
+    values (seeds, 2, …, 2), off before on. F×C is the effect of C with F on minus its effect with F off, averaged over
+    the other factors; F×C×S is F×C with S on minus F×C with S off. Contrasts have the unit of the values.
 
     >>> cells = np.zeros((2, 2, 2))
     >>> cells[:, 1, 1] = [3.0, 5.0]
@@ -103,10 +101,10 @@ def interaction_contrasts(values: ArrayLike, factors: Sequence[str]) -> dict[str
 
 
 def shapley(values: ArrayLike, factors: Sequence[str]) -> dict[str, Array]:
-    """Each factor's part, (seeds,), of the gain from all off to all on in a two-level factorial, per seed.
+    """Each factor's Shapley value, (seeds,): its part of the gain from all off to all on in a two-level factorial.
 
-    values (seeds, 2, …, 2), off before on. A part is what switching the factor on adds, averaged over all
-    orders of switching on; the parts sum to the gain. In the units of the values.
+    values (seeds, 2, …, 2), off before on. A part is the gain when the factor is switched on, averaged over all orders
+    of switching on; the parts sum to the total gain. Parts have the unit of the values.
     Shapley 1953, Contributions to the Theory of Games II, 307.
 
     >>> shapley([[[0.0, 1.0], [2.0, 5.0]], [[0.0, 1.0], [1.0, 2.0]]], ("freeze", "clip"))

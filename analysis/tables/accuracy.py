@@ -6,11 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.claims.answer import told_apart
+from analysis.claims.answer import distinguishing_settings
+from analysis.claims.estimand import Sample
 from analysis.claims.finding import Finding
 from analysis.claims.pairing import Refused
 from analysis.claims.reading import Claims, Question
-from analysis.claims.samples import Sample, draw
+from analysis.claims.samples import collect
 from analysis.quantities.outcomes import Outcomes
 from analysis.records.study import Study
 from analysis.stats.effects import Interval
@@ -54,13 +55,13 @@ def accuracy(study: Study, outcomes: Outcomes, claims: Claims, findings: Sequenc
 
 def two_rows(question: Question, finding: Finding, study: Study, outcomes: Outcomes) -> list[dict[str, Any]]:
     cells = question.contrast.cells(question, study)
-    drawn = draw(question, cells, study, outcomes)
+    drawn = collect(question, cells, study, outcomes)
     sample = drawn.kept
     if not sample.seeds:
         raise Refused("; ".join(drawn.notes))
     is_claimed = finding.verdict is not None  # what is shown beside a claim is not what was written of it
     before, after = WRITTEN.get(finding.section, (math.nan,) * 2) if is_claimed else (math.nan,) * 2
-    treatment, control = told_apart(cells)
+    treatment, control = distinguishing_settings(cells)
     shared = {"claim": finding.id, "statement": finding.statement}
     return [
         shared

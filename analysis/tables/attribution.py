@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.claims.answer import FLIPS, LEAST_LEARNED, told_apart
+from analysis.claims.answer import FLIPS, LEAST_LEARNED, distinguishing_settings
 from analysis.claims.pairing import Refused
 from analysis.stats.effects import Array, Effect, one_sample_effect
 from analysis.stats.factorials import blocked_anova, shapley
@@ -81,7 +81,7 @@ def attribution(techniques: Techniques) -> Table:
     be split.
     """
     factors = techniques.factors
-    on, off = told_apart([techniques.switched_on(factors), techniques.switched_on([])])
+    on, off = distinguishing_settings([techniques.switched_on(factors), techniques.switched_on([])])
     caption = ATTRIBUTION.format(off=off, on=on)
     accuracy = parts("accuracy", techniques.factorial("test_accuracy", "points", LEAST), factors)
     try:

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from analysis.claims.answer import told_apart
-from analysis.claims.contrasts import Settings
+from analysis.claims.answer import distinguishing_settings
+from analysis.claims.estimand import Settings
 from analysis.claims.pairing import Refused
 from analysis.records.arms import fits, overlaid, words
 from analysis.tables.formats import Table
@@ -87,7 +87,7 @@ def others(key: str, techniques: Techniques, base: Settings) -> list[Any]:
 
 def row(control: Control, quantity: str, scale: str, said: str, techniques: Techniques) -> dict[str, Any]:
     drawn = techniques.paired(control.treatment, control.control, control.changes, quantity, scale)
-    settings = " against ".join(told_apart([control.treatment, control.control]))
+    settings = " against ".join(distinguishing_settings([control.treatment, control.control]))
     return {"control": control.words, "settings": settings, "quantity": said, **evidence(drawn.kept, drawn.notes)}
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.claims.answer import FLIPS
+from analysis.claims.estimand import Sample
 from analysis.claims.pairing import Refused
-from analysis.claims.samples import Sample
 from analysis.quantities.outcomes import Outcomes
 from analysis.records.study import Study
 from analysis.stats.effects import paired_effect
@@ -112,7 +112,7 @@ def evidence(sample: Sample, notes: Sequence[str]) -> dict[str, Any]:
         raise Refused(str(error)) from error
     on, off = sample.scale.back(x.mean(axis=0))
     effect = paired_effect(x[:, 0], x[:, 1], np.random.default_rng(FLIPS))
-    is_ratio = sample.question.scale == "log"
+    is_ratio = sample.estimand.scale == "log"
     interval = {end: float(np.exp(at)) if is_ratio else at for end, at in ends("", effect.interval()).items()}
     return {
         "off": float(off),

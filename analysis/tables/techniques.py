@@ -7,10 +7,11 @@ has all techniques off, its treatment has all on.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from analysis.claims.contrasts import Contrast, Interactions, Paired, Settings
+from analysis.claims.contrasts import Contrast, Interactions, Paired
+from analysis.claims.estimand import Settings
 from analysis.claims.pairing import Refused
 from analysis.claims.reading import Claims, Question
-from analysis.claims.samples import Drawn, draw
+from analysis.claims.samples import Collected, collect
 from analysis.quantities.outcomes import Outcomes
 from analysis.records.arms import is_under, overlaid
 from analysis.records.study import Study
@@ -50,14 +51,14 @@ class Techniques:
         on = {key: value for key, value in self.question.treatment.items() if is_under(key, factors)}
         return overlaid(self.question.control, on)
 
-    def alone(self, factor: str, among: Sequence[str], quantity: str, scale: str) -> Drawn:
+    def alone(self, factor: str, among: Sequence[str], quantity: str, scale: str) -> Collected:
         """Paired runs with `factor` on and off (in this order), `among` on in both, all others off. Raises Refused."""
         treatment, control = self.switched_on([*among, factor]), self.switched_on(among)
         return self.paired(treatment, control, (factor,), quantity, scale)
 
     def paired(
         self, treatment: Settings, control: Settings, changes: tuple[str, ...], quantity: str, scale: str
-    ) -> Drawn:
+    ) -> Collected:
         """Paired runs of two arms that differ in `changes` only. Raises Refused."""
         return self._draw(Paired(), quantity, scale, treatment=treatment, control=control, changes=changes)
 
@@ -80,6 +81,6 @@ class Techniques:
             raise Refused(f"{needed}: {reason}") from reason
         return values.reshape(-1, *(2 for _ in self.factors))
 
-    def _draw(self, contrast: Contrast, quantity: str, scale: str, **arms: object) -> Drawn:
+    def _draw(self, contrast: Contrast, quantity: str, scale: str, **arms: object) -> Collected:
         question = replace(self.question, contrast=contrast, quantity=quantity, scale=scale, smallest=None, **arms)
-        return draw(question, contrast.cells(question, self.study), self.study, self.outcomes)
+        return collect(question, contrast.cells(question, self.study), self.study, self.outcomes)

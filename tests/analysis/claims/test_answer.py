@@ -1,4 +1,4 @@
-"""One question at a time: what is refused, missing, unlearned or to be run, and the kinds of contrast."""
+"""Single questions: arms that are refused or missing, runs that did not learn, contrasts, and more seeds."""
 
 import json
 import re
@@ -21,7 +21,7 @@ S, M, U, R, I, N = Verdict  # noqa: E741
 
 @pytest.fixture
 def study(tmp_path):
-    """A folder for a study, with room for a claims file beside it."""
+    """A folder for a study, and for a claims file next to it."""
     return tmp_path / "study"
 
 
@@ -35,8 +35,8 @@ def test_confounded_arms_are_refused_and_named(study):
     found = finding(study)
     assert found.verdict is N and found.effect is None and found.command is None
     assert "trainer.batch_size (64 / 32)" in found.notes[0]
-    said = MINIMAL.replace("none}", "none, trainer.batch_size: 32}").replace("fixed}", "fixed, trainer.batch_size: 64}")
-    assert finding(study, said.replace("[clip]", "[clip, trainer]")).effect == pytest.approx(10)  # of the bundle
+    text = MINIMAL.replace("none}", "none, trainer.batch_size: 32}").replace("fixed}", "fixed, trainer.batch_size: 64}")
+    assert finding(study, text.replace("[clip]", "[clip, trainer]")).effect == pytest.approx(10)  # the effect of both
 
 
 def test_environments_are_not_mixed(study):
@@ -45,7 +45,7 @@ def test_environments_are_not_mixed(study):
     found = finding(study)
     assert (found.verdict, found.n, found.n_missing) == (N, 9, 1)
     assert "not paired: seed 3 differs in environment.key" in found.notes
-    assert "seed=10 " in found.command  # seed 3 is done, if elsewhere: another has to take its place
+    assert "seed=10 " in found.command  # seed 3 is done in another environment: a new seed replaces it
     for seed in range(10):
         change(study / f"fixed-s{seed}", environment={"key": "other"})
     assert "the arms are not paired" in finding(study).notes[0]
@@ -58,13 +58,13 @@ def test_missing_seeds_are_named_and_the_command_runs_them(study):
     found = finding(study)
     assert (found.verdict, found.n, found.n_missing, found.further_seeds) == (N, 8, 2, 2)
     assert "none-s7 does not count: status failed: OSError: disk full" in found.notes
-    assert "fixed: no run of seed 4" in found.notes
+    assert "fixed: no run with seed 4" in found.notes
     assert found.command == "python -m ablate -m study=study seed=4,7 clip=fixed,none"
 
 
-def test_the_command_names_what_tells_the_arms_from_others(study):
+def test_the_command_names_the_settings_that_distinguish_the_arms(study):
     write_two(study, 0.85 + NOISE[:5] / 100, [0.8] * 5)
-    write_two(study / "..", [0.8], [0.8])  # a neighbour is none of it
+    write_two(study / "..", [0.8], [0.8])  # runs outside the study's folder do not count
     for clip in ("none", "fixed"):
         write_run(study, {"clip": clip}, {"optimizer": {"lr": 0.1}}, run=f"{clip}-fast")
     text = MINIMAL.replace("seeds: 10", "seeds: 10\ncommand: python -m ablate -m experiment=mine")
@@ -88,7 +88,7 @@ JITTER = MINIMAL.replace("test_accuracy", "probe_jitter").replace("points", "log
 
 
 def test_an_arm_that_did_not_learn_does_not_win_a_variance_claim(study):
-    """Its loss sits still: by its jitter it is steadier by far, on every seed."""
+    """Its loss does not move, so its jitter is far smaller on every seed."""
     for seed in range(10):
         still = Truth(accuracy=0.5, probe_noise=0.0005)
         write_known(study, {"clip": "fixed"}, still, seed=seed, run=f"fixed-s{seed}")
@@ -102,25 +102,25 @@ def test_an_arm_that_did_not_learn_does_not_win_a_variance_claim(study):
     assert finding(study, JITTER).verdict is S
 
 
-@pytest.mark.parametrize(("unlearned", "word", "n"), [(4, S, 6), (5, I, 5)])
-def test_a_variance_claim_needs_six_seeds_that_learn(study, unlearned, word, n):
+@pytest.mark.parametrize(("unlearned", "verdict", "n"), [(4, S, 6), (5, I, 5)])
+def test_a_variance_claim_needs_six_seeds_that_learn(study, unlearned, verdict, n):
     for seed in range(10):
         fails = Truth(accuracy=0.5 if seed < unlearned else 0.84, probe_noise=0.04)
         write_known(study, {"clip": "none"}, fails, seed=seed)
         write_known(study, {"clip": "fixed"}, Truth(probe_noise=0.005), seed=seed)
     found = finding(study, JITTER)
-    assert (found.verdict, found.n, found.n_unlearned, found.n_missing) == (word, n, unlearned, 0)
+    assert (found.verdict, found.n, found.n_unlearned, found.n_missing) == (verdict, n, unlearned, 0)
 
 
 @pytest.mark.parametrize(
-    ("gain", "at_failure", "word", "without"),
+    ("gain", "at_failure", "verdict", "without"),
     [
         (10, 20, S, "effect 10 over 7 seeds, supported"),
-        (2.8, 4, I, "effect 2.8 over 7 seeds, smaller than claimed"),  # of all seeds it would be supported
+        (2.8, 4, I, "effect 2.8 over 7 seeds, smaller than claimed"),  # over all seeds it would be supported
     ],
 )
 def test_an_accuracy_claim_keeps_runs_that_did_not_learn_and_both_views_have_to_agree(
-    study, gain, at_failure, word, without
+    study, gain, at_failure, verdict, without
 ):
     """Without clipping, seeds 0 to 2 do not learn."""
     gains = np.where(np.arange(10) < 3, at_failure, gain) + NOISE / 20
@@ -130,7 +130,7 @@ def test_an_accuracy_claim_keeps_runs_that_did_not_learn_and_both_views_have_to_
         frames = {"predictions.parquet": predictions_frame(0.5)}
         write_run(study, {"clip": "none"}, seed=seed, accuracy=0.8, frames=frames)
     found = finding(study, MINIMAL + "    smallest_effect: 3\n")
-    assert (found.n, found.n_unlearned, found.n_missing, found.verdict) == (10, 3, 0, word)
+    assert (found.n, found.n_unlearned, found.n_missing, found.verdict) == (10, 3, 0, verdict)
     assert found.effect == pytest.approx(gains.mean()) and found.effect > 3 and found.interval_simultaneous.low > 0
     assert f"without the seeds on which a run did not learn: {without}" in found.notes
 
@@ -147,14 +147,14 @@ def test_a_loss_that_cannot_be_measured_is_not_tested_and_says_why(study):
     write_two(study, [0.8] * 10, [0.8] * 10)  # 20 steps: no jitter
     found = finding(study, JITTER)
     assert (found.verdict, found.n, found.n_missing, found.command) == (N, 0, 10, None)
-    assert re.search(r"no probe_jitter of fixed-s0 and 19 more: loss: 40 points .* needed, 0 found", found.notes[0])
+    assert re.search(r"no probe_jitter for fixed-s0 and 19 more: loss: 40 points .* needed, 0 found", found.notes[0])
 
 
 # --- other contrasts ---
 
 
-def test_an_interaction_that_turns_round_on_the_raw_scale_is_not_one(study):
-    """Schedule 1 -> 1.5 nats without clipping; with it 2 -> 2.4, less either way, or 2 -> 2.6, less on the log only."""
+def test_an_interaction_that_changes_sign_on_the_raw_scale_is_not_supported(study):
+    """The schedule adds 0.5 nats to 1. With clipping it adds 0.4 to 2, less on both scales, or 0.6, less on log."""
     claim = (
         MINIMAL.replace("test_accuracy", "mean_probe_loss").replace("points", "log").replace("above", "either")
         .replace("{clip: fixed}", "{clip: fixed, scheduler: warmup_linear}").replace("seeds: 10", "seeds: 6")
@@ -162,7 +162,7 @@ def test_an_interaction_that_turns_round_on_the_raw_scale_is_not_one(study):
         + "    contrast: interactions\n"
     )  # fmt: skip
     levels = {("none", "none"): 1.0, ("none", "warmup_linear"): 1.5, ("fixed", "none"): 2.0}
-    for top, word in ((2.4, S), (2.6, I)):
+    for top, verdict in ((2.4, S), (2.6, I)):
         shutil.rmtree(study, ignore_errors=True)
         for seed in range(6):
             for (clip, scheduler), level in (levels | {("fixed", "warmup_linear"): top}).items():
@@ -171,7 +171,7 @@ def test_an_interaction_that_turns_round_on_the_raw_scale_is_not_one(study):
                 options = {"clip": clip, "scheduler": scheduler}
                 write_run(study, options, seed=seed, frames={"evals.parquet": evals})
         found = finding(study, claim)
-        assert found.effect < 0 and found.verdict is word
+        assert found.effect < 0 and found.verdict is verdict
 
 
 def test_a_size_claim_is_judged_where_the_sizes_are(study):
@@ -190,7 +190,7 @@ def test_a_size_claim_is_judged_where_the_sizes_are(study):
     (found,) = judge_claims(load(study), claims).findings
     slope = np.polyfit(np.log10([1e7, 1e8, 5e8, 2e9]), [0, 1, 2, 3], 1)[0]
     assert found.verdict is S and found.effect == pytest.approx(slope, abs=0.1)
-    for folder in study.glob("*"):  # none above a billion
+    for folder in study.glob("*"):  # no model above a billion parameters
         data = json.loads((folder / "run.json").read_text())
         change(folder, parameters={"total": data["parameters"]["total"] / 10, "ratio": 0.5})
     (found,) = judge_claims(load(study), claims).findings
@@ -208,7 +208,7 @@ def test_a_ratio_is_counted_by_model(study):
     (found,) = judge_claims(load(study), claims).findings
     assert found.verdict is R and {part.verdict for part in found.parts} == {S, R}
     write_known(study, {"freeze": "none"}, Truth(ratio=1.0), seed=0, steps=20)
-    assert len(judge_claims(load(study), claims).findings[0].parts) == 2  # which is no treatment
+    assert len(judge_claims(load(study), claims).findings[0].parts) == 2  # this run is not in the treatment arm
 
 
 AA = (
@@ -237,12 +237,12 @@ def test_a_user_may_judge_any_quantity_that_run_json_has(study):
     assert found.verdict is S and np.exp(found.effect) == pytest.approx(0.5, rel=0.02)
 
 
-def test_values_that_a_scale_cannot_take_are_said(study):
+def test_values_outside_a_scale_are_named(study):
     write_two(study, [0.8] * 10, [0.8] * 10)
     change(study / "none-s0", status="diverged", metrics={})
     found = finding(study, MINIMAL.replace("test_accuracy", "learned").replace("points", "log"))
     assert found.verdict is I and found.effect is None
-    assert "no effect: log scale: 0.0 has no logarithm; x > 0 is allowed" in found.notes
+    assert "the effect cannot be computed: values on the log scale must be above 0 (got 0.0)" in found.notes
 
 
 # --- odd names, and runs that vanish ---
@@ -266,26 +266,29 @@ def test_a_run_that_vanishes_meanwhile_is_missing_not_a_crash(study):
     with pytest.warns(UserWarning, match="fixed-s3 is not measured"):
         (found,) = judge_claims(loaded, read_claims(written(study.parent, text))).findings
     assert (found.verdict, found.n, found.n_missing) == (N, 9, 1)
-    assert "no test_accuracy of fixed-s3: not recorded, or gone since" in found.notes
+    assert "no test_accuracy for fixed-s3: not recorded, or deleted since" in found.notes
     assert [part.n for part in found.parts] == [9, 9]
 
 
-# --- further seeds ---
+# --- more seeds ---
 
 
-def test_further_seeds_settle_the_size(study):
+def test_more_seeds_settle_the_size(study):
     write_two(study, 0.8 + (2.5 + NOISE) / 100, [0.8] * 10)
     found = finding(study, MINIMAL + "    smallest_effect: 3\n")
     assert found.verdict is U and found.further_seeds > 0
     assert re.search(r"seed=(\S+)", found.command)[1].count(",") + 1 == found.further_seeds
-    assert any(note.startswith("further seeds: an interval that tells the effect") for note in found.notes)
+    assert any(
+        note.startswith(f"about {found.further_seeds} more seeds are needed for a decision: an interval")
+        for note in found.notes
+    )
 
 
-def test_without_a_smallest_effect_the_detectable_one_is_said(study):
+def test_without_a_smallest_effect_the_detectable_one_is_given(study):
     write_two(study, 0.8 + NOISE / 100, [0.8] * 10)
     found = finding(study)
     assert (found.verdict, found.further_seeds, found.command) == (I, None, None)
-    assert any("10 seeds find" in note for note in found.notes)
+    assert any("10 seeds detect" in note for note in found.notes)
 
 
 def test_more_claims_widen_the_interval(study):

@@ -1,4 +1,4 @@
-"""Whole studies are judged: the paper's, and small ones in which every word is reached."""
+"""Whole studies are judged: the published one, and small ones that reach every verdict."""
 
 import json
 from collections import Counter
@@ -7,7 +7,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from analysis.claims.finding import Finding, verdicts_json
+from analysis.claims.finding import Finding, verdicts_json, with_parts
 from analysis.claims.judge import judge_claims, unregistered
 from analysis.claims.reading import read_claims
 from analysis.claims.verdict_rule import Verdict
@@ -21,11 +21,11 @@ EFFECT = "    smallest_effect: 3\n"
 
 @pytest.fixture
 def study(tmp_path):
-    """A folder for a study, with room for a claims file beside it."""
+    """A folder for a study, and for a claims file next to it."""
     return tmp_path / "study"
 
 
-# --- the paper's ---
+# --- the published study ---
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +35,7 @@ def paper(tmp_path_factory):
     return folder, judge_claims(load(folder), read_claims(PAPER))
 
 
-def flat(findings):
-    return [found for finding in findings for found in (finding, *flat(finding.parts))]
-
-
-def test_every_claim_of_the_paper_is_judged_as_its_truth_is(paper):
+def test_every_claim_of_the_published_study_gets_its_true_verdict(paper):
     words = {found.id: found.verdict for found in paper[1].findings}
     assert words == {
         "A1": S, "A2": S, "B": S, "C": S, "D": R, "E": R, "F": R, "G": I, "H": N, "I": S, "L": S, "R": S,
@@ -47,7 +43,7 @@ def test_every_claim_of_the_paper_is_judged_as_its_truth_is(paper):
 
 
 def test_parts_are_judged_one_by_one(paper):
-    found = {finding.id: finding for finding in flat(paper[1].findings)}
+    found = {finding.id: finding for finding in with_parts(paper[1].findings)}
     assert [found[f"C.{i}"].verdict for i in (1, 2)] == [S, S]
     assert [found[f"F.{i}"].verdict for i in (1, 2, 3, 4)] == [M, M, U, R]
     assert found["G.1"].verdict is S and found["G.1 freeze×clip"].verdict is S
@@ -55,8 +51,8 @@ def test_parts_are_judged_one_by_one(paper):
     assert found["F"].effect is None and found["F"].n == 10
 
 
-def test_what_is_shown_beside_is_not_judged(paper):
-    beside = {found.id: found for found in flat(paper[1].findings) if "+" in found.id}
+def test_contrasts_shown_with_a_claim_are_not_judged(paper):
+    beside = {found.id: found for found in with_parts(paper[1].findings) if "+" in found.id}
     assert Counter(name.partition("+")[0] for name in beside) == {
         **{"A2": 4, "B": 2, "D": 2, "E": 1, "F": 2, "H": 1, "I": 1, "L": 1},
     }
@@ -69,7 +65,7 @@ def test_what_is_shown_beside_is_not_judged(paper):
 
 def test_effects_are_those_of_the_runs(paper):
     folder, judgement = paper
-    runs, found = load(folder).runs, {finding.id: finding for finding in flat(judgement.findings)}
+    runs, found = load(folder).runs, {finding.id: finding for finding in with_parts(judgement.findings)}
     accuracy = runs[(runs["optimizer"] == "adamw") & (runs["optimizer.lr"] == 1e-4) & (runs["nuisance"] == 0)]
     accuracy = accuracy[accuracy["model.head_init"] == "xavier"].set_index(["freeze", "clip", "scheduler", "seed"])
     accuracy = accuracy["test_accuracy"].sort_index()
@@ -81,7 +77,7 @@ def test_effects_are_those_of_the_runs(paper):
     assert found["H"].n_missing == 10 and "at least 4 sizes" in found["H"].notes[0]
 
 
-def test_verdicts_json_has_the_contracts_fields_and_is_plain(paper):
+def test_verdicts_json_has_the_agreed_keys_and_only_json_types(paper):
     entries = json.loads(verdicts_json(paper[1].findings))
     contract = [
         *("id", "statement", "section", "treatment", "control", "within", "changes", "quantity", "scale", "effect"),
@@ -103,7 +99,7 @@ def test_verdicts_json_has_the_contracts_fields_and_is_plain(paper):
 
 
 def test_p_adjusted_and_the_simultaneous_interval_agree(paper):
-    tested = [finding for finding in flat(paper[1].findings) if finding.p_adjusted is not None]
+    tested = [finding for finding in with_parts(paper[1].findings) if finding.p_adjusted is not None]
     assert len(tested) > 15
     for found in tested:
         excludes = found.interval_simultaneous.low > 0 or found.interval_simultaneous.high < 0
@@ -111,24 +107,24 @@ def test_p_adjusted_and_the_simultaneous_interval_agree(paper):
         assert found.p_adjusted >= found.p
 
 
-# --- every word, through a whole study ---
+# --- every verdict, through a whole study ---
 
 
 @pytest.mark.parametrize(
-    ("word", "effect", "spread", "seeds"),
+    ("verdict", "effect", "spread", "seeds"),
     [(S, 5, 1, 10), (M, 1, 0.5, 10), (U, 2.5, 1, 10), (R, 0, 1, 10), (I, 1, 6, 10), (N, 5, 1, 7)],
 )
-def test_every_word_is_reached(study, word, effect, spread, seeds):
+def test_every_verdict_is_reached(study, verdict, effect, spread, seeds):
     differences = (effect + spread * NOISE[:seeds]) / 100
     write_two(study, 0.8 + differences, [0.8] * seeds)
     found = finding(study, MINIMAL + EFFECT)
-    assert found.verdict is word
+    assert found.verdict is verdict
     assert found.n == seeds and found.n_missing == 10 - seeds and found.n_unlearned == 0
     assert found.effect == pytest.approx(100 * differences.mean())
     below = MINIMAL.replace("above", "below") + EFFECT  # the same arms the other way round
     turned = below.replace("{clip: fixed}", "{clip: x}").replace("{clip: none}", "{clip: fixed}").replace("x}", "none}")
     mirrored = finding(study, turned)
-    assert mirrored.verdict is word and mirrored.effect == -found.effect and mirrored.smallest_effect == -3
+    assert mirrored.verdict is verdict and mirrored.effect == -found.effect and mirrored.smallest_effect == -3
 
 
 def test_equal_runs_decide_nothing(study):
@@ -142,7 +138,7 @@ def test_equal_runs_decide_nothing(study):
 
 def test_looks_are_counted_at_full_number_and_the_same_seeds_are_the_same_look(study):
     write_two(study, 0.8 + (0.2 + NOISE[:9]) / 100, [0.8] * 9)
-    assert judged(study).looks == ()  # not tested: not looked at
+    assert judged(study).looks == ()  # not tested is no look
     write_run(study, {"clip": "none"}, seed=9, run="none-s9")
     write_run(study, {"clip": "fixed"}, seed=9, run="fixed-s9")
     first = judged(study)
@@ -154,12 +150,14 @@ def test_looks_are_counted_at_full_number_and_the_same_seeds_are_the_same_look(s
         write_run(study, {"clip": clip}, seed=10, run=f"{clip}-s10")
     added = judged(study, earlier=first.looks)
     assert added.looks[0].seeds == tuple(range(11))
-    assert added.findings[0].notes[0].startswith("exploratory: it was judged before, on 10 seeds, as inconclusive")
+    assert (
+        added.findings[0].notes[0].startswith("exploratory: this claim was judged before, on 10 seeds, as inconclusive")
+    )
     planned = judged(study, MINIMAL.replace("seeds: 10", "seeds: 10\nlooks: [10, 11]"), earlier=first.looks)
     assert not any(note.startswith("exploratory") for note in planned.findings[0].notes)
 
 
-def test_each_claim_of_the_paper_that_was_tested_is_a_look(paper):
+def test_each_tested_claim_of_the_published_study_is_a_look(paper):
     assert [look.claim for look in paper[1].looks] == ["A1", "A2", *"BCDEFGIL"]
 
 

@@ -1,4 +1,4 @@
-"""Looks are logged once each, read back as written, and tell whether a later one was planned."""
+"""Looks are logged once each and read back as written; a later look is exploratory unless it was planned."""
 
 import json
 
@@ -21,12 +21,12 @@ def test_looks_come_back_as_written_in_order(tmp_path):
 
 
 @pytest.mark.parametrize("line", ["{", "[]", "3", '{"claims": "paper"}', "\udce9"])
-def test_a_line_that_cannot_be_read_is_warned_of(tmp_path, line):
+def test_a_line_that_cannot_be_read_is_left_out_with_a_warning(tmp_path, line):
     append_looks(tmp_path, [FIRST])
     with (tmp_path / "looks.jsonl").open("ab") as file:
         file.write(line.encode(errors="surrogateescape") + b"\n")
     append_looks(tmp_path, [ADDED])
-    with pytest.warns(UserWarning, match=r"looks.jsonl: line 2 is no look and is left out"):
+    with pytest.warns(UserWarning, match=r"looks.jsonl: line 2 is not a look and is left out"):
         assert read_looks(tmp_path) == (FIRST, ADDED)
 
 
@@ -37,7 +37,7 @@ def test_a_line_that_cannot_be_read_is_warned_of(tmp_path, line):
         (FIRST, [FIRST], [3], False),  # the same look
         (ADDED, [FIRST], [3], True),
         (ADDED, [FIRST], [3, 4], False),
-        (ADDED, [FIRST], [4], True),  # the first was not planned: it was one look too many
+        (ADDED, [FIRST], [4], True),  # the first look was not planned
         (ADDED, [Look("paper", "A2", (0, 1, 2), "refuted")], [3], False),
         (ADDED, [Look("mine", "A1", (0, 1, 2), "refuted")], [3], False),
         (Look("paper", "A1", (4, 5, 6), "supported"), [FIRST, ADDED], [3], True),

@@ -1,4 +1,4 @@
-"""Arms are compared where they differ in what is claimed alone, on seeds that are proven to be paired."""
+"""Arms are compared only where they differ in nothing but the claimed settings, on seeds proven to be paired."""
 
 import json
 import shutil
@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.claims.pairing import Absent, Refused, choose, pair
+from analysis.claims.pairing import MissingArm, Refused, choose, pair
 from analysis.records.study import load
 from tests.analysis.runs import change, write_run
 from tests.tools import ablate
@@ -33,20 +33,20 @@ def add(study, clip="none", **run):
 # --- arms ---
 
 
-def test_arms_that_differ_in_what_is_claimed(study):
+def test_arms_that_differ_only_in_the_claimed_settings(study):
     assert choose(load(study), [FIXED, NONE], ["clip"]) == ("fixed", "none")
     assert choose(load(study), [NONE], []) == ("none",)
 
 
 def test_a_missing_arm_is_named_with_the_nearest_one(study):
-    with pytest.raises(Absent, match=r"no arm has clip=fixed, clip.threshold=2; the nearest has clip.threshold=1"):
+    with pytest.raises(MissingArm, match=r"no arm has clip=fixed, clip.threshold=2; the nearest has clip.threshold=1"):
         choose(load(study), [FIXED | {"clip.threshold": 2.0}, NONE], ["clip"])
-    with pytest.raises(Absent, match=r"the nearest has no clip.start"):
+    with pytest.raises(MissingArm, match=r"the nearest has no clip.start"):
         choose(load(study), [NONE | {"clip.start": 3}], [])
 
 
 def test_an_empty_study_has_no_arm(tmp_path):
-    with pytest.raises(Absent, match=r"no arm has clip=fixed$"):
+    with pytest.raises(MissingArm, match=r"no arm has clip=fixed$"):
         choose(load(tmp_path), [FIXED, NONE], ["clip"])
 
 
@@ -58,7 +58,7 @@ def test_confounded_arms_are_refused_with_the_list_of_differences(tmp_path):
         choose(load(tmp_path), [FIXED, NONE], ["clip"])
     for difference in ("optimizer.lr (2e-05 / 1e-05)", "trainer.batch_size (64 / 32)"):
         assert difference in str(refused.value)
-    assert "clip" not in str(refused.value).partition(":")[2]  # which is what was to differ
+    assert "clip" not in str(refused.value).partition(":")[2]  # clip is meant to differ
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_confounded_arms_are_refused_with_the_list_of_differences(tmp_path):
     [
         ({"optimizer": "sgd"}, {}, "optimizer (adamw / sgd)"),
         ({}, {"data": {"sha256": "1" * 64}}, "data.sha256"),  # other data or weights are another experiment
-        ({}, {"model": {"dropout": 0.2}}, "model.dropout (none such / 0.2)"),
+        ({}, {"model": {"dropout": 0.2}}, "model.dropout (not set / 0.2)"),
         ({}, {"trainer": {"steps": 21}}, "trainer.steps (20 / 21)"),
     ],
 )
@@ -78,7 +78,7 @@ def test_no_difference_is_overlooked(tmp_path, options, settings, difference):
     assert difference in str(refused.value)
 
 
-def test_of_several_arms_those_are_meant_that_agree(study):
+def test_among_several_arms_those_that_agree_are_chosen(study):
     add(study, "none", settings={"trainer": {"batch_size": 64}})
     loaded = load(study)
     fixed, none = choose(loaded, [FIXED, NONE], ["clip"])
@@ -89,9 +89,9 @@ def test_of_several_arms_those_are_meant_that_agree(study):
 def test_several_that_agree_are_ambiguous(study):
     add(study, "none", settings={"optimizer": {"lr": 0.1}})
     add(study, "fixed", settings={"optimizer": {"lr": 0.1}})
-    with pytest.raises(Refused, match=r"2 arms fit, which differ in optimizer.lr \(0.1 / 0.0001\): say in `within`"):
+    with pytest.raises(Refused, match=r"2 arms .* differ in optimizer.lr \(0.1 / 0.0001\); choose one in `within`"):
         choose(load(study), [FIXED, NONE], ["clip"])
-    assert choose(load(study), [FIXED | {"optimizer.lr": 0.1}, NONE], ["clip"])  # said for one, it is said for both
+    assert choose(load(study), [FIXED | {"optimizer.lr": 0.1}, NONE], ["clip"])  # set for one arm, it is set for both
 
 
 def test_an_option_with_two_settings_is_ambiguous(study):
@@ -100,7 +100,7 @@ def test_an_option_with_two_settings_is_ambiguous(study):
         choose(load(study), [FIXED, NONE], ["clip"])
 
 
-def test_an_arm_of_which_nothing_counts_does_not_stand_in_the_way(study):
+def test_an_arm_without_runs_that_count_is_ignored(study):
     folder = write_run(study, FIXED, {"clip": {"threshold": 2.0}}, seed=0)
     change(folder, status="failed")
     found = choose(load(study), [FIXED, NONE], ["clip"])
@@ -147,14 +147,17 @@ def test_versions_of_the_numerics_are_not_mixed(study, numerics):
 def test_a_run_that_moved_to_another_environment_is_not_compared(study):
     change(study / "fixed-s1", environment={"key": "e0", "earlier": [{"key": "e1"}]})
     found = seeds(study)
-    assert found.seeds == (0, 2) and "environment of fixed-s1 from step to step" in found.notes[0]
+    assert found.seeds == (0, 2) and "environment within fixed-s1" in found.notes[0]
 
 
 @pytest.mark.parametrize("what", ["batches", "head", "dropout"])
 @pytest.mark.parametrize("value", ["another", None])
 def test_pairing_is_proven_not_assumed(study, what, value):
     pairing = {"batches": "b1", "head": "h1", "dropout": "d1.0"} | {what: value}
-    for run in ("fixed-s1", *(["none-s1"] if value is None else [])):  # not recorded in both proves nothing either
+    for run in (
+        "fixed-s1",
+        *(["none-s1"] if value is None else []),
+    ):  # hashes missing in both runs prove nothing either
         change(study / run, pairing=pairing)
     found = seeds(study)
     assert found.seeds == (0, 2)
@@ -173,7 +176,7 @@ def test_pairing_is_proven_not_assumed(study, what, value):
         ("batches", "nuisance", False),
     ],
 )
-def test_what_a_control_changes_it_need_not_share(study, what, changes, exempt):
+def test_hashes_that_the_claim_changes_need_not_agree(study, what, changes, exempt):
     for seed in range(3):
         pairing = {"batches": f"b{seed}", "head": f"h{seed}", "dropout": f"d{seed}.0"} | {what: f"x{seed}"}
         change(study / f"fixed-s{seed}", pairing=pairing)
@@ -184,7 +187,7 @@ def test_what_a_control_changes_it_need_not_share(study, what, changes, exempt):
             seeds(study, ("clip", changes))
 
 
-def test_runs_that_are_not_there_are_named_with_what_is_known(study):
+def test_missing_runs_are_named_with_the_reason(study):
     shutil.rmtree(study / "none-s0")
     change(study / "fixed-s1", status="failed", error={"message": "OSError: disk full"})
     (study / "none-s2" / "steps.parquet").write_bytes(b"")
@@ -193,7 +196,7 @@ def test_runs_that_are_not_there_are_named_with_what_is_known(study):
     assert found.notes == (
         "fixed-s1 does not count: status failed: OSError: disk full",
         "none-s2 does not count: steps.parquet is not what the run wrote: its sha256 differs",
-        "none: no run of seed 0",
+        "none: no run with seed 0",
     )
 
 
@@ -217,4 +220,6 @@ def test_the_notebooks_own_comparison_is_refused(tmp_path: Path) -> None:
     assert {found["id"] for found in verdicts} == {"A2", "B"}
     for found in verdicts:
         assert found["verdict"] == "not tested"
-        assert found["notes"] == ["the arms differ in what the claim does not change: trainer.batch_size (64 / 32)"]
+        assert found["notes"] == [
+            "the arms differ in settings that the claim does not change: trainer.batch_size (64 / 32)"
+        ]

@@ -1,4 +1,4 @@
-"""Claims files: the paper's says what it should, a user's own is read, and what is wrong is named."""
+"""Claims files: the published one is read as intended, a user's own too, and mistakes are named."""
 
 import hashlib
 import math
@@ -20,10 +20,10 @@ def question(folder, *edits, text=MINIMAL):
     return read_claims(written(folder, text)).claims[0].questions[0]
 
 
-# --- the paper's ---
+# --- the published file ---
 
 
-def test_the_papers_claims_are_eleven_judged_ones_and_a_count():
+def test_the_published_claims_are_eleven_tested_ones_and_an_exact_one():
     claims = read_claims(PAPER)
     assert [claim.id for claim in claims.claims] == ["A1", "A2", *"BCDEFGHILR"]
     assert claims.judged == 11
@@ -54,13 +54,13 @@ def test_the_papers_claims_are_eleven_judged_ones_and_a_count():
         ("R", "parameters.ratio", "raw", EITHER, None),
     ],
 )
-def test_the_papers_claims_are_those_of_the_table(claim, quantity, scale, direction, smallest):
+def test_the_published_claims_are_those_of_the_table(claim, quantity, scale, direction, smallest):
     found = {question.id: question for question in read_claims(PAPER).questions}[claim]
     assert (found.quantity, found.scale, found.direction) == (quantity, scale, direction)
     assert found.smallest == (None if smallest is None else pytest.approx(smallest))
 
 
-def test_the_papers_contrasts():
+def test_the_published_contrasts():
     found = {question.id: question for question in read_claims(PAPER).questions}
     both = {"clip": "fixed", "clip.threshold": 1.0, "scheduler": "warmup_linear"}
     base = {"clip": "none", "scheduler": "none"}
@@ -72,7 +72,7 @@ def test_the_papers_contrasts():
     assert found["B"].control == base | {"freeze": "none"}
     assert found["C.1"].contrast == OneSample(0.5) and found["D"].contrast == OneSample(1.0)
     assert [found[f"F.{i}"].within["optimizer"] for i in (1, 2, 3, 4)] == ["adamw", "adamw", "sgd", "sgd"]
-    assert "optimizer.lr" not in found["F.3"].within  # that of AdamW is none of SGD's
+    assert "optimizer.lr" not in found["F.3"].within  # AdamW's learning rate is not SGD's
     assert found["F.2"].treatment["clip.start"] == 50 and found["F+1"].treatment["clip.start"] == 15
     assert found["G.1"].changes == ("freeze", "clip", "scheduler")
     assert found["H"].contrast == Sizes(at_least=4, above=1e9)
@@ -89,16 +89,19 @@ def test_a_minimal_file(tmp_path):
     (found,) = claim.questions
     assert (claim.id, claim.seeds, claim.section, claim.beside) == ("one", 10, None, ())
     assert (found.contrast, found.changes, found.smallest) == (Paired(), ("clip",), None)
-    assert found.within == {"nuisance": 0}  # the A/A arms are not meant
+    assert found.within == {"nuisance": 0}  # the A/A arms are not included
     assert (claims.judged, claims.looks, claims.command) == (1, (10,), "python -m ablate -m")
 
 
 @pytest.mark.parametrize(
-    ("scale", "told", "size"),
+    ("scale", "stated", "size"),
     [("points", "3", 3), ("log", "0.5", math.log(2)), ("log", "2", math.log(2)), ("logit", "1.5", math.log(1.5))],
 )
-def test_a_smallest_effect_is_told_as_people_do(tmp_path, scale, told, size):
-    edits = ("scale: points", f"scale: {scale}"), ("direction: above", f"direction: below\n    smallest_effect: {told}")
+def test_a_smallest_effect_is_given_as_usually_stated(tmp_path, scale, stated, size):
+    edits = (
+        ("scale: points", f"scale: {scale}"),
+        ("direction: above", f"direction: below\n    smallest_effect: {stated}"),
+    )
     assert question(tmp_path, *edits).smallest == pytest.approx(size)
 
 
@@ -125,82 +128,103 @@ def test_parts_and_beside_inherit_and_looks_share_alpha(tmp_path):
     assert first.id == "one.1" and first.smallest == 2
     assert first.within == {"nuisance": 0, "scheduler": "none", "optimizer": "sgd"}
     assert second.within == {"nuisance": 0, "optimizer": "adamw", "optimizer.lr": 1e-3, "scheduler": "none"}
-    assert second.smallest is None  # 2 points say nothing of a ratio
+    assert second.smallest is None  # 2 points are no ratio
     (shown,) = claim.beside
     assert (shown.id, shown.control, shown.changes, shown.contrast) == ("one+1", None, (), OneSample(0.5))
     assert claims.judged == 2
 
 
-# --- what is wrong is named ---
+# --- mistakes are named ---
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "says"),
+    ("old", "new", "message"),
     [
-        ("seeds: 10", "seeds: ten", r"mine.yaml: seeds = 'ten'; a whole number, at least 1"),
-        ("seeds: 10", "seeds: true", "seeds = True"),
-        ("seeds: 10", "seed: 10", r"the file has the key 'seed' \(did you mean seeds\?\); seeds, looks, command"),
-        ("seeds: 10", "seeds: 10\nlooks: [20, 10]", r"looks = \[20, 10\]; rising numbers"),
-        ("seeds: 10", "seeds: 10\nseeds: 11", "no valid YAML.*duplicate key seeds"),
-        ("seeds: 10", "seeds: ???", "no valid YAML"),
-        ("seeds: 10", "seeds: 10\nwithin: {seed: 3}", "within = 'seed'; clip, data, freeze"),
-        ("seeds: 10", "seeds: 10\narms: {a: fixed}", "arms.a = 'fixed'; a mapping"),
-        ("seeds: 10", "seeds: 10\narms: {on: {clip: fixed}}", "arms has the key True; .* only in quotes"),
-        ("  one:", "  one: 3\n  two:", "claim one: it = 3; a mapping"),
-        ("quantity: test_accuracy", "quantity: test_acuracy", "one: quantity = 'test_acuracy'; .*mean test_accuracy"),
-        ("    quantity: test_accuracy\n", "", "one: quantity = None; one of last_training_loss"),
-        ("quantity:", "quantitty:", "one: it has the key 'quantitty'"),
-        ("scale: points", "scale: percent", "one: scale = 'percent'; one of raw, points, log, logit is allowed"),
-        ("direction: above", "direction: up", "one: direction = 'up'; one of above, below, either is allowed"),
-        ("    direction: above\n", "", "one: direction = None"),
-        ("direction: above", "direction: above\n    smallest_effect: -3", "points scale: -3.0 is no size"),
-        ("direction: above", "direction: above\n    smallest_effect: big", "smallest_effect = 'big'; a finite number"),
-        ("scale: points", "scale: log\n    smallest_effect: 1", "log scale: 1.0 is no size; a ratio"),
-        ("{clip: fixed}", "fixed", "one: treatment = 'fixed'; settings are allowed, or a name"),
-        ("{clip: fixed}", "{clipp: fixed}", "one: treatment = 'clipp'; clip, data, freeze.*did you mean clip"),
+        ("seeds: 10", "seeds: ten", r"mine.yaml: seeds must be a whole number, at least 1 \(got ten\)"),
+        ("seeds: 10", "seeds: true", "seeds must be .*got True"),
+        ("seeds: 10", "seed: 10", r"the file has the unknown key seed; did you mean seeds\?"),
+        ("seeds: 10", "seeds: 10\nlooks: [20, 10]", r"looks must be increasing numbers of seeds \(got \[20, 10\]\)"),
+        ("seeds: 10", "seeds: 10\nseeds: 11", "not valid YAML.*duplicate key seeds"),
+        ("seeds: 10", "seeds: ???", "not valid YAML"),
+        ("seeds: 10", "seeds: 10\nwithin: {seed: 3}", "a setting in within must be clip, data, .*got seed"),
+        ("seeds: 10", "seeds: 10\narms: {a: fixed}", "arms.a must be a mapping .*got fixed"),
+        ("seeds: 10", "seeds: 10\narms: {on: {clip: fixed}}", "arms must have words as keys, .* in quotes .got True"),
+        ("  one:", "  one: 3\n  two:", "claim one: the claim must be a mapping .*got 3"),
+        (
+            "quantity: test_accuracy",
+            "quantity: test_acuracy",
+            "one: quantity .*got test_acuracy.; .*mean test_accuracy",
+        ),
+        ("    quantity: test_accuracy\n", "", "one: quantity .*got null.; allowed: .*, last_training_loss"),
+        ("quantity: test_accuracy", "quantity: [a]", "one: quantity must be one of the known names"),
+        ("quantity:", "quantitty:", "one: the claim has the unknown key quantitty; did you mean quantity"),
+        ("scale: points", "scale: percent", "one: scale .*got percent.; allowed: log, logit, points, raw"),
+        ("direction: above", "direction: up", "one: direction .*got up.; allowed: above, below, either"),
+        ("    direction: above\n", "", "one: direction .*got null"),
+        (
+            "direction: above",
+            "direction: above\n    smallest_effect: -3",
+            "points scale: .*a difference above 0 .got -3.0",
+        ),
+        (
+            "direction: above",
+            "direction: above\n    smallest_effect: big",
+            "smallest_effect must be a finite .*got big",
+        ),
+        ("scale: points", "scale: log\n    smallest_effect: 1", "log scale: .*a ratio above 0 other than 1 .got 1.0"),
+        ("{clip: fixed}", "fixed", "one: treatment must be settings, or a name under `arms` .*got fixed"),
+        (
+            "{clip: fixed}",
+            "{clipp: fixed}",
+            "one: a setting in treatment must be clip, data, .*got clipp.*did you mean clip",
+        ),
         (
             "control: {clip: none}",
             "control: {clip: none, scheduler: none}",
-            "changes = .'clip'.; .* differ in scheduler",
+            "changes must be complete: .* also differ in scheduler",
         ),
         ("control: {clip: none}", "control: {clip: fixed}", "do not differ in clip"),
         ("changes: [clip]", "changes: [clip, freeze]", "do not differ in freeze"),
-        ("changes: [clip]", "changes: clip", "changes = 'clip'; a list is allowed"),
-        ("    changes: [clip]\n", "", r"changes = \[\]; treatment and control differ in clip"),
-        ("    control: {clip: none}\n", "", "control = None; a mapping"),
-        ("direction: above", "direction: above\n    contrast: pared", "contrast = 'pared'; .*did you mean paired"),
-        ("direction: above", "direction: above\n    contrast: one_sample", "reference = None; a finite number"),
-        ("direction: above", "direction: above\n    reference: 1", "reference = 1; contrast paired has no such key"),
-        ("direction: above", "direction: above\n    contrast: examples", "contrast = 'examples'; what has no test"),
-        ("direction: above", "direction: above\n    contrast: variance", "scale = 'points'; one of log is allowed"),
+        ("changes: [clip]", "changes: clip", "changes must be a list .got clip"),
+        ("    changes: [clip]\n", "", "changes must be complete: treatment and control also differ in clip"),
+        ("    control: {clip: none}\n", "", "control must be a mapping .*got null"),
+        ("direction: above", "direction: above\n    contrast: pared", "contrast .*got pared.; .*did you mean paired"),
+        ("direction: above", "direction: above\n    contrast: one_sample", "reference must be a finite .*got null"),
+        (
+            "direction: above",
+            "direction: above\n    reference: 1",
+            "reference must be left out: contrast paired has no",
+        ),
+        ("direction: above", "direction: above\n    contrast: examples", "contrast must be one with a verdict"),
+        ("direction: above", "direction: above\n    contrast: variance", "scale .*got points.; allowed: log"),
         (
             "direction: above",
             "direction: above\n    contrast: sensitivity\n    over: {optimizer.lr: [1e-3]}",
             "over.optimizer",
         ),
-        ("direction: above", "direction: above\n    parts: {a: 1}", "parts = .*; a list is allowed"),
-        ("direction: above", "direction: above\n    parts: [{sections: 1}]", "a part has the key 'sections'"),
-        ("    statement: clipping raises the accuracy\n", "", "statement = None; words"),
-        (MINIMAL, "seeds: 3", "claims = {}; at least one claim"),
-        (MINIMAL, "", "the file has|seeds = None"),
-        (MINIMAL, "- a list", "the file = .*; a mapping"),
-        (MINIMAL, "a: [", "no valid YAML"),
+        ("direction: above", "direction: above\n    parts: {a: 1}", "parts must be a list"),
+        ("direction: above", "direction: above\n    parts: [{sections: 1}]", "a part has the unknown key sections"),
+        ("    statement: clipping raises the accuracy\n", "", "statement must be text .got null"),
+        (MINIMAL, "seeds: 3", "claims must be a mapping with at least one claim"),
+        (MINIMAL, "", "the file must be|seeds must be"),
+        (MINIMAL, "- a list", "the file must be a mapping"),
+        (MINIMAL, "a: [", "not valid YAML"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path, old, new, says):
+def test_mistakes_are_named(tmp_path, old, new, message):
     assert old in MINIMAL
-    with pytest.raises(ValueError, match=f"(?s){says}") as error:
+    with pytest.raises(ValueError, match=f"(?s){message}") as error:
         read_claims(written(tmp_path, MINIMAL.replace(old, new)))
     assert "mine.yaml" in str(error.value)
 
 
-def test_a_file_that_is_not_there_or_no_text(tmp_path):
+def test_a_missing_file_and_one_that_is_not_text(tmp_path):
     with pytest.raises(ValueError, match=r"absent.yaml: the claims file cannot be read: No such file"):
         read_claims(tmp_path / "absent.yaml")
-    with pytest.raises(ValueError, match="no valid YAML"):
+    with pytest.raises(ValueError, match="not valid YAML"):
         read_claims(written(tmp_path, b"seeds: \xff"))
 
 
-def test_the_minimal_file_of_these_tests_is_right(tmp_path):
+def test_the_minimal_file_of_these_tests_is_valid(tmp_path):
     """The negative control of the errors above."""
     assert question(tmp_path).quantity == "test_accuracy"

@@ -1,4 +1,4 @@
-"""Every word is reached where it should be, and simulated studies say the wrong one no more often than α."""
+"""Every verdict is reached where it should be, and simulated studies reach a wrong one no more often than α."""
 
 import doctest
 from functools import cache
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.claims import verdict_rule
-from analysis.claims.verdict_rule import Direction, Verdict, agreed, all_of, any_of, further_seeds, judge
+from analysis.claims.verdict_rule import Direction, Verdict, agreed, all_of, any_of, judge, seeds_needed
 from analysis.stats.effects import ALPHA, Interval, one_sample_effect, p_adjusted, power_of_t, simultaneous_level
 from analysis.stats.variances import pitman_morgan
 
@@ -57,13 +57,13 @@ def test_examples_in_docstrings():
         (0, 5, None, I),
     ],
 )
-def test_every_word_of_a_tested_effect(low, high, smallest, word):
+def test_every_verdict_on_a_tested_effect(low, high, smallest, word):
     middle = (low + high) / 2
     assert judge(middle, _interval(low, high), smallest, Direction.ABOVE, 10, 10) is word
     assert judge(-middle, _interval(-high, -low), smallest, Direction.BELOW, 10, 10) is word
 
 
-def test_words_are_those_of_the_report():
+def test_verdicts_in_words():
     assert [v.value for v in (S, M, U, R, I, N)] == [
         "supported",
         "smaller than claimed",
@@ -109,10 +109,10 @@ def test_real_effects_and_only_they_are_called_real(middle, half, smallest, dire
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: judge(1.0, _interval(0, 2), 0, Direction.ABOVE, 10, 10), "smallest effect = 0"),
-        (lambda: judge(1.0, _interval(0, 2), float("nan"), Direction.ABOVE, 10, 10), "smallest effect = nan"),
-        (lambda: judge(1.0, _interval(0, 2), 1, Direction.ABOVE, 10, 0), "planned = 0"),
-        (lambda: further_seeds(one_sample_effect([1, 2]), -1, Direction.ABOVE, 1), "smallest effect = -1"),
+        (lambda: judge(1.0, _interval(0, 2), 0, Direction.ABOVE, 10, 10), "smallest effect must be .*got 0"),
+        (lambda: judge(1.0, _interval(0, 2), float("nan"), Direction.ABOVE, 10, 10), "got nan"),
+        (lambda: judge(1.0, _interval(0, 2), 1, Direction.ABOVE, 10, 0), "planned must be"),
+        (lambda: seeds_needed(one_sample_effect([1, 2]), -1, Direction.ABOVE, 1), "got -1"),
         (lambda: all_of([]), "parts"),
         (lambda: any_of([]), "parts"),
     ],
@@ -170,66 +170,68 @@ def test_agreed():
     assert agreed(R, I) is I
 
 
-# Further seeds ---------------------------------------------------------------------------------------------
+# More seeds ------------------------------------------------------------------------------------------------
 
 NEAR = np.array([1.0, 2.0, 1.5, 2.5, 1.2, 1.8, 2.2, 0.9, 1.6, 2.3])  # mean 1.7, clear of 0
 
 
-def test_further_seeds_of_a_real_effect_tell_it_from_the_smallest():
+def test_seeds_needed_for_a_real_effect_separate_it_from_the_smallest():
     effect, level = one_sample_effect(NEAR), simultaneous_level(11)
-    found = further_seeds(effect, 1.5, Direction.ABOVE, 11)
+    found = seeds_needed(effect, 1.5, Direction.ABOVE, 11)
     gap = effect.estimate - 1.5
-    assert effect.half_width(level, found.needed) < gap <= effect.half_width(level, found.needed - 1)
-    assert found.further == found.needed - 10
+    assert effect.half_width(level, found.total) < gap <= effect.half_width(level, found.total - 1)
+    assert found.more == found.total - 10
     assert found.detectable is None
-    assert further_seeds(one_sample_effect(-NEAR), 1.5, Direction.BELOW, 11) == found
-    assert further_seeds(one_sample_effect(-NEAR), 1.5, Direction.EITHER, 11) == found
+    assert seeds_needed(one_sample_effect(-NEAR), 1.5, Direction.BELOW, 11) == found
+    assert seeds_needed(one_sample_effect(-NEAR), 1.5, Direction.EITHER, 11) == found
 
 
-def test_further_seeds_of_an_effect_not_seen_have_power_at_the_smallest():
+def test_seeds_needed_for_an_effect_not_seen_have_power_at_the_smallest():
     effect = one_sample_effect(NEAR - 1.5)
-    found = further_seeds(effect, 0.5, Direction.ABOVE, 11)
-    assert power_of_t(0.5 / effect.sd, found.needed, ALPHA / 11) >= 0.8
-    assert power_of_t(0.5 / effect.sd, found.needed - 1, ALPHA / 11) < 0.8
-    assert "80%" in found.reason
+    found = seeds_needed(effect, 0.5, Direction.ABOVE, 11)
+    assert power_of_t(0.5 / effect.sd, found.total, ALPHA / 11) >= 0.8
+    assert power_of_t(0.5 / effect.sd, found.total - 1, ALPHA / 11) < 0.8
+    assert "80% power" in found.note and f"about {found.more} more seeds are needed" in found.note
 
 
-def test_where_power_is_there_and_nothing_is_settled_the_interval_is_what_lacks():
+def test_where_power_suffices_without_a_decision_the_interval_sets_the_seeds():
     effect = one_sample_effect(0.157 + 0.239 * (NEAR - NEAR.mean()) / NEAR.std(ddof=1))
     smallest, level = 0.4, simultaneous_level(11)
     assert power_of_t(smallest / effect.sd, 10, ALPHA / 11) >= 0.8
     assert judge(effect.estimate, effect.interval(level), smallest, Direction.ABOVE, 10, 10) is I
-    found, gap = further_seeds(effect, smallest, Direction.ABOVE, 11), smallest - 0.157
-    assert effect.half_width(level, found.needed) < gap <= effect.half_width(level, found.needed - 1)
-    assert found.further == found.needed - 10 > 0
-    assert further_seeds(effect, 0.5, Direction.ABOVE, 11).further == 0  # the control: refuted, nothing lacks
+    found, gap = seeds_needed(effect, smallest, Direction.ABOVE, 11), smallest - 0.157
+    assert effect.half_width(level, found.total) < gap <= effect.half_width(level, found.total - 1)
+    assert found.more == found.total - 10 > 0
+    assert (
+        seeds_needed(effect, 0.5, Direction.ABOVE, 11).more == 0
+    )  # the negative control: refuted, so no seeds are needed
 
 
-def test_without_a_smallest_effect_the_detectable_one_is_said():
+def test_without_a_smallest_effect_the_detectable_one_is_given():
     effect = one_sample_effect(NEAR - 1.5)
-    found = further_seeds(effect, None, Direction.ABOVE, 11)
-    assert (found.needed, found.further) == (None, None)
+    found = seeds_needed(effect, None, Direction.ABOVE, 11)
+    assert (found.total, found.more) == (None, None)
     assert effect.power(found.detectable, 10, ALPHA / 11) == pytest.approx(0.8)
     assert found.detectable == pytest.approx(1.505 * effect.sd, rel=1e-3)
 
 
-def test_no_further_seeds_where_there_are_enough_or_none_would_do():
-    enough = further_seeds(one_sample_effect(NEAR), 0.1, Direction.ABOVE, 1)
-    assert enough.needed <= 10 and enough.further == 0
+def test_no_more_seeds_where_there_are_enough_or_none_would_do():
+    enough = seeds_needed(one_sample_effect(NEAR), 0.1, Direction.ABOVE, 1)
+    assert enough.total <= 10 and enough.more == 0
     effect = one_sample_effect(NEAR)
-    beyond = further_seeds(effect, effect.estimate, Direction.ABOVE, 1)
-    assert beyond.needed is None and beyond.reason.startswith("more than 100,000 seeds")
-    alike = further_seeds(one_sample_effect([0.5] * 10), 1.0, Direction.ABOVE, 1)
-    assert alike.needed is None and alike.reason.startswith("all differences are equal")
+    beyond = seeds_needed(effect, effect.estimate, Direction.ABOVE, 1)
+    assert beyond.total is None and beyond.note.startswith("a decision needs more than 100,000 seeds")
+    alike = seeds_needed(one_sample_effect([0.5] * 10), 1.0, Direction.ABOVE, 1)
+    assert alike.total is None and alike.note.endswith("all differences are equal")
 
 
-def test_further_seeds_of_a_variance_ratio():
+def test_seeds_needed_for_a_variance_ratio():
     a, b = np.random.default_rng(0).normal(size=(2, 10))
     ratio = pitman_morgan(a + b, b)
-    found = further_seeds(ratio, np.log(2), Direction.ABOVE, 11)
-    assert ratio.power(np.log(2), found.needed, ALPHA / 11) >= 0.8
-    assert ratio.power(np.log(2), found.needed - 1, ALPHA / 11) < 0.8
-    detectable = further_seeds(ratio, None, Direction.ABOVE, 11).detectable
+    found = seeds_needed(ratio, np.log(2), Direction.ABOVE, 11)
+    assert ratio.power(np.log(2), found.total, ALPHA / 11) >= 0.8
+    assert ratio.power(np.log(2), found.total - 1, ALPHA / 11) < 0.8
+    detectable = seeds_needed(ratio, None, Direction.ABOVE, 11).detectable
     assert ratio.power(detectable, 10, ALPHA / 11) == pytest.approx(0.8, abs=1e-6)
 
 
@@ -252,7 +254,7 @@ def _studies(effect, noise, studies):
 
 
 def _shares(effect, smallest, judged, noise=_normal, studies=2000, level=None):
-    """Share of each word over simulated studies with that true effect."""
+    """Share of each verdict over simulated studies with that true effect."""
     level = level or simultaneous_level(judged)
     words = [
         judge(e.estimate, e.interval(level), smallest, Direction.ABOVE, 10, 10)
@@ -273,7 +275,7 @@ def test_refuted_is_rare_at_the_smallest_effect_and_above(noise):
         assert _shares(effect, 1.0, 1, noise)[R] <= ALPHA
 
 
-def test_wrong_words_can_be_frequent():
+def test_wrong_verdicts_can_be_frequent():
     """With intervals of level 1/2 both error rates are far above α: the tests above can fail."""
     assert _shares(0, None, 1, level=0.5)[S] > 3 * ALPHA
     assert _shares(0.5, 0.5, 1, level=0.5)[R] > 2 * ALPHA
@@ -286,7 +288,7 @@ def test_power_as_planned(d, judged):
     assert _shares(d, None, judged)[S] == pytest.approx(planned, abs=3 * np.sqrt(0.16 / 2000))
 
 
-def test_every_word_but_not_tested_comes_up_in_studies():
+def test_every_verdict_but_not_tested_occurs_in_studies():
     shares = [_shares(effect, 1.6, 1) for effect in (0, 1.0, 1.5)]
     assert {word for of in shares for word in of if of[word] > 0} == {S, M, U, R, I}
 
@@ -294,7 +296,7 @@ def test_every_word_but_not_tested_comes_up_in_studies():
 @pytest.mark.long
 @pytest.mark.parametrize("noise", [_normal, _skewed_arms])
 def test_error_rates_in_many_studies(noise):
-    """Either error sits in one tail of the interval: α / 2."""
+    """Each error is in one tail of the interval: α / 2."""
     assert _shares(0, None, 1, noise, 20_000)[S] == pytest.approx(ALPHA / 2, abs=0.006)
     assert _shares(1, 1, 1, noise, 20_000)[R] <= ALPHA / 2 + 0.004
     assert _shares(0, None, 11, noise, 20_000)[S] <= ALPHA / 11

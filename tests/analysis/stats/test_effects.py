@@ -14,7 +14,6 @@ from statsmodels.stats.power import TTestPower
 from analysis.stats import effects
 from analysis.stats.effects import (
     ALPHA,
-    bca_interval,
     detectable,
     exact_rate,
     one_sample_effect,
@@ -24,13 +23,14 @@ from analysis.stats.effects import (
     sign_flip_p,
     simultaneous_level,
     smallest_n,
+    student_half_width,
 )
 
 # R's `sleep` (Cushny & Peebles 1905; Student 1908): extra hours of sleep under two drugs, ten patients.
 DRUG_1 = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
 DRUG_2 = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
 
-# Darwin 1876: crossed less self-fertilised maize, eighths of an inch, as in Fisher 1935, §17.
+# Darwin 1876: crossed less self-fertilised maize, eighths of an inch, as in Fisher 1935, section 17.
 DARWIN = [49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48]
 
 numbers = st.floats(-1e3, 1e3, allow_subnormal=False)
@@ -55,8 +55,8 @@ def test_sleep():
 
 def test_darwin():
     effect = one_sample_effect(DARWIN)
-    assert effect.p_sign_flip == 1726 / 32768  # Fisher 1935, §21: 863 of 32,768 on either side
-    assert effect.t == pytest.approx(2.148, abs=5e-4)  # Fisher 1935, §17
+    assert effect.p_sign_flip == 1726 / 32768  # Fisher 1935, section 21: 863 of 32,768 on either side
+    assert effect.t == pytest.approx(2.148, abs=5e-4)  # Fisher 1935, section 17
     wilcoxon = stats.wilcoxon(DARWIN, method="exact")
     assert wilcoxon.statistic == 24
     assert wilcoxon.pvalue == pytest.approx(0.0412598, abs=5e-8)
@@ -74,6 +74,22 @@ def test_power_as_in_r(d, n, alpha, power):
 def test_clopper_pearson_as_in_r(count, n, low, high):
     interval = exact_rate(count, n).interval
     assert (interval.low, interval.high) == pytest.approx((low, high), abs=5e-8)  # R's binom.test
+
+
+@pytest.mark.parametrize("n", [2, 10])
+def test_half_width_as_scipys_interval_of_a_mean(n):
+    values = np.array(DRUG_1[:n])
+    interval, half = (
+        stats.ttest_1samp(values, 0).confidence_interval(0.9),
+        student_half_width(values.std(ddof=1), n, 0.9),
+    )
+    assert (values.mean() - half, values.mean() + half) == pytest.approx((interval.low, interval.high))
+
+
+def test_half_width_of_many_means_and_without_degrees_of_freedom():
+    widths = student_half_width(np.array([1.0, 2.0, 1.0]), np.array([4, 4, 1]))
+    assert widths[1] == 2 * widths[0] == 2 * student_half_width(1.0, 4) and np.isnan(widths[2])
+    assert student_half_width(0.5, 1, df=3) == student_half_width(1.0, 4)  # a standard error in place of sd / √n
 
 
 # "Seeds needed" --------------------------------------------------------------------------------------------
@@ -186,34 +202,21 @@ def test_smallest_n_ends():
     assert smallest_n(lambda n: power_of_t(1e-3, n) >= 0.8) is None
 
 
-# Resampling ----------------------------------------------------------------------------------------------
-
-
-def test_bca_interval_is_the_generators_and_covers_the_mean():
-    values = np.random.default_rng(0).exponential(size=25)
-    first, second = (bca_interval(values, np.random.default_rng(1)) for _ in range(2))
-    assert first == second
-    assert first.low < values.mean() < first.high
-    assert values.mean() - first.low < first.high - values.mean()  # skewed to the right, so is the interval
-
-
 # Bad input -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: paired_effect([1.0, 2.0], [1.0]), r"treatment has shape \(2,\), control has shape \(1,\)"),
-        (lambda: paired_effect([1.0, np.nan], [1.0, 2.0]), "treatment holds nan"),
-        (lambda: one_sample_effect([]), "values has shape"),
-        (lambda: sign_flip_p(np.arange(21)), "21 seeds: more than 20 need rng"),
-        (lambda: bca_interval(np.arange(19), np.random.default_rng(0)), "19 seeds"),
-        (lambda: bca_interval(np.ones(20), np.random.default_rng(0)), "values that differ"),
-        (lambda: exact_rate(3, 2), "count = 3 of n = 2"),
-        (lambda: exact_rate(0, 0), "count = 0 of n = 0"),
-        (lambda: p_adjusted(0.1, 0), "judged = 0"),
-        (lambda: simultaneous_level(0), "judged = 0"),
-        (lambda: power_of_t(1, 1), "n = 1"),
+        (lambda: paired_effect([1.0, 2.0], [1.0]), r"treatment and control must be .*got \(2,\), \(1,\)"),
+        (lambda: paired_effect([1.0, np.nan], [1.0, 2.0]), "treatment must be finite numbers .got nan"),
+        (lambda: one_sample_effect([]), "values must be a non-empty array"),
+        (lambda: sign_flip_p(np.arange(21)), "rng must be a numpy Generator for more than 20 seeds"),
+        (lambda: exact_rate(3, 2), "got 3 of 2"),
+        (lambda: exact_rate(0, 0), "got 0 of 0"),
+        (lambda: p_adjusted(0.1, 0), "judged must be"),
+        (lambda: simultaneous_level(0), "judged must be"),
+        (lambda: power_of_t(1, 1), "n must be"),
     ],
 )
 def test_bad_input_is_named(call, words):

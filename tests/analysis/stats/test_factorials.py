@@ -1,4 +1,4 @@
-"""The certified F, then properties of the table, the contrasts and the split."""
+"""The certified F, then properties of the table, the contrasts and the Shapley values."""
 
 import doctest
 
@@ -34,7 +34,7 @@ def test_examples_in_docstrings():
 
 @pytest.mark.parametrize(("shift", "digits"), [(0, 1e-12), (196, 3e-15)])
 def test_nist_one_way_f(shift, digits):
-    """The certified "within" is our block and residual together: the replicates are no blocks.
+    """The certified "within" is our block and residual together: the replicates are not blocks.
 
     No double holds 196.3052 to more than 1e-14, so the last digits of F come out only with 196 taken off.
     """
@@ -107,7 +107,7 @@ def test_shapley_parts_sum_to_the_gain(values):
 
 @fast
 @given(cube, st.permutations(range(3)))
-def test_shapley_does_not_care_for_the_order_of_factors(values, order):
+def test_shapley_does_not_depend_on_the_order_of_factors(values, order):
     names = [FACTORS[i] for i in order]
     moved = shapley(np.transpose(values, (0, *(i + 1 for i in order))), names)
     for factor, part in shapley(values, FACTORS).items():
@@ -116,7 +116,7 @@ def test_shapley_does_not_care_for_the_order_of_factors(values, order):
 
 @fast
 @given(cube)
-def test_shapley_gives_equals_the_same_and_idlers_nothing(values):
+def test_shapley_gives_equal_factors_the_same_and_idle_ones_nothing(values):
     alike = (values + np.swapaxes(values, 1, 2)) / 2  # freeze and clip are exchangeable
     parts = shapley(alike, FACTORS)
     np.testing.assert_allclose(parts["freeze"], parts["clip"], atol=1e-9)
@@ -145,11 +145,11 @@ def test_shapley_by_the_textbook_weights():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: blocked_anova(np.ones((3, 2)), ("F", "C")), "values has shape"),
+        (lambda: blocked_anova(np.ones((3, 2)), ("F", "C")), "values must be a non-empty array"),
         (lambda: blocked_anova(np.arange(6).reshape(3, 2, 1), ("F", "C")), "2 levels"),
-        (lambda: blocked_anova([[[1.0, np.nan], [1.0, 2.0]]] * 2, ("F", "C")), "values holds nan"),
-        (lambda: interaction_contrasts(np.ones((3, 2, 3)), ("F", "C")), "only 2 levels"),
-        (lambda: shapley(np.ones((3, 2, 2)), ("F", "F")), "names differ"),
+        (lambda: blocked_anova([[[1.0, np.nan], [1.0, 2.0]]] * 2, ("F", "C")), "values must be finite"),
+        (lambda: interaction_contrasts(np.ones((3, 2, 3)), ("F", "C")), "2 levels per factor"),
+        (lambda: shapley(np.ones((3, 2, 2)), ("F", "F")), "different factor names"),
     ],
 )
 def test_bad_input_is_named(call, words):

@@ -1,4 +1,4 @@
-"""Values go onto each scale and back."""
+"""Values are converted to each scale and back."""
 
 import doctest
 
@@ -35,9 +35,9 @@ def test_scales():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: Log().forward([1.0, 0.0]), "0.0 has no logarithm"),
-        (lambda: Logit(10).forward(1.1), "1.1 is no share"),
-        (lambda: Logit(0), "observations = 0"),
+        (lambda: Log().forward([1.0, 0.0]), "log scale must be above 0 .got 0.0"),
+        (lambda: Logit(10).forward(1.1), "shares from 0 to 1 .got 1.1"),
+        (lambda: Logit(0), "observations must be at least 1"),
     ],
 )
 def test_bad_input_is_named(call, words):

@@ -316,7 +316,7 @@ def test_a_cell_that_is_not_there_is_named(made):
 
 def test_seeds_that_some_cells_lack_are_too_few(made):
     left_out = of(made.folder, only=runs(made, 2) - {"none-fixed-none-s1"})["anova_accuracy"]
-    assert "in at least 2 common seeds: there are 1; none-fixed-none: no run of seed 1" in left_out.reason
+    assert "in at least 2 common seeds: there are 1; none-fixed-none: no run with seed 1" in left_out.reason
 
 
 def test_a_study_of_clipping_alone(tmp_path):
@@ -327,7 +327,7 @@ def test_a_study_of_clipping_alone(tmp_path):
     assert tables["anova_accuracy"].numbers["term"].tolist() == ["seed", "clip", "residual"]
     assert tables["attribution"].numbers["accuracy_part"].tolist() == pytest.approx([5, 5])
     assert "claim one does not change freeze" in tables["roles"].caption
-    assert isinstance(tables["anova_jitter"], LeftOut) and "no probe_jitter of" in tables["anova_jitter"].reason
+    assert isinstance(tables["anova_jitter"], LeftOut) and "no probe_jitter for" in tables["anova_jitter"].reason
 
 
 def test_claims_without_accuracy_and_runs_of_another_study(tmp_path):

@@ -1,0 +1,61 @@
+"""The estimand of a question (quantity, scale, arms), and the sample of runs that it is estimated from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.records.study import Study
+from analysis.stats.effects import Array
+from analysis.stats.scales import Scale
+
+Settings = Mapping[str, Any]
+"""An arm, or a part of one, by its settings: {"clip": "fixed", "clip.threshold": 1.0}."""
+
+
+@dataclass(frozen=True)
+class Estimand:
+    """One quantity, on one scale, of a treatment arm and, where the contrast has one, a control arm.
+
+    within     settings of all arms, unless treatment or control set them
+    changes    keys in which the arms may differ, including all settings below these keys
+    """
+
+    quantity: str
+    scale: str
+    treatment: Settings
+    control: Settings | None
+    within: Settings
+    changes: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """The runs of one estimand: `runs` (names), `values` of its quantity and `learned` are (seeds, cells)."""
+
+    study: Study
+    estimand: Estimand
+    scale: Scale
+    seeds: tuple[int, ...]
+    runs: NDArray[np.object_]
+    values: Array
+    learned: NDArray[np.bool_]
+
+    def where(self, chosen: NDArray[np.bool_]) -> Sample:
+        """The sample of the `chosen` seeds, (seeds,)."""
+        seeds = tuple(np.array(self.seeds, dtype=int)[chosen].tolist())
+        parts = (self.runs[chosen], self.values[chosen], self.learned[chosen])
+        return Sample(self.study, self.estimand, self.scale, seeds, *parts)
+
+    def predictions(self, cell: int, column: str) -> Array:
+        """One column of a cell's test predictions, (seeds, examples)."""
+        tables = [self.study.read(run, "predictions.parquet", [column]) for run in self.runs[:, cell]]
+        return np.array([table[column].to_numpy() for table in tables], dtype=float)
+
+    def right(self, cell: int) -> Array:
+        """Whether a cell's test predictions are right, 1 or 0, (seeds, examples)."""
+        return (self.predictions(cell, "prediction") == self.predictions(cell, "label")).astype(float)
