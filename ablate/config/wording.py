@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The names that a user may have meant, or all that are allowed.
+    """The known names that are close to `name`, or else all of them.
 
     >>> nearest("stesp", ["steps", "batch_size"]), nearest("x", ["steps", "batch_size"])
     ('did you mean steps?', 'allowed: batch_size, steps')
