@@ -352,7 +352,7 @@ def test_hub_out_of_reach(tmp_path):
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60,
         env={"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PATH": ""},
     )  # fmt: skip
-    assert "ValueError: data.path=nobody/nothing is neither a file or folder here" in done.stderr
+    assert "ValueError: data.path must be a local file or folder, or a repository" in done.stderr
     assert "data.path=<path>" in done.stderr
 
 
