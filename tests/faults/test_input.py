@@ -79,7 +79,12 @@ def test_row_25_no_such_model(tmp_path: Path) -> None:
     for words in ("model.path must be", "nobody/nothing", "the hub", "model.path=<path>"):
         assert words in output(tmp_path)
     (tmp_path / "empty").mkdir()
-    refused(tmp_path, *model, "model.path=empty", said=("model.path=empty", "has no config.json", "safetensors"))
+    refused(
+        tmp_path,
+        *model,
+        "model.path=empty",
+        said=("model.path must be", "got empty", "has no config.json", "safetensors"),
+    )
 
 
 def write_csv(path: Path, rows: list[str], header: str = "text,label") -> None:

@@ -153,7 +153,7 @@ def test_tokenizer_without_padding(tmp_path: Path) -> None:
     tokenizer = word_tokenizer(["a film"], 10, 16)
     tokenizer.pad_token = None
     tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="neither a padding token nor one for the end"):
+    with pytest.raises(ValueError, match="tokenizer has a padding token or an end-of-text token"):
         load_tokenizer(tmp_path)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from ablate.model import parameter_roles
-from ablate.model.parameter_roles import KINDS, Role, classifier_weight, mlp_weight, role
+from ablate.model.parameter_roles import PARAMETER_KINDS, Role, classifier_weight, mlp_weight, role
 from ablate.schema import BLOCKS
 
 LAYERS = 11  # floor(7/12 · 11) = 6, and layer 10 sorts before layer 2 as text
@@ -152,7 +152,7 @@ def test_every_parameter_has_exactly_one_role(model):
         blocks = {block for pattern, block in parameter_roles._ROWS if pattern.fullmatch(name)}
         assert len(blocks) == 1, (name, blocks)
         assert role(name).block in blocks and blocks <= set(BLOCKS)
-        assert role(name).kind in KINDS
+        assert role(name).kind in PARAMETER_KINDS
 
 
 def test_no_path_of_the_table_is_idle(models):
