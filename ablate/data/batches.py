@@ -84,8 +84,8 @@ def grouped_order(lengths: Sequence[int], count: int, seed: int, batch_size: int
     order = planned_order(len(lengths), epochs * len(lengths), seed)
     length = torch.tensor(lengths)[order]
     for start, end in windows(len(lengths), epochs, batch_size):
-        ranks = length[start:end].argsort(stable=True).view(-1, batch_size)  # [batches, B], positions in the window
-        order[start:end] = order[start:end][ranks[ranks.amin(1).argsort()].flatten()]
+        places = length[start:end].argsort(stable=True).view(-1, batch_size)  # [batches, B], positions in the window
+        order[start:end] = order[start:end][places[places.amin(1).argsort()].flatten()]
     return order[:count]
 
 
@@ -145,7 +145,7 @@ class Batches:
 
 
 def by_length(index: Sequence[int], texts: Sequence[Sequence[int]], splits: int, multiple: int = 1) -> list[list[int]]:
-    """`index` sorted by the texts' lengths (stable) and cut into `splits` pieces, or fewer if a `multiple` asks for it.
+    """`index` sorted by the texts' lengths (stable) and cut into `splits` pieces, at most one per `multiple` examples.
 
     With splits = 1 the index is returned as it is.
 

@@ -73,7 +73,7 @@ TABLE: dict[str, dict[str, str]] = {
         "deberta.encoder.rel_embeddings|LayerNorm.*": "embedding",
         "deberta.encoder.layer.#.attention.*": "attention",
         "deberta.encoder.layer.#.intermediate|output.*": "mlp",
-        # A branch parallel to layer 0, added to its output. It is not attention, so freezing attention trains it.
+        # A branch parallel to layer 0, added to its output. It is not attention, and the write-up's rule trains it too.
         "deberta.encoder.conv.*": "mlp",
         "pooler.*": "pooler",
         "classifier.*": "head",

@@ -349,15 +349,15 @@ def test_a_branch_of_the_hub_is_not_kept(place: Path, monkeypatch: pytest.Monkey
 
 def test_every_process_warns(reviews: Files, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     corpus(TINY, reviews)
-    said = list(caplog.messages)
-    assert said == [
+    warned = list(caplog.messages)
+    assert warned == [
         "data: 1 of 4 test texts are also in the training split",
         "data: 1 of 4 test texts are longer than data.max_length=16 tokens and were cut",
     ]
     corpus(TINY, reviews)
-    assert caplog.messages == said  # once per process
+    assert caplog.messages == warned  # once per process
     again(TINY, reviews, monkeypatch)
-    assert caplog.messages == said * 2
+    assert caplog.messages == warned * 2
 
 
 def test_nothing_to_warn_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
