@@ -9,7 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from ablate.data.batches import Batches
 from ablate.data.corpus import corpus
-from ablate.data.sources import load
+from ablate.data.sources import load_splits
 from ablate.experiment import build_options
 from ablate.run.job import job
 from ablate.sweep import plan
@@ -54,7 +54,7 @@ def their_steps(clip_from: int, folder: Path) -> dict[str, list[float]]:
     options, texts = options_of()
     model = options.model.build(texts.classes, 0, texts.tokenizer)
     write_data(folder, options.data)
-    tokenizer = options.model.tokenizer(load(options.data)["train"].text)
+    tokenizer = options.model.tokenizer(load_splits(options.data)["train"].text)
     data = read_data(folder, tokenizer, options.data.max_length)
     trainer = make_trainer(
         model, tokenizer, data, clip_from, 0, str(folder), steps=STEPS, batch_size=BATCH, lr=options.optimizer.lr

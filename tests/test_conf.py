@@ -1,4 +1,4 @@
-"""Every file in conf/ composes and can be built; the config behaves as Hydra's users expect."""
+"""Every file in conf/ composes and can be built, and the config behaves as Hydra users expect."""
 
 import importlib
 import subprocess
@@ -15,7 +15,7 @@ from ablate.experiment import FACTORS, build_options
 from tests.tools import ROOT, ablate, compose_config, compose_settings
 
 CONF = Path(conf())
-NEEDED = {"data/files": ("data.files.train=train.csv", "data.files.test=test.csv")}  # what has no default
+NEEDED = {"data/files": ("data.files.train=train.csv", "data.files.test=test.csv")}  # settings without a default
 EXPECTED_FILES = 50
 
 
@@ -47,7 +47,7 @@ def test_every_experiment_composes_and_is_built(file: str) -> None:
 
 
 def test_every_key_of_an_option_is_explained() -> None:
-    """By a comment on its line, or on the line of the key it stands under."""
+    """By a comment on its line, or on the line of its parent key."""
     for path in [CONF / "config.yaml", *CONF.rglob("*/*.yaml")]:
         if path.parts[-2] in ("experiment", "help", "claims"):
             continue
@@ -59,7 +59,7 @@ def test_every_key_of_an_option_is_explained() -> None:
             assert "#" in line or (line.startswith(" ") and "#" in parent), f"{path}: {line}"
 
 
-def test_the_papers_recipe_is_the_default() -> None:
+def test_the_write_ups_recipe_is_the_default() -> None:
     choices = OmegaConf.to_container(compose_config().hydra.runtime.choices)
     recipe = {
         "model": "minilm", "data": "movie_snippets", "freeze": "embeddings_attention", "clip": "fixed",
@@ -82,7 +82,7 @@ def test_a_wrapped_rule_is_another_option() -> None:
     assert compose_settings("clip=delayed", "clip.rule.threshold=0.5")["clip"]["rule"]["threshold"] == 0.5
 
 
-def test_help_is_in_our_words_and_loads_nothing_heavy(tmp_path: Path) -> None:
+def test_help_is_our_own_and_loads_nothing_heavy(tmp_path: Path) -> None:
     shown = ablate("--help", cwd=tmp_path)
     assert shown.returncode == 0
     assert "does this fine-tuning technique matter" in shown.stdout

@@ -62,10 +62,10 @@ def test_layers_every_names_the_whole_key() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "allowed"),
     [
-        ("precision", "fp16", "fp32, bf16"),
-        ("precision", None, "fp32, bf16"),
-        ("device", "tpu", "auto, cpu, cuda"),
-        ("resume", True, "exact, any"),
+        ("precision", "fp16", "one of fp32, bf16"),
+        ("precision", None, "one of fp32, bf16"),
+        ("device", "tpu", "one of auto, cpu, cuda"),
+        ("resume", True, "one of exact, any"),
         ("steps", 1.5, "a whole number"),
         ("steps", True, "a whole number"),
         ("steps", "many", "a whole number"),

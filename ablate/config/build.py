@@ -1,9 +1,9 @@
-"""From config to objects: a checked `hydra.utils.instantiate`.
+"""Builds the object that a config describes: a checked `hydra.utils.instantiate`.
 
-An option file names its class with `_target_`. Before anything is imported the dotted name has to begin with an
-allowed module (so that no config can run foreign code); then the class, the module it was defined in and its
-kind (a Protocol) are checked, then its settings against the annotations of the dataclass, and only then is it
-made. Building the options *is* checking the config: there is no second schema.
+An option's file names its class with `_target_`. The dotted name must begin with an allowed module, and this is checked
+before anything is imported, so that no config can run foreign code. Next come the class, the module that defines it and
+its protocol, then each setting against the annotations of the dataclass. Only then is the object made. Building the
+options *is* checking the config: there is no second schema.
 """
 
 import dataclasses
@@ -17,54 +17,57 @@ from typing import Any, TypeVar
 from ablate.config.checks import refusal
 from ablate.config.wording import nearest
 
-ALLOWED = ("ablate", "torch.optim", "transformers", "peft")
-T = TypeVar("T")
+ALLOWED = ("ablate",)
+"""Packages whose dataclasses any config may build. The config's `allow_targets` adds modules of the user's own."""
 
 MOVED = {"ablate.settings.Trainer": "ablate.trainer.Trainer"}
-"""Former dotted name of a class -> its present one. Configs may use either; ids count the former."""
+"""Former dotted name of a class -> its present one. A config may use either; run ids hash the former."""
+
+Built = TypeVar("Built")
 
 
-def build(settings: Mapping[str, Any], kind: type[T], key: str, allow: Sequence[str] = ()) -> T:
-    """Make the object that `settings` (plain data with `_target_`) describes.
+def build(settings: Mapping[str, Any], kind: type[Built], key: str, allow: Sequence[str] = ()) -> Built:
+    """Build the object that `settings` (plain data with `_target_`) describes.
 
     Args:
         settings: the group's resolved settings.
-        kind: runtime Protocol or class that the object has to satisfy.
-        key: where the settings stand in the config, for messages: "clip", "clip.rule".
-        allow: modules beside `ALLOWED` that may be imported (the config's `allow_targets`).
+        kind: runtime protocol or class that the object must satisfy.
+        key: the settings' place in the config, for messages: "clip", "clip.rule".
+        allow: modules that may be imported in addition to `ALLOWED` (the config's `allow_targets`).
 
     Raises:
-        ValueError: naming key, value and what is allowed.
+        ValueError: with the key, the rule and the value.
     """
     if not isinstance(settings, Mapping) or "_target_" not in settings:
         raise refusal(key, settings, "an option with a `_target_`, the class to build")
-    return make(resolve(settings["_target_"], kind, key, allow), settings, key, allow)
+    return build_dataclass(resolve(settings["_target_"], kind, key, allow), settings, key, allow)
 
 
 def resolve(target: object, kind: type, key: str, allow: Sequence[str] = ()) -> type:
-    """The class that `target` names, if it may be imported and is of the right kind."""
+    """The class that `target` names. ValueError if it may not be imported or is not a dataclass of the right kind."""
     check_target(target, f"{key}._target_", allow)
     assert isinstance(target, str)
     module, _, name = MOVED.get(target, target).rpartition(".")
     try:
         cls = getattr(importlib.import_module(module), name)
-    except Exception as error:  # whatever a module of the user's own makes of being imported
-        raise ValueError(f"{key}._target_={target}: no such class ({type(error).__name__}: {error})") from error
+    except Exception as error:  # importing a user's module can raise anything
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{refusal(f'{key}._target_', target, 'a class that can be imported')}: {reason}") from error
     if not isinstance(cls, type) or not is_allowed(cls.__module__, allow):
-        raise refusal(f"{key}._target_", target, f"a class of {', '.join((*ALLOWED, *allow))}")
+        raise refusal(f"{key}._target_", target, f"a class that is defined in {' or '.join((*ALLOWED, *allow))}")
     if not (dataclasses.is_dataclass(cls) and issubclass(cls, kind)):
         raise refusal(f"{key}._target_", target, f"a dataclass that satisfies {kind.__name__}")
     return cls
 
 
 def check_targets(settings: object, key: str, allow: Sequence[str] = ()) -> None:
-    """Refuse every forbidden `_target_` (and `_args_`, `_partial_`, ...) in a tree, importing nothing."""
+    """Refuse each forbidden `_target_` (and each `_args_`, `_partial_`, ...) in a tree, without importing anything."""
     if isinstance(settings, Mapping):
         for name, value in settings.items():
             if name == "_target_":
                 check_target(value, f"{key}._target_", allow)
             elif str(name).startswith("_"):
-                raise ValueError(f"{key}.{name} is not allowed (got {value}): of such keys only `_target_` is")
+                raise ValueError(f"{key}.{name} is not allowed (got {value}); of Hydra's special keys only _target_ is")
             check_targets(value, f"{key}.{name}", allow)
     elif isinstance(settings, (list, tuple)):
         for index, value in enumerate(settings):
@@ -73,15 +76,16 @@ def check_targets(settings: object, key: str, allow: Sequence[str] = ()) -> None
 
 def check_target(target: object, key: str, allow: Sequence[str]) -> None:
     if not isinstance(target, str) or not is_allowed(target, allow):
-        allowed = f"a class of {', '.join((*ALLOWED, *allow))}, or of a module that allow_targets names"
-        raise refusal(key, target, allowed)
+        raise refusal(
+            key, target, f"a class in {', '.join((*ALLOWED, *allow))} or in a module that allow_targets lists"
+        )
 
 
 def is_allowed(dotted: str, allow: Sequence[str]) -> bool:
     return any(dotted == prefix or dotted.startswith(f"{prefix}.") for prefix in (*ALLOWED, *allow) if prefix)
 
 
-def make(cls: type[T], settings: Mapping[str, Any], key: str, allow: Sequence[str] = ()) -> T:
+def build_dataclass(cls: type[Built], settings: Mapping[str, Any], key: str, allow: Sequence[str] = ()) -> Built:
     """An instance of the dataclass `cls` from plain settings, each checked against its field's annotation."""
     given = {name: value for name, value in settings.items() if name != "_target_"}
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
@@ -107,7 +111,10 @@ def annotations(cls: type) -> dict[str, Any]:
 
 
 def conform(value: Any, annotation: Any, key: str, allow: Sequence[str] = ()) -> Any:
-    """`value` as what `annotation` asks for, or ValueError: a dataclass itself takes 1.5 or true for an int."""
+    """`value` as the type that `annotation` asks for.
+
+    ValueError if it does not fit. (A dataclass itself checks no types: it accepts 1.5 or true for an int.)
+    """
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if annotation is Any or (annotation in (None, type(None)) and value is None):
         return value
@@ -129,11 +136,12 @@ def conform(value: Any, annotation: Any, key: str, allow: Sequence[str] = ()) ->
         return value
     if isinstance(annotation, type) and isinstance(value, Mapping):
         plain = dataclasses.is_dataclass(annotation) and "_target_" not in value
-        return make(annotation, value, key, allow) if plain else build(value, annotation, key, allow)
+        return build_dataclass(annotation, value, key, allow) if plain else build(value, annotation, key, allow)
     raise refusal(key, value, describe(annotation))
 
 
 def conform_any(value: Any, choices: Sequence[Any], key: str, allow: Sequence[str]) -> Any:
+    """`value` as the first of several types that it fits."""
     if value is None and type(None) in choices:
         return None
     rest = [choice for choice in choices if choice is not type(None)]
@@ -148,16 +156,25 @@ def conform_any(value: Any, choices: Sequence[Any], key: str, allow: Sequence[st
 
 
 def describe(annotation: Any) -> str:
-    """An annotation in a user's words."""
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", type(None): "null"}
+    """An annotation in a user's words.
+
+    >>> describe(int | None), describe(tuple[str, ...])
+    ('a whole number or null', 'a list, each item a string')
+    """
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
+    words |= {type(None): "null", Any: "any value"}
     if annotation in words:
         return words[annotation]
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Literal:
-        return ", ".join(str(choice) for choice in arguments)
+        return f"one of {', '.join(str(choice) for choice in arguments)}"
     if origin in (list, tuple):
         count = f" of {len(arguments)}" if origin is tuple and ... not in arguments else ""
-        return f"a list{count}, each {describe(arguments[0])}"
+        return f"a list{count}, each item {describe(arguments[0])}"
+    if origin is dict:
+        return f"a mapping from keys to {describe(arguments[1])}"
     if origin in (typing.Union, types.UnionType):
         return " or ".join(describe(choice) for choice in arguments)
-    return getattr(annotation, "__name__", str(annotation))
+    if dataclasses.is_dataclass(annotation):
+        return f"a mapping with the keys {', '.join(field.name for field in dataclasses.fields(annotation))}"
+    return f"an option with a `_target_` that satisfies {annotation.__name__}"

@@ -1,8 +1,8 @@
-"""How a setting reports a value out of range: the rule first, then the value."""
+"""Errors for settings out of range: the rule first, then the value."""
 
 
 def require(key: str, value: object, allowed: bool, what: str) -> None:
-    """Raise ValueError unless `allowed`.
+    """Raise ValueError unless `allowed`; `what` describes the values that are.
 
     >>> require("start", 0, 0 >= 1, "a step, at least 1")
     Traceback (most recent call last):

@@ -1,40 +1,57 @@
-"""Hydra's and OmegaConf's errors in words that help: what was wrong, and what was probably meant."""
+"""Messages for errors, Hydra's and OmegaConf's among them: the first line says what is wrong, the next what to do."""
 
-from hydra.errors import MissingConfigException
+from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    InterpolationResolutionError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
 
 from ablate.config.wording import nearest
 
 
 def complaint(error: BaseException) -> str:
-    """A message for a person: the error's own first line, its cause, and the nearest names."""
+    """The message for a user, without a traceback: what is wrong, then the remedy where one is known."""
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    return "error: " + "\n  ".join(line for line in explain(error, cause) if line)
+
+
+def explain(error: BaseException, cause: BaseException) -> tuple[str, str]:
+    """What is wrong, and the remedy ("" for none). `cause` is OmegaConf's error behind Hydra's, or `error` itself."""
+    first_line = (str(error) or type(error).__name__).splitlines()[0]
     if isinstance(cause, MissingMandatoryValue):
-        return f"error: {cause.full_key} is missing: set {cause.full_key}=<value>"
+        return f"{cause.full_key} is missing", f"set {cause.full_key}=<value>"
+    if isinstance(cause, (ConfigKeyError, ConfigAttributeError)) and isinstance(cause.parent_node, DictConfig):
+        return f"there is no setting {cause.full_key}", other_keys(cause.parent_node, str(cause.key))
+    if isinstance(cause, InterpolationResolutionError):
+        return f"{cause.full_key} cannot be resolved: {first_line}", "an interpolation is written ${key} or ${oc.env:X}"
+    if isinstance(error, MissingConfigException) and error.options:
+        name = error.missing_cfg_file or ""
+        return f"there is no option {name}", nearest(name.rpartition("/")[2], error.options)
+    if isinstance(error, OverrideParseException):
+        return f"{error.override} cannot be parsed: {first_line}", "put special characters into quotes: 'key=\"a b\"'"
+    if "Config group override must be a string" in first_line:
+        return "a group must be set to the name of an option", "the option that does nothing is called none: clip=none"
+    if "Could not override 'claims'" in first_line:  # Hydra takes the folder conf/claims for a group
+        return (
+            "claims cannot be set on the command line",
+            "claims are named in an experiment's file (claims: <name>), before the study runs",
+        )
     if type(error).__name__ == "TerminatedWorkerError":  # joblib's, which may not be installed
         return (
-            "error: a worker was killed, by a signal or for want of memory, and its launcher ended the others; "
-            "the same command goes on from the last checkpoints"
+            "a worker was killed, by a signal or because memory ran out, and its launcher ended the other workers",
+            "repeat the command: runs continue from their last checkpoints",
         )
-    lines = [first_line(error), first_line(cause) if cause is not error else "", hint(error, cause)]
-    return "error: " + "\n  ".join(line for line in lines if line)
+    return first_line, ""
 
 
-def first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
-
-
-def hint(error: BaseException, cause: BaseException) -> str:
-    if isinstance(error, MissingConfigException) and error.options:
-        return nearest((error.missing_cfg_file or "").rpartition("/")[2], error.options)
-    if "Config group override must be a string" in str(error):
-        return "a group's option is named; the one that does nothing is called none: clip=none"
-    if "Could not override 'claims'" in str(error):  # Hydra takes the folder conf/claims for a group
-        return "claims are named in an experiment's file (claims: <name>), where they stand before the study runs"
-    if isinstance(cause, OmegaConfBaseException) and isinstance(cause.parent_node, DictConfig):
-        known = [str(key) for key in cause.parent_node if not str(key).startswith("_")]
-        rule = "_target_" in cause.parent_node  # a rule's key exists only where that rule is chosen
-        example = "; other rules have other settings: clip=delayed clip.start=50,100" if rule else ""
-        return (nearest(str(cause.key), known) if known else "it has no settings") + example
-    return ""
+def other_keys(node: DictConfig, key: str) -> str:
+    """The keys that a user may have meant, or, for a key of another option, how to choose that option."""
+    known = [str(name) for name in node if not str(name).startswith("_")]
+    near = nearest(key, known) if known else "there are no settings to choose from"
+    if "_target_" not in node or near.startswith("did you mean"):
+        return near
+    return f"{near}; another option may have it: clip=delayed clip.start=50,100"

@@ -1,4 +1,4 @@
-"""Where the config tree and claims files are."""
+"""Where the config tree and the claims files are."""
 
 from pathlib import Path
 
@@ -9,20 +9,20 @@ OUTPUTS = Path("outputs")
 
 
 def conf() -> str:
-    """The config tree: inside the package where a wheel put it, beside the code in a checkout."""
+    """The folder of the config tree: inside the package if it was installed from a wheel, else next to it."""
     package = Path(__file__).resolve().parents[1]
     return str(package / "conf" if (package / "conf").is_dir() else package.parent / "conf")
 
 
 def claims_file(name: str) -> Path:
-    """What a study claims, written down before it runs: conf/claims/<name>.yaml, of the user's own folder first.
+    """The file of a study's claims, which are written before the study runs: conf/claims/<name>.yaml.
 
-    ValueError, with the nearest names, where there is none.
+    The user's own conf folder comes before the project's. ValueError with the nearest names if there is no such file.
     """
     folders = [Path("conf/claims"), Path(conf()) / "claims"]
     known = {path.stem: path for folder in reversed(folders) for path in sorted(folder.glob("*.yaml"))}
     if name not in known:
-        raise ValueError(f"claims={name}: no such file in conf/claims; {nearest(name, known)}")
+        raise ValueError(f"claims must be the name of a file in conf/claims (got {name}); {nearest(name, known)}")
     return known[name]
 
 

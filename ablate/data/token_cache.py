@@ -1,11 +1,12 @@
-"""Tokens kept for the machine: a data set is tokenised once, and read from then on, whatever run or process asks.
+"""The machine's cache of tokenised data sets: each is tokenised once, and later runs and processes read the tokens.
 
-An entry is a file in the user's cache directory (`ABLATE_CACHE` chooses another, see `ablate.files.assets`), named by
-`key`: a hash over all that its content depends on. So an entry is never out of date; what is no longer asked for
-goes when the folder passes `LIMIT`. Removing it, or all of it (`rm -r ~/.cache/ablate/tokens`), does no harm at any
-time. Token ids can be turned back into text: the folder is as private as the data.
+An entry is a file in the user's cache directory (`ABLATE_CACHE` chooses another, see `ablate.files.assets`). Its name,
+`entry_key`, is a hash of everything that its content depends on, so an entry is never out of date. When the folder
+grows beyond `LIMIT`, the least recently used entries are removed. Users may remove entries, or the whole folder
+(`rm -r ~/.cache/ablate/tokens`), at any time. Token ids can be turned back into text: the folder is as private as the
+data.
 
-An entry is numpy's .npz without pickles, with the sha256 of its content behind it: what is damaged is not used.
+An entry is a numpy .npz file without pickles, followed by the sha256 of its content: a damaged entry is not used.
 """
 
 import contextlib
@@ -32,38 +33,30 @@ from ablate.model.loading import Model
 
 log = logging.getLogger("ablate")
 
-LIMIT = 2 * 1024**3  # bytes in the folder; IMDB comes to 22 MB
-PLACES = {"path", "files"}  # settings that say where texts lie: what is found there counts in their place
-UNCOUNTED = {"revision", "group_by_length"}  # a part of the identity, where it counts; the order of batches
+LIMIT = 2 * 1024**3  # bytes in the folder; IMDB needs 22 MB
+PLACES = {"path", "files"}  # settings that locate texts; the key contains the texts' content instead
+IGNORED_SETTINGS = {"revision", "group_by_length"}  # already in the identity; only changes the order of batches
 MAKERS = (
-    *(
-        "data/batches",
-        "data/corpus",
-        "data/readers",
-        "data/sources",
-        "data/synthetic",
-        "data/texts",
-        "data/token_cache",
-    ),
-    *("model/loading", "model/word_tokenizer"),
-)
-"""Modules whose code decides which tokens come out."""
+    "data/batches", "data/corpus", "data/readers", "data/sources", "data/synthetic", "data/texts", "data/token_cache",
+    "model/loading", "model/word_tokenizer",
+)  # fmt: skip
+"""Modules whose code determines the tokens."""
 
 
 def folder() -> Path:
     return cache_folder() / "ablate" / "tokens"
 
 
-def key(model: Model, source: Data) -> str:
-    """The name of the entry that holds this data set in this model's tokens: 64 hex digits.
+def entry_key(model: Model, source: Data) -> str:
+    """The name of the entry with this data set's tokens for this model: 64 hex digits.
 
-    Counted are the content of the texts' files and of the tokenizer's, the settings that choose texts and cut them,
-    the libraries' versions, and the code that makes tokens of it all: a version number would have to be remembered.
-    Left out is what the tokens do not depend on: where the files lie, the weights, the learning rate.
+    The hash covers the content of the text files and of the tokenizer's files, the settings that select and cut texts,
+    the libraries' versions, and the code that makes the tokens (somebody would have to remember to raise a version
+    number). It leaves out everything else, e.g. the files' locations, the weights and the learning rate.
     """
-    settings = {f.name: getattr(source, f.name) for f in fields(source) if f.name not in UNCOUNTED}
+    settings = {f.name: getattr(source, f.name) for f in fields(source) if f.name not in IGNORED_SETTINGS}
     code = [Path(__file__).parents[1] / f"{name}.py" for name in MAKERS]
-    classes = [type(model), type(source)]  # perhaps a user's own
+    classes = [type(model), type(source)]  # they may be a user's own
     what = {
         "data": source.identity(),
         "settings": {name: endings(value) if name in PLACES else value for name, value in settings.items()},
@@ -76,7 +69,7 @@ def key(model: Model, source: Data) -> str:
 
 
 def endings(places: Any) -> Any:
-    """The ends of files' names, which tell their formats.
+    """The suffixes of files' names, which define their formats.
 
     >>> endings({"train": "my/reviews.csv.gz", "test": None})
     {'train': ['.csv', '.gz'], 'test': None}
@@ -86,27 +79,27 @@ def endings(places: Any) -> Any:
     return None if places is None else PurePath(places).suffixes
 
 
-def load(key: str) -> dict[str, np.ndarray] | None:
-    """An entry's arrays; None where there is none, and, with a warning, where it is damaged."""
+def load_entry(key: str) -> dict[str, np.ndarray] | None:
+    """The arrays of an entry. None if there is none; None with a warning if it is damaged."""
     try:
         path = folder() / key
         content = path.read_bytes()
-    except (OSError, RuntimeError):  # `keep` says why
+    except (OSError, RuntimeError):  # `store_entry` warns with the reason
         return None
     body = unsealed(content)
     if body is None:
-        log.warning("%s is damaged (its hash does not match): the tokens are made again", path)
+        log.warning("%s is damaged (its hash does not match); we tokenise the data again", path)
         return None
     with contextlib.suppress(OSError):
-        os.utime(path)  # it was of use: others go first
+        os.utime(path)  # marks it as used, so that others are removed first
     with np.load(io.BytesIO(body)) as arrays:
         return dict(arrays)
 
 
-def keep(key: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write an entry, whole or not at all; of two processes that do so at once either will do.
+def store_entry(key: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write an entry atomically. If two processes write it at the same time, either result is fine.
 
-    Where nothing can be written it warns and goes on: a cache is a convenience.
+    If the cache cannot be written, it warns and goes on: the cache only saves time.
     """
     packed = io.BytesIO()
     np.savez(packed, **arrays)
@@ -117,14 +110,14 @@ def keep(key: str, arrays: Mapping[str, np.ndarray]) -> None:
         trim(place)
     except (OSError, RuntimeError) as error:  # RuntimeError: a user without a home
         log.warning(
-            "the tokens can't be kept for other processes, which make them anew (%s); "
+            "the tokens cannot be cached, so other processes tokenise the data again (%s); "
             "ABLATE_CACHE=<folder> chooses another cache", error,
         )  # fmt: skip
 
 
 def trim(place: Path) -> None:
-    """Remove the entries used longest ago, until `LIMIT` holds (and what killed writers left half done)."""
-    with contextlib.suppress(OSError):  # another process may be at it
+    """Remove the least recently used files, incomplete ones of killed writers among them, until `LIMIT` holds."""
+    with contextlib.suppress(OSError):  # another process may be removing the same files
         found = [(entry.stat(), entry.path) for entry in os.scandir(place)]
         size = sum(status.st_size for status, _ in found)
         for status, path in sorted(found, key=lambda entry: entry[0].st_mtime):

@@ -1,7 +1,7 @@
-"""Files on disk and from elsewhere: written atomically, identified by hash, fetched once.
+"""Files: written atomically, identified by hash, downloaded once.
 
 assets     pinned artefacts from the package index: the default model and data
-atomic     a reader finds the old file or the new one, never half of one
+atomic     atomic writes: a reader finds the old file or the new one, never a part of one
 hashing    hashes of files and folders
 hub        snapshots of Hugging Face hub repositories
 sealed     files that end in the hash of their own content

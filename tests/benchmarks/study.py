@@ -33,7 +33,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from ablate.data.sources import Data, MovieSnippets, load
+from ablate.data.sources import Data, MovieSnippets, load_splits
 from ablate.files.assets import ASSETS, fetch
 from tests.benchmarks.machine import with_reservation
 from tests.benchmarks.processes import Spent, spend
@@ -78,7 +78,7 @@ ARMS = {"clips": clips, "delays": delays}
 
 def write_data(folder: Path, source: Data) -> None:
     """The splits that ours trains and tests on, as the rivals' CSV files."""
-    for split, texts in load(source).items():
+    for split, texts in load_splits(source).items():
         with (folder / f"{split}.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([("text", "label"), *zip(texts.text, texts.label, strict=True)])
 

@@ -1,4 +1,4 @@
-"""From the planned order to the pieces of a step: each example once, the same gradient however it is cut."""
+"""From the planned order to the pieces of a step: each example once, and the same gradient for any cut."""
 
 import itertools
 import math
@@ -28,7 +28,7 @@ def batches(batch_size: int = 4, accumulation: int = 1, splits: int = 1, multipl
 
 
 def examples_of(pieces: list[Batch]) -> list[int]:
-    """Example numbers, which the words tell."""
+    """Example numbers, which the token ids encode."""
     return [int(row[0]) - 1 for piece in pieces for row in piece.input_ids]
 
 
@@ -102,7 +102,7 @@ def test_lengths_are_multiples_but_no_longer_than_the_longest_text() -> None:
     made = batches(8, splits=2, multiple=4)
     longest = max(map(len, EXAMPLES.input_ids))
     lengths = {piece.input_ids.shape[1] for t in (1, 2) for piece in made(t)}
-    assert longest % 4  # else there was nothing to show
+    assert longest % 4  # else this would test nothing
     assert longest in lengths and len(lengths) > 1
     assert all(length % 4 == 0 for length in lengths - {longest})
     assert all(piece.attention_mask.sum(1).min() > 0 for piece in made(1))
@@ -137,7 +137,7 @@ def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @given(lengths=CORPUS, batch_size=st.integers(1, 9), epochs=st.integers(1, 4), seed=st.integers(0, 99))
-def test_grouped_by_length_every_example_comes_once_an_epoch(
+def test_grouped_by_length_every_example_occurs_once_per_epoch(
     lengths: list[int], batch_size: int, epochs: int, seed: int
 ) -> None:
     order, size = grouped(lengths, epochs * len(lengths), batch_size, seed), len(lengths)
@@ -146,7 +146,7 @@ def test_grouped_by_length_every_example_comes_once_an_epoch(
 
 
 @given(lengths=CORPUS, batch_size=st.integers(1, 9), counts=st.tuples(st.integers(1, 200), st.integers(1, 200)))
-def test_the_grouped_order_is_the_head_of_a_longer_one(
+def test_the_grouped_order_is_a_prefix_of_a_longer_one(
     lengths: list[int], batch_size: int, counts: tuple[int, int]
 ) -> None:
     short, long = sorted(counts)
@@ -157,12 +157,12 @@ def test_the_grouped_order_is_the_head_of_a_longer_one(
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lengths=CORPUS, batch_size=st.integers(1, 9), seed=st.integers(0, 99))
 def test_a_window_is_sorted_cut_and_mixed(lengths: list[int], batch_size: int, seed: int) -> None:
-    """Against the same thing in other words: batch by batch, sets and sorted lists."""
+    """Compare with an independent description: batch by batch, with sets and sorted lists."""
     size, count = len(lengths), 3 * len(lengths)
     plan, order = planned_order(size, count, seed).tolist(), grouped(lengths, count, batch_size, seed)
     starts = range(0, count - batch_size + 1, batch_size)
     inside = [start for start in starts if start // size == (start + batch_size - 1) // size]
-    for start in set(starts) - set(inside):  # across an epoch's edge: as planned
+    for start in set(starts) - set(inside):  # batches that span two epochs stay as planned
         assert order[start : start + batch_size] == plan[start : start + batch_size]
     for epoch in range(3):
         mine = [start for start in inside if start // size == epoch]
@@ -177,7 +177,7 @@ def test_a_window_is_sorted_cut_and_mixed(lengths: list[int], batch_size: int, s
             assert firsts == sorted(firsts)
 
 
-def test_grouped_batches_save_padding_and_come_in_no_order_of_length() -> None:
+def test_grouped_batches_save_padding_and_are_not_ordered_by_length() -> None:
     lengths = [1 + 7 * i % 40 for i in range(1600)]
 
     def longest(order: list[int]) -> list[int]:

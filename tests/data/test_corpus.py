@@ -1,4 +1,4 @@
-"""Tokens once a machine: the same with and without the cache, never out of date, and no harm if there is none."""
+"""The token cache: same tokens with and without it, never out of date, and no harm if it is missing."""
 
 import json
 import multiprocessing
@@ -16,7 +16,7 @@ import pytest
 from ablate.data import corpus as module
 from ablate.data import sources, token_cache
 from ablate.data.batches import collate
-from ablate.data.corpus import Corpus, corpus, make, pack
+from ablate.data.corpus import Corpus, build_corpus, corpus, pack
 from ablate.data.sources import Data, Files, Hub, MovieSnippets, Synthetic
 from ablate.model.loading import Model, Pretrained, Tiny
 from ablate.run import run
@@ -35,7 +35,7 @@ HUB = Hub(
 
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The folder of the cache, empty; nothing is in this process's memory."""
+    """The empty folder of the cache; this process has no corpus in memory."""
     monkeypatch.setenv("ABLATE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(module, "_corpora", {})
     yield token_cache.folder()
@@ -43,7 +43,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def reviews(tmp_path: Path) -> Files:
-    """Files of one's own: 30 and 4 texts, one of them in both."""
+    """A user's own files: 30 and 4 texts, one of them in both."""
     rows = [(f"{word} film number {i}", label) for i in range(15) for label, word in enumerate(("dull", "fine"))]
     return files_of(tmp_path / "train.csv", rows, [("Fine film number 7.", 1), ("new " * 20, 0), ("a", 0), ("b", 1)])
 
@@ -63,15 +63,15 @@ def pretrained(tmp_path: Path) -> Pretrained:
 
 
 def forget() -> None:
-    """As in a new process."""
+    """Empty the memory, as in a new process."""
     module._corpora.clear()
 
 
 def again(model: Model, source: Data, monkeypatch: pytest.MonkeyPatch) -> Corpus:
-    """The corpus as another process finds it: no text is read."""
+    """The corpus as another process loads it: no text is read."""
     forget()
     with monkeypatch.context() as patch:
-        patch.setattr(sources, "load", lambda source: pytest.fail("texts were read"))
+        patch.setattr(sources, "load_splits", lambda source: pytest.fail("texts were read"))
         return corpus(model, source)
 
 
@@ -88,9 +88,9 @@ def entry(place: Path) -> Path:
 def test_what_is_read_is_what_was_made(reviews: Files, pretrained: Pretrained, monkeypatch: pytest.MonkeyPatch) -> None:
     for model in (TINY, pretrained):
         for source in (SYNTHETIC, reviews):
-            plain, first = make(model, source), corpus(model, source)
+            plain, first = build_corpus(model, source), corpus(model, source)
             assert same(first, plain) and same(again(model, source, monkeypatch), plain)
-            for split in sources.SPLITS:  # in the types, too, as far as they matter
+            for split in sources.SPLITS:  # the types are the same too, as far as they matter
                 mine, theirs = getattr(first, split), getattr(plain, split)
                 assert [row.tolist() for row in mine.input_ids] == theirs.input_ids
                 assert mine.label == theirs.label and type(mine.label[0]) is int
@@ -102,7 +102,7 @@ def test_what_is_read_is_what_was_made(reviews: Files, pretrained: Pretrained, m
 
 
 def test_large_ids_fit() -> None:
-    plain = make(TINY, SYNTHETIC)
+    plain = build_corpus(TINY, SYNTHETIC)
     for largest in (255, 256, 65_535, 65_536, 2**40):
         rows = [[0, largest], *plain.train.input_ids[1:]]
         packed = pack(replace(plain, train=replace(plain.train, input_ids=rows)))
@@ -124,11 +124,11 @@ def test_a_run_does_not_depend_on_the_cache(tmp_path: Path, place: Path, monkeyp
     assert entry(place).is_file()
     forget()
     with monkeypatch.context() as patch:
-        patch.setattr(sources, "load", lambda source: pytest.fail("texts were read"))
+        patch.setattr(sources, "load_splits", lambda source: pytest.fail("texts were read"))
         assert tables("read") == made
     forget()
     with monkeypatch.context() as patch:
-        patch.setattr(run, "corpus", make)  # what no cache has touched
+        patch.setattr(run, "corpus", build_corpus)  # without any cache
         assert tables("plain") == made
     settings["seed"] = 1
     assert tables("control") != made
@@ -156,13 +156,13 @@ def test_damage_is_found_and_mended(
     path.write_bytes(damage(whole))
     forget()
     assert same(corpus(TINY, SYNTHETIC), made)
-    assert caplog.messages == [f"{path} is damaged (its hash does not match): the tokens are made again"]
+    assert caplog.messages == [f"{path} is damaged (its hash does not match); we tokenise the data again"]
     assert entry(place).read_bytes() == whole
     assert same(again(TINY, SYNTHETIC, monkeypatch), made)
 
 
 def test_two_processes_at_once(place: Path) -> None:
-    """Both make the entry at the same moment; both get it right, and one whole entry stays."""
+    """Both write the entry at the same moment; both get the right tokens, and one complete entry stays."""
     context = multiprocessing.get_context("spawn")
     barrier, found = context.Barrier(2), context.Queue()
     both = [context.Process(target=make_at_once, args=(barrier, found)) for _ in range(2)]
@@ -173,19 +173,19 @@ def test_two_processes_at_once(place: Path) -> None:
         process.join()
     assert [process.exitcode for process in both] == [0, 0]
     assert answers == [(True, len(corpus(TINY, SYNTHETIC).train.label))] * 2
-    assert entry(place).name == token_cache.key(TINY, SYNTHETIC)
+    assert entry(place).name == token_cache.entry_key(TINY, SYNTHETIC)
 
 
 def make_at_once(barrier, found) -> None:
-    keep = token_cache.keep
+    store = token_cache.store_entry
 
     def meet(key: str, arrays: dict) -> None:
         barrier.wait(300)
-        keep(key, arrays)
+        store(key, arrays)
 
-    token_cache.keep = meet
+    token_cache.store_entry = meet
     made = corpus(TINY, SYNTHETIC)
-    read = token_cache.load(token_cache.key(TINY, SYNTHETIC))
+    read = token_cache.load_entry(token_cache.entry_key(TINY, SYNTHETIC))
     found.put((read is not None and same(module.unpack(read), made), len(made.train.label)))
 
 
@@ -222,10 +222,10 @@ def test_works_without_a_cache(
 ) -> None:
     with monkeypatch.context() as patch:
         fault(place, patch)
-        assert same(corpus(TINY, SYNTHETIC), make(TINY, SYNTHETIC))
+        assert same(corpus(TINY, SYNTHETIC), build_corpus(TINY, SYNTHETIC))
     (message,) = caplog.messages
-    assert "can't be kept" in message and "ABLATE_CACHE" in message
-    assert not place.is_dir() or not list(place.iterdir())  # nothing half
+    assert "cannot be cached" in message and "ABLATE_CACHE" in message
+    assert not place.is_dir() or not list(place.iterdir())  # no incomplete file
 
 
 def test_a_file_that_another_user_may_not_read_is_made_again(place: Path) -> None:
@@ -234,7 +234,7 @@ def test_a_file_that_another_user_may_not_read_is_made_again(place: Path) -> Non
     path.unlink()
     path.mkdir()  # unreadable for root, too
     forget()
-    assert same(corpus(TINY, SYNTHETIC), make(TINY, SYNTHETIC))
+    assert same(corpus(TINY, SYNTHETIC), build_corpus(TINY, SYNTHETIC))
 
 
 def test_the_folder_may_go_at_any_time(tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,11 +257,11 @@ def test_the_folder_may_go_at_any_time(tmp_path: Path, place: Path, monkeypatch:
 
 
 def test_what_the_key_counts(tmp_path: Path, reviews: Files, pretrained: Pretrained, monkeypatch) -> None:
-    """Whatever the tokens depend on; each change has a key of its own."""
-    keys = [token_cache.key(pretrained, reviews)]
+    """Everything that the tokens depend on; each change gives another key."""
+    keys = [token_cache.entry_key(pretrained, reviews)]
 
     def counts(model: Model = pretrained, source: Data = reviews) -> None:
-        key = token_cache.key(model, source)
+        key = token_cache.entry_key(model, source)
         assert key not in keys
         keys.append(key)
 
@@ -295,31 +295,33 @@ def test_what_the_key_counts(tmp_path: Path, reviews: Files, pretrained: Pretrai
 
 
 def test_what_the_key_leaves_out(tmp_path: Path, reviews: Files, pretrained: Pretrained) -> None:
-    """What the tokens do not depend on: then they are not made again."""
-    key = token_cache.key(pretrained, reviews)
-    assert token_cache.key(replace(pretrained, lr=0.5, head_init="default"), reviews) == key
-    assert token_cache.key(pretrained, replace(reviews, group_by_length=True)) == key
+    """Settings that the tokens do not depend on: the data are not tokenised again."""
+    key = token_cache.entry_key(pretrained, reviews)
+    assert token_cache.entry_key(replace(pretrained, lr=0.5, head_init="default"), reviews) == key
+    assert token_cache.entry_key(pretrained, replace(reviews, group_by_length=True)) == key
     moved = shutil.copytree(tmp_path, tmp_path.with_name(f"{tmp_path.name}-moved"))
     there = {split: path and str(moved / Path(path).name) for split, path in reviews.files.items()}
     save_model(moved / "model", scale=2)  # other weights, the same tokenizer
     assert replace(pretrained, path=str(moved / "model")).identity() != pretrained.identity()
-    assert token_cache.key(replace(pretrained, path=str(moved / "model")), replace(reviews, files=there)) == key
-    assert token_cache.key(replace(TINY, lr=0.5, dropout=0.5, layers=1), SYNTHETIC) == token_cache.key(TINY, SYNTHETIC)
+    assert token_cache.entry_key(replace(pretrained, path=str(moved / "model")), replace(reviews, files=there)) == key
+    assert token_cache.entry_key(replace(TINY, lr=0.5, dropout=0.5, layers=1), SYNTHETIC) == token_cache.entry_key(
+        TINY, SYNTHETIC
+    )
 
 
 def test_a_sweep_over_other_settings_reads_texts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     first = corpus(TINY, SYNTHETIC)
-    monkeypatch.setattr(sources, "load", lambda source: pytest.fail("texts were read"))
+    monkeypatch.setattr(sources, "load_splits", lambda source: pytest.fail("texts were read"))
     assert corpus(replace(TINY, lr=0.5), SYNTHETIC) is first
 
 
 def test_every_option_has_a_key() -> None:
     for source in (SYNTHETIC, HUB, MovieSnippets(**ALL)):
-        assert len(token_cache.key(TINY, source)) == 64
+        assert len(token_cache.entry_key(TINY, source)) == 64
 
 
 def test_modules_that_make_tokens_are_counted() -> None:
-    """The modules that `corpus.make` imports, and those that they import, less what makes no token."""
+    """The modules that `corpus.build_corpus` imports directly or indirectly, without those that make no tokens."""
     found, left = set(), {"data/batches", "data/sources", "model/loading", "data/texts"}
     while left:
         found |= left
@@ -335,7 +337,7 @@ def test_modules_that_make_tokens_are_counted() -> None:
 
 
 def test_a_branch_of_the_hub_is_not_kept(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its texts may be others tomorrow, under the same name."""
+    """Its texts can change tomorrow under the same name."""
     splits = {split: Synthetic.read(SYNTHETIC)[split] for split in ("train", "test")}
     monkeypatch.setattr(Hub, "read", lambda self: dict(splits))
     for revision in (None, "main"):
@@ -345,19 +347,17 @@ def test_a_branch_of_the_hub_is_not_kept(place: Path, monkeypatch: pytest.Monkey
     assert entry(place).is_file()
 
 
-def test_warnings_are_said_by_every_process(
-    reviews: Files, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_every_process_warns(reviews: Files, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     corpus(TINY, reviews)
-    said = list(caplog.messages)
-    assert said == [
-        "data: 1 of 4 test texts are in the training split, too",
+    warned = list(caplog.messages)
+    assert warned == [
+        "data: 1 of 4 test texts are also in the training split",
         "data: 1 of 4 test texts are longer than data.max_length=16 tokens and were cut",
     ]
     corpus(TINY, reviews)
-    assert caplog.messages == said  # once a process
+    assert caplog.messages == warned  # once per process
     again(TINY, reviews, monkeypatch)
-    assert caplog.messages == said * 2
+    assert caplog.messages == warned * 2
 
 
 def test_nothing_to_warn_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -367,13 +367,13 @@ def test_nothing_to_warn_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
 
 
 def test_the_folder_has_a_limit(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was used longest ago goes first."""
+    """The least recently used entry is removed first."""
     sources = [replace(SYNTHETIC, seed=seed) for seed in range(3)]
-    names = [token_cache.key(TINY, source) for source in sources]
+    names = [token_cache.entry_key(TINY, source) for source in sources]
     for age, source in enumerate(sources[:2]):
         corpus(TINY, source)
         os.utime(place / names[age], (age, age))
-    again(TINY, sources[0], monkeypatch)  # of use: now the second is the oldest
+    again(TINY, sources[0], monkeypatch)  # used now, so the second is the oldest
     monkeypatch.setattr(token_cache, "LIMIT", sum(path.stat().st_size for path in place.iterdir()) + 1000)
     corpus(TINY, sources[2])
     assert sorted(path.name for path in place.iterdir()) == sorted([names[0], names[2]])

@@ -1,4 +1,4 @@
-"""Data sets: reading, checking, splitting, tokens, batches. Files are made here; real ones are used where present."""
+"""Data sets: reading, checking, splitting, tokens, batches. The tests make files, and use real ones if present."""
 
 import gzip
 import hashlib
@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 from ablate.data import synthetic
 from ablate.data.batches import Examples, collate, planned_order, tokenise
-from ablate.data.sources import CUT, Data, Files, Hub, MovieSnippets, Synthetic, load
+from ablate.data.sources import CUT, Data, Files, Hub, MovieSnippets, Synthetic, load_splits
 from ablate.data.texts import Texts, check_classes, overlap, sample, stratified_order
 from ablate.experiment import build_option
 from ablate.files.assets import ASSETS, fetch
@@ -32,7 +32,7 @@ GOOD = [(f"review {i}", i % 2) for i in range(40)]
 
 
 def write(path: Path, rows=GOOD) -> Path:
-    """Rows as a file of the format that the name says."""
+    """Write rows as a file, in the format of its suffix."""
     text, label = [row[0] for row in rows], [row[1] for row in rows]
     match path.suffix:
         case ".csv":
@@ -59,7 +59,7 @@ def rows_of(texts: Texts) -> list[tuple[str, int]]:
 
 def refused(source: Data) -> str:
     with pytest.raises(ValueError) as error:
-        load(source)
+        load_splits(source)
     return str(error.value)
 
 
@@ -78,7 +78,9 @@ def test_formats_read_the_same(tmp_path, suffix):
         ("éß 影 😀", 0),
         (" x ", 1),
     ]
-    splits = load(files(write(tmp_path / f"train.{suffix}", tricky * 3), write(tmp_path / f"test.{suffix}", tricky)))
+    splits = load_splits(
+        files(write(tmp_path / f"train.{suffix}", tricky * 3), write(tmp_path / f"test.{suffix}", tricky))
+    )
     assert rows_of(splits["test"]) == tricky
     assert Counter(rows_of(splits["train"]) + rows_of(splits["validation"])) == Counter(tricky * 3)
 
@@ -89,7 +91,9 @@ def test_compressed_and_with_a_byte_order_mark(tmp_path, suffix):
     marked, packed = tmp_path / f"marked.{suffix}", tmp_path / f"packed.{suffix}.gz"
     marked.write_bytes(b"\xef\xbb\xbf" + plain.read_bytes())
     packed.write_bytes(gzip.compress(plain.read_bytes()))
-    assert rows_of(load(files(plain, marked))["test"]) == rows_of(load(files(plain, packed))["test"]) == GOOD
+    assert (
+        rows_of(load_splits(files(plain, marked))["test"]) == rows_of(load_splits(files(plain, packed))["test"]) == GOOD
+    )
 
 
 def test_csv_quotes_line_ends_and_other_columns(tmp_path):
@@ -100,7 +104,7 @@ def test_csv_quotes_line_ends_and_other_columns(tmp_path):
 
 
 def test_name_with_wildcards(tmp_path):
-    assert rows_of(load(files(write(tmp_path / "a [1]*.parquet")))["train"])
+    assert rows_of(load_splits(files(write(tmp_path / "a [1]*.parquet")))["train"])
 
 
 # --- broken files: file, row and value ---
@@ -113,9 +117,9 @@ BROKEN_ROWS = {
     "float label": (("x", 0.5), "row 3", "0.5"),
     "nan label": (("x", float("nan")), "row 3", "nan"),
     "negative label": (("x", -1), "row 3", "-1"),
-    "gap in labels": (("x", 3), "row 3", "label 3"),
+    "gap in labels": (("x", 3), "row 3", "(got 3, but no row has 2)"),
     "NUL": (("a\0b", 1), "row 3", r"'a\x00b'"),
-    "too long": (("x" * 10_000_000, 1), "row 3", "10,000,000 characters"),
+    "too long": (("x" * 10_000_000, 1), "row 3", "at most 1,000,000 characters, not 10,000,000"),
 }
 
 
@@ -132,24 +136,24 @@ def test_words_for_labels(tmp_path):
     for suffix in ("csv", "jsonl", "parquet"):
         path = write(tmp_path / f"train.{suffix}", [("a", "0"), ("b", "good"), ("c", "1")])
         message = refused(files(path))
-        assert f"{path}, row 2: label 'good': allowed are whole numbers" in message
+        assert f"{path}, row 2: the label must be a whole number 0..k-1 (got 'good')" in message
     message = refused(files(write(tmp_path / "bool.jsonl", [("a", False), ("b", True)])))
-    assert "row 1: label False" in message
+    assert "row 1: the label must be a whole number 0..k-1 (got False)" in message
 
 
 BROKEN_BYTES = {
-    "not UTF-8": (b"text,label\nok,0\nb\xe9d,1\n", "line 3: byte 2 is 0xe9: not UTF-8"),
-    "UTF-16": ("text,label\nok,0\n".encode("utf-16"), "line 1: byte 1 is 0xff: not UTF-8"),
-    "NUL": (b"text,label\nok,0\nb\0d,1\n", r"line 3: 'b\x00d,1\n': a NUL"),
+    "not UTF-8": (b"text,label\nok,0\nb\xe9d,1\n", "line 3 must be UTF-8 (byte 2 is 0xe9)"),
+    "UTF-16": ("text,label\nok,0\n".encode("utf-16"), "line 1 must be UTF-8 (byte 1 is 0xff)"),
+    "NUL": (b"text,label\nok,0\nb\0d,1\n", r"line 3 must not contain a NUL character (got 'b\x00d,1\n')"),
     "10 MB line": (b"text,label\nok,0\n" + b"x" * 10_000_000 + b",1\n", "line 3: field larger than"),
-    "open quote": (b'text,label\nok,0\n"bad,1\nok,1\n', "is a quote left open?"),
-    "surplus fields": (b"text,label\ngood, really,1\nbad, x,0\n", "line 2: 3 fields, the header has 2"),
-    "too few fields": (b"text,label\nok,0\nbad\n", "line 3: 1 fields, the header has 2"),
-    "missing label": (b"text,label\nok,0\nbad,\n", "row 2: label ''"),
-    "float label": (b"text,label\nok,0\nbad,1.0\n", "row 2: label '1.0'"),
-    "missing text": (b"text,label\nok,0\n,1\n", "row 2: text '': empty"),
-    "no such column": (b"review,label\nok,0\n", "no column 'text', it has review, label"),
-    "nothing": (b"", "no column 'text', it has none"),
+    "open quote": (b'text,label\nok,0\n"bad,1\nok,1\n', "Is a quote not closed?"),
+    "surplus fields": (b"text,label\ngood, really,1\nbad, x,0\n", "line 2 must have 2 fields like the header (got 3)"),
+    "too few fields": (b"text,label\nok,0\nbad\n", "line 3 must have 2 fields like the header (got 1)"),
+    "missing label": (b"text,label\nok,0\nbad,\n", "row 2: the label must be a whole number 0..k-1 (got '')"),
+    "float label": (b"text,label\nok,0\nbad,1.0\n", "row 2: the label must be a whole number 0..k-1 (got '1.0')"),
+    "missing text": (b"text,label\nok,0\n,1\n", "row 2: the text must not be empty (got '')"),
+    "no such column": (b"review,label\nok,0\n", "must have the column 'text' (got review, label)"),
+    "nothing": (b"", "must have the column 'text' (got none)"),
     "header only": (b"text,label\n", "no rows"),
     "one class": (b"text,label\na,1\nb,1\n", "all 2 labels are 1"),
 }
@@ -167,12 +171,15 @@ def test_broken_csv(tmp_path, fault):
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b'{"text": "a", "label": 0}\n{"text": "b", "label": \n', "line 2: not JSON"),
+        (b'{"text": "a", "label": 0}\n{"text": "b", "label": \n', "line 2 must be JSON"),
         (b'{"text": "a", "label": 0}\n{"text": "b"}\n', "line 2"),
         (b'{"text": "a", "label": 0}\n[1]\n', "line 2"),
-        (b'{"text": "a", "label": 0}\n{"text": "\xe9", "label": 1}\n', "line 2: byte 11 is 0xe9"),
-        (b'{"text": "a", "label": 0}\n{"text": "\\ud800", "label": 1}\n', "row 2: text '\\ud800'"),
-        (b'{"text": "a", "label": 0}\n{"text": 7, "label": 1}\n', "row 2: text 7: not a string"),
+        (b'{"text": "a", "label": 0}\n{"text": "\xe9", "label": 1}\n', "line 2 must be UTF-8 (byte 11 is 0xe9)"),
+        (
+            b'{"text": "a", "label": 0}\n{"text": "\\ud800", "label": 1}\n',
+            "row 2: the text must not contain half a surrogate pair, which is no character (got '\\ud800')",
+        ),
+        (b'{"text": "a", "label": 0}\n{"text": 7, "label": 1}\n', "row 2: the text must be a string (got 7)"),
     ],
 )
 def test_broken_json_lines(tmp_path, content, expected):
@@ -189,17 +196,17 @@ def test_broken_parquet(tmp_path):
     message = refused(files(path))
     assert f"{path}, row 2: b'b\\xe9d'" in message
     path.write_bytes(write(tmp_path / "whole.parquet").read_bytes()[:-20])
-    assert f"{path}: can't be read" in refused(files(path))
+    assert f"{path} cannot be read: " in refused(files(path))
 
 
 def test_other_columns_of_parquet(tmp_path):
     path = write(tmp_path / "train.parquet")
-    assert f"{path}: no column 'review', it has text, label" in refused(files(path, text="review"))
+    assert f"{path} must have the column 'review' (got text, label)" in refused(files(path, text="review"))
 
 
 def test_classes_of_test_are_those_of_train(tmp_path):
     test = write(tmp_path / "test.csv", [("a", 0), ("b", 1), ("c", 2)])
-    assert f"{test}, row 3: label 2, which no row of the training split has" in refused(
+    assert f"{test}, row 3: the label must occur in the training split (got 2)" in refused(
         files(write(tmp_path / "train.csv"), test)
     )
     test = write(tmp_path / "test.csv", [("a", 0), ("b", 0)])
@@ -232,7 +239,7 @@ def test_choice_does_not_depend_on_the_files_order(rows, random):
     assert chosen[0] == chosen[1]
 
 
-def test_choice_is_fixed_for_ever():
+def test_choice_is_fixed():
     texts = Texts([f"review {i}" for i in range(10)], [i % 2 for i in range(10)], "")
     assert stratified_order(texts, "test") == [0, 5, 8, 1, 4, 3, 6, 9, 2, 7]
     assert stratified_order(texts, "other") != stratified_order(texts, "test")
@@ -240,20 +247,20 @@ def test_choice_is_fixed_for_ever():
 
 def test_splits_cut_from_a_file_sorted_by_class(tmp_path):
     rows = sorted(((f"review {i}", int(i % 10 < 3)) for i in range(1000)), key=lambda row: row[1])
-    splits = load(files(write(tmp_path / "a.parquet", rows)))
+    splits = load_splits(files(write(tmp_path / "a.parquet", rows)))
     assert {split: len(texts.text) for split, texts in splits.items()} == {"train": 810, "validation": 90, "test": 100}
     assert [sum(splits[split].label) for split in ("train", "validation", "test")] == [243, 27, 30]
     assert Counter(row for texts in splits.values() for row in rows_of(texts)) == Counter(rows)
 
 
 def test_cut_has_a_limit(tmp_path):
-    splits = load(files(write(tmp_path / "a.parquet", [(f"review {i}", i % 2) for i in range(30_000)])))
+    splits = load_splits(files(write(tmp_path / "a.parquet", [(f"review {i}", i % 2) for i in range(30_000)])))
     assert [len(splits[split].text) for split in CUT] == list(CUT.values())
 
 
 def test_own_splits_stay_as_they_are(tmp_path):
     paths = {s: str(write(tmp_path / f"{s}.csv", [(f"{s} {t}", y) for t, y in GOOD])) for s in ("validation", "test")}
-    splits = load(Files(**ALL, **COLUMNS, files={"train": str(write(tmp_path / "train.csv")), **paths}))
+    splits = load_splits(Files(**ALL, **COLUMNS, files={"train": str(write(tmp_path / "train.csv")), **paths}))
     assert rows_of(splits["train"]) == GOOD
     assert splits["validation"].text[0] == "validation review 0"
     assert list(splits) == ["train", "validation", "test"]
@@ -261,16 +268,16 @@ def test_own_splits_stay_as_they_are(tmp_path):
 
 def test_samples_are_stratified_and_nested(tmp_path):
     path, test = write(tmp_path / "a.csv"), write(tmp_path / "b.csv", [(f"test {t}", y) for t, y in GOOD])
-    small, large = (load(files(path, test, train_examples=n, test_examples=n))["train"] for n in (10, 20))
+    small, large = (load_splits(files(path, test, train_examples=n, test_examples=n))["train"] for n in (10, 20))
     assert small.text == large.text[:10] and sum(small.label) == 5
-    assert len(load(files(path, test, test_examples=6))["test"].text) == 6
+    assert len(load_splits(files(path, test, test_examples=6))["test"].text) == 6
     message = refused(files(path, test, train_examples=37))
-    assert "data.train_examples must be at most the 36 there are (got 37)" in message
-    with pytest.raises(ValueError, match="at most the 2"):
+    assert "data.train_examples must be at most 36, the number of texts (got 37)" in message
+    with pytest.raises(ValueError, match="at most 2, the number of texts"):
         sample(Texts(["a", "b"], [0, 1], ""), "test_examples", 3)
 
 
-def test_check_classes_takes_what_is_right():
+def test_check_classes_accepts_good_splits():
     check_classes({"train": Texts(["a", "b", "c"], [2, 0, 1], ""), "test": Texts(["a", "b"], [0, 2], "")})
 
 
@@ -308,7 +315,7 @@ def test_ranges(settings, message):
 def test_names_of_splits():
     with pytest.raises(ValueError, match=r"files\.train must be the training split"):
         Files(**ALL, **COLUMNS, files={"train": None, "test": "a.csv"})
-    with pytest.raises(ValueError, match=r"files\.dev must be files of train, validation, test \(got a.csv\)"):
+    with pytest.raises(ValueError, match=r"files\.dev is no split \(got a.csv\); allowed: train, validation, test"):
         Files(**ALL, **COLUMNS, files={"train": "a.csv", "dev": "a.csv"})
 
 
@@ -338,26 +345,26 @@ def test_identity_without_files():
 
 
 def test_missing_paths(tmp_path):
-    with pytest.raises(ValueError, match=r"data\.files\.train must be a file that exists \(got .*gone\.csv\)"):
+    with pytest.raises(ValueError, match=r"data\.files\.train must be an existing file \(got .*gone\.csv\)"):
         files(tmp_path / "gone.csv").identity()
     for path in (tmp_path / "gone", "./gone/here", "gone"):
-        with pytest.raises(ValueError, match=r"data\.path must be a file or folder that exists.*got .*gone.*"):
+        with pytest.raises(ValueError, match=r"data\.path must be an existing file or folder.*got .*gone.*"):
             hub(path).identity()
 
 
 def test_hub_out_of_reach(tmp_path):
-    """In a process of its own: the hub's settings are read on import."""
+    """In a separate process, because the hub's settings are read on import."""
     code = f"from ablate.data import Hub; {hub('nobody/nothing')!r}.read()"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60,
         env={"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PATH": ""},
     )  # fmt: skip
-    assert "ValueError: data.path=nobody/nothing is neither a file or folder here" in done.stderr
+    assert "ValueError: data.path must be a local file or folder, or a repository" in done.stderr
     assert "data.path=<path>" in done.stderr
 
 
 def test_hub_repository(tmp_path, monkeypatch):
-    """As the hub's cache has it: links to files without a name's end, splits named in the README."""
+    """As in the hub's cache: links to files without a suffix, and splits defined in the README."""
     for number, split in enumerate(("train", "test", "unsupervised")):
         write(tmp_path / f"{split}.parquet", [(f"{split} {t}", y) for t, y in GOOD]).rename(tmp_path / str(number))
         folder = tmp_path / "snapshot" / "plain_text"
@@ -372,10 +379,10 @@ def test_hub_repository(tmp_path, monkeypatch):
         "huggingface_hub.snapshot_download",
         lambda path, **how: asked.update(how, path=path) or str(tmp_path / "snapshot"),
     )
-    splits = load(hub("owner/name"))
+    splits = load_splits(hub("owner/name"))
     assert rows_of(splits["test"]) == [(f"test {t}", y) for t, y in GOOD]
     assert (asked["path"], asked["repo_type"], asked["revision"]) == ("owner/name", "dataset", "abc")
-    assert "data.splits.test must be one that owner/name has: train, test, unsupervised" in refused(
+    assert "data.splits.test must be a split of owner/name (train, test, unsupervised)" in refused(
         hub("owner/name", train="train", test="dev")
     )
 
@@ -386,9 +393,9 @@ def test_local_folders_and_files(tmp_path):
         folder.mkdir()
         write(folder / f"train.{suffix}")
         write(folder / f"test.{suffix}", [(f"test {t}", y) for t, y in GOOD])
-        assert rows_of(load(hub(folder))["test"]) == [(f"test {t}", y) for t, y in GOOD]
-    assert "or null: cut from train" in refused(hub(tmp_path / "csv" / "train.csv"))
-    splits = load(hub(tmp_path / "csv" / "train.csv", train="train", validation=None, test=None))
+        assert rows_of(load_splits(hub(folder))["test"]) == [(f"test {t}", y) for t, y in GOOD]
+    assert "or null, which cuts it from train" in refused(hub(tmp_path / "csv" / "train.csv"))
+    splits = load_splits(hub(tmp_path / "csv" / "train.csv", train="train", validation=None, test=None))
     assert [len(texts.text) for texts in splits.values()] == [33, 3, 4]
 
 
@@ -399,26 +406,26 @@ def test_local_folders_and_files(tmp_path):
     ("rows", "there"), [("train[4:10]", GOOD[4:10]), ("train[:10]", GOOD[:10]), ("train[30:]", GOOD[30:])]
 )
 def test_rows_of_a_split(tmp_path, rows, there):
-    """The first of them on, the last not included, as `datasets` writes them."""
+    """From the first row to the last, which is not included, as in `datasets`."""
     write(tmp_path / "train.csv")
     splits = {"train": rows, "validation": "train[10:20]", "test": "train[20:30]"}
     source = Hub(**ALL, **COLUMNS, path=str(tmp_path), name=None, revision=None, splits=splits)
     assert rows_of(source.read()["train"]) == there
-    assert rows_of(load(source)["test"]) == GOOD[20:30]
+    assert rows_of(load_splits(source)["test"]) == GOOD[20:30]
 
 
 def test_synthetic():
-    splits = load(Synthetic(**ALL, seed=0))
-    assert {split: len(texts.text) for split, texts in splits.items()} == synthetic.SIZES
+    splits = load_splits(Synthetic(**ALL, seed=0))
+    assert {split: len(texts.text) for split, texts in splits.items()} == synthetic.SPLIT_SIZES
     assert all(sum(texts.label) * 2 == len(texts.label) for texts in splits.values())
     everything = [text for texts in splits.values() for text in texts.text]
     assert len(set(everything)) == len(everything)
     assert overlap(splits["train"].text, splits["test"].text) == 0
-    assert load(Synthetic(**ALL, seed=1))["train"].text != splits["train"].text
+    assert load_splits(Synthetic(**ALL, seed=1))["train"].text != splits["train"].text
 
 
-def test_synthetic_is_fixed_for_ever():
-    """A change here is another data set: raise synthetic.VERSION."""
+def test_synthetic_is_fixed():
+    """If this fails, the data set has changed: raise synthetic.VERSION."""
     assert synthetic.VERSION == 1
     splits = synthetic.generate(0)
     assert hashlib.sha256(json.dumps(splits).encode()).hexdigest()[:16] == "80a4443a85b7d3ed"
@@ -443,7 +450,7 @@ def test_synthetic_labels_follow_the_main_clause():
 @pytest.mark.network
 def test_movie_snippets(tmp_path, monkeypatch):
     monkeypatch.setenv("ABLATE_CACHE", str(tmp_path))
-    splits = load(MovieSnippets(**ALL))
+    splits = load_splits(MovieSnippets(**ALL))
     assert {split: len(texts.text) for split, texts in splits.items()} == {
         "train": 8066, "validation": 500, "test": 2000,
     }  # fmt: skip
@@ -451,8 +458,8 @@ def test_movie_snippets(tmp_path, monkeypatch):
     assert overlap(splits["train"].text, splits["test"].text) == 0
     assert splits["test"].text[1].startswith("If you like blood, guts and crazy beasts")
     assert not any(text != text.strip() for texts in splits.values() for text in texts.text)
-    if SHARED.exists():  # the same source, so this has to be seen
-        rotten = load(hub(SHARED / "rotten_tomatoes"))
+    if SHARED.exists():  # the two data sets share a source, so they must overlap
+        rotten = load_splits(hub(SHARED / "rotten_tomatoes"))
         assert overlap(splits["train"].text, rotten["test"].text) > 700
     from transformers import AutoTokenizer
 
@@ -462,13 +469,13 @@ def test_movie_snippets(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared/data")
 def test_rotten_tomatoes():
-    splits = load(hub(SHARED / "rotten_tomatoes", train="train", validation="validation", test="test"))
+    splits = load_splits(hub(SHARED / "rotten_tomatoes", train="train", validation="validation", test="test"))
     assert [len(texts.text) for texts in splits.values()] == [8530, 1066, 1066]
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared/data")
 def test_imdb():
-    splits = load(hub(SHARED / "imdb"))
+    splits = load_splits(hub(SHARED / "imdb"))
     assert [(len(texts.text), sum(texts.label)) for texts in splits.values()] == [
         (24500, 12250), (500, 250), (25000, 12500),
     ]  # fmt: skip

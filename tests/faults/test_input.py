@@ -76,10 +76,15 @@ def test_row_25_no_such_model(tmp_path: Path) -> None:
     model = tuple(argument for argument in FIXTURE if not argument.startswith("model"))
     refused(tmp_path, *model, "model.path=no/such/folder", said=("model.path must be", "no/such/folder"))
     assert ablate(tmp_path, *model, "model.path=nobody/nothing", fault=unreachable_hub) == 2
-    for words in ("model.path=nobody/nothing", "the hub", "model.path=<path>"):
+    for words in ("model.path must be", "nobody/nothing", "the hub", "model.path=<path>"):
         assert words in output(tmp_path)
     (tmp_path / "empty").mkdir()
-    refused(tmp_path, *model, "model.path=empty", said=("model.path=empty", "has no config.json", "safetensors"))
+    refused(
+        tmp_path,
+        *model,
+        "model.path=empty",
+        said=("model.path must be", "got empty", "has no config.json", "safetensors"),
+    )
 
 
 def write_csv(path: Path, rows: list[str], header: str = "text,label") -> None:

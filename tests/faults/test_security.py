@@ -162,7 +162,7 @@ def test_row_31_code_in_a_models_folder(tmp_path: Path) -> None:
 def test_row_31_model_that_needs_its_own_code(tmp_path: Path) -> None:
     save_model(tmp_path / "mine")
     add_code(tmp_path / "mine", model_type="hostile", tokenizer_class="Anything")
-    refused(tmp_path, *OWN_MODEL, "model.path=mine", said="model.path=mine")
+    refused(tmp_path, *OWN_MODEL, "model.path=mine", said="model.path must be a model and tokenizer that")
 
 
 # Row 33: tokens

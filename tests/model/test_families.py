@@ -1,7 +1,7 @@
-"""Model families as a user has them: a folder with weights, configuration and tokenizer, trained by our own trainer.
+"""Model families as users have them: a folder with weights, configuration and tokenizer, trained with our trainer.
 
-Every family is a tiny random checkpoint that `model=minilm model.path=<folder>` reads; what differs between families -
-pooler or none, where the head is, which token pads, what each parameter is - has to come out right by itself.
+Each family is a tiny random checkpoint that `model=minilm model.path=<folder>` reads. Differences between families
+(pooler or none, place of the head, padding token, roles of parameters) must be handled without settings.
 """
 
 from pathlib import Path
@@ -46,7 +46,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def save(root: Path, dropout: bool = True) -> dict[str, Path]:
-    """A checkpoint of each family; the decoders' tokenizers name no padding token, as theirs do not."""
+    """Save a checkpoint of each family. As in real ones, the decoders' tokenizers have no padding token."""
     for family, (model_type, settings) in FAMILIES.items():
         tokenizer = word_tokenizer(WORDS, 100, 64)
         if family in PADDED:
@@ -103,7 +103,7 @@ def test_frozen_parameters_stay_and_the_others_move(family: str, folders: dict[s
 
 
 def model_of(folder: Path) -> dict[str, torch.Tensor]:
-    """The parameters that a run of seed 0 starts from."""
+    """The initial parameters of a run with seed 0."""
     option = Pretrained(str(folder), None, lr=0.01)
     tokenizer = option.tokenizer([])
     model = option.build(2, 0, Vocabulary(len(tokenizer), tokenizer.pad_token_id))
@@ -112,7 +112,7 @@ def model_of(folder: Path) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_padding_does_not_change_what_is_predicted(family: str, folders: dict[str, Path]) -> None:
-    """The padding token is known to the model: a text says the same alone and beside a longer one."""
+    """The model knows the padding token: a text has the same logits alone and in a batch with a longer one."""
     option = Pretrained(str(folders[family]), None, lr=0.01)
     tokenizer = option.tokenizer([])
     model = option.build(2, 0, Vocabulary(len(tokenizer), tokenizer.pad_token_id)).eval()
@@ -127,20 +127,20 @@ def test_padding_does_not_change_what_is_predicted(family: str, folders: dict[st
 
 
 def test_a_checkpoint_without_a_padding_token_would_fail(folders: dict[str, Path]) -> None:
-    """The control of the above: the folders of decoders do lack it."""
+    """The control for the test above: the decoders' folders really have no padding token."""
     model = AutoModelForSequenceClassification.from_pretrained(folders["Llama"])
     with pytest.raises(ValueError, match="batch sizes > 1"):
         model(input_ids=torch.ones(2, 5, dtype=torch.long))
 
 
-def test_a_parameter_of_no_known_role_is_named() -> None:
+def test_an_error_names_a_parameter_without_a_role() -> None:
     with pytest.raises(ValueError, match=r"adapter\.weight"):
         parameter_roles.role("bert.adapter.weight")
 
 
 @pytest.fixture(scope="module")
 def on_one(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[str, ...]]:
-    """A sweep over all families on one process, and its command."""
+    """A sweep over all families with one rank, and its command."""
     cwd = tmp_path_factory.mktemp("on_one")
     folders = save(cwd / "families", dropout=False)
     command = (
@@ -153,7 +153,7 @@ def on_one(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[str, .
 
 
 @pytest.mark.parametrize("way", ["ddp", "fsdp"])
-def test_each_family_on_two_processes_agrees_with_one(tmp_path: Path, on_one: tuple[Path, Any], way: str) -> None:
+def test_each_family_on_two_ranks_agrees_with_one(tmp_path: Path, on_one: tuple[Path, Any], way: str) -> None:
     one, command = on_one
     assert together(tmp_path, *command, f"trainer.distributed={way}") == [0, 0]
     ours, theirs = harness.runs(one), harness.runs(tmp_path)

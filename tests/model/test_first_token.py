@@ -1,4 +1,4 @@
-"""Leaving out what the head does not read: the same logits and gradients, less work."""
+"""Skipping computation for tokens that the head ignores: the same logits and gradients with less work."""
 
 from collections.abc import Callable
 from typing import Any
@@ -34,7 +34,7 @@ def work(model: nn.Module) -> tuple[Tensor, dict[str, Tensor], int]:
 
 
 def compared(family: str, change: Callable[[nn.Module], Any]) -> tuple[float, float, float]:
-    """Largest relative difference of the logits and of a gradient; operations after the change over those before."""
+    """Relative difference of the logits, largest one of a gradient, and the ratio of operations, changed / before."""
     changed = classifier(family)
     change(changed)
     (logits, gradients, flops), (others, other_gradients, fewer) = work(classifier(family)), work(changed)
@@ -44,7 +44,7 @@ def compared(family: str, change: Callable[[nn.Module], Any]) -> tuple[float, fl
 
 
 def distance(a: Tensor, b: Tensor) -> float:
-    return float((a - b).norm() / max(float(a.norm()), 1e-6))  # biases of keys have no gradient but for rounding
+    return float((a - b).norm() / max(float(a.norm()), 1e-6))  # the gradient of key biases is zero up to rounding
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -55,7 +55,7 @@ def test_same_logits_and_gradients_with_less_work(family: str) -> None:
 
 
 def test_another_token_is_another_model() -> None:
-    """The negative control: it matters which token goes on."""
+    """The negative control: it matters which token is kept."""
 
     def last_token(model: nn.Module) -> None:
         output = model.get_submodule("bert.encoder.layer.1.attention.output")

@@ -1,4 +1,4 @@
-"""The classification head: which modules it is in each family, and how it starts."""
+"""The classification head: its modules in each family and its initialisation."""
 
 import math
 
@@ -20,7 +20,7 @@ HEADS = {
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_which_modules_it_is(family: str) -> None:
+def test_modules_of_the_head(family: str) -> None:
     model = classifier(family)
     names = {module: name for name, module in model.named_modules()}
     assert [names[module] for module in head_of(model)] == HEADS[family]
@@ -37,7 +37,7 @@ def started(family: str, rule: str, seed: int) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("family", ["BERT", "RoBERTa"])
 def test_xavier_uniform_weights_and_zero_biases(family: str) -> None:
-    """Glorot & Bengio 2010: U(−a, a) with a = √(6 / (fan in + fan out)), here by the stream alone."""
+    """Glorot & Bengio 2010: U(−a, a) with a = √(6 / (fan in + fan out)), drawn from the head's own stream."""
     found, generator = started(family, "xavier", 5), torch.Generator().manual_seed(stream("head", 5))
     for name in found:
         if not name.startswith("classifier"):
@@ -50,7 +50,7 @@ def test_xavier_uniform_weights_and_zero_biases(family: str) -> None:
             torch.testing.assert_close(found[name], expected, rtol=1e-6, atol=0)
 
 
-def test_seeds_have_streams_of_their_own() -> None:
+def test_each_seed_has_its_own_stream() -> None:
     one, same, other = (started("BERT", "xavier", seed)["classifier.weight"] for seed in (1, 1, 2))
     assert torch.equal(one, same) and not torch.equal(one, other)
 

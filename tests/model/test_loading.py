@@ -1,4 +1,4 @@
-"""Each run's model starts from the same bits as in a process of its own, whatever ran before it."""
+"""Each run's model starts from the same bits as in a new process, whatever ran before it."""
 
 import subprocess
 import sys
@@ -42,7 +42,7 @@ def model(request: pytest.FixtureRequest, folder: Path) -> Model:
 
 
 def state(model: nn.Module) -> str:
-    """All in which two fresh models can differ: bits, buffers, modes, what is trained, what is tied, settings."""
+    """Everything in which two new models can differ: bits, buffers, modes, trained and tied parameters, settings."""
     tensors = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers())}
     tied = sorted(sorted(n for n, t in tensors.items() if t is tensor) for tensor in set(tensors.values()))
     modes = [module.training for module in model.modules()]
@@ -53,7 +53,7 @@ def state(model: nn.Module) -> str:
 
 
 def train(model: nn.Module) -> None:
-    """As hard as it gets: every weight is written, in place and through an optimizer; some are frozen."""
+    """The hardest case: write every weight, in place and through an optimizer, and freeze some."""
     freeze(model, Blocks(("embedding", "attention")))
     model.train()
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1.0)
@@ -70,7 +70,7 @@ def test_the_next_model_is_that_of_a_fresh_process(model: Model) -> None:
     first = model.build(2, 3, VOCABULARY)
     before = state(first)
     train(first)
-    assert state(first) != before  # the control: the state does tell
+    assert state(first) != before  # the control: the state can differ
     second = model.build(2, 3, VOCABULARY)
     assert state(second) == before
     done = subprocess.run([sys.executable, "-c", FRESH, repr(model)], capture_output=True, text=True, check=True)
@@ -78,8 +78,8 @@ def test_the_next_model_is_that_of_a_fresh_process(model: Model) -> None:
     assert all(p.requires_grad and p.dtype == torch.float32 for p in second.parameters())
 
 
-def test_a_run_that_goes_on_is_not_altered_by_the_next(model: Model) -> None:
-    """Two models of one process share no memory that either writes to."""
+def test_a_run_is_not_altered_by_the_next(model: Model) -> None:
+    """Two models of one process share no memory that either of them writes to."""
     first, second = (model.build(2, 3, VOCABULARY) for _ in range(2))
     before = state(second)
     train(first)
@@ -87,7 +87,7 @@ def test_a_run_that_goes_on_is_not_altered_by_the_next(model: Model) -> None:
 
 
 def test_the_file_stays_as_it_is(folder: Path) -> None:
-    """The weights are mapped from it: a write must not come through."""
+    """The weights are mapped from the file: a write must not reach it."""
     content = (folder / "model.safetensors").read_bytes()
     train(Pretrained(str(folder), None, lr=1e-3).build(2, 0, VOCABULARY))
     assert (folder / "model.safetensors").read_bytes() == content
@@ -101,15 +101,15 @@ def test_seeds_differ_in_what_the_checkpoint_lacks(folder: Path) -> None:
     assert not torch.equal(again["classifier.weight"], other["classifier.weight"])
 
 
-def test_no_random_number_of_the_processs_is_drawn(model: Model) -> None:
+def test_building_draws_no_number_from_the_global_generator(model: Model) -> None:
     torch.manual_seed(7)
     before = torch.get_rng_state()
     model.build(2, 0, VOCABULARY)
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_the_vocabulary_is_all_a_model_wants(folder: Path) -> None:
-    """The tokenizer itself is not there where tokens come from the cache."""
+def test_a_model_needs_only_the_vocabulary(folder: Path) -> None:
+    """The tokenizer itself does not exist if the tokens come from the cache."""
     tokenizer = word_tokenizer(["a fine film", "a dull film"], 60, 128)
     for model in (TINY, Pretrained(str(folder), None, lr=1e-3)):
         small = Vocabulary(len(tokenizer), tokenizer.pad_token_id)
@@ -118,7 +118,7 @@ def test_the_vocabulary_is_all_a_model_wants(folder: Path) -> None:
 
 @pytest.fixture
 def hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, str | None]]]:
-    """What the hub is asked for; its only model is `folder`."""
+    """The requests to a hub whose only model is `folder`."""
     asked: list[tuple[str, str | None]] = []
     hub_folder.cache_clear()
     monkeypatch.setattr(module, "snapshot", lambda key, path, revision, *rest: asked.append((path, revision)) or folder)
@@ -126,7 +126,7 @@ def hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[st
     hub_folder.cache_clear()
 
 
-def test_the_hub_is_asked_once_a_process(hub: list, folder: Path) -> None:
+def test_the_hub_is_asked_once_per_process(hub: list, folder: Path) -> None:
     for seed in range(3):
         model = Pretrained("owner/name", "main", lr=1e-3)
         model.build(2, seed, VOCABULARY)
@@ -153,7 +153,7 @@ def test_tokenizer_without_padding(tmp_path: Path) -> None:
     tokenizer = word_tokenizer(["a film"], 10, 16)
     tokenizer.pad_token = None
     tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="neither a padding token nor one for the end"):
+    with pytest.raises(ValueError, match="tokenizer has a padding token or an end-of-text token"):
         load_tokenizer(tmp_path)
 
 
@@ -171,7 +171,7 @@ def test_a_random_model_names_what_is_wrong(architecture: str, config: dict[str,
         Random(architecture, config, lr=1e-3)
 
 
-def test_a_random_models_head_is_the_seeds_and_its_body_is_not() -> None:
+def test_the_seed_changes_a_random_models_head_but_not_its_body() -> None:
     def bits(weights_seed: int, seed: int) -> tuple[str, str]:
         model = Random("llama", LLAMA, lr=1e-3, head_init="default", weights_seed=weights_seed).build(
             2, seed, VOCABULARY

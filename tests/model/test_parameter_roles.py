@@ -1,4 +1,4 @@
-"""Roles against the models themselves: all families built without memory, on the meta device."""
+"""Compares roles with the models themselves: all families are built on the meta device, without memory."""
 
 import subprocess
 import sys
@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from ablate.model import parameter_roles
-from ablate.model.parameter_roles import KINDS, Role, classifier_weight, mlp_weight, role
+from ablate.model.parameter_roles import PARAMETER_KINDS, Role, classifier_weight, mlp_weight, role
 from ablate.schema import BLOCKS
 
 LAYERS = 11  # floor(7/12 · 11) = 6, and layer 10 sorts before layer 2 as text
 BERT_LIKE = {"num_hidden_layers": LAYERS}
 
-# What the default configuration leaves out (biases, convolution, factorised embeddings) is switched on.
+# Parts that the default configuration leaves out (biases, convolution, factorised embeddings) are switched on.
 DEBERTA_XLARGE = {
     "relative_attention": True,
     "pos_att_type": ["c2p", "p2c"],
@@ -138,7 +138,7 @@ def count_by_block(model: torch.nn.Module) -> Counter[str]:
 
 
 def owned(model: torch.nn.Module, in_class_name: str) -> set[str]:
-    """Parameters at or below a module whose class is called so: what the modules say, not the names."""
+    """Parameters at or below a module whose class name contains this text, whatever the parameters' names are."""
     return {
         f"{path}.{name}"
         for path, module in model.named_modules()
@@ -152,23 +152,23 @@ def test_every_parameter_has_exactly_one_role(model):
         blocks = {block for pattern, block in parameter_roles._ROWS if pattern.fullmatch(name)}
         assert len(blocks) == 1, (name, blocks)
         assert role(name).block in blocks and blocks <= set(BLOCKS)
-        assert role(name).kind in KINDS
+        assert role(name).kind in PARAMETER_KINDS
 
 
-def test_no_path_of_the_table_is_idle(models):
+def test_every_path_of_the_table_is_used(models):
     everything = {name for model in models.values() for name in names(model)}
     idle = [pattern.pattern for pattern, _ in parameter_roles._ROWS if not any(map(pattern.fullmatch, everything))]
     assert idle == []
 
 
-def test_kinds_are_what_the_modules_are(model):
+def test_kinds_agree_with_the_modules(model):
     norms = owned(model, "Norm")
     assert norms
     for name in names(model):
         assert role(name).kind == ("norm" if name in norms else name.rpartition(".")[2]), name
 
 
-def test_blocks_are_what_the_modules_are(model):
+def test_blocks_agree_with_the_modules(model):
     # Embedding holds nn.Embedding and the families' own BertEmbeddings and the like.
     assert owned(model, "Embedding")
     assert {role(name).block for name in owned(model, "Embedding")} == {"embedding"}
@@ -230,22 +230,22 @@ def test_counts_of_the_studied_models(hidden, layers, intermediate, trained, tot
     assert counts.total() - counts["embedding"] - counts["attention"] == trained
 
 
-def paper_freezes(name: str) -> bool:
-    """The study's own rule: by what the name holds."""
+def write_up_freezes(name: str) -> bool:
+    """The write-up's own rule: it looks for parts of the name."""
     return "attention" in name or "embeddings" in name
 
 
-def differs_from_paper(model: torch.nn.Module) -> set[str]:
-    return {n for n in names(model) if paper_freezes(n) != (role(n).block in {"embedding", "attention"})}
+def differs_from_write_up(model: torch.nn.Module) -> set[str]:
+    return {n for n in names(model) if write_up_freezes(n) != (role(n).block in {"embedding", "attention"})}
 
 
 @pytest.mark.parametrize("label", ["bert", "roberta", "electra", "deberta-v2"])
-def test_blocks_agree_with_the_papers_rule(models, label):
-    assert differs_from_paper(models[label]) == set()
+def test_blocks_agree_with_the_write_ups_rule(models, label):
+    assert differs_from_write_up(models[label]) == set()
 
 
-def test_the_papers_rule_misses_what_other_families_call_otherwise(models):
-    # The comparison above can fail: here blocks say what names do not.
+def test_the_write_ups_rule_misses_other_names_of_other_families(models):
+    # The control for the comparison above: here the blocks are right and the rule by names is not.
     missed = {
         "distilbert": {"sa_layer_norm"},
         "albert": {"embedding_hidden_mapping_in"},
@@ -254,7 +254,7 @@ def test_the_papers_rule_misses_what_other_families_call_otherwise(models):
         "llama": {"embed_tokens", "input_layernorm", "post_attention_layernorm"} | {f"{x}_proj" for x in "qkvo"},
     }
     for label, modules in missed.items():
-        assert {name.split(".")[-2] for name in differs_from_paper(models[label])} == modules
+        assert {name.split(".")[-2] for name in differs_from_write_up(models[label])} == modules
 
 
 @pytest.mark.parametrize("label", CONFIGS)
@@ -275,7 +275,7 @@ def test_mlp_weight_is_at_seven_twelfths_in_any_order(data, n):
     assert mlp_weight(iter(shuffled)) == f"bert.encoder.layer.{7 * n // 12}.output.dense.weight"
 
 
-def test_bert_base_tracks_the_papers_layer():
+def test_bert_base_tracks_the_write_ups_layer():
     assert mlp_weight(names(build("bert"))) == "bert.encoder.layer.7.output.dense.weight"
 
 
@@ -300,7 +300,7 @@ def test_unknown_name_is_an_error_that_names_it(name):
         assert family in str(error.value)
 
 
-def test_weights_not_found_say_how_to_name_them():
+def test_an_error_explains_how_to_name_a_tracked_weight():
     others = ["vit.encoder.layer.0.output.dense.weight", "bert.encoder.layer.0.attention.output.dense.weight"]
     with pytest.raises(ValueError, match=r"trainer\.track\.mlp=<parameter name>"):
         mlp_weight(others)

@@ -1,4 +1,4 @@
-"""The tokenizer of whole words: which words it knows, and how it writes a text."""
+"""The whole-word tokenizer: its vocabulary and its encoding of a text."""
 
 import pytest
 
@@ -13,12 +13,12 @@ def words_of(vocabulary: int) -> list[str]:
 
 
 def test_the_most_frequent_words_come_first_and_ties_by_spelling() -> None:
-    """By hand: a 3, film 2, fine 2, and one each of "," "." cast dull."""
+    """Counted by hand: a 3, film 2, fine 2, and one each of "," "." cast dull."""
     assert words_of(100) == [*SPECIAL, "a", "film", "fine", ",", ".", "cast", "dull"]
     assert words_of(2) == [*SPECIAL, "a", "film"]
 
 
-def test_a_text_stands_between_its_marks_and_unknown_words_are_named() -> None:
+def test_a_text_is_enclosed_in_special_tokens_and_unknown_words_are_marked() -> None:
     tokenizer = word_tokenizer(TEXTS, 3, 16)
     tokens = tokenizer.convert_ids_to_tokens(tokenizer("A FINE cast").input_ids)
     assert tokens == ["[CLS]", "a", "fine", "[UNK]", "[SEP]"]

@@ -172,7 +172,7 @@ def test_a_study_states_its_claims_by_name(tmp_path: Path) -> None:
     experiment.write_text("# @package _global_\nstudy: own\nclaims: ours\n")
     arguments = ("hydra.searchpath=[file://conf]", "experiment=own", *SMALL)
     refused = ablate(*arguments, cwd=tmp_path)
-    assert refused.returncode == 2 and "claims=ours: no such file in conf/claims" in refused.stderr
+    assert refused.returncode == 2 and "claims must be the name of a file in conf/claims (got ours)" in refused.stderr
     (tmp_path / "conf/claims").mkdir()
     (tmp_path / "conf/claims/ours.yaml").write_text("seeds: 3\nclaims: {}\n")
     assert ablate(*arguments, cwd=tmp_path).returncode == 0
