@@ -1,7 +1,7 @@
 """One question of a claim -> its answer: a word on its effect, and what it takes to know more.
 
 - Fewer paired seeds than planned, arms that are missing or must not be compared: not tested.
-- Quantities of how well a run does (`analysis.quantities.outcomes`) keep runs that did not learn; the word without
+- Quantities of how well a run does (`analysis.quantities.registry`) keep runs that did not learn; the word without
   their seeds has to be the same, else it is inconclusive. All other quantities are compared over the seeds whose runs
   all learn:
   where these are fewer than six (or than planned, if that is less), the word is inconclusive.
@@ -27,12 +27,10 @@ from analysis.records.run_folder import Unreadable
 from analysis.records.study import Study
 from analysis.stats.effects import Effect, exact_rate, p_adjusted, simultaneous_level
 from analysis.stats.predictions import OverExamples
+from analysis.write_up import SIZES_COMMAND
 
 LEAST_LEARNED = 6
 """Seeds whose runs all learn that a word is based on: sign flips of fewer can't reach p < .05."""
-
-SIZES = "python -m ablate -m experiment=scale"
-"""Runs pretrained models of several sizes, in a study of their own: those of this one have other settings."""
 
 FLIPS = 0
 """Seed of the sign flips, which are drawn where there are too many seeds to count them all."""
@@ -91,7 +89,7 @@ def answer(question: Question, section: str | None, planned: int, bench: Bench) 
     except Refused as reason:
         found = replace(found, n_missing=planned, verdict=Verdict.NOT_TESTED, notes=(str(reason),))
         if isinstance(reason, OtherModels):
-            return Answer(replace(found, command=command(SIZES, "scale", [{}], range(planned))))
+            return Answer(replace(found, command=command(SIZES_COMMAND, "scale", [{}], range(planned))))
         if not isinstance(reason, Absent):
             return Answer(found)
         found = replace(found, further_seeds=planned)

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.claims.pairing import Pairs, choose, pair
-from analysis.quantities.outcomes import OUTCOMES, Outcomes
+from analysis.quantities.outcomes import Outcomes
+from analysis.quantities.registry import REGISTRY
 from analysis.records.study import Study
 from analysis.stats.effects import Array
 from analysis.stats.scales import SCALES, Scale
@@ -86,7 +87,7 @@ def draw(question: Question, cells: Sequence[Mapping[str, Any]], study: Study, o
     learned = outcomes.learned.reindex(runs.ravel(), fill_value=False).to_numpy(bool).reshape(runs.shape)
     scale = SCALES[question.scale](int(study.arms[arms[0]]["trainer.steps"]))
     whole = Sample(study, question, scale, pairs.seeds, runs, values, learned)
-    keeps = question.contrast.keeps_unlearned and question.quantity in OUTCOMES
+    keeps = question.contrast.keeps_unlearned and REGISTRY[question.quantity].keeps_unlearned
     # what a run that did not learn lacks is no gap where such runs do not count
     measured = np.isfinite(values).all(axis=1) | (~question.contrast.usable(learned) & (not keeps))
     compared = whole.where(measured)
