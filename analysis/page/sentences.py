@@ -84,7 +84,7 @@ def finding_in_words(finding: Finding, questions: Mapping[str, Question], above:
     parts = [finding_in_words(part, questions, question) for part in finding.parts]
     return FindingText(
         finding=finding,
-        compared=compared_arms(finding),
+        compared=arms_against(finding),
         effect=None if question is None else effect_sentence(finding, question),
         at_once=None if question is None else interval_in_words(finding.interval_simultaneous, finding, question),
         asked=None if question is None else smallest_effect_in_words(finding, question),
@@ -95,7 +95,7 @@ def finding_in_words(finding: Finding, questions: Mapping[str, Question], above:
     )
 
 
-def compared_arms(finding: Finding) -> str:
+def arms_against(finding: Finding) -> str:
     """Treatment, control, and the settings that both share."""
     if finding.treatment is None:
         return ""
@@ -130,7 +130,7 @@ def effect_sentence(finding: Finding, question: Question) -> str | None:
         return None
     quantity = REGISTRY[question.quantity]
     subject = SUBJECTS.get(type(question.contrast), "{}").format(quantity.words)
-    sentence = SENTENCES[question.scale].effect(subject, quantity.unit, reference(question), finding.effect)
+    sentence = SENTENCES[question.scale].effect(subject, quantity.unit, reference_words(question), finding.effect)
     limits = interval_in_words(finding.interval, finding, question)
     return f"{sentence} ({limits})" if limits else sentence
 
@@ -141,7 +141,7 @@ def interval_in_words(interval: Interval | None, finding: Finding, question: Que
     return SENTENCES[question.scale].interval(finding.effect, interval.low, interval.high)
 
 
-def reference(question: Question) -> str:
+def reference_words(question: Question) -> str:
     """The reference of the comparison: the control, or a number that the claim names."""
     if isinstance(question.contrast, Interactions):
         return "the factors' separate effects give"

@@ -89,9 +89,9 @@ def attribution(techniques: Techniques) -> Table:
     factors = techniques.factors
     on, off = told_apart([techniques.switched_on(factors), techniques.switched_on([])])
     caption = _ATTRIBUTION_CAPTION.format(off=off, on=on)
-    accuracy = shares("accuracy", techniques.factorial(_ACCURACY, _LEAST), factors)
+    accuracy = shapley_shares("accuracy", techniques.factorial(_ACCURACY, _LEAST), factors)
     try:
-        jitter = shares("jitter", techniques.factorial(_JITTER, LEAST_LEARNED), factors)
+        jitter = shapley_shares("jitter", techniques.factorial(_JITTER, LEAST_LEARNED), factors)
     except Refused as reason:
         jitter = [share_columns("jitter", None)] * len(accuracy)
         caption += f" Left out: the jitter {reason}."
@@ -100,7 +100,7 @@ def attribution(techniques: Techniques) -> Table:
     return Table("attribution", caption, numbers, attribution_in_words(numbers))
 
 
-def shares(name: str, values: Array, factors: Sequence[str]) -> list[dict[str, float]]:
+def shapley_shares(name: str, values: Array, factors: Sequence[str]) -> list[dict[str, float]]:
     """Each factor's share of the gain over the seeds, then the whole gain."""
     of_seed = shapley(values, factors)
     gains = [*of_seed.values(), sum(of_seed.values())]

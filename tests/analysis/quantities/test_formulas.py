@@ -179,7 +179,7 @@ def test_jitter_is_right_under_any_smooth_trend(trend):
 
 
 def test_jitter_tells_noise_and_raw_variance_tells_speed():
-    """A fast and a slow learner of the same noise: equal by the jitter, a factor apart by §4.2's Var(L)."""
+    """A fast and a slow learner of the same noise: equal by the jitter, a factor apart by Var(L)."""
     draw, t = np.random.default_rng(1), np.arange(5, 301, 5)
     jitters, variances = {}, {}
     for speed, time in (("fast", 40), ("slow", 600)):
@@ -203,5 +203,5 @@ def test_probe_jitter_needs_the_studys_probes():
     formulas.probe_jitter(probe_of(np.zeros(60), every=5))
     with pytest.raises(NotMeasurable, match=r"needs 40 points from step 60 on .* has 24"):
         formulas.probe_jitter(probe_of(np.zeros(30), every=10))
-    with pytest.raises(NotMeasurable, match="0 found"):
+    with pytest.raises(NotMeasurable, match="has 0"):
         formulas.probe_jitter(probe_of(np.zeros(100), every=3))  # no neighbours 10 steps away

@@ -342,7 +342,7 @@ def test_claims_without_accuracy_and_runs_of_another_study(tmp_path):
     assert {name: item.reason for name, item in tables.items() if isinstance(item, LeftOut)} == {
         name: reason for name in NAMES if name != "factorial"
     }
-    others = of(tmp_path / "study")  # the paper's claims, of arms that are not here
+    others = of(tmp_path / "study")  # claims about arms that the study does not have
     assert all(
         isinstance(others[name], LeftOut) and "no arm has" in others[name].reason for name in set(NAMES) - {"factorial"}
     )
