@@ -164,7 +164,8 @@ def points_sentence(subject: str, unit: str, other: str, effect: float) -> str:
 
 def ratio_sentence(subject: str, unit: str, other: str, effect: float) -> str:
     """
-    >>> ratio_sentence("jitter", "nats²", "in the control", math.log(0.5))
+    >>> from math import log
+    >>> ratio_sentence("jitter", "nats²", "in the control", log(0.5))
     'jitter is 0.5 times as large as in the control'
     """
     return f"{subject} is {ratio_text(effect)} times as large as {other}"
@@ -173,7 +174,8 @@ def ratio_sentence(subject: str, unit: str, other: str, effect: float) -> str:
 def odds_sentence(subject: str, unit: str, other: str, effect: float) -> str:
     """The odds of a share p are p / (1 − p).
 
-    >>> odds_sentence("share of steps", "", "for 0.5", math.log(2))
+    >>> from math import log
+    >>> odds_sentence("share of steps", "", "for 0.5", log(2))
     'the odds of the share of steps are 2 times as large as for 0.5'
     """
     return f"the odds of the {subject} are {ratio_text(effect)} times as large as {other}"

@@ -19,7 +19,7 @@ RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def fixed(value: float, decimals: int) -> str:
-    """A number with so many decimals.
+    """A number with a fixed number of decimals.
 
     >>> fixed(84.26, 1), fixed(math.nan, 1)
     ('84.3', '–')
@@ -59,7 +59,7 @@ def power_of_ten(value: float) -> str:
 
 
 def rounded(value: float, digits: int = 3) -> str:
-    """A plain number rounded to so many significant digits, for sentences.
+    """A plain number rounded to `digits` significant digits, for sentences.
 
     >>> [rounded(value) for value in (1.2345, 0.0000312, 81234.0, math.inf)]
     ['1.23', '3.12×10⁻⁵', '81200', '∞']

@@ -1,6 +1,7 @@
 """The report's page as text: what stands in it, that names stay names, that it is one file of a bounded size."""
 
 import base64
+import doctest
 import hashlib
 import re
 from dataclasses import replace
@@ -18,6 +19,7 @@ from analysis.claims.finding import Finding
 from analysis.claims.looks import Look
 from analysis.claims.reading import read_claims
 from analysis.claims.verdict_rule import Verdict
+from analysis.page import sentences
 from analysis.page.page import KINDS, SIGNS, Page, cells, columns, render
 from analysis.page.pictures import Picture, pictures
 from analysis.page.provenance import compared, facts, shared, varied
@@ -99,6 +101,10 @@ class Seen(HTMLParser):
 
 
 # --- Verdicts in words ---
+
+
+def test_examples_in_docstrings():
+    assert doctest.testmod(sentences).failed == 0
 
 
 def test_a_claim_is_told_in_plain_words():
