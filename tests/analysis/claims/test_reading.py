@@ -148,7 +148,7 @@ def test_parts_and_beside_inherit_and_looks_share_alpha(tmp_path):
         ("seeds: 10", "seeds: 10\narms: {on: {clip: fixed}}", "arms has the key True; .* only in quotes"),
         ("  one:", "  one: 3\n  two:", "claim one: it = 3; a mapping"),
         ("quantity: test_accuracy", "quantity: test_acuracy", "one: quantity = 'test_acuracy'; .*mean test_accuracy"),
-        ("    quantity: test_accuracy\n", "", "one: quantity = None; one of last_training_loss"),
+        ("    quantity: test_accuracy\n", "", "one: quantity = None; one of test_accuracy"),
         ("quantity:", "quantitty:", "one: it has the key 'quantitty'"),
         ("scale: points", "scale: percent", "one: scale = 'percent'; one of raw, points, log, logit is allowed"),
         ("direction: above", "direction: up", "one: direction = 'up'; one of above, below, either is allowed"),
