@@ -16,10 +16,10 @@ from analysis.claims.judge import unregistered
 from analysis.claims.reading import Claims, read_claims
 from analysis.compare.compare import compare
 from analysis.compare.words import arms_in_words, claims_in_words, headlines, settings_in_words, write_comparison
-from analysis.page.sentences import told
+from analysis.page.sentences import findings_in_words
 from analysis.records.study import Study, load
 from analysis.report import PAGE, Report, limits, named_claims, write_report
-from analysis.tables.formats import in_words, summary
+from analysis.tables.formats import summary, summary_in_words
 
 
 def main() -> None:
@@ -52,7 +52,7 @@ def finished(folder: Path) -> Study:
 
 def show(study: Study, claims: Claims, report: Report) -> None:
     console = Console(width=None if sys.stdout.isatty() else 140)
-    words = in_words(summary(study))
+    words = summary_in_words(summary(study))
     console.print(as_table(words.columns.tolist(), words.to_numpy().tolist()))
     console.print(as_table(["claim", "statement", "found (95 % interval)", "n", "verdict"], verdicts(report, claims)))
     lines = [f"{problem.kind}: {problem.run}: {problem.problem}" for problem in study.problems.itertuples()]
@@ -87,7 +87,7 @@ def print_lines(console: Console, lines: Iterable[str]) -> None:
 
 def verdicts(report: Report, claims: Claims) -> list[list[str]]:
     """One row a finding, its parts below it."""
-    rows, left = [], list(told(report.findings, claims))
+    rows, left = [], list(findings_in_words(report.findings, claims))
     while left:
         said, *left = left
         left = [*said.judged, *said.beside, *left]

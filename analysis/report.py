@@ -25,11 +25,11 @@ from analysis.figures.plots import EFFECTS
 from analysis.page.page import Page, render
 from analysis.page.pictures import pictures
 from analysis.page.provenance import compared, facts, shared, varied
-from analysis.page.sentences import told
+from analysis.page.sentences import findings_in_words
 from analysis.records.study import Study
-from analysis.tables.all import paper_tables
-from analysis.tables.formats import LeftOut, Table, summary_table, write_table
-from analysis.tables.numbers import ends
+from analysis.tables.all import report_tables
+from analysis.tables.formats import LeftOut, Table, save_table, summary_table
+from analysis.tables.numbers import interval_columns
 
 STAMP = "inputs.sha256"
 PAGE = "index.html"
@@ -67,7 +67,7 @@ def write_report(study: Study, claims: Claims) -> Report:
     page = Page(
         study=study.folder.resolve().name,
         compared=compared(study),
-        findings=told(judgement.findings, claims),
+        findings=findings_in_words(judgement.findings, claims),
         tables=tables,
         pictures=pictures(folder / "figures", captions),
         facts=facts(study, claims, (*earlier, *judgement.looks)),
@@ -117,10 +117,10 @@ def write_tables(
     study: Study, claims: Claims, findings: Sequence[Finding], folder: Path
 ) -> tuple[tuple[Table, ...], tuple[LeftOut, ...]]:
     """Make and save every table that the runs allow; returns them, and the others with the reason."""
-    made = [summary_table(study), *paper_tables(study, claims, findings)]
+    made = [summary_table(study), *report_tables(study, claims, findings)]
     tables = tuple(table for table in made if isinstance(table, Table))
     for table in tables:
-        write_table(folder, table.name, table.numbers, table.words)
+        save_table(folder, table.name, table.numbers, table.words)
     return tables, tuple(table for table in made if isinstance(table, LeftOut))
 
 
@@ -161,8 +161,8 @@ def effects(findings: Sequence[Finding]) -> pd.DataFrame:
             "id": finding.id,
             "statement": finding.statement,
             "effect": finding.effect,
-            **ends("", finding.interval),
-            **ends("simultaneous_", finding.interval_simultaneous),
+            **interval_columns("", finding.interval),
+            **interval_columns("simultaneous_", finding.interval_simultaneous),
             "smallest_effect": finding.smallest_effect,
             "verdict": finding.verdict.value,
             "scale": finding.scale,

@@ -15,7 +15,7 @@ from ablate.run.progress import table_console
 from ablate.run.records import BrokenRecord, read_run
 from ablate.tracker import Tracker, publish
 from analysis.records.study import load
-from analysis.tables.formats import in_words, summary
+from analysis.tables.formats import summary, summary_in_words
 
 NOT_BEGUN = "not begun"
 
@@ -26,7 +26,7 @@ def close(folders: Sequence[Path], rerun: bool = False) -> bool:
     study = load(folders[0].parent, only={folder.name for folder in folders})
     table = summary(study)
     if len(study.runs):
-        console.print(as_rich(in_words(table)))
+        console.print(as_rich(summary_in_words(table)))
     states = {folder: state(folder, rerun) for folder in folders}
     for folder, (status, message) in states.items():
         if status not in ("done", "diverged", NOT_BEGUN):

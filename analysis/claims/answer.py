@@ -1,7 +1,7 @@
 """Answers one question of a claim: the verdict on its effect, and how many more seeds a decision needs.
 
 - A question with fewer paired seeds than planned, or with arms that are missing or must not be compared, is not tested.
-- Quantities that measure how well a run does (`analysis.quantities.outcomes`) include runs that did not learn. The
+- Quantities that measure how well a run does (`analysis.quantities.registry`) include runs that did not learn. The
   verdict must be the same without the seeds of such runs; otherwise it is inconclusive.
 - All other quantities are compared over the seeds whose runs all learn. With fewer than six such seeds (or than
   planned, if that is less) the verdict is inconclusive.
@@ -28,12 +28,10 @@ from analysis.records.run_folder import Unreadable
 from analysis.records.study import Study
 from analysis.stats.effects import Effect, exact_rate, p_adjusted, simultaneous_level
 from analysis.stats.predictions import AccuracyDifference
+from analysis.write_up import SIZES_COMMAND
 
 LEAST_LEARNED = 6
 """Fewest seeds whose runs all learn for a verdict: sign flips of fewer seeds cannot reach p < .05."""
-
-SIZES = "python -m ablate -m experiment=scale"
-"""Runs pretrained models of several sizes, in a study of their own: those of this one have other settings."""
 
 FLIPS = 0
 """Seed of the generator that draws sign flips where there are too many seeds to enumerate all flips."""
@@ -92,7 +90,7 @@ def answer_question(question: Question, section: str | None, planned: int, conte
     except Refused as reason:
         found = replace(found, n_missing=planned, verdict=Verdict.NOT_TESTED, notes=(str(reason),))
         if isinstance(reason, MissingModels):
-            return Answer(replace(found, command=sweep_command(SIZES, "scale", [{}], range(planned))))
+            return Answer(replace(found, command=sweep_command(SIZES_COMMAND, "scale", [{}], range(planned))))
         if not isinstance(reason, MissingArm):
             return Answer(found)
         found = replace(found, further_seeds=planned)

@@ -4,7 +4,7 @@
     claims:
       B:
         statement: clipping raises the accuracy
-        quantity: test_accuracy       # any of analysis.quantities.outcomes.QUANTITIES
+        quantity: test_accuracy       # any name of analysis.quantities.registry
         scale: points                 # raw | points | log | logit
         treatment: {clip: fixed}      # an arm by its settings, or by its name under `arms`
         control: {clip: none}
@@ -30,7 +30,7 @@ from analysis.claims import values
 from analysis.claims.contrasts import CONTRASTS, Contrast
 from analysis.claims.estimand import Estimand, Settings
 from analysis.claims.verdict_rule import Direction
-from analysis.quantities.outcomes import QUANTITIES
+from analysis.quantities.registry import run_quantities
 from analysis.records.arms import is_under, overlaid, varying
 from analysis.stats.scales import SCALES
 
@@ -192,7 +192,7 @@ def question_of(key: str, keys: Mapping[str, Any], arms: Mapping[str, Settings],
     return Question(
         id=key,
         statement=values.sentence("statement", keys.get("statement")),
-        quantity=kind.quantity or values.one_of("quantity", keys.get("quantity"), QUANTITIES),
+        quantity=kind.quantity or values.one_of("quantity", keys.get("quantity"), run_quantities()),
         scale=scale,
         contrast=contrast,
         treatment=treatment,

@@ -10,7 +10,8 @@ import numpy as np
 from analysis.claims.estimand import Sample, Settings
 from analysis.claims.pairing import Pairs, choose, pair
 from analysis.claims.reading import Question
-from analysis.quantities.outcomes import OUTCOMES, Outcomes
+from analysis.quantities.outcomes import Outcomes
+from analysis.quantities.registry import REGISTRY
 from analysis.records.study import Study
 from analysis.stats.scales import SCALES
 
@@ -52,7 +53,7 @@ def collect(question: Question, cells: Sequence[Settings], study: Study, outcome
     learned = outcomes.learned.reindex(runs.ravel(), fill_value=False).to_numpy(bool).reshape(runs.shape)
     scale = SCALES[question.scale](int(study.arms[arms[0]]["trainer.steps"]))
     whole = Sample(study, question, scale, pairs.seeds, runs, values, learned)
-    keeps = question.contrast.keeps_unlearned and question.quantity in OUTCOMES
+    keeps = question.contrast.keeps_unlearned and REGISTRY[question.quantity].keeps_unlearned
     # where runs that did not learn do not count, their missing values exclude no seed
     measured = np.isfinite(values).all(axis=1) | (~question.contrast.usable(learned) & (not keeps))
     compared = whole.where(measured)

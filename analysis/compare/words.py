@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from analysis.compare.compare import ALONE, CHANGES, PAIRED, SAME, UNTESTED, Comparison
-from analysis.tables.formats import DASH, number, write_table
+from analysis.tables.formats import save_table
+from analysis.tables.numbers import DASH, fixed
 
 
 def headlines(comparison: Comparison) -> list[str]:
@@ -51,8 +52,8 @@ def arms_in_words(comparison: Comparison) -> pd.DataFrame:
         rows.append(
             {
                 "arm": label,
-                f"accuracy %, {ours}": number(100 * row.test_accuracy, 1),
-                f"accuracy %, {theirs}": number(100 * row.test_accuracy_against, 1),
+                f"accuracy %, {ours}": fixed(100 * row.test_accuracy, 1),
+                f"accuracy %, {theirs}": fixed(100 * row.test_accuracy_against, 1),
                 f"{ours} - {theirs}, points (95 %)": with_interval(
                     100 * row.difference, 100 * row.low, 100 * row.high, "+.1f"
                 ),
@@ -108,6 +109,6 @@ def with_interval(estimate: float, low: float, high: float, form: str) -> str:
 
 def write_comparison(comparison: Comparison, folder: Path) -> None:
     """The three tables below `folder`: numbers as CSV, words as Markdown and LaTeX."""
-    write_table(folder, "settings", comparison.settings, settings_in_words(comparison))
-    write_table(folder, "arms", comparison.arms, arms_in_words(comparison))
-    write_table(folder, "claims", comparison.claims, claims_in_words(comparison))
+    save_table(folder, "settings", comparison.settings, settings_in_words(comparison))
+    save_table(folder, "arms", comparison.arms, arms_in_words(comparison))
+    save_table(folder, "claims", comparison.claims, claims_in_words(comparison))

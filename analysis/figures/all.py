@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 from analysis.figures import by_seed, by_step, forest
 from analysis.figures.data import Contents, NotDrawable, Records
 from analysis.figures.style import applied
+from analysis.quantities.registry import selected
 from analysis.records.study import Study
-from analysis.tables.formats import LeftOut
+from analysis.tables.formats import LeftOut, made_or_left_out
 
 Draw = Callable[[Records], Contents]
 
@@ -41,10 +42,9 @@ FIGURES: Mapping[str, Draw] = {
     "delta_g_share": of_techniques(by_step.delta_g_share),
     "learning_rate": by_step.learning_rate,
     "layers": of_techniques(by_step.layers),
-    "seeds": by_seed.seeds,
-    "differences": by_seed.differences,
-    "interaction_test_accuracy": by_seed.interaction(by_seed.TEST_ACCURACY),
-    "interaction_probe_jitter": by_seed.interaction(by_seed.PROBE_JITTER),
+    "seeds": by_seed.seeds_figure,
+    "differences": by_seed.differences_figure,
+    **{f"interaction_{quantity.name}": by_seed.interaction_of(quantity) for quantity in selected("has_interaction")},
     "hero": by_step.hero,
 }
 """Name of the files -> what draws it."""
@@ -76,8 +76,8 @@ def forest_plot(claims: pd.DataFrame) -> Drawn | LeftOut:
 
 
 def drawn(name: str, draw: Callable[[], Contents]) -> Drawn | LeftOut:
-    try:
+    def make() -> Drawn:
         with applied():
             return Drawn(name, *draw())
-    except NotDrawable as reason:
-        return LeftOut(name, str(reason))
+
+    return made_or_left_out(name, make, NotDrawable)

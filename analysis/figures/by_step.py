@@ -28,7 +28,7 @@ from analysis.figures.panels import (
     used,
 )
 from analysis.figures.style import Pen, add_key, key, literal, log_axis, wrapped
-from analysis.tables.numbers import number
+from analysis.tables.numbers import plain_number
 
 TRAINING_LOSS = Curve("loss", "training loss (nats)", least=0)
 PROBE_LOSS = Curve("loss", "probe loss (nats)", least=0)
@@ -232,7 +232,7 @@ def clipping_marks(records: Records) -> Marks:
     arms = {arm: records.study.arms[arm] for arm in records.arms}
     levels = {arm[key] for arm in arms.values() for key in ("clip.threshold", "clip.rule.threshold") if key in arm}
     starts = {name: arm["clip.start"] for name, arm in arms.items() if "clip.start" in arm}
-    named = {level: f"c = {number(level)}" for level in sorted(levels)}
+    named = {level: f"c = {plain_number(level)}" for level in sorted(levels)}
     return Marks(named, {name: start for name, start in starts.items() if start <= records.planned})
 
 

@@ -1,4 +1,4 @@
-"""A study's records, reduced as far as its figures need them."""
+"""The records of a study, reduced to what its figures show."""
 
 import math
 from collections.abc import Collection, Sequence
@@ -12,32 +12,32 @@ from analysis.claims.pairing import Refused, pair, rest_of
 from analysis.figures import series
 from analysis.figures.style import Pen, pens
 from analysis.quantities.measure import measure
+from analysis.quantities.registry import REGISTRY
 from analysis.records.arms import canonical, varying
 from analysis.records.study import Study
 
 STEPS = ("loss", "grad_norm", "grad_norm_clipped", "delta_g", "mlp_grad_norm", "classifier_grad_norm")
-PER_RUN = ("mean_probe_loss", "probe_jitter")
 
 EXACT = 600
-"""Most points of a learning-rate curve, which has corners that a mean over many steps would round."""
+"""Most points of a learning-rate curve: a mean over many steps would round its corners."""
 
 MANY = 12
-"""Most arms of any kind that have a panel each."""
+"""Most arms that a figure shows in panels of their own, whichever factors they differ in."""
 
 Contents = tuple[str, pd.DataFrame, Figure]
-"""A figure's caption in plain words, the numbers that it shows, and itself."""
+"""Caption in plain words, numbers shown, figure."""
 
 
 class NotDrawable(ValueError):
-    """The runs lack what a figure needs; the message names it."""
+    """The runs lack something that a figure needs; the message names it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Records:
-    """Frames of the runs that count; read when they are first asked for. Raises NotDrawable without such runs."""
+    """Frames of the runs that count, each read on first use. Raises NotDrawable if no run counts."""
 
     study: Study
-    shown: str = ""  # which of the study's arms these are, for a caption; "" for all
+    shown: str = ""  # for captions: which of the study's arms these are; "" for all
 
     def __post_init__(self) -> None:
         if len(self.study.runs) == 0:
@@ -45,36 +45,36 @@ class Records:
 
     @cached_property
     def arms(self) -> list[str]:
-        """Those with runs that count."""
+        """The arms that have runs that count."""
         present = set(self.study.runs["arm"])
         return [arm for arm in self.study.arms if arm in present]
 
     @cached_property
     def pens(self) -> dict[str, Pen]:
-        """Of `arms`, each the same whichever of the study's arms have runs that count."""
+        """Line style of each arm; it does not depend on which arms have runs that count."""
         of_all = pens(self.study.arms)
         return {arm: of_all[arm] for arm in self.arms}
 
     @cached_property
     def of_techniques(self) -> "Records":
-        """Itself; where most of more than MANY arms differ in nothing but the techniques, these."""
+        """All arms; or, if there are more than MANY and most differ only in the techniques, those."""
         largest = max(self.alike_but_for(self.study.techniques), key=len)
         if len(self.arms) <= MANY or not len(self.arms) / 2 < len(largest) < len(self.arms):
             return self
-        return self.only(largest, f"the {len(largest)} that differ in {', '.join(self.study.techniques)} alone")
+        return self.only(largest, f"the {len(largest)} that differ only in {', '.join(self.study.techniques)}")
 
     def alike_but_for(self, keys: Collection[str]) -> list[list[str]]:
-        """The arms in groups that differ in nothing but these keys and the settings below them."""
+        """Groups of arms that differ only in these keys and the settings below them."""
         groups: dict[str, list[str]] = {}
         for name in self.arms:
             groups.setdefault(canonical(rest_of(self.study.arms[name], keys)), []).append(name)
         return list(groups.values())
 
     def only(self, arms: Sequence[str], which: str) -> "Records":
-        """Those of some arms; `which` says in words which."""
+        """The records of some arms; `which` describes them for a caption."""
         runs = self.study.runs[self.study.runs["arm"].isin(arms)]
         study = replace(self.study, runs=runs, arms={name: self.study.arms[name] for name in arms})
-        return Records(study, f"Of {len(self.arms)} arms {which}. ")
+        return Records(study, f"Shows {which}, of {len(self.arms)} arms in all. ")
 
     @cached_property
     def diverged(self) -> pd.DataFrame:
@@ -82,9 +82,11 @@ class Records:
 
     @cached_property
     def done(self) -> pd.DataFrame:
-        """Study.runs of the runs that did not diverge, test_accuracy in per cent, with the quantities PER_RUN."""
-        runs = self.study.runs.join(measure(self.study, PER_RUN).values, on="run")
-        runs = runs.assign(test_accuracy=100 * runs["test_accuracy"].astype(float))
+        """run, arm, seed and the quantities that figures show, of the finished runs; shares in per cent."""
+        shown = [quantity for quantity in REGISTRY.values() if quantity.in_figures or quantity.has_interaction]
+        values = measure(self.study, [quantity.name for quantity in shown]).values
+        values *= [100 if quantity.scale == "points" else 1 for quantity in shown]
+        runs = self.study.runs[["run", "arm", "seed"]].join(values, on="run")
         return runs[runs["run"].isin(self._runs_done)]
 
     @property
@@ -93,22 +95,22 @@ class Records:
 
     @cached_property
     def planned(self) -> int:
-        """Steps of the longest run, had none diverged."""
+        """Most steps that any run was planned to have."""
         return int(self.study.runs["trainer.steps"].max())
 
     @property
     def width(self) -> int:
-        """Steps whose mean is one point of `steps`."""
+        """Number of steps averaged into one point of `steps`."""
         return series.span_width(self.planned)
 
     @property
     def rate_width(self) -> int:
-        """Steps whose mean is one point of `rates`."""
+        """Number of steps averaged into one point of `rates`."""
         return series.span_width(self.planned, EXACT)
 
     @cached_property
     def _of_steps(self) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-        """Run by run, so that a long study's steps never lie in memory at once."""
+        """Steps, Δg shares and learning rates, read run by run to bound the memory."""
         points, shares, rates = [], [], []
         for run, status in zip(self.study.runs["run"], self.study.runs["status"], strict=True):
             steps = self.study.steps([*STEPS, "lr"], [run])
@@ -120,17 +122,17 @@ class Records:
 
     @property
     def steps(self) -> pd.DataFrame:
-        """run, arm, step, and the means of STEPS over `width` steps."""
+        """run, arm, step, and the means of the columns STEPS over `width` steps."""
         return self._of_steps[0]
 
     @property
     def shares(self) -> pd.DataFrame:
-        """run, arm, bin, share (in per cent): of runs that did not diverge and did clip."""
+        """run, arm, bin, share (in per cent), of the finished runs that clipped at least once."""
         return self._of_steps[1].assign(share=lambda frame: 100 * frame["share"])
 
     @property
     def rates(self) -> pd.DataFrame:
-        """run, arm, step, lr of one run an arm, its longest: the schedule knows no seed."""
+        """run, arm, step, lr of the longest run of each arm: the schedule does not depend on the seed."""
         rates = self._of_steps[2]
         size = rates.groupby(["arm", "run"], sort=False).size()
         longest = size.groupby("arm", sort=False).idxmax().map(lambda arm_and_run: arm_and_run[1])
@@ -147,26 +149,27 @@ class Records:
 
     @property
     def probe(self) -> pd.DataFrame:
-        """run, arm, step, loss, accuracy (in per cent) of the probe, means over `probe_width` looks at it."""
+        """run, arm, step, loss, accuracy (in per cent) of the probe, means over `probe_width` evaluations."""
         return self._of_probe[0]
 
     @property
     def probe_width(self) -> int:
+        """Number of evaluations averaged into one point of `probe`."""
         return self._of_probe[1]
 
     @cached_property
     def layers(self) -> pd.DataFrame:
-        """Study.layers of runs that did not diverge, with `arm`: all runs of an arm have the same steps then."""
+        """Study.layers of the finished runs, with `arm`; all runs of an arm then have the same steps."""
         return self._with_arm([self.study.layers(series.SPANS, self._runs_done)])
 
     @property
     def layer_width(self) -> int:
-        """Steps over which the norms of `layers` are means."""
+        """Number of steps averaged into one point of `layers`."""
         return math.ceil(self.planned / series.SPANS)
 
     @cached_property
     def pairs(self) -> tuple[pd.DataFrame, list[str]]:
-        """Runs of each other arm with the first arm's of the same seed, and why others do not pair.
+        """Runs of each other arm paired with the first arm's run of the same seed, and why other runs do not pair.
 
         Columns: treatment, control (arms), seed, treatment_run, control_run.
         """
@@ -185,6 +188,6 @@ class Records:
         return pd.DataFrame(rows, columns=columns), reasons
 
     def _with_arm(self, frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-        """The runs' frames, one below the other. Those without rows take no part: they have no types either."""
+        """The frames of all runs in one. Empty frames are left out because their columns have no types."""
         whole = pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
         return whole.assign(arm=whole["run"].astype(str).map(self.study.runs.set_index("run")["arm"]))

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from analysis.figures import plots
 from analysis.figures.data import NotDrawable
 from analysis.figures.style import Pen, add_key, key, literal, log_axis, moment, pens, reference, wrapped
-from analysis.tables.numbers import number
+from analysis.tables.numbers import plain_number
 
 WIDTH, WIDE = 6.8, 9.0
 """Inches: a page's text from margin to margin, and what needs more."""
@@ -63,11 +63,11 @@ class Marks:
             reference(ax, level, name if name_levels and len(self.levels) == 1 else "")
         steps = {self.starts[arm] for arm in arms if arm in self.starts}
         for step in steps:
-            moment(ax, step, f"T0 = {number(step)}" if name_starts and len(steps) == 1 else "")
+            moment(ax, step, f"T0 = {plain_number(step)}" if name_starts and len(steps) == 1 else "")
 
     @property
     def words(self) -> str:
-        starts = ", ".join(map(number, sorted(set(self.starts.values()))))
+        starts = ", ".join(map(plain_number, sorted(set(self.starts.values()))))
         words = f"Horizontal line: {', '.join(self.levels.values())}. " if self.levels else ""
         return words + (f"Dotted line: T0 = {starts}. " if starts else "")
 

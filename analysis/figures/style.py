@@ -17,7 +17,7 @@ from matplotlib.text import Text
 from matplotlib.textpath import TextToPath
 from matplotlib.ticker import Formatter, Locator, MaxNLocator, NullFormatter, NullLocator
 
-from analysis.tables.numbers import number, power_of_ten
+from analysis.tables.numbers import plain_number, power_of_ten
 
 # Okabe & Ito 2008, "Color universal design", less the yellow, which white paper swallows
 COLORS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -156,7 +156,7 @@ class Plain(Formatter):
     """Ticks as numbers in plain text: no formulas, no offset or factor that hides at the axis's end."""
 
     def __call__(self, value: float, position: int | None = None) -> str:
-        return number(value)
+        return plain_number(value)
 
     def format_ticks(self, values: Sequence[float]) -> list[str]:
         """
@@ -164,7 +164,7 @@ class Plain(Formatter):
         ['0', '5×10⁻⁴', '1×10⁻³']
         """
         small = 0 < max(map(abs, values), default=0) < 0.01
-        return [power_of_ten(value) if small and value else number(value) for value in values]
+        return [power_of_ten(value) if small and value else plain_number(value) for value in values]
 
 
 def plain_axis(axis: Axis) -> None:

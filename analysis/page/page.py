@@ -20,7 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from analysis.claims.verdict_rule import Verdict
 from analysis.page.pictures import Picture
 from analysis.page.provenance import Fact
-from analysis.page.sentences import MEANING, Told, tally
+from analysis.page.sentences import MEANING, FindingText, tally
 from analysis.tables.formats import LEADING, LeftOut, Table, are_numbers
 
 SIGNS: Mapping[Verdict, str] = {
@@ -50,7 +50,7 @@ class Page:
 
     study: str
     compared: str
-    findings: tuple[Told, ...]
+    findings: tuple[FindingText, ...]
     tables: tuple[Table, ...]
     pictures: tuple[Picture, ...]
     facts: tuple[Fact, ...]
@@ -68,7 +68,7 @@ class Page:
         return tally([told.finding for told in self.findings])
 
     @property
-    def untested(self) -> tuple[Told, ...]:
+    def untested(self) -> tuple[FindingText, ...]:
         return tuple(told for told in self.findings if told.finding.verdict is Verdict.NOT_TESTED)
 
 

@@ -1,111 +1,47 @@
-"""Measure every quantity (`analysis.quantities.formulas`) of every run of a study from the run's own records."""
+"""Measure the quantities of the registry for every run of a study, from the run's own records."""
 
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 
 import pandas as pd
 
-from analysis.quantities import formulas
 from analysis.quantities.formulas import NotMeasurable
+from analysis.quantities.registry import REGISTRY, Quantity, run_quantities
+from analysis.quantities.run_records import RunRecords, batch_means
 from analysis.records.run_folder import Unreadable
 from analysis.records.study import Study
-
-
-def batch_parts(study: Study) -> dict[str, pd.DataFrame]:
-    """What the batches themselves do to the training loss, by `pairing.batches`: its mean over arms.
-
-    Over the finished runs that share one planned order of examples, so over the arms of a seed. Index step;
-    columns loss (the mean), runs (of how many).
-    """
-    done = study.runs[study.runs["status"] == "done"]
-    return {
-        batches: study.steps(["loss"], group["run"]).groupby("step")["loss"].agg(loss="mean", runs="size")
-        for batches, group in done.groupby("pairing.batches")
-    }
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run of a study; its records are read when a quantity asks for them."""
-
-    study: Study
-    name: str
-    planned: int
-    batches: str
-    parts: Callable[[], dict[str, pd.DataFrame]]
-
-    @cached_property
-    def steps(self) -> pd.DataFrame:
-        return self.study.read(self.name, "steps.parquet").to_pandas()
-
-    @cached_property
-    def evals(self) -> pd.DataFrame:
-        return self.study.read(self.name, "evals.parquet").to_pandas()
-
-    @cached_property
-    def predictions(self) -> pd.DataFrame:
-        return self.study.read(self.name, "predictions.parquet", ["label", "prediction"]).to_pandas()
-
-    @property
-    def batch_part(self) -> pd.DataFrame:
-        return self.parts().get(self.batches, pd.DataFrame(columns=["loss", "runs"], dtype=float))
-
-
-METRICS: dict[str, Callable[[Run], float]] = {
-    "last_training_loss": lambda run: formulas.last_training_loss(run.steps),
-    "loss_variance": lambda run: formulas.loss_variance(run.steps),
-    "last_loss_variance": lambda run: formulas.last_loss_variance(run.steps),
-    "loss_jitter": lambda run: formulas.loss_jitter(run.steps, run.batch_part),
-    "spikes": lambda run: formulas.spikes(run.steps),
-    "mean_grad_norm": lambda run: formulas.mean_grad_norm(run.steps),
-    "clip_rate": lambda run: formulas.clip_rate(run.steps),
-    "mean_delta_g": lambda run: formulas.mean_delta_g(run.steps),
-    "delta_g_slope": lambda run: formulas.delta_g_slope(run.steps),
-    "early_delta_g_share": lambda run: formulas.early_delta_g_share(run.steps),
-    "mlp_share_below_one": lambda run: formulas.mlp_share_below_one(run.steps),
-    "early_classifier_norm": lambda run: formulas.early_classifier_norm(run.steps),
-    "late_classifier_norm": lambda run: formulas.late_classifier_norm(run.steps),
-    "classifier_norm_fall": lambda run: formulas.classifier_norm_fall(run.steps),
-    "training_seconds": lambda run: formulas.training_seconds(run.steps),
-    "mean_probe_loss": lambda run: formulas.mean_probe_loss(run.evals),
-    "probe_jitter": lambda run: formulas.probe_jitter(run.evals),
-    "max_drawdown": lambda run: formulas.max_drawdown(run.evals),
-    "steps_to_probe_loss": lambda run: formulas.steps_to_probe_loss(run.evals, run.planned),
-    "capped_test_loss": lambda run: formulas.capped_test_loss(run.evals, run.predictions),
-    "learned": lambda run: float(not formulas.did_not_learn(run.predictions)),
-}
-"""Quantity -> how it is read off a run."""
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
     """Quantities of a study's runs.
 
-    values   one row a run, indexed by its name; a column a quantity, NaN where it could not be measured
-    lacking  run, quantity, reason: every such NaN, explained
+    values   one row per run, indexed by its name, and one column per quantity; NaN if it could not be measured
+    lacking  run, quantity, reason: why a formula could not be applied
     """
 
     values: pd.DataFrame
     lacking: pd.DataFrame
 
 
-def measure(study: Study, quantities: Iterable[str] = tuple(METRICS)) -> Measured:
-    """The named quantities of METRICS of all runs that count; one gone since is warned of and left out.
+def measure(study: Study, quantities: Collection[str] | None = None) -> Measured:
+    """Measure the named quantities, by default all, for all runs that count.
 
-    Raises ValueError for a quantity that METRICS has not.
+    A run that has vanished since the study was loaded causes a warning and is left out. Entries of run.json that
+    were not recorded are NaN without a reason. Raises ValueError for a name that is no quantity of a single run.
     """
-    names = list(quantities)
-    if unknown := [name for name in names if name not in METRICS]:
-        raise ValueError(f"no quantity {', '.join(unknown)}; there are {', '.join(METRICS)}")
-    parts = cache(lambda: batch_parts(study))
+    names = run_quantities() if quantities is None else tuple(quantities)
+    if unknown := [name for name in names if name not in run_quantities()]:
+        raise ValueError(f"quantities must be among {', '.join(run_quantities())} (got {', '.join(unknown)})")
+    means = cache(lambda: batch_means(study))
     rows, lacking = {}, []
-    for row in study.runs.to_dict("records"):
-        run = Run(study, row["run"], row["trainer.steps"], row["pairing.batches"], parts)
+    for entries in study.runs.to_dict("records"):
+        run = RunRecords(study, entries, means)
         try:
-            found = {name: measured_or_why(run, name) for name in names}
+            found = {name: value_or_reason(run, REGISTRY[name]) for name in names}
         except Unreadable as problem:
             warnings.warn(f"{run.name} is not measured: {problem}", stacklevel=2)
             continue
@@ -117,8 +53,11 @@ def measure(study: Study, quantities: Iterable[str] = tuple(METRICS)) -> Measure
     )
 
 
-def measured_or_why(run: Run, quantity: str) -> float | NotMeasurable:
+def value_or_reason(run: RunRecords, quantity: Quantity) -> float | NotMeasurable | None:
+    """The quantity of a run, or why its formula cannot be applied; None if run.json lacks the entry."""
+    if quantity.measure is None:
+        return run.entries.get(quantity.name)
     try:
-        return METRICS[quantity](run)
+        return quantity.measure(run)
     except NotMeasurable as reason:
         return reason

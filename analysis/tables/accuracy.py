@@ -1,4 +1,4 @@
-"""Accuracy before and after (§4.3): both arms of each paired claim on the test accuracy, and their difference."""
+"""Test accuracy before and after: both arms of each paired claim on the test accuracy, and their difference."""
 
 import math
 from collections.abc import Sequence
@@ -15,29 +15,25 @@ from analysis.claims.samples import collect
 from analysis.quantities.outcomes import Outcomes
 from analysis.records.study import Study
 from analysis.stats.effects import Interval
-from analysis.tables.formats import DASH, Table, mean_and_sd, number
-from analysis.tables.numbers import ends, span
+from analysis.tables.formats import Table, accuracy_column
+from analysis.tables.numbers import DASH, fixed, interval_columns, interval_text
 from analysis.tables.techniques import accuracy_questions
+from analysis.write_up import ACCURACIES
 
-WRITTEN = {"4.3": (0.85, 0.90)}
-"""Section of the write-up -> test accuracy that its table has, before and after, both "about".
-
-Of BERT-base on IMDB, by one batch of 64 reviews of one class: context, not what a study here is to come to.
-"""
-
-CAPTION = (
-    "Test accuracy at the last step: mean ± standard deviation over paired seeds. Runs that did not learn count, "
-    "diverged ones with the share of the majority class. Difference: after − before of the same seed, with its 95 % "
-    "interval (paired t) and the one that is simultaneous over all judged claims. Paper: what the write-up reports, "
-    "of another model and other data."
+_CAPTION = (
+    "Test accuracy at the last step: mean ± standard deviation over paired seeds. Runs that did not learn count, and "
+    "diverged runs count with the share of the majority class. Difference: after − before of the same seed, with its "
+    "95 % interval (paired t) and the interval that is simultaneous over all judged claims. Reported: accuracy in the "
+    "write-up, of another model on other data."
 )
 
 
 def accuracy(study: Study, outcomes: Outcomes, claims: Claims, findings: Sequence[Finding]) -> Table:
-    """Two rows a question, its control and its treatment. Raises Refused where no question has paired runs.
+    """Two rows per question, its control and its treatment. Raises Refused if no question has paired runs.
 
-    Numbers: claim, statement, when, settings, n (paired seeds), unlearned (of them), test_accuracy and its sd and
-    paper_accuracy (shares); then, after only, difference (points), its intervals, and the verdict.
+    Numbers: claim, statement, when, settings, n (paired seeds), unlearned (how many of them had a run that did not
+    learn), test_accuracy, test_accuracy_sd and paper_accuracy (shares, 0 to 1); then, in the second row only,
+    difference (points), its intervals, and the verdict.
     """
     found = {finding.id: finding for whole in findings for finding in (whole, *whole.parts)}
     rows, refused = [], []
@@ -49,8 +45,8 @@ def accuracy(study: Study, outcomes: Outcomes, claims: Claims, findings: Sequenc
     if not rows:
         raise Refused("; ".join(refused))
     numbers = pd.DataFrame(rows)
-    caption = f"{CAPTION} Not compared: {'; '.join(refused)}." if refused else CAPTION
-    return Table("accuracy", caption, numbers, in_words(numbers))
+    caption = f"{_CAPTION} Not compared: {'; '.join(refused)}." if refused else _CAPTION
+    return Table("accuracy", caption, numbers, accuracy_in_words(numbers))
 
 
 def two_rows(question: Question, finding: Finding, study: Study, outcomes: Outcomes) -> list[dict[str, Any]]:
@@ -59,66 +55,71 @@ def two_rows(question: Question, finding: Finding, study: Study, outcomes: Outco
     sample = drawn.kept
     if not sample.seeds:
         raise Refused("; ".join(drawn.notes))
-    is_claimed = finding.verdict is not None  # what is shown beside a claim is not what was written of it
-    before, after = WRITTEN.get(finding.section, (math.nan,) * 2) if is_claimed else (math.nan,) * 2
+    is_claimed = (
+        finding.verdict is not None
+    )  # the write-up's numbers belong to the claim, not to comparisons next to it
+    before, after = ACCURACIES.get(finding.section, (math.nan,) * 2) if is_claimed else (math.nan,) * 2
     treatment, control = distinguishing_settings(cells)
     shared = {"claim": finding.id, "statement": finding.statement}
     return [
         shared
         | {"when": "before", "settings": control}
-        | of_arm(sample, 1, before)
-        | difference(None, None, None, DASH),
-        shared | {"when": "after", "settings": treatment} | of_arm(sample, 0, after) | told(finding),
+        | accuracy_of_arm(sample, 1, before)
+        | difference_columns(None, None, None, DASH),
+        shared | {"when": "after", "settings": treatment} | accuracy_of_arm(sample, 0, after) | difference_of(finding),
     ]
 
 
-def of_arm(sample: Sample, cell: int, written: float) -> dict[str, Any]:
+def accuracy_of_arm(sample: Sample, cell: int, reported: float) -> dict[str, Any]:
     values = sample.values[:, cell]
     return {
         "n": len(values),
         "unlearned": int((~sample.learned[:, cell]).sum()),
         "test_accuracy": float(values.mean()),
         "test_accuracy_sd": float(values.std(ddof=1)) if len(values) > 1 else math.nan,
-        "paper_accuracy": written,
+        "paper_accuracy": reported,
     }
 
 
-def told(finding: Finding) -> dict[str, Any]:
+def difference_of(finding: Finding) -> dict[str, Any]:
     verdict = finding.verdict.value if finding.verdict else "shown, not judged"
-    return difference(finding.effect, finding.interval, finding.interval_simultaneous, verdict)
+    return difference_columns(finding.effect, finding.interval, finding.interval_simultaneous, verdict)
 
 
-def difference(effect: float | None, plain: Interval | None, wide: Interval | None, verdict: str) -> dict[str, Any]:
-    estimate = math.nan if effect is None else effect
-    return {"difference": estimate, **ends("", plain), **ends("simultaneous_", wide), "verdict": verdict}
+def difference_columns(
+    effect: float | None, interval: Interval | None, simultaneous: Interval | None, verdict: str
+) -> dict[str, Any]:
+    limits = interval_columns("", interval) | interval_columns("simultaneous_", simultaneous)
+    return {"difference": math.nan if effect is None else effect, **limits, "verdict": verdict}
 
 
-def in_words(numbers: pd.DataFrame) -> pd.DataFrame:
+def accuracy_in_words(numbers: pd.DataFrame) -> pd.DataFrame:
     rows = numbers.to_dict("records")
 
     def points(value: float) -> str:
-        return number(value, 1)
+        return fixed(value, 1)
+
+    def intervals(prefix: str) -> list[str]:
+        return [interval_text(row[f"{prefix}low"], row[f"{prefix}high"], points) for row in rows]
 
     return pd.DataFrame(
         {
             "arm": [f"{row['when']}: {row['settings']}" for row in rows],
             "claim": numbers["claim"],
-            "seeds": [seeds(row["n"], row["unlearned"]) for row in rows],
-            "test accuracy %": [
-                mean_and_sd(100 * row["test_accuracy"], 100 * row["test_accuracy_sd"], 1) for row in rows
-            ],
-            "paper %": [number(100 * row["paper_accuracy"], 0) for row in rows],
-            "difference, points": [points(row["difference"]) for row in rows],
-            "95 % interval": [span(row["low"], row["high"], points) for row in rows],
-            "simultaneous": [span(row["simultaneous_low"], row["simultaneous_high"], points) for row in rows],
+            "seeds": [seeds_and_unlearned(row["n"], row["unlearned"]) for row in rows],
+            **accuracy_column(numbers),
+            "reported %": [fixed(100 * row["paper_accuracy"], 0) for row in rows],
+            "difference, points": numbers["difference"].map(points),
+            "95 % interval": intervals(""),
+            "simultaneous": intervals("simultaneous_"),
             "verdict": numbers["verdict"],
         }
     )
 
 
-def seeds(n: int, unlearned: int) -> str:
+def seeds_and_unlearned(n: int, unlearned: int) -> str:
     """
-    >>> seeds(10, 0), seeds(10, 2)
+    >>> seeds_and_unlearned(10, 0), seeds_and_unlearned(10, 2)
     ('10', '10 (2 did not learn)')
     """
     return f"{n} ({unlearned} did not learn)" if unlearned else str(n)

@@ -1,4 +1,4 @@
-"""Over the complete factorial of the techniques: which of them makes the gain, and whether they act on each other."""
+"""Attribution over the complete factorial: each technique's share of the gain, and the techniques' interactions."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -8,44 +8,44 @@ import pandas as pd
 
 from analysis.claims.answer import FLIPS, LEAST_LEARNED, distinguishing_settings
 from analysis.claims.pairing import Refused
+from analysis.quantities.registry import REGISTRY, Quantity
 from analysis.stats.effects import Array, Effect, one_sample_effect
 from analysis.stats.factorials import blocked_anova, shapley
-from analysis.tables.formats import Table, number
-from analysis.tables.numbers import ends, figure, p_text, with_span
+from analysis.tables.formats import Table
+from analysis.tables.numbers import estimate_text, fixed, interval_columns, p_text, significant
 from analysis.tables.techniques import Techniques
 
-LEAST = 2
-"""Seeds without which there is no error to hold anything against."""
+_ACCURACY, _JITTER = REGISTRY["test_accuracy"], REGISTRY["probe_jitter"]
 
-TOGETHER = "all together"
+_LEAST = 2
+"""Fewest seeds that leave a residual to test against."""
 
-ANOVA = (
-    "Analysis of variance of {words} over the complete factorial of {factors}, the seed as block ({n} seeds). "
-    "Sums of squares in {unit}; p as they are, not adjusted for the number of terms; partial omega²: the term's share "
-    "of the variance that the other terms leave, about 0 where there is nothing."
+_ANOVA_CAPTION = (
+    "Analysis of variance of the {words} over the complete factorial of {factors}, with the seed as block ({n} seeds"
+    "{learning}). Sums of squares are in squared {unit}; p values are not adjusted for the number of terms. Partial "
+    "omega²: the term's share of the variance that the other terms leave, about 0 without an effect."
 )
 
-ATTRIBUTION = (
-    "Gain from {off} to {on}, split by Shapley's rule: a technique's part is what switching it on adds, averaged over "
-    "all orders of switching on. Means over seeds with their 95 % intervals (Student's t). Accuracy: over all runs, "
-    "the parts add up. Jitter of the probe loss: over seeds whose runs all learn, as ratios, which multiply."
+_ATTRIBUTION_CAPTION = (
+    "Gain from {off} to {on}, split by Shapley values: a technique's share is the gain from switching it on, averaged "
+    "over all orders in which the techniques can be switched on. Means over seeds with their 95 % intervals (Student's "
+    "t). Test accuracy: over all runs; the shares add up. Jitter of the probe loss: over the seeds whose runs all "
+    "learn; the shares are ratios and multiply."
 )
 
 
 def anova_accuracy(techniques: Techniques) -> Table:
-    values = techniques.factorial("test_accuracy", "points", LEAST)
-    return anova("anova_accuracy", values, techniques.factors, "the test accuracy, all runs,", "squared points")
+    return anova("anova_accuracy", _ACCURACY, techniques)
 
 
 def anova_jitter(techniques: Techniques) -> Table:
-    values = techniques.factorial("probe_jitter", "log", LEAST)
-    words = "the logarithm of the probe loss's jitter, seeds whose runs all learn,"
-    return anova("anova_jitter", values, techniques.factors, words, "squared logarithms")
+    return anova("anova_jitter", _JITTER, techniques)
 
 
-def anova(name: str, values: Array, factors: tuple[str, ...], words: str, unit: str) -> Table:
-    """Numbers: term, df, sum_of_squares, f, p, partial_omega_squared; NaN for what the residual has not."""
-    rows = blocked_anova(values, factors)
+def anova(name: str, quantity: Quantity, techniques: Techniques) -> Table:
+    """Numbers: term, df, sum_of_squares, f, p, partial_omega_squared; the last three are NaN for the residual."""
+    values = techniques.factorial(quantity, _LEAST)
+    rows = blocked_anova(values, techniques.factors)
     numbers = pd.DataFrame(
         {
             "term": [row.term for row in rows],
@@ -58,14 +58,20 @@ def anova(name: str, values: Array, factors: tuple[str, ...], words: str, unit: 
         {
             "term": numbers["term"],
             "df": numbers["df"].map(str),
-            "sum of squares": numbers["sum_of_squares"].map(figure),
-            "F": [number(value, 2) for value in numbers["f"]],
+            "sum of squares": numbers["sum_of_squares"].map(significant),
+            "F": [fixed(value, 2) for value in numbers["f"]],
             "p": numbers["p"].map(p_text),
-            # + 0.0: there is no -0.00
-            "partial omega²": [number(value + 0.0, 2) for value in numbers["partial_omega_squared"].round(2)],
+            # + 0.0 turns -0.00 into 0.00
+            "partial omega²": [fixed(value + 0.0, 2) for value in numbers["partial_omega_squared"].round(2)],
         }
     )
-    caption = ANOVA.format(words=words, factors=" × ".join(factors), n=len(values), unit=unit)
+    caption = _ANOVA_CAPTION.format(
+        words=f"logarithm of the {quantity.words}" if quantity.is_ratio else quantity.words,
+        factors=" × ".join(techniques.factors),
+        n=len(values),
+        learning="" if quantity.keeps_unlearned else " whose runs all learn",
+        unit="logarithms" if quantity.is_ratio else "points",
+    )
     return Table(name, caption, numbers, words_frame)
 
 
@@ -74,49 +80,49 @@ def float_or_nan(value: float | None) -> float:
 
 
 def attribution(techniques: Techniques) -> Table:
-    """One row a technique, then all together; the jitter's columns stay empty where it can't be split.
+    """One row per technique, then all together; the jitter's columns are empty if it cannot be split.
 
     Numbers: technique; accuracy_part (points), accuracy_low, accuracy_high, accuracy_n; jitter_part (difference of
-    logarithms), jitter_low, jitter_high, jitter_n (0 where it is left out). Raises Refused where the accuracy can't
-    be split.
+    logarithms), jitter_low, jitter_high, jitter_n (0 if it is left out). Raises Refused if the accuracy cannot be
+    split.
     """
     factors = techniques.factors
     on, off = distinguishing_settings([techniques.switched_on(factors), techniques.switched_on([])])
-    caption = ATTRIBUTION.format(off=off, on=on)
-    accuracy = parts("accuracy", techniques.factorial("test_accuracy", "points", LEAST), factors)
+    caption = _ATTRIBUTION_CAPTION.format(off=off, on=on)
+    accuracy = shapley_shares("accuracy", techniques.factorial(_ACCURACY, _LEAST), factors)
     try:
-        jitter = parts("jitter", techniques.factorial("probe_jitter", "log", LEAST_LEARNED), factors)
+        jitter = shapley_shares("jitter", techniques.factorial(_JITTER, LEAST_LEARNED), factors)
     except Refused as reason:
-        jitter = [part("jitter", None)] * len(accuracy)
+        jitter = [share_columns("jitter", None)] * len(accuracy)
         caption += f" Left out: the jitter {reason}."
-    names = pd.DataFrame({"technique": [*factors, TOGETHER]})
+    names = pd.DataFrame({"technique": [*factors, "all together"]})
     numbers = pd.concat([names, pd.DataFrame(accuracy), pd.DataFrame(jitter)], axis=1)
     return Table("attribution", caption, numbers, attribution_in_words(numbers))
 
 
-def parts(name: str, values: Array, factors: Sequence[str]) -> list[dict[str, float]]:
-    """Each factor's part of the gain over the seeds, then the whole gain."""
+def shapley_shares(name: str, values: Array, factors: Sequence[str]) -> list[dict[str, float]]:
+    """Each factor's share of the gain over the seeds, then the whole gain."""
     of_seed = shapley(values, factors)
     gains = [*of_seed.values(), sum(of_seed.values())]
-    return [part(name, one_sample_effect(gain, 0.0, np.random.default_rng(FLIPS))) for gain in gains]
+    return [share_columns(name, one_sample_effect(gain, 0.0, np.random.default_rng(FLIPS))) for gain in gains]
 
 
-def part(name: str, effect: Effect | None) -> dict[str, float]:
+def share_columns(name: str, effect: Effect | None) -> dict[str, float]:
     estimate, interval, n = (effect.estimate, effect.interval(), effect.n) if effect else (math.nan, None, 0)
-    return {f"{name}_part": estimate, **ends(f"{name}_", interval), f"{name}_n": n}
+    return {f"{name}_part": estimate, **interval_columns(f"{name}_", interval), f"{name}_n": n}
 
 
 def attribution_in_words(numbers: pd.DataFrame) -> pd.DataFrame:
     def read(name: str, back: Callable[[float], float], write: Callable[[float], str]) -> list[str]:
         columns = numbers[[f"{name}_part", f"{name}_low", f"{name}_high"]].to_numpy()
-        return [with_span(*(back(value) for value in row), write) for row in columns]
+        return [estimate_text(*(back(value) for value in row), write) for row in columns]
 
     return pd.DataFrame(
         {
             "technique": numbers["technique"],
-            "accuracy, points": read("accuracy", float, lambda value: number(value, 2)),
+            _ACCURACY.effect_words: read("accuracy", float, lambda value: fixed(value, 2)),
             "seeds": numbers["accuracy_n"].map(str),
-            "jitter, ratio": read("jitter", np.exp, figure),
+            f"{_JITTER.words}, ratio": read("jitter", np.exp, significant),
             "seeds that learn": numbers["jitter_n"].map(str),
         }
     )

@@ -1,4 +1,4 @@
-"""The cells of freezing × clipping × schedule, one row each, as far as a study has them."""
+"""The factorial of freezing × clipping × schedule: one row for each cell that a study has."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -9,28 +9,31 @@ import pandas as pd
 
 from analysis.claims.pairing import Refused, rest_of
 from analysis.quantities.outcomes import Outcomes
+from analysis.quantities.registry import REGISTRY
 from analysis.records.arms import canonical, levels, varying
 from analysis.records.study import Study
-from analysis.tables.formats import Table, mean_and_sd, number
-from analysis.tables.numbers import figure
+from analysis.tables.formats import Table, accuracy_column, quantity_columns
 
-CAPTION = (
-    "Cells of freezing × clipping × schedule. Seeds: finished runs, over which the means are. Diverged: runs that "
-    "ended early, in no mean. Unlearned: finished runs no better than the majority class. Test accuracy: mean ± "
-    "standard deviation over seeds. Clip rate: share of steps whose gradient clipping made shorter. Δg: what it took "
-    "off the norm, mean over all steps. Jitter: noise of the loss, its variance about its trend, of the probe and of "
-    "the training loss (less the batches' part); geometric means over the runs that learn."
+CELL_MEANS = ("clip_rate", "mean_delta_g", "probe_jitter", "loss_jitter", "mean_probe_loss")
+"""Quantities with one column each."""
+
+_CAPTION = (
+    "Cells of freezing × clipping × schedule. Seeds: number of finished runs; means are over these. Diverged: runs "
+    "that ended early and are in no mean. Unlearned: finished runs no better than the majority class. Test accuracy: "
+    "mean ± standard deviation over seeds. Clip rate: share of steps in which clipping shortened the gradient. Δg: "
+    "reduction of the norm by clipping, mean over all steps. Jitter: variance of the loss about its trend, for the "
+    "probe loss and for the training loss (after removing the batch effect); geometric means over the runs that learn."
 )
 
 
 def factorial(study: Study, outcomes: Outcomes) -> Table:
-    """One row a cell. Raises Refused without a run that counts.
+    """One row per cell. Raises Refused without a run that counts.
 
     Numbers: freeze, clip, scheduler (levels by their short names), arm, done, diverged, unlearned (numbers of runs),
-    test_accuracy and its sd (shares), clip_rate, mean_delta_g, probe_jitter, loss_jitter (nats²), mean_probe_loss;
-    NaN where no run has them, or where one that belongs to the mean lacks them.
+    test_accuracy and test_accuracy_sd (shares, 0 to 1), and the means of CELL_MEANS; NaN if no run has the quantity,
+    or if a run that belongs to the mean lacks it.
     """
-    arms, at = crossed(study)
+    arms, setting = crossed(study)
     runs = study.runs.set_index("run")[["arm", "status"]].join(outcomes.values, how="inner")
     named = levels({arm: study.arms[arm] for arm in arms})
     rows = [
@@ -43,12 +46,12 @@ def factorial(study: Study, outcomes: Outcomes) -> Table:
     rows.sort(key=lambda row: [place[factor].index(row[factor]) for factor in study.techniques])
     numbers = pd.DataFrame(rows)
     others = len(study.arms) - len(arms)
-    caption = f"{CAPTION} All at {at}; arms at other settings ({others}) stand in the summary." if others else CAPTION
-    return Table("factorial", caption, numbers, in_words(numbers, study.techniques))
+    caption = f"{_CAPTION} All at {setting}; the summary lists the {others} arms at other settings."
+    return Table("factorial", caption if others else _CAPTION, numbers, factorial_in_words(numbers, study.techniques))
 
 
 def crossed(study: Study) -> tuple[list[str], str]:
-    """The arms that agree in all but the crossed factors, the most there are, and in what they differ from others."""
+    """The largest group of arms that differ only in the crossed factors, and the settings that set it apart."""
     if study.runs.empty:
         raise Refused("no finished run")
     settings, arms = {}, defaultdict(list)
@@ -73,16 +76,20 @@ def of_cell(arm: str, runs: pd.DataFrame) -> dict[str, Any]:
         "unlearned": len(done) - len(learned),
         "test_accuracy": done["test_accuracy"].mean(skipna=False),
         "test_accuracy_sd": done["test_accuracy"].std(skipna=False),
-        "clip_rate": done["clip_rate"].mean(skipna=False),
-        "mean_delta_g": done["mean_delta_g"].mean(skipna=False),
-        "probe_jitter": geometric_mean(learned["probe_jitter"]),
-        "loss_jitter": geometric_mean(learned["loss_jitter"]),
-        "mean_probe_loss": done["mean_probe_loss"].mean(skipna=False),
+        **{name: cell_mean(name, done, learned) for name in CELL_MEANS},
     }
 
 
+def cell_mean(name: str, done: pd.DataFrame, learned: pd.DataFrame) -> float:
+    """Mean over the finished runs; for ratios that a run without learning distorts, geometric over those that learn."""
+    quantity = REGISTRY[name]
+    if quantity.is_ratio and not quantity.keeps_unlearned:
+        return geometric_mean(learned[name])
+    return done[name].mean(skipna=False)
+
+
 def geometric_mean(values: pd.Series) -> float:
-    """NaN for no values and where one is NaN; 0 where one is 0.
+    """The geometric mean; NaN without values or if one is NaN, 0 if one is 0.
 
     >>> round(geometric_mean(pd.Series([1.0, 4.0])), 12), geometric_mean(pd.Series([0.0, 4.0]))
     (2.0, 0.0)
@@ -91,18 +98,13 @@ def geometric_mean(values: pd.Series) -> float:
         return float(np.exp(np.log(values).mean(skipna=False)))
 
 
-def in_words(numbers: pd.DataFrame, techniques: Sequence[str]) -> pd.DataFrame:
-    accuracies = 100 * numbers[["test_accuracy", "test_accuracy_sd"]]
+def factorial_in_words(numbers: pd.DataFrame, techniques: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             **{factor: numbers[factor] for factor in techniques},
             **{"seeds": numbers["done"].map(str), "diverged": numbers["diverged"].map(str)},
             "unlearned": numbers["unlearned"].map(str),
-            "test accuracy %": [mean_and_sd(mean, sd, 1) for mean, sd in accuracies.to_numpy()],
-            "clip rate": [number(value, 2) for value in numbers["clip_rate"]],
-            "Δg": [number(value, 2) for value in numbers["mean_delta_g"]],
-            "probe jitter, nats²": [figure(value) for value in numbers["probe_jitter"]],
-            "training jitter, nats²": [figure(value) for value in numbers["loss_jitter"]],
-            "mean probe loss, nats": [number(value, 3) for value in numbers["mean_probe_loss"]],
+            **accuracy_column(numbers),
+            **quantity_columns(numbers, CELL_MEANS),
         }
     )

@@ -1,8 +1,7 @@
-"""The table of roles (§5.2): what each technique is said to be for, and what it does here, on and off."""
+"""The table of roles: each technique's purpose as the write-up states it, and its measured effect."""
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,98 +10,84 @@ import pandas as pd
 from analysis.claims.answer import FLIPS
 from analysis.claims.estimand import Sample
 from analysis.claims.pairing import Refused
-from analysis.quantities.outcomes import Outcomes
-from analysis.records.study import Study
+from analysis.quantities.registry import REGISTRY
 from analysis.stats.effects import paired_effect
 from analysis.tables.formats import Table
-from analysis.tables.numbers import ends, figure, span
+from analysis.tables.numbers import interval_columns, interval_text, significant
 from analysis.tables.techniques import Techniques
+from analysis.write_up import ROLES
 
 
-class Role(NamedTuple):
-    """One piece of evidence for a role: `factor` on against off, with `among` on in both, all else off.
+class RoleEvidence(NamedTuple):
+    """One quantity that shows a technique's role: `factor` on against off, all other techniques off.
 
-    is_cost   what a run costs, whether or not it learns; else as the quantity has it (`analysis.quantities.outcomes`)
+    technique  the factor in words
+    among      the techniques that are on in both arms
+    is_cost    whether it is the cost of a run, which counts whether or not the run learns
     """
 
     factor: str
     technique: str
-    stated: str
     among: tuple[str, ...]
     quantity: str
-    words: str
-    scale: str
     is_cost: bool = False
 
 
-MEMORY = ("memory_bytes.weights", "memory_bytes.gradients", "memory_bytes.optimizer")
-
-FREEZING = ("freeze", "freezing", "fewer parameters", ())
-CLIPPING = ("clip", "clipping", "stability", ("freeze",))
-SCHEDULER = ("scheduler", "scheduler", "convergence", ("freeze",))
-
-ROLES = (
-    Role(*FREEZING, "parameters.ratio", "share of parameters trained", "log", is_cost=True),
-    Role(*FREEZING, "memory_mb", "memory of weights, gradients and optimizer, MB, by count", "log", is_cost=True),
-    Role(*FREEZING, "step_seconds", "time of a step, s", "log", is_cost=True),
-    Role(*CLIPPING, "probe_jitter", "jitter of the probe loss, nats²", "log"),
-    Role(*CLIPPING, "learned", "share of runs that learn", "raw"),
-    Role(*SCHEDULER, "steps_to_probe_loss", "steps to a probe loss of 0.5, at most all", "raw"),
+ROLE_EVIDENCE = (
+    RoleEvidence("freeze", "freezing", (), "parameters.ratio", is_cost=True),
+    RoleEvidence("freeze", "freezing", (), "memory_mb", is_cost=True),
+    RoleEvidence("freeze", "freezing", (), "step_seconds", is_cost=True),
+    RoleEvidence("clip", "clipping", ("freeze",), "probe_jitter"),
+    RoleEvidence("clip", "clipping", ("freeze",), "learned"),
+    RoleEvidence("scheduler", "scheduler", ("freeze",), "steps_to_probe_loss"),
 )
 
-CAPTION = (
-    "What each technique is for, as the paper states it, and what switching it on alone does: freezing with neither "
-    "clipping nor schedule, clipping without schedule, schedule without clipping, the latter two frozen where the "
-    "claim freezes. Off, on: means over paired seeds, geometric ones where the effect is a ratio. Effect: on / off or "
-    "on − off, with its 95 % interval (paired t, not adjusted). A step's time is a run's median."
+_CAPTION = (
+    "The stated purpose of each technique, and the effect of switching it on alone: freezing with neither clipping nor "
+    "schedule, clipping without schedule, schedule without clipping; the latter two with frozen blocks if the claim "
+    "freezes any. Off, on: means over paired seeds, geometric ones if the effect is a ratio. Effect: on / off or "
+    "on − off, with its 95 % interval (paired t, not adjusted). Time of a step: median of each run."
 )
 
 
 def roles(techniques: Techniques) -> Table:
-    """One row a piece of evidence. Raises Refused where there is none.
+    """One row per piece of evidence. Raises Refused if there is none.
 
     Numbers: technique, stated, evidence, quantity, off, on, kind of effect (ratio or difference), effect, low,
     high, n (paired seeds).
     """
-    costed = replace(techniques, outcomes=with_costs(techniques.study, techniques.outcomes))
     rows, refused = [], defaultdict(list)
-    for role in ROLES:
-        if role.factor not in techniques.factors:
-            refused[f"claim {techniques.question.id} does not change {role.factor}"].append(role.words)
+    for evidence in ROLE_EVIDENCE:
+        words = REGISTRY[evidence.quantity].row_heading
+        if evidence.factor not in techniques.factors:
+            refused[f"claim {techniques.question.id} does not change {evidence.factor}"].append(words)
             continue
         try:
-            rows.append(row(role, costed))
+            rows.append(role_row(evidence, techniques))
         except Refused as reason:
-            refused[str(reason)].append(role.words)
-    reasons = "; ".join(f"{', '.join(evidence)}: {reason}" for reason, evidence in refused.items())
+            refused[str(reason)].append(words)
+    reasons = "; ".join(f"{', '.join(words)}: {reason}" for reason, words in refused.items())
     if not rows:
         raise Refused(reasons)
     numbers = pd.DataFrame(rows)
-    return Table("roles", f"{CAPTION} Not compared: {reasons}." if reasons else CAPTION, numbers, in_words(numbers))
+    caption = f"{_CAPTION} Not compared: {reasons}." if reasons else _CAPTION
+    return Table("roles", caption, numbers, roles_in_words(numbers))
 
 
-def with_costs(study: Study, outcomes: Outcomes) -> Outcomes:
-    """With memory_mb (10⁶ bytes, by count) and step_seconds (median over the steps that a run itself did)."""
-    memory = outcomes.values[list(MEMORY)].sum(axis=1, skipna=False) / 1e6
-    seconds = study.steps(["seconds"], outcomes.values.index).groupby("run", observed=True)["seconds"].median()
-    by_name = seconds.set_axis(seconds.index.astype(str)).astype(float)
-    return replace(outcomes, values=outcomes.values.assign(memory_mb=memory, step_seconds=by_name))
-
-
-def row(role: Role, techniques: Techniques) -> dict[str, Any]:
-    among = [factor for factor in role.among if factor in techniques.factors]
-    drawn = techniques.alone(role.factor, among, role.quantity, role.scale)
+def role_row(evidence: RoleEvidence, techniques: Techniques) -> dict[str, Any]:
+    among = [factor for factor in evidence.among if factor in techniques.factors]
+    drawn = techniques.alone(evidence.factor, among, REGISTRY[evidence.quantity])
     return {
-        "technique": role.technique,
-        "stated": role.stated,
-        "evidence": role.words,
-        "quantity": role.quantity,
-        **evidence(drawn.compared if role.is_cost else drawn.kept, drawn.notes),
+        "technique": evidence.technique,
+        "stated": ROLES[evidence.factor],
+        "evidence": REGISTRY[evidence.quantity].row_heading,
+        "quantity": evidence.quantity,
+        **effect_columns(drawn.compared if evidence.is_cost else drawn.kept, drawn.notes),
     }
 
 
-def evidence(sample: Sample, notes: Sequence[str]) -> dict[str, Any]:
-    """What a paired sample, on and off, says. Raises Refused, with `notes`, where nothing was measured on both."""
+def effect_columns(sample: Sample, notes: Sequence[str]) -> dict[str, Any]:
+    """The effect of on against off in a paired sample. Raises Refused, with `notes`, if no seed has both values."""
     sample = sample.where(np.isfinite(sample.values).all(axis=1))
     if not sample.seeds:
         raise Refused("; ".join(notes) or "no seed on which both runs learn")
@@ -113,36 +98,35 @@ def evidence(sample: Sample, notes: Sequence[str]) -> dict[str, Any]:
     on, off = sample.scale.back(x.mean(axis=0))
     effect = paired_effect(x[:, 0], x[:, 1], np.random.default_rng(FLIPS))
     is_ratio = sample.estimand.scale == "log"
-    interval = {end: float(np.exp(at)) if is_ratio else at for end, at in ends("", effect.interval()).items()}
+    limits = interval_columns("", effect.interval())
     return {
         "off": float(off),
         "on": float(on),
         "kind": "ratio" if is_ratio else "difference",
         "effect": float(np.exp(effect.estimate)) if is_ratio else effect.estimate,
-        **interval,
+        **{end: float(np.exp(limit)) if is_ratio else limit for end, limit in limits.items()},
         "n": len(sample.seeds),
     }
 
 
-def in_words(numbers: pd.DataFrame) -> pd.DataFrame:
-    rows = numbers.to_dict("records")
+def roles_in_words(numbers: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "technique": numbers["technique"],
-            "role stated": numbers["stated"],
+            "stated role": numbers["stated"],
             "evidence": numbers["evidence"],
-            "off": [figure(row["off"]) for row in rows],
-            "on": [figure(row["on"]) for row in rows],
-            **evidence_in_words(numbers),
+            "off": numbers["off"].map(significant),
+            "on": numbers["on"].map(significant),
+            **effect_in_words(numbers),
         }
     )
 
 
-def evidence_in_words(numbers: pd.DataFrame) -> dict[str, list[str]]:
-    """The columns that `evidence` gives, as people read them."""
+def effect_in_words(numbers: pd.DataFrame) -> dict[str, list[str]]:
+    """The columns of `effect_columns` as text."""
     rows = numbers.to_dict("records")
     return {
-        "effect": [f"{'×' if row['kind'] == 'ratio' else ''}{figure(row['effect'])}" for row in rows],
-        "95 % interval": [span(row["low"], row["high"]) for row in rows],
+        "effect": [f"{'×' if row['kind'] == 'ratio' else ''}{significant(row['effect'])}" for row in rows],
+        "95 % interval": [interval_text(row["low"], row["high"]) for row in rows],
         "seeds": [str(row["n"]) for row in rows],
     }

@@ -1,7 +1,7 @@
-"""What the paper's tables compare: the techniques that a claim on accuracy switches on, each alone or together.
+"""The arms that the tables compare: the techniques that a claim on accuracy switches on, alone or together.
 
-The arms come from the claims file: its paired claim on the test accuracy, the one that changes most. Its control
-has all techniques off, its treatment has all on.
+The arms come from the claims file, from its paired claim on the test accuracy that changes the most factors. The
+control of that claim has all techniques off, its treatment has all on.
 """
 
 from collections.abc import Sequence
@@ -13,15 +13,16 @@ from analysis.claims.pairing import Refused
 from analysis.claims.reading import Claims, Question
 from analysis.claims.samples import Collected, collect
 from analysis.quantities.outcomes import Outcomes
+from analysis.quantities.registry import Quantity
 from analysis.records.arms import is_under, overlaid
 from analysis.records.study import Study
 from analysis.stats.effects import Array
 
 
 def accuracy_questions(claims: Claims) -> list[Question]:
-    """All paired questions on the test accuracy in points, claimed or shown beside a claim, in the file's order.
+    """All paired questions on the test accuracy in points, judged or shown next to a claim, in the file's order.
 
-    Raises Refused where there is none.
+    Raises Refused if there is none.
     """
     found = [
         question
@@ -36,7 +37,7 @@ def accuracy_questions(claims: Claims) -> list[Question]:
 
 @dataclass(frozen=True, eq=False)
 class Techniques:
-    """The `factors` that `question` changes, off in its control and on in its treatment; `outcomes` of all runs."""
+    """The techniques that `question` switches: off in its control, on in its treatment. `outcomes`: of all runs."""
 
     study: Study
     outcomes: Outcomes
@@ -47,31 +48,29 @@ class Techniques:
         return self.question.changes
 
     def switched_on(self, factors: Sequence[str]) -> Settings:
-        """The question's control with these factors as in its treatment."""
+        """The question's control, with these factors set as in its treatment."""
         on = {key: value for key, value in self.question.treatment.items() if is_under(key, factors)}
         return overlaid(self.question.control, on)
 
-    def alone(self, factor: str, among: Sequence[str], quantity: str, scale: str) -> Collected:
+    def alone(self, factor: str, among: Sequence[str], quantity: Quantity) -> Collected:
         """Paired runs with `factor` on and off (in this order), `among` on in both, all others off. Raises Refused."""
         treatment, control = self.switched_on([*among, factor]), self.switched_on(among)
-        return self.paired(treatment, control, (factor,), quantity, scale)
+        return self.paired(treatment, control, (factor,), quantity)
 
-    def paired(
-        self, treatment: Settings, control: Settings, changes: tuple[str, ...], quantity: str, scale: str
-    ) -> Collected:
+    def paired(self, treatment: Settings, control: Settings, changes: tuple[str, ...], quantity: Quantity) -> Collected:
         """Paired runs of two arms that differ in `changes` only. Raises Refused."""
-        return self._draw(Paired(), quantity, scale, treatment=treatment, control=control, changes=changes)
+        return self._draw(Paired(), quantity, treatment=treatment, control=control, changes=changes)
 
-    def factorial(self, quantity: str, scale: str, least: int) -> Array:
-        """All cells of the factors: (seeds, 2, …, 2), off before on, on the scale; over the seeds that have them all.
+    def factorial(self, quantity: Quantity, least: int) -> Array:
+        """Values of all cells of the factors, (seeds, 2, …, 2), off before on, on the quantity's usual scale.
 
-        Of quantities that say nothing where nothing is learned: the seeds whose runs all learn. Raises Refused
-        below `least` seeds.
+        Uses the seeds that have all cells; for a quantity that leaves out runs that did not learn, the seeds whose
+        runs all learn. Raises Refused below `least` seeds.
         """
         cells = 2 ** len(self.factors)
         needed = f"needs all {cells} cells of {' × '.join(self.factors)} in at least {least} common seeds"
         try:
-            drawn = self._draw(Interactions(), quantity, scale)
+            drawn = self._draw(Interactions(), quantity)
             sample = drawn.kept
             if len(sample.seeds) < least:
                 learning = "" if drawn.keeps else " whose runs all learn"
@@ -81,6 +80,7 @@ class Techniques:
             raise Refused(f"{needed}: {reason}") from reason
         return values.reshape(-1, *(2 for _ in self.factors))
 
-    def _draw(self, contrast: Contrast, quantity: str, scale: str, **arms: object) -> Collected:
-        question = replace(self.question, contrast=contrast, quantity=quantity, scale=scale, smallest=None, **arms)
+    def _draw(self, contrast: Contrast, quantity: Quantity, **arms: object) -> Collected:
+        measured = {"quantity": quantity.name, "scale": quantity.scale}
+        question = replace(self.question, contrast=contrast, **measured, smallest=None, **arms)
         return collect(question, contrast.cells(question, self.study), self.study, self.outcomes)

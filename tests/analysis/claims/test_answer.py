@@ -147,7 +147,7 @@ def test_a_loss_that_cannot_be_measured_is_not_tested_and_says_why(study):
     write_two(study, [0.8] * 10, [0.8] * 10)  # 20 steps: no jitter
     found = finding(study, JITTER)
     assert (found.verdict, found.n, found.n_missing, found.command) == (N, 0, 10, None)
-    assert re.search(r"no probe_jitter for fixed-s0 and 19 more: loss: 40 points .* needed, 0 found", found.notes[0])
+    assert re.search(r"no probe_jitter for fixed-s0 and 19 more: loss: needs 40 points .* has 0", found.notes[0])
 
 
 # --- other contrasts ---

@@ -227,7 +227,7 @@ def test_the_hero_of_many_arms_shows_those_that_differ_in_clipping_alone(tmp_pat
             "steps.parquet": steps_frame(STEPS), "evals.parquet": evals_frame(STEPS, seed=0)})  # fmt: skip
     (item,) = figures(load(tmp_path), ["hero"])
     assert sorted(set(item.data["arm"])) == ["attention-delayed", "attention-fixed", "attention-none"]
-    assert "Of 9 arms the first that differ in clipping alone" in item.caption
+    assert "Shows the first that differ in clipping alone, of 9 arms in all." in item.caption
 
 
 @pytest.mark.parametrize(("rates", "shown"), [(3, 12), (4, 9), (8, 9), (9, 18)])
@@ -241,7 +241,7 @@ def test_of_many_arms_those_have_a_panel_that_differ_in_the_techniques_alone(
         write_run(tmp_path, settings={"optimizer": {"lr": 1.0 + k}}, steps=STEPS)
     by_step, layers, overview = figures(load(tmp_path), ["training_loss", "layers", "seeds"])
     assert [item.data["arm"].nunique() for item in (by_step, layers, overview)] == [shown, shown, 9 + rates]
-    told = f"Of {9 + rates} arms the 9 that differ in freeze, clip, scheduler alone."
+    told = f"Shows the 9 that differ only in freeze, clip, scheduler, of {9 + rates} arms in all."
     assert [told in item.caption for item in (by_step, layers)] == [shown == 9] * 2
 
 

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from analysis.figures import plots
 from analysis.figures.style import COLORS, add_key, applied, key, literal, log_axis, pens, wrapped
-from analysis.tables.numbers import number
+from analysis.tables.numbers import plain_number
 
 NASTY = ("$x$", "a_b", "100%", "<script>alert(1)</script>", "None", "_hidden", "\\frac{1}{2} $\\alpha$", "a & b")
 
@@ -243,4 +243,11 @@ def test_a_log_axis_has_ticks_enough_and_none_on_another(ax: Axes, ends: tuple[f
 
 
 def test_numbers_are_plain_text() -> None:
-    assert [number(x) for x in (0, 1, -0.25, 1e-4, 2.5e-7, 1e6)] == ["0", "1", "−0.25", "1×10⁻⁴", "2.5×10⁻⁷", "1×10⁶"]
+    assert [plain_number(x) for x in (0, 1, -0.25, 1e-4, 2.5e-7, 1e6)] == [
+        "0",
+        "1",
+        "−0.25",
+        "1×10⁻⁴",
+        "2.5×10⁻⁷",
+        "1×10⁶",
+    ]

@@ -1,6 +1,7 @@
 """The report's page as text: what stands in it, that names stay names, that it is one file of a bounded size."""
 
 import base64
+import doctest
 import hashlib
 import re
 from dataclasses import replace
@@ -18,11 +19,11 @@ from analysis.claims.finding import Finding
 from analysis.claims.looks import Look
 from analysis.claims.reading import read_claims
 from analysis.claims.verdict_rule import Verdict
+from analysis.page import sentences
 from analysis.page.page import KINDS, SIGNS, Page, cells, columns, render
 from analysis.page.pictures import Picture, pictures
 from analysis.page.provenance import compared, facts, shared, varied
-from analysis.page.sentences import MEANING, QUANTITIES, told
-from analysis.quantities.outcomes import QUANTITIES as MEASURED
+from analysis.page.sentences import MEANING, findings_in_words
 from analysis.records.study import load
 from analysis.stats.effects import Interval
 from analysis.tables.formats import LeftOut, Table
@@ -61,7 +62,7 @@ def page(*findings: Finding, **changed: object) -> str:
     usual = {
         "study": "mine",
         "compared": "two arms",
-        "findings": told(findings or (POINTS,), CLAIMS),
+        "findings": findings_in_words(findings or (POINTS,), CLAIMS),
         "tables": (Table("summary", "what it shows", words, words),),
         "pictures": (),
         "facts": (),
@@ -102,12 +103,16 @@ class Seen(HTMLParser):
 # --- Verdicts in words ---
 
 
+def test_examples_in_docstrings():
+    assert doctest.testmod(sentences).failed == 0
+
+
 def test_a_claim_is_told_in_plain_words():
     text = Seen(page()).text
-    assert "Of 1 claim 1 is inconclusive." in text
+    assert "1 claim: 1 is inconclusive." in text
     assert "? inconclusive B: accuracy rises §4.3" in text
     assert "test accuracy is 1.2 percentage points higher than in the control (0.3 to 2.1)." in text
-    assert "asked for: at least 3 percentage points higher" in text
+    assert "claimed: at least 3 percentage points higher" in text
     assert "interval for all claims at once: from 0.1 lower to 2.5 higher" in text
     assert "10 paired seeds, 1 with a run that did not learn, 2 missing" in text
     assert "p 0.012, adjusted for all claims 0.13" in text
@@ -134,8 +139,7 @@ def test_effects_are_said_on_their_scale(id, effect, interval, said):
     assert said in Seen(page(found)).text
 
 
-def test_every_quantity_and_every_word_has_its_words():
-    assert set(QUANTITIES) == {*MEASURED, "churn"}
+def test_every_verdict_has_a_meaning_and_a_sign():
     assert set(MEANING) == set(SIGNS) == set(Verdict)
     assert len(set(SIGNS.values())) == len(Verdict)
 
@@ -167,7 +171,7 @@ def test_whatever_is_found_makes_a_page_that_says_so(found):
     findings = [replace(finding, verdict=verdict, parts=tuple(parts)) for finding, verdict, parts in found]
     html = render(
         Page(
-            *("mine", "arms", told(tuple(findings), CLAIMS), (), (), (), {}, {}, ()),
+            *("mine", "arms", findings_in_words(tuple(findings), CLAIMS), (), (), (), {}, {}, ()),
             problems=pd.DataFrame(columns=["run", "kind", "problem"]),
         )
     )

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from analysis.quantities import formulas
-from analysis.quantities.measure import METRICS, batch_parts, measure
+from analysis.quantities.measure import measure
+from analysis.quantities.registry import REGISTRY, run_quantities
+from analysis.quantities.run_records import batch_means
 from analysis.records.study import load
 from tests.analysis.runs import change, evals_frame, predictions_frame, steps_frame, write_run
 
@@ -48,7 +50,7 @@ def test_batches_part_is_that_of_one_order_of_examples(tmp_path):
 def test_batches_part_leaves_diverged_runs_out(tmp_path):
     write_paired(tmp_path, noise=[0.05] * 4)
     change(tmp_path / "arm0-s0", status="diverged")
-    parts = batch_parts(load(tmp_path))
+    parts = batch_means(load(tmp_path))
     assert set(parts["b0"]["runs"]) == {3} and set(parts["b1"]["runs"]) == {4}
 
 
@@ -61,6 +63,8 @@ def test_a_lone_arm_has_no_batches_part(tmp_path):
 
 # --- all runs ---
 
+MEASURED = [name for name in run_quantities() if REGISTRY[name].measure]
+
 
 @pytest.fixture
 def study(tmp_path):
@@ -72,8 +76,9 @@ def study(tmp_path):
 
 def test_measure_gives_every_quantity_of_every_run(study):
     found = measure(study)
-    assert found.values.shape == (4, len(METRICS)) and found.lacking.empty
-    assert found.values.notna().all(axis=None)
+    assert found.values.shape == (4, len(run_quantities())) and found.lacking.empty
+    assert found.values[MEASURED].notna().all(axis=None)
+    assert found.values["parameters.ratio"].tolist() == [0.5] * 4 and found.values["timing.seconds"].isna().all()
     assert found.values.loc["fixed-s1", "clip_rate"] == formulas.clip_rate(steps_frame(300, seed=1))
     assert found.values.loc["fixed-s1", "probe_jitter"] == formulas.probe_jitter(evals_frame(300, seed=1))
 
@@ -82,7 +87,7 @@ def test_measure_reads_no_more_than_it_is_asked_for(study, monkeypatch):
     monkeypatch.setattr(type(study), "read", lambda self, run, file, columns=None: pytest.fail(f"read {file}"))
     with pytest.raises(BaseException, match=r"read steps.parquet"):
         measure(study, ["clip_rate"])
-    with pytest.raises(ValueError, match="no quantity clip_rat; there are"):
+    with pytest.raises(ValueError, match=r"quantities must be among test_accuracy, .* \(got clip_rat\)"):
         measure(study, ["clip_rat"])
 
 
@@ -94,10 +99,10 @@ def test_every_gap_is_explained(tmp_path):
         "predictions.parquet": predictions_frame()[:0],
     }
     write_run(tmp_path, {"clip": "fixed"}, steps=20, status="diverged", run="dead", frames=empty, metrics={})
-    found = measure(load(tmp_path))
+    found = measure(load(tmp_path), MEASURED)
     gaps = found.values.isna().stack()
     assert set(gaps[gaps].index) == set(zip(found.lacking["run"], found.lacking["quantity"], strict=True))
-    assert set(gaps["dead"].index) == set(METRICS) and gaps["dead"].all()
+    assert gaps["dead"].drop("memory_mb").all()  # run.json has the memory
     assert not gaps["short"]["mean_grad_norm"] and gaps["short"]["probe_jitter"]
 
 
@@ -110,10 +115,10 @@ def test_a_run_that_has_gone_is_warned_of_and_left_out(study):
 
 def test_an_empty_study_measures_to_an_empty_frame(tmp_path):
     found = measure(load(tmp_path))
-    assert found.values.shape == (0, len(METRICS)) and found.lacking.empty
+    assert found.values.shape == (0, len(run_quantities())) and found.lacking.empty
 
 
-@pytest.mark.parametrize("quantity", METRICS)
+@pytest.mark.parametrize("quantity", MEASURED)
 def test_quantities_are_plain_numbers(study, quantity):
     value = measure(study, [quantity]).values[quantity].iloc[0]
     assert isinstance(value, float) and math.isfinite(value)

@@ -1,4 +1,4 @@
-"""The paper's tables on made-up factorials with known effects, against numbers worked out with numpy and scipy."""
+"""The tables of a report on made-up factorials with known effects, against numbers worked out with numpy and scipy."""
 
 import doctest
 import io
@@ -18,9 +18,10 @@ from analysis.claims.judge import judge_claims
 from analysis.claims.reading import read_claims
 from analysis.quantities.measure import measure
 from analysis.records.study import load
-from analysis.tables import accuracy, factorial, numbers
-from analysis.tables.all import paper_tables
-from analysis.tables.formats import DASH, LeftOut, Table, to_csv, to_latex, to_markdown
+from analysis.tables import accuracy, factorial, formats, numbers
+from analysis.tables.all import report_tables
+from analysis.tables.formats import LeftOut, Table, to_csv, to_latex, to_markdown
+from analysis.tables.numbers import DASH
 from tests.analysis.runs import Truth, change, write_known, write_run
 from tests.analysis.studies import FROZEN, MINIMAL, PAPER, write_two, written
 
@@ -90,7 +91,7 @@ def tables(made) -> dict[str, Table | LeftOut]:
 
 def of(folder: Path, claims: Path = PAPER, only: Collection[str] | None = None) -> dict[str, Table | LeftOut]:
     study, read = load(folder, only), read_claims(claims)
-    return {item.name: item for item in paper_tables(study, read, judge_claims(study, read).findings)}
+    return {item.name: item for item in report_tables(study, read, judge_claims(study, read).findings)}
 
 
 def runs(made: Made, seeds: int) -> set[str]:
@@ -102,7 +103,7 @@ def interval(values: np.ndarray) -> tuple[float, float]:
     return stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
 
 
-@pytest.mark.parametrize("module", [accuracy, factorial, numbers])
+@pytest.mark.parametrize("module", [accuracy, factorial, formats, numbers])
 def test_examples_in_docstrings(module):
     assert doctest.testmod(module).failed == 0
 
@@ -133,7 +134,7 @@ def test_accuracy_before_and_after(made, tables):
     frozen = 100 * (made.accuracy[:, 1, 1, 1] - made.accuracy[:, 1, 0, 0])
     assert both["difference"] == pytest.approx(frozen.mean()) and both["verdict"] == "shown, not judged"
     words = tables["accuracy"].words
-    assert words["paper %"].tolist() == ["85", "90", DASH, DASH]
+    assert words["reported %"].tolist() == ["85", "90", DASH, DASH]
     assert words["arm"][0] == "before: freeze=none, clip=none, scheduler=none"
     assert words["difference, points"][1] == f"{100 * (full - none).mean():.1f}"
 
@@ -156,7 +157,10 @@ def test_the_factorial_keeps_to_the_setting_that_most_arms_have(tmp_path):
     write_known(tmp_path, {"clip": "fixed"}, Truth(), seed=0, nuisance=1)
     table = of(tmp_path)["factorial"]
     assert len(table.numbers) == 9
-    assert "All at optimizer adamw[lr=0.0001], nuisance seed 0; arms at other settings (2)" in table.caption
+    assert (
+        "All at optimizer adamw[lr=0.0001], nuisance seed 0; the summary lists the 2 arms at other settings"
+        in table.caption
+    )
 
 
 def test_the_factorial_counts_what_ended_early_or_learned_nothing(tmp_path):
@@ -275,7 +279,7 @@ def test_what_the_gain_is_made_of(made, tables):
     assert parts.loc["clip", "jitter_part"] == pytest.approx(clip.mean())
     assert tuple(parts.loc["clip", ["jitter_low", "jitter_high"]]) == pytest.approx(interval(clip))
     assert parts["jitter_part"].sum() == pytest.approx(whole["jitter_part"])
-    ratio = tables["attribution"].words.set_index("technique")["jitter, ratio"]["clip"]
+    ratio = tables["attribution"].words.set_index("technique")["jitter of the probe loss, ratio"]["clip"]
     assert ratio.startswith(f"{np.exp(clip.mean()):#.3g} [")
 
 
@@ -298,7 +302,7 @@ def test_the_intervals_live_on_the_pairing(made, tables, tmp_path):
 def test_the_jitter_is_left_out_below_six_seeds_that_learn(made):
     table = of(made.folder, only=runs(made, 5))["attribution"]
     assert "needs all 8 cells of freeze × clip × scheduler in at least 6 common seeds: there are 5" in table.caption
-    assert table.words["jitter, ratio"].tolist() == [DASH] * 4
+    assert table.words["jitter of the probe loss, ratio"].tolist() == [DASH] * 4
     assert table.numbers["accuracy_n"].tolist() == [5] * 4 and table.numbers["jitter_n"].tolist() == [0] * 4
 
 
@@ -323,7 +327,7 @@ def test_a_study_of_clipping_alone(tmp_path):
     write_two(tmp_path / "study", fixed=[0.85, 0.87, 0.9], none=[0.8, 0.83, 0.84])
     tables = of(tmp_path / "study", written(tmp_path, MINIMAL))
     assert tables["accuracy"].numbers["difference"][1] == pytest.approx(5)
-    assert tables["accuracy"].words["paper %"].tolist() == [DASH, DASH]  # of other arms than these
+    assert tables["accuracy"].words["reported %"].tolist() == [DASH, DASH]  # of other arms than these
     assert tables["anova_accuracy"].numbers["term"].tolist() == ["seed", "clip", "residual"]
     assert tables["attribution"].numbers["accuracy_part"].tolist() == pytest.approx([5, 5])
     assert "claim one does not change freeze" in tables["roles"].caption
@@ -338,7 +342,7 @@ def test_claims_without_accuracy_and_runs_of_another_study(tmp_path):
     assert {name: item.reason for name, item in tables.items() if isinstance(item, LeftOut)} == {
         name: reason for name in NAMES if name != "factorial"
     }
-    others = of(tmp_path / "study")  # the paper's claims, of arms that are not here
+    others = of(tmp_path / "study")  # claims about arms that the study does not have
     assert all(
         isinstance(others[name], LeftOut) and "no arm has" in others[name].reason for name in set(NAMES) - {"factorial"}
     )

@@ -1,0 +1,273 @@
+"""The registry of quantities: each number that a run is reduced to, in one entry.
+
+Tables, figures, claims and sentences read REGISTRY. To add a quantity, add one entry to it (and its formula to
+`analysis.quantities.formulas`): then a claim can name it, and its flags put it into the summary table and the
+figures.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis.quantities import formulas
+from analysis.quantities.formulas import NotMeasurable
+from analysis.quantities.run_records import RunRecords
+from analysis.write_up import PROBE_LEVEL
+
+
+@dataclass(frozen=True)
+class Chance:
+    """Chance level of a test split: the share of its majority class (0 to 1), and ln k nats for k classes."""
+
+    accuracy: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One number per run, or per arm.
+
+    name             its key in claims files, in tables of numbers and in run.json
+    words            its name in a sentence
+    unit             on the raw scale; "" for shares and other numbers without a unit
+    scale            the usual scale of its differences, a name of `analysis.stats.scales.SCALES`
+    measure          a function of one run's records; None if run.json holds the number under `name`
+    diverged         the value of a run that diverged, from its chance level, planned steps and measured value (NaN if
+                     not measurable). Only quantities of how well a run does have one, and only they keep runs that did
+                     not learn: variances, norms and shares of steps look best if nothing is learned, so they are
+                     compared over the seeds whose runs all learn
+    per_run          False for a number of several runs, which a contrast of `analysis.claims` computes
+    heading          of its column in a table; None if no table has such a column
+    decimals         in that column; None for three significant digits
+    row              of its row in a table; by default its words and unit
+    in_summary       whether the summary table has its column
+    in_figures       whether the figures `seeds` and `differences` show it
+    has_interaction  whether it has a figure of two factors' interaction
+    """
+
+    name: str
+    words: str
+    unit: str
+    scale: str
+    measure: Callable[[RunRecords], float] | None = None
+    diverged: Callable[[Chance, float, float], float] | None = None
+    per_run: bool = True
+    heading: str | None = None
+    decimals: int | None = None
+    row: str | None = None
+    in_summary: bool = False
+    in_figures: bool = False
+    has_interaction: bool = False
+
+    @property
+    def keeps_unlearned(self) -> bool:
+        """Whether it is compared over all runs, those that did not learn included."""
+        return self.diverged is not None
+
+    @property
+    def is_ratio(self) -> bool:
+        """Whether its effects are ratios."""
+        return self.scale == "log"
+
+    @property
+    def row_heading(self) -> str:
+        return self.row or ", ".join(filter(None, (self.words, self.unit)))
+
+    @property
+    def effect_words(self) -> str:
+        """Its words with the unit of its differences; ratios have none."""
+        unit = {"raw": self.unit, "points": "points"}.get(self.scale)
+        return f"{self.words}, {unit}" if unit else self.words
+
+    @property
+    def axis_label(self) -> str:
+        """Of its values, shares of the points scale in per cent."""
+        unit = "%" if self.scale == "points" else self.unit
+        return f"{self.words} ({unit})" if unit else self.words
+
+    @property
+    def difference_label(self) -> str:
+        """Of its differences between arms."""
+        if self.is_ratio:
+            return f"{self.words},\nratio"
+        unit = "points" if self.scale == "points" else self.unit
+        return f"{self.words},\ndifference" + (f" ({unit})" if unit else "")
+
+
+def at_chance_accuracy(chance: Chance, planned: float, measured: float) -> float:
+    return chance.accuracy
+
+
+def at_chance_loss(chance: Chance, planned: float, measured: float) -> float:
+    return chance.loss
+
+
+def all_planned_steps(chance: Chance, planned: float, measured: float) -> float:
+    """All planned steps, unless the run reached the level before it diverged."""
+    return planned if math.isnan(measured) else measured
+
+
+def memory_mb(run: RunRecords) -> float:
+    """Memory in 10⁶ bytes of weights, gradients and optimizer state, by count."""
+    parts = [run.entries.get(f"memory_bytes.{part}") for part in ("weights", "gradients", "optimizer")]
+    if pd.isna(parts).any():
+        raise NotMeasurable("memory_bytes: not recorded")
+    return float(sum(parts)) / 1e6
+
+
+QUANTITIES = (
+    Quantity(
+        *("test_accuracy", "test accuracy", "", "points"),
+        diverged=at_chance_accuracy,
+        heading="test accuracy %",
+        decimals=1,
+        in_figures=True,
+        has_interaction=True,
+    ),
+    Quantity("test_loss", "test loss", "nats", "log", diverged=at_chance_loss),
+    Quantity("validation_accuracy", "validation accuracy", "", "points", diverged=at_chance_accuracy),
+    Quantity("validation_loss", "validation loss", "nats", "log", diverged=at_chance_loss),
+    Quantity(
+        *("capped_test_loss", "test loss, capped at that of a uniform guess", "nats", "log"),
+        measure=lambda run: formulas.capped_test_loss(run.evals, run.predictions),
+        diverged=at_chance_loss,
+    ),
+    Quantity(
+        *("learned", "share of runs that learn", "", "raw"),
+        measure=lambda run: float(not formulas.did_not_learn(run.predictions)),
+        diverged=lambda chance, planned, measured: 0.0,
+    ),
+    Quantity(
+        *("last_training_loss", "training loss at the end", "nats", "log"),
+        measure=lambda run: formulas.last_training_loss(run.steps),
+        heading="last loss",
+        decimals=3,
+        in_summary=True,
+    ),
+    Quantity(
+        *("loss_variance", "variance of the training loss", "nats²", "log"),
+        measure=lambda run: formulas.loss_variance(run.steps),
+    ),
+    Quantity(
+        *("last_loss_variance", f"variance of the last {formulas.SPAN} training losses", "nats²", "log"),
+        measure=lambda run: formulas.last_loss_variance(run.steps),
+    ),
+    Quantity(
+        *("loss_jitter", "jitter of the training loss", "nats²", "log"),
+        measure=lambda run: formulas.loss_jitter(run.steps, run.batches),
+        heading="training jitter, nats²",
+    ),
+    Quantity(
+        *("spikes", "share of steps with a loss spike", "", "raw"),
+        measure=lambda run: formulas.spikes(run.steps),
+    ),
+    Quantity(
+        *("mean_grad_norm", "mean gradient norm", "", "log"),
+        measure=lambda run: formulas.mean_grad_norm(run.steps),
+        heading="‖g‖",
+        decimals=2,
+        in_summary=True,
+    ),
+    Quantity(
+        *("clip_rate", "share of steps that were clipped", "", "raw"),
+        measure=lambda run: formulas.clip_rate(run.steps),
+        heading="clip rate",
+        decimals=2,
+        in_summary=True,
+    ),
+    Quantity(
+        *("mean_delta_g", "mean Δg", "", "raw"),
+        measure=lambda run: formulas.mean_delta_g(run.steps),
+        heading="Δg",
+        decimals=2,
+        in_summary=True,
+    ),
+    Quantity(
+        *("delta_g_slope", "slope of log(1 + Δg)", "per step", "raw"),
+        measure=lambda run: formulas.delta_g_slope(run.steps),
+    ),
+    Quantity(
+        *("early_delta_g_share", "share of all Δg in the first tenth of the steps", "", "logit"),
+        measure=lambda run: formulas.early_delta_g_share(run.steps),
+    ),
+    Quantity(
+        *("mlp_share_below_one", "share of steps with G_MLP below 1", "", "logit"),
+        measure=lambda run: formulas.mlp_share_below_one(run.steps),
+    ),
+    Quantity(
+        *("early_classifier_norm", "median G_CLS over the first tenth of the steps", "", "log"),
+        measure=lambda run: formulas.early_classifier_norm(run.steps),
+    ),
+    Quantity(
+        *("late_classifier_norm", "median G_CLS over the last tenth of the steps", "", "log"),
+        measure=lambda run: formulas.late_classifier_norm(run.steps),
+    ),
+    Quantity(
+        *("classifier_norm_fall", "early G_CLS over late G_CLS", "", "log"),
+        measure=lambda run: formulas.classifier_norm_fall(run.steps),
+    ),
+    Quantity(
+        *("mean_probe_loss", "mean probe loss", "nats", "log"),
+        measure=lambda run: formulas.mean_probe_loss(run.evals),
+        diverged=at_chance_loss,
+        heading="mean probe loss, nats",
+        decimals=3,
+        in_figures=True,
+    ),
+    Quantity(
+        *("probe_jitter", "jitter of the probe loss", "nats²", "log"),
+        measure=lambda run: formulas.probe_jitter(run.evals),
+        heading="probe jitter, nats²",
+        in_figures=True,
+        has_interaction=True,
+    ),
+    Quantity(
+        *("max_drawdown", "largest rise of the probe loss", "nats", "raw"),
+        measure=lambda run: formulas.max_drawdown(run.evals),
+    ),
+    Quantity(
+        *("steps_to_probe_loss", f"number of steps to a probe loss of {PROBE_LEVEL:g}", "steps", "raw"),
+        measure=lambda run: formulas.steps_to_probe_loss(run.evals, run.planned),
+        diverged=all_planned_steps,
+        row=f"steps to a probe loss of {PROBE_LEVEL:g}, at most all",
+    ),
+    Quantity("parameters.ratio", "share of parameters trained", "", "log"),
+    Quantity("parameters.trained", "number of trained parameters", "", "log"),
+    Quantity("parameters.total", "number of parameters", "", "log"),
+    Quantity("memory_bytes.weights", "memory for weights", "bytes", "log"),
+    Quantity("memory_bytes.gradients", "memory for gradients", "bytes", "log"),
+    Quantity("memory_bytes.optimizer", "memory for the optimizer", "bytes", "log"),
+    Quantity(
+        *("memory_mb", "memory of weights, gradients and optimizer", "MB", "log"),
+        measure=memory_mb,
+        row="memory of weights, gradients and optimizer, MB, by count",
+    ),
+    Quantity(
+        *("step_seconds", "time of a step", "s", "log"),
+        measure=lambda run: formulas.step_seconds(run.steps),
+    ),
+    Quantity(
+        *("training_seconds", "training time", "s", "log"),
+        measure=lambda run: formulas.training_seconds(run.steps),
+        heading="training s",
+        decimals=1,
+        in_summary=True,
+    ),
+    Quantity("timing.seconds", "run time", "s", "log"),
+    Quantity("churn", "share of test predictions on which two seeds differ", "", "points", per_run=False),
+)
+
+REGISTRY = {quantity.name: quantity for quantity in QUANTITIES}
+"""Name -> quantity, in the order in which tables and figures show them."""
+
+
+def run_quantities() -> tuple[str, ...]:
+    """Names of the quantities that are one number per run: those that a claim may name."""
+    return tuple(name for name, quantity in REGISTRY.items() if quantity.per_run)
+
+
+def selected(flag: str) -> list[Quantity]:
+    """The quantities with a flag: in_summary, in_figures or has_interaction."""
+    return [quantity for quantity in REGISTRY.values() if getattr(quantity, flag)]
