@@ -10,11 +10,11 @@ from scipy import stats
 from analysis.figures.series import (
     by_step,
     delta_g_shares,
-    differences,
     in_network_order,
     interaction_means,
     layer_grid,
     over_seeds,
+    paired_differences,
     per_seed,
     span_width,
     spans,
@@ -173,7 +173,7 @@ def test_differences_are_those_of_the_paired_t(log: bool) -> None:
     runs = runs_frame({"none": list(base), "fixed": list(base * draw.lognormal(0.1, 0.1, 8))})
     treated, plain = (runs["x"][runs["arm"] == arm].to_numpy() for arm in ("fixed", "none"))
     values = runs.set_index("run")["x"]
-    found = differences(values, pairs_frame("fixed", "none", list(range(8))), log)
+    found = paired_differences(values, pairs_frame("fixed", "none", list(range(8))), log)
     expected = paired_effect(np.log(treated), np.log(plain)) if log else paired_effect(treated, plain)
     interval = expected.interval()
     of_scale = np.log(found[["mean", "low", "high"]]) if log else found[["mean", "low", "high"]]
@@ -181,14 +181,14 @@ def test_differences_are_those_of_the_paired_t(log: bool) -> None:
     assert found["effect"].tolist() == pytest.approx(list(treated / plain if log else treated - plain))
     # the same runs, paired with other seeds: what pairing takes away from the interval is lost
     wrong = pairs_frame("fixed", "none", list(range(8))).assign(control_run=[f"none-{(s + 3) % 8}" for s in range(8)])
-    other = differences(values, wrong, log)
+    other = paired_differences(values, wrong, log)
     assert (other["high"] - other["low"])[0] > 2 * (found["high"] - found["low"])[0]
 
 
 def test_a_pair_that_lacks_a_value_is_left_out() -> None:
     runs = runs_frame({"a": [1.0, np.nan, 3.0], "b": [2.0, 2.0, 0.0]}).set_index("run")["x"]
-    assert differences(runs, pairs_frame("b", "a", [0, 1, 2, 3]))["seed"].tolist() == [0, 2]
-    assert differences(runs, pairs_frame("b", "a", [0, 1, 2, 3]), log=True)["seed"].tolist() == [0]
+    assert paired_differences(runs, pairs_frame("b", "a", [0, 1, 2, 3]))["seed"].tolist() == [0, 2]
+    assert paired_differences(runs, pairs_frame("b", "a", [0, 1, 2, 3]), log=True)["seed"].tolist() == [0]
 
 
 # --- Factors ---
