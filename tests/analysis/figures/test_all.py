@@ -1,4 +1,4 @@
-"""Whole figures of studies: which there are, that they can be read, and the files that they become."""
+"""Whole figures of studies: which are drawn, whether they are readable, and their files."""
 
 import re
 import subprocess
@@ -33,7 +33,7 @@ FACTORIAL = "interaction_test_accuracy", "interaction_probe_jitter"
 
 
 def write_arms(folder: Path, arms: dict[str, str], seeds: int, stop: tuple[str, int] | None = None) -> None:
-    """Arms called as the keys, clipped as the values; `stop`: the arm and seed of a run that diverges at step 43."""
+    """Write runs; arms: name -> clipping rule. `stop`: the arm and seed of a run that diverges at step 43."""
     for i, (arm, rule) in enumerate(arms.items()):
         for seed in range(seeds):
             steps = steps_frame(STEPS, 100 * seed + i)
@@ -91,7 +91,7 @@ def test_every_figure_is_drawn_or_left_out_with_a_reason(items: dict[str, DrawnF
     assert all(reason.endswith("here: clip") for reason in left_out.values())
 
 
-def test_captions_say_n_and_name_the_diverged(items: dict[str, DrawnFigure | LeftOut]) -> None:
+def test_captions_give_n_and_name_diverged_runs(items: dict[str, DrawnFigure | LeftOut]) -> None:
     for name in ("training_loss", "probe_loss", "probe_accuracy", "gradient_norm", "tracked_norms", "delta_g"):
         assert "n = 4" in items[name].caption
         assert "Crosses: a seed diverged" in items[name].caption and "none seed 2" in items[name].caption
@@ -167,7 +167,7 @@ def test_lines_go_through_the_numbers_in_the_csv(items: dict[str, DrawnFigure | 
             assert np.array_equal(line.get_xydata(), part[["step", "mean"]].to_numpy())
 
 
-def test_smoothing_is_said_on_the_axis(items: dict[str, DrawnFigure | LeftOut]) -> None:
+def test_the_axis_names_the_smoothing(items: dict[str, DrawnFigure | LeftOut]) -> None:
     assert axes_of(items["training_loss"].figure)[0].get_ylabel() == "training loss (nats)\nmean of 2 steps"
     assert axes_of(items["probe_loss"].figure)[0].get_ylabel() == "probe loss (nats)"
     assert (items["training_loss"].data["arm"] == "fixed").sum() == STEPS / 2
@@ -189,8 +189,8 @@ def test_arms_of_one_schedule_share_a_line(items: dict[str, DrawnFigure | LeftOu
 
 
 @pytest.mark.parametrize(("rate", "axis"), [(5e-4, "linear"), (1e-2, "log")])
-def test_rates_of_different_sizes_are_told_apart(tmp_path: Path, rate: float, axis: str) -> None:
-    """SGD's rate is a hundred times AdamW's; the arms stand in order of their rates, not as they began."""
+def test_rates_of_different_sizes_are_distinguishable(tmp_path: Path, rate: float, axis: str) -> None:
+    """SGD's rate is a hundred times AdamW's; arms are in the order of their rates, not of their start times."""
     for i, (optimizer, lr) in enumerate([("adamw", 1e-4), ("sgd", rate), ("sgd", rate / 2)]):
         frames = {"steps.parquet": steps_frame(STEPS).assign(lr=lr * np.minimum(1, np.arange(STEPS) / 20))}  # from 0 on
         begun = {"timing": {"started": f"2026-01-0{i + 1}T00:00:00Z"}}
@@ -206,7 +206,7 @@ def test_rates_of_different_sizes_are_told_apart(tmp_path: Path, rate: float, ax
 
 @pytest.mark.parametrize("count", [2, 4, 5])
 def test_layers_of_any_number_of_arms(tmp_path: Path, count: int) -> None:
-    """Three maps a row: 4 and 5 leave places empty, which the bar of colours must not ask for."""
+    """Three maps per row: 4 and 5 arms leave empty places, which the colour bar must not use."""
     write_arms(tmp_path, {f"arm{i}": "fixed" for i in range(count)}, seeds=1)
     item = of_one("layers", load(tmp_path))
     assert isinstance(item, DrawnFigure)
@@ -234,7 +234,7 @@ def test_the_hero_of_many_arms_shows_those_that_differ_in_clipping_alone(tmp_pat
 def test_of_many_arms_those_have_a_panel_that_differ_in_the_techniques_alone(
     tmp_path: Path, rates: int, shown: int
 ) -> None:
-    """Nine of a factorial, and further learning rates: not shown where they would be a panel too many and the fewer."""
+    """Nine arms of a factorial, and more learning rates, which are left out where there are too many panels."""
     for freeze, clip in product(("none", "embeddings", "attention"), ("none", "fixed", "delayed")):
         write_run(tmp_path, {"freeze": freeze, "clip": clip}, steps=STEPS)
     for k in range(rates):
@@ -276,7 +276,7 @@ def test_bands_do_not_press_the_means_flat() -> None:
 
 
 def problems_of(figure: Figure) -> list[str]:
-    """Texts cut by the figure's edge or on one another, legends over axes, an axis without a name."""
+    """Texts that are cut off or overlap, legends over axes, axes without a name."""
     with applied():
         FigureCanvasAgg(figure).draw()
         boxes = {text: text.get_window_extent() for text in drawn_texts(figure)}
@@ -297,7 +297,7 @@ def problems_of(figure: Figure) -> list[str]:
 
 
 def drawn_texts(figure: Figure) -> list[Text]:
-    """All texts but those of ticks out of view, which exist and are not drawn."""
+    """All texts except those of ticks out of view, which matplotlib creates but does not draw."""
     hidden = set()
     for axis in (axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)):
         low, high = sorted(axis.get_view_interval())

@@ -1,4 +1,4 @@
-"""What the artists hold, read back from them: no pixels are compared."""
+"""The data of matplotlib's artists, read back from them; no pixels are compared."""
 
 from itertools import pairwise
 
@@ -60,7 +60,7 @@ def test_no_band_where_there_is_one_seed(ax: Axes) -> None:
     assert len(line(ax, "none").get_xdata()) == 12
 
 
-def test_a_cross_stands_where_a_seed_diverged(ax: Axes) -> None:
+def test_a_cross_marks_where_a_seed_diverged(ax: Axes) -> None:
     data = curve(("none",))
     data.loc[4, "diverged"] = 1
     plots.draw_curves(data, ax)
@@ -68,14 +68,14 @@ def test_a_cross_stands_where_a_seed_diverged(ax: Axes) -> None:
     assert [xy(cross) for cross in crosses] == [data.loc[[4], ["step", "mean"]].to_numpy().tolist()]
 
 
-def test_twelve_arms_are_told_apart_in_grey() -> None:
+def test_twelve_arms_are_distinguishable_in_grey() -> None:
     of = line_styles([str(i) for i in range(12)])
     assert len({(style.dashes, style.marker) for style in of.values()}) == 12
     assert len({(style.color, style.dashes) for style in of.values()}) == 12
     assert not {style.color for style in of.values()} - set(COLORS)
 
 
-def test_an_arm_keeps_its_pen_whichever_others_are_drawn(ax: Axes) -> None:
+def test_an_arm_keeps_its_line_style_whichever_others_are_drawn(ax: Axes) -> None:
     of = line_styles(["none", "fixed", "delayed"])
     plots.draw_curves(curve(("delayed",)), ax, of)
     assert line(ax, "delayed").get_color() == of["delayed"].color
@@ -91,7 +91,7 @@ def test_only_the_given_axes_are_drawn_on() -> None:
 # --- Shares, layers ---
 
 
-def test_shares_stand_side_by_side_at_their_heights(ax: Axes) -> None:
+def test_shares_are_side_by_side_at_their_heights(ax: Axes) -> None:
     data = pd.DataFrame({"arm": ["a"] * 2 + ["b"] * 2, "bin": [1, 2] * 2, "mean": [60.0, 40.0, 30.0, 70.0]})
     plots.draw_shares(data.assign(low=data["mean"] - 5, high=data["mean"] + 10), ax)
     points = [container.lines[0] for container in ax.containers]
@@ -190,7 +190,7 @@ def test_a_forest_shows_effects_intervals_and_the_smallest_effect_on_the_claimed
 
 @pytest.mark.parametrize("name", NASTY)
 def test_names_are_never_read_as_formulas(name: str) -> None:
-    """On an Axes of the user's, with matplotlib's own settings, under which `$x$` is an italic x."""
+    """On the user's own Axes with matplotlib's default settings, which draw `$x$` as an italic x."""
     figure = Figure()
     ax = figure.subplots()
     values = pd.DataFrame(

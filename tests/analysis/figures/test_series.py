@@ -34,7 +34,7 @@ def test_a_span_is_as_narrow_as_the_number_of_points_allows(points: int, at_most
 
 
 @given(st.lists(st.floats(-100, 100), min_size=1, max_size=60), st.integers(1, 9), st.integers(1, 5))
-def test_spans_are_means_of_so_many_rows(values: list[float], width: int, every: int) -> None:
+def test_spans_are_means_of_width_rows(values: list[float], width: int, every: int) -> None:
     points = pd.DataFrame({"step": every * np.arange(1, len(values) + 1), "x": values})
     found = spans(points, ["x"], width)
     chunks = [values[i : i + width] for i in range(0, len(values), width)]
@@ -156,7 +156,7 @@ def pairs_frame(treatment: str, control: str, seeds: list[int]) -> pd.DataFrame:
     )
 
 
-def test_each_run_s_value_stands_beside_its_arm_s_mean() -> None:
+def test_each_row_has_the_value_of_a_run_and_the_mean_of_its_arm() -> None:
     found = per_seed(runs_frame({"a": [1.0, 3.0], "b": [5.0, np.nan]}), "x")
     assert found[["arm", "seed", "value", "mean", "n"]].to_numpy().tolist() == [
         ["a", 0, 1.0, 2.0, 2],
@@ -241,7 +241,7 @@ def test_a_factor_that_varies_with_another_is_no_factor_of_its_own() -> None:
 
 
 def test_the_pair_with_the_most_cells_is_shown() -> None:
-    """Four optimizers, but only one arm each beyond the first: the factorial of the others is what there is to see."""
+    """Four optimizers, but only the first has several arms: the factorial of the other factors is shown."""
     table = [(o, "none", "off") for o in "abcd"] + [("a", "none", "on"), ("a", "fixed", "off"), ("a", "fixed", "on")]
     names = ["-".join(row) for row in table]
     cells = pd.DataFrame(table, columns=["optimizer", "clip", "scheduler"], index=pd.Index(names, name="arm"))
