@@ -1,4 +1,4 @@
-"""What the runs of a study say: load -> metrics -> statistics -> claims -> tables, plots -> report.
+"""Analysis of a study's records: load, measure, compare statistically, judge claims, make tables, figures, a report.
 
-Reads outputs/<study>/ and needs neither torch nor a model: a study can be judged on another machine.
+It reads outputs/<study>/ and needs neither torch nor a model, so a study can be judged on another machine.
 """

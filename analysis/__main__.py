@@ -1,6 +1,6 @@
-"""The command: `python -m analysis outputs/<study>`: the summary, a verdict on each claim, tables and figures.
+"""Judge a study: `python -m analysis outputs/<study>` prints its summary and verdicts and writes its report.
 
-With `--against outputs/<another>`: what changed between the two, arm by arm and claim by claim.
+With `--against outputs/<another>` it prints and writes what changed between the two, arm by arm and claim by claim.
 """
 
 import argparse
@@ -8,10 +8,12 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from ablate.config.wording import count
 from analysis.claims.judge import unregistered
 from analysis.claims.reading import Claims, read_claims
 from analysis.compare.compare import compare
@@ -23,34 +25,35 @@ from analysis.tables.formats import summary, summary_in_words
 
 
 def main() -> None:
-    """Exit code 0: a report was written; 2: it could not be, or can compare nothing, and why."""
+    """Run the command. Exit code 0: the report was written; 2: it could not be, or has nothing to compare."""
     parser = argparse.ArgumentParser(prog="python -m analysis", description=__doc__)
-    parser.add_argument("study", type=Path, help="a study's folder, outputs/<study>")
-    parser.add_argument("--claims", type=Path, help="a claims file; by default the one that the runs name")
-    parser.add_argument("--against", type=Path, help="another study's folder: what changed from it to this one")
+    parser.add_argument("study", type=Path, help="the study's folder, outputs/<study>")
+    parser.add_argument("--claims", type=Path, help="the claims file; by default the one that the runs name")
+    parser.add_argument("--against", type=Path, help="the folder of another study: show what changed from it to this")
     arguments = parser.parse_args()
     try:
-        study = finished(arguments.study)
+        study = load_finished(arguments.study)
         claims = read_claims(arguments.claims or named_claims(study))
         if arguments.against:
-            show_comparison(study, finished(arguments.against), claims)
+            print_comparison(study, load_finished(arguments.against), claims)
         else:
-            show(study, claims, write_report(study, claims))
-            if lacking := limits(study):
-                raise ValueError("; ".join(lacking))
+            print_report(study, claims, write_report(study, claims))
+            if found := limits(study):
+                raise ValueError("\n".join(found))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
 
 
-def finished(folder: Path) -> Study:
+def load_finished(folder: Path) -> Study:
+    """Load a study; ValueError if no run of it is finished."""
     study = load(folder)
     if study.runs.empty:
-        raise ValueError(f"{folder}: no finished run; {len(study.problems)} folders are not usable")
+        raise ValueError(f"{folder} has no finished run; {count(len(study.problems), 'folder')} cannot be used")
     return study
 
 
-def show(study: Study, claims: Claims, report: Report) -> None:
+def print_report(study: Study, claims: Claims, report: Report) -> None:
     console = Console(width=None if sys.stdout.isatty() else 140)
     words = summary_in_words(summary(study))
     console.print(as_table(words.columns.tolist(), words.to_numpy().tolist()))
@@ -58,11 +61,19 @@ def show(study: Study, claims: Claims, report: Report) -> None:
     lines = [f"{problem.kind}: {problem.run}: {problem.problem}" for problem in study.problems.itertuples()]
     lines += [f"left out: {name}: {reason}" for name, reason in report.left_out]
     if len(others := unregistered(study, claims)):
-        lines.append(f"{len(others)} runs were not started with this claims file: it was not written down before them")
+        lines.append(f"{started_with_others(others)}, so it may have been written after them")
     print_lines(console, [*lines, f"report: {study.folder / 'report' / PAGE}"])
 
 
-def show_comparison(study: Study, other: Study, claims: Claims) -> None:
+def started_with_others(runs: pd.DataFrame) -> str:
+    """
+    >>> started_with_others(pd.DataFrame({"run": ["a", "b"]}))
+    '2 runs were not started with this claims file'
+    """
+    return f"{count(len(runs), 'run')} {'was' if len(runs) == 1 else 'were'} not started with this claims file"
+
+
+def print_comparison(study: Study, other: Study, claims: Claims) -> None:
     comparison = compare(study, other, claims)
     folder = study.folder / "report" / f"against-{other.folder.resolve().name}"
     write_comparison(comparison, folder)
@@ -74,9 +85,9 @@ def show_comparison(study: Study, other: Study, claims: Claims) -> None:
     lines = []
     for one in (study, other):
         if len(one.problems):
-            lines.append(f"{one.folder}: there are runs that do not count, or are missing; its own report names them")
+            lines.append(f"{one.folder}: some runs do not count or are missing; the study's own report lists them")
         if len(others := unregistered(one, claims)):
-            lines.append(f"{one.folder}: {len(others)} runs were not started with this claims file")
+            lines.append(f"{one.folder}: {started_with_others(others)}")
     print_lines(console, [*lines, f"tables: {folder}/"])
 
 
@@ -86,7 +97,7 @@ def print_lines(console: Console, lines: Iterable[str]) -> None:
 
 
 def verdicts(report: Report, claims: Claims) -> list[list[str]]:
-    """One row a finding, its parts below it."""
+    """One row per finding, with its parts below it: id, statement, effect, n, verdict."""
     rows, left = [], list(findings_in_words(report.findings, claims))
     while left:
         said, *left = left
@@ -97,7 +108,7 @@ def verdicts(report: Report, claims: Claims) -> list[list[str]]:
 
 
 def as_table(headings: list[str], rows: list[list[str]]) -> Table:
-    table = Table(*(Column(heading, overflow="fold") for heading in headings))  # no label is cut short
+    table = Table(*(Column(heading, overflow="fold") for heading in headings))  # wrap long labels, do not cut them
     for row in rows:
         table.add_row(*(escape(str(cell)) for cell in row))
     return table

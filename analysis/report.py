@@ -1,4 +1,4 @@
-"""A study's report on disk: outputs/<study>/report/{index.html,tables,figures,verdicts.json}.
+"""Write a study's report: outputs/<study>/report/{index.html,tables,figures,verdicts.json}; list what it cannot show.
 
 A finished study's report is written again only when its inputs change: the runs' record hashes and the claims file.
 """
@@ -13,18 +13,19 @@ from pathlib import Path
 
 import pandas as pd
 
+from ablate.config.paths import claims_file
 from ablate.files.atomic import write_together
 from analysis.claims.finding import Finding, verdicts_json, with_parts
 from analysis.claims.judge import judge_claims
 from analysis.claims.looks import append_looks, read_looks
 from analysis.claims.reading import Claims
-from analysis.figures.all import FIGURES, Drawn, figures, forest_plot
-from analysis.figures.export import save
-from analysis.figures.forest import COLUMNS
+from analysis.figures.all import FIGURES, DrawnFigure, figures, forest_plot
+from analysis.figures.export import save_figure
+from analysis.figures.forest import FOREST_COLUMNS
 from analysis.figures.plots import EFFECTS
 from analysis.page.page import Page, render
 from analysis.page.pictures import pictures
-from analysis.page.provenance import compared, facts, shared, varied
+from analysis.page.provenance import facts, overview, shared, varied
 from analysis.page.sentences import findings_in_words
 from analysis.records.study import Study
 from analysis.tables.all import report_tables
@@ -35,15 +36,15 @@ STAMP = "inputs.sha256"
 PAGE = "index.html"
 
 MANY_ARMS = 8
-"""From so many on a second process draws half of the figures: it takes two seconds to start."""
+"""Number of arms from which a second process draws half of the figures; starting it takes two seconds."""
 
-FORMAT = 4
-"""Raised when equal inputs make another report: older ones are then written again."""
+REPORT_FORMAT = 5
+"""Raise this number when equal inputs give a different report: older reports are then written again."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was found, the tables and figures that the runs do not allow, and whether anything had to be written."""
+    """The findings, the tables and figures that the runs do not allow, and whether the report had to be written."""
 
     findings: tuple[Finding, ...]
     left_out: tuple[LeftOut, ...]
@@ -51,7 +52,7 @@ class Report:
 
 
 def write_report(study: Study, claims: Claims) -> Report:
-    """Judge the claims, log the looks, and write tables, figures, verdicts and page below the study's folder."""
+    """Judge the claims, log the looks, and write tables, figures, verdicts and page into the study's folder."""
     folder = study.folder / "report"
     earlier = read_looks(study.folder)
     judgement = judge_claims(study, claims, earlier)
@@ -59,14 +60,14 @@ def write_report(study: Study, claims: Claims) -> Report:
     stamp = folder / STAMP
     if stamp.exists() and stamp.read_text() == inputs:
         return Report(judgement.findings, tuple(read_left_out(folder)), is_new=False)
-    stamp.unlink(missing_ok=True)  # from here on the report is of neither
+    stamp.unlink(missing_ok=True)  # until it is rewritten, the report matches neither the old nor the new inputs
     tables, no_tables = write_tables(study, claims, judgement.findings, folder / "tables")
     captions, no_figures = draw_all(study, judgement.findings, folder / "figures")
     left_out = (*no_tables, *no_figures)
     append_looks(study.folder, judgement.looks)
     page = Page(
         study=study.folder.resolve().name,
-        compared=compared(study),
+        overview=overview(study),
         findings=findings_in_words(judgement.findings, claims),
         tables=tables,
         pictures=pictures(folder / "figures", captions),
@@ -86,37 +87,42 @@ def write_report(study: Study, claims: Claims) -> Report:
     return Report(judgement.findings, left_out, is_new=True)
 
 
+# --- Inputs ---
+
+
 def named_claims(study: Study) -> Path:
-    """The claims file that the runs name: conf/claims/<name>.yaml, here or beside the code."""
-    names = set(study.runs["claims.name"].dropna()) if "claims.name" in study.runs else set()
+    """The claims file that the study's runs name; ValueError unless they name one file that exists."""
+    names = sorted(set(study.runs["claims.name"].dropna())) if "claims.name" in study.runs else []
     if len(names) != 1:
+        what = f"{len(names)} claims files ({', '.join(names)})" if names else "no claims file"
+        raise ValueError(f"the runs must name one claims file, but they name {what}; choose one with --claims FILE")
+    try:
+        return claims_file(names[0])
+    except ValueError as error:
         raise ValueError(
-            f"the runs name {len(names)} claims files ({', '.join(sorted(names))}): choose with --claims FILE"
-        )
-    package = Path(__file__).resolve().parents[1]
-    places = [Path("conf"), package / "ablate/conf", package / "conf"]
-    found = [place / "claims" / f"{next(iter(names))}.yaml" for place in places]
-    for path in found:
-        if path.is_file():
-            return path
-    raise ValueError(f"claims file {found[0]}: not there, nor beside the code; name it with --claims FILE")
-
-
-def read_left_out(folder: Path) -> list[LeftOut]:
-    return [LeftOut(*item) for item in json.loads((folder / "left_out.json").read_text(encoding="utf-8"))]
+            f"the claims file that the runs name is missing: {error} (--claims FILE chooses another)"
+        ) from error
 
 
 def inputs_sha256(study: Study, claims: Claims) -> str:
-    """Hash of all that the report is made of."""
+    """Hash of everything that determines the report."""
     problems = study.problems.to_dict("list")
-    what = {"format": FORMAT, "runs": study.sha256, "problems": problems, "claims": claims.sha256}
-    return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
+    inputs = {"format": REPORT_FORMAT, "runs": study.sha256, "problems": problems, "claims": claims.sha256}
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def read_left_out(folder: Path) -> list[LeftOut]:
+    """The tables and figures that an earlier report left out, with the reasons."""
+    return [LeftOut(*item) for item in json.loads((folder / "left_out.json").read_text(encoding="utf-8"))]
+
+
+# --- Tables and figures ---
 
 
 def write_tables(
     study: Study, claims: Claims, findings: Sequence[Finding], folder: Path
 ) -> tuple[tuple[Table, ...], tuple[LeftOut, ...]]:
-    """Make and save every table that the runs allow; returns them, and the others with the reason."""
+    """Save every table that the runs allow; returns these tables, and the others with the reasons."""
     made = [summary_table(study), *report_tables(study, claims, findings)]
     tables = tuple(table for table in made if isinstance(table, Table))
     for table in tables:
@@ -125,36 +131,37 @@ def write_tables(
 
 
 def draw_all(study: Study, findings: Sequence[Finding], folder: Path) -> tuple[Mapping[str, str], tuple[LeftOut, ...]]:
-    """Draw and save every figure that the runs allow; returns captions by name, and the others with the reason."""
+    """Draw and save every figure that the runs allow; returns captions by name, and the others with the reasons."""
     names = tuple(FIGURES)
-    made = saved([forest_plot(effects(findings))], folder)
+    made = save_all([forest_plot(judged_effects(findings))], folder)
     if len(study.arms) < MANY_ARMS:
-        made |= draw(study, names, folder)
+        made |= draw_and_save(study, names, folder)
     else:
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as beside:
-            others = beside.submit(draw, study, names[1::2], folder)
-            made |= draw(study, names[::2], folder) | others.result()
-    in_order = [(name, made[name]) for name in ("forest", *names)]
-    captions = {name: figure for name, figure in in_order if isinstance(figure, str)}
-    return captions, tuple(figure for _, figure in in_order if isinstance(figure, LeftOut))
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as second:
+            others = second.submit(draw_and_save, study, names[1::2], folder)
+            made |= draw_and_save(study, names[::2], folder) | others.result()
+    ordered = [(name, made[name]) for name in ("forest", *names)]
+    captions = {name: figure for name, figure in ordered if isinstance(figure, str)}
+    return captions, tuple(figure for _, figure in ordered if isinstance(figure, LeftOut))
 
 
-def draw(study: Study, names: Sequence[str], folder: Path) -> dict[str, str | LeftOut]:
-    """Draw and save the named figures; returns each one's caption, or why it can't be drawn."""
-    return saved(figures(study, names), folder)
+def draw_and_save(study: Study, names: Sequence[str], folder: Path) -> dict[str, str | LeftOut]:
+    """Draw and save the named figures; returns each one's caption, or why it cannot be drawn."""
+    return save_all(figures(study, names), folder)
 
 
-def saved(drawn: Iterable[Drawn | LeftOut], folder: Path) -> dict[str, str | LeftOut]:
+def save_all(drawn: Iterable[DrawnFigure | LeftOut], folder: Path) -> dict[str, str | LeftOut]:
+    """Save figures; returns the caption of each by name, or why it could not be drawn."""
     made: dict[str, str | LeftOut] = {}
     for figure in drawn:
-        if isinstance(figure, Drawn):
-            save(figure.figure, figure.data, folder, figure.name)
-        made[figure.name] = figure.caption if isinstance(figure, Drawn) else figure
+        if isinstance(figure, DrawnFigure):
+            save_figure(figure.figure, figure.data, folder, figure.name)
+        made[figure.name] = figure.caption if isinstance(figure, DrawnFigure) else figure
     return made
 
 
-def effects(findings: Sequence[Finding]) -> pd.DataFrame:
-    """The judged effects, parts one by one, as the forest plot takes them; NaN for what there is not."""
+def judged_effects(findings: Sequence[Finding]) -> pd.DataFrame:
+    """FOREST_COLUMNS of every judged finding, parts included; NaN for missing numbers."""
     judged = [finding for finding in with_parts(findings) if finding.verdict is not None]
     rows = [
         {
@@ -169,24 +176,29 @@ def effects(findings: Sequence[Finding]) -> pd.DataFrame:
         }
         for finding in judged
     ]
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict.fromkeys(EFFECTS, float))
+    return pd.DataFrame(rows, columns=list(FOREST_COLUMNS)).astype(dict.fromkeys(EFFECTS, float))
+
+
+# --- What the runs cannot show ---
 
 
 def limits(study: Study) -> tuple[str, ...]:
-    """What can be said all the same, what cannot, and what it would take; empty for two arms on two seeds.
+    """What a study with a single arm or seed can and cannot show, and what to run next; empty for any other study.
 
-    Only runs that count are asked.
+    Only runs that count are considered.
     """
     arms, seeds = study.runs["arm"].unique(), study.runs["seed"].unique()
     found = []
     if len(arms) == 1:
         found.append(
-            f"one arm only ({arms[0]}): what it did to each step is shown, and claims about a single arm are judged; "
-            "nothing can be compared. Run another arm beside it, such as clip=none,fixed,delayed"
+            f"the study has one arm only ({arms[0]}): the report shows what it did to each step and judges claims "
+            "about a single arm, but it compares nothing. Add arms to the same command, such as "
+            "clip=none,fixed,delayed"
         )
     if len(seeds) == 1:
         found.append(
-            f"one seed only ({seeds[0]}): what each technique did to the steps is shown; no difference can be told "
-            "from chance, and no claim is judged. Add seeds to the same command: seed=0,1,2,3,4"
+            f"the study has one seed only ({seeds[0]}): the report shows what each technique did to the steps, but it "
+            "cannot separate differences from chance and judges no claim. Add seeds to the same command, such as "
+            "seed=0,1,2,3,4"
         )
     return tuple(found)

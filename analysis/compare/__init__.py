@@ -1,7 +1,7 @@
-"""What changed between two studies.
+"""The comparison of two studies.
 
 compare       settings, arms and verdicts side by side
 words         the comparison as text and tables
-matching      which arms of two studies are the same
+matching      match the arms of two studies
 bit_identity  whether two runs agree to the bit
 """

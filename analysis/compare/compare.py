@@ -1,12 +1,12 @@
-"""What changed between two studies: `python -m analysis outputs/after --against outputs/before`.
+"""Compare two studies: `python -m analysis outputs/after --against outputs/before`.
 
-The same study before and after an upgrade, the same arms with another model, data set or learning rate, a sweep
-repeated on another machine, someone else's study: arms are matched by their settings, and then compared.
+Typical pairs are a study before and after an upgrade, the same arms with another model, data set or learning rate, a
+sweep repeated on another machine, or someone else's study. Arms are matched by their settings and then compared.
 
     >>> after, before = load(Path("outputs/after")), load(Path("outputs/before"))  # doctest: +SKIP
     >>> compare(after, before, read_claims(Path("conf/claims/paper.yaml"))).arms  # doctest: +SKIP
 
-Differences are those of the first study less the one that it stands against. Nothing is logged as a look.
+A difference is the first study's value minus the second's. The comparison logs no look at the claims.
 """
 
 from collections import defaultdict
@@ -20,6 +20,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from ablate.config.checks import refusal
 from analysis.claims.contrasts import Equality
 from analysis.claims.finding import Finding, with_parts
 from analysis.claims.judge import judge_claims
@@ -49,16 +50,17 @@ SAME, ALONE, PAIRED = "same settings", "alone", "paired"
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Two studies, by `names`, side by side; columns that end in `_against` are the second one's.
+    """Two studies, called `names`, side by side; columns that end in `_against` belong to the second study.
 
-    settings  key, its values in either study (texts, several by " / "), and where: throughout all matched arms, in
-              some, or around the runs (versions, hardware, git state, claims file)
-    arms      one row a pair, then ambiguous arms and those of one study alone. Accuracies are shares, diverged runs
-              at the majority class's; `difference`, ours − theirs, with its 95 % interval, paired over seeds or
-              Welch's, as `comparison` says; how many of the common seeds are identical to the bit, and the first
-              step at which any other differs
-    claims    one row a claim, part, or contrast beside one: `effect` and its 95 % interval on `scale`; `reason` why
-              it is not tested; `change` is one of CHANGES, in whose order they come
+    settings  one row per key that differs: its values in each study (text, several joined by " / ") and where they
+              differ: throughout all matched arms, in some of them, or in the environment of the runs (versions,
+              hardware, git state, claims file)
+    arms      one row per matched pair, then the ambiguous arms and those of only one study. Accuracies are shares; a
+              diverged run counts as the majority class. `difference`, ours − theirs, has a 95 % interval, paired over
+              seeds or Welch's, as `comparison` says. `identical` of the `common_seeds` agree to the bit;
+              `first_difference` is the first step at which any other differs
+    claims    one row per claim, part, or contrast shown with one: `effect` and its 95 % interval on `scale`; `reason`
+              says why it is not tested; rows are sorted by `change`, one of CHANGES, in this order
     """
 
     names: tuple[str, str]
@@ -69,16 +71,16 @@ class Comparison:
 
 
 def compare(ours: Study, theirs: Study, claims: Claims) -> Comparison:
-    """`ours` against `theirs`, both judged by one claims file. Raises ValueError where they are one folder."""
+    """Compare `ours` with `theirs`, both judged by one claims file. Raises ValueError if they are the same folder."""
     if ours.folder.resolve() == theirs.folder.resolve():
-        raise ValueError(f"--against {theirs.folder}: that is the study itself; another one's folder is needed")
+        raise refusal("--against", theirs.folder, "the folder of another study")
     factors = merged_order([ours.factors, theirs.factors])
     ours, theirs = (with_all_factors(study, factors) for study in (ours, theirs))
     matching = match(ours.arms, theirs.arms)
     return Comparison(
         names=names(ours.folder, theirs.folder),
         matching=matching,
-        settings=pd.concat([changed_settings(ours, theirs, matching), changed_surroundings(ours.runs, theirs.runs)]),
+        settings=pd.concat([changed_settings(ours, theirs, matching), changed_environment(ours.runs, theirs.runs)]),
         arms=compared_arms(ours, theirs, matching),
         claims=compared_claims(*(judge_claims(study, claims).findings for study in (ours, theirs)), claims),
     )
@@ -90,16 +92,16 @@ def with_all_factors(study: Study, factors: Sequence[str]) -> Study:
 
 
 def names(ours: Path, theirs: Path) -> tuple[str, str]:
-    """The folders' names, or their paths as they were given where the names are the same."""
+    """The names of the two folders; where these are the same, their paths as the user gave them."""
     short = ours.resolve().name, theirs.resolve().name
     return short if len(set(short)) == 2 else (str(ours), str(theirs))
 
 
-# --- What differs in the settings, and around the runs ---
+# --- Differences in settings and environment ---
 
 
 def changed_settings(ours: Study, theirs: Study, matching: Matching) -> pd.DataFrame:
-    """The keys in which matched arms differ, with the values that those arms have."""
+    """The keys in which matched arms differ, with the values of those arms."""
     differing = defaultdict(list)
     for pair in matching.pairs:
         for key in varying([ours.arms[pair[0]], theirs.arms[pair[1]]]):
@@ -119,30 +121,33 @@ def changed_settings(ours: Study, theirs: Study, matching: Matching) -> pd.DataF
 
 
 def values_of(key: str, study: Study, arms: Sequence[str]) -> str:
-    found = [value_text(study.arms[arm][key]) if key in study.arms[arm] else "none such" for arm in arms]
+    """The distinct values of a key in some arms of a study, as text."""
+    found = [value_text(study.arms[arm][key]) if key in study.arms[arm] else "not set" for arm in arms]
     return " / ".join(dict.fromkeys(found))
 
 
-def changed_surroundings(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
-    """Code, versions, hardware and claims file of two studies' runs (Study.runs), as far as they are not the same."""
+def changed_environment(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
+    """The differences in code, versions, hardware and claims file between the runs (Study.runs) of two studies."""
     rows = []
     for key in dict.fromkeys([*ours, *theirs]):
         if key in ("numerics", "claims.name", "claims.sha256") or key.startswith("environment."):
-            values = recorded(key, ours), recorded(key, theirs)
+            values = values_in_runs(key, ours), values_in_runs(key, theirs)
             if values[0] != values[1] and key != "environment.key":  # a hash of the others
-                rows.append((key, *values, "around the runs"))
+                rows.append((key, *values, "environment"))
     return pd.DataFrame(rows, columns=list(SETTINGS))
 
 
-def recorded(key: str, runs: pd.DataFrame) -> str:
+def values_in_runs(key: str, runs: pd.DataFrame) -> str:
+    """The distinct values of a column of Study.runs, as text."""
     found = sorted({value_text(value) for value in runs[key].dropna()}) if key in runs else []
     return " / ".join(found) or "not recorded"
 
 
-# --- What came out ---
+# --- Accuracies ---
 
 
 def compared_arms(ours: Study, theirs: Study, matching: Matching) -> pd.DataFrame:
+    """The table `Comparison.arms`."""
     first, second = runs_by_arm(ours), runs_by_arm(theirs)
     rows = []
     for a, b in matching.pairs:
@@ -159,14 +164,14 @@ def compared_arms(ours: Study, theirs: Study, matching: Matching) -> pd.DataFram
 
 
 def runs_by_arm(study: Study) -> dict[str, pd.DataFrame]:
-    """Rows of Study.runs by arm, indexed by seed; their `accuracy` is what a diverged run counts as, too."""
+    """Rows of Study.runs by arm, indexed by seed; `accuracy` also has a value for diverged runs."""
     accuracy = outcomes(study, {"test_accuracy"}).values["test_accuracy"]
     runs = study.runs.assign(accuracy=study.runs["run"].map(accuracy)).dropna(subset="accuracy").set_index("seed")
     return {label: runs[runs["arm"] == label] for label in study.arms}
 
 
 def side(suffix: str, runs: pd.DataFrame) -> dict[str, Any]:
-    """What an arm's runs in one study come to."""
+    """Mean accuracy and number of runs of an arm in one study."""
     return {
         f"test_accuracy{suffix}": runs["accuracy"].mean(),
         f"runs{suffix}": len(runs),
@@ -175,24 +180,24 @@ def side(suffix: str, runs: pd.DataFrame) -> dict[str, Any]:
 
 
 def accuracies(ours: pd.DataFrame, theirs: pd.DataFrame, differing: Collection[str]) -> dict[str, Any]:
-    """An arm's accuracies in two studies, over the seeds that pair its runs where there are two, else over all runs.
+    """An arm's accuracies in two studies: over the seeds that pair its runs if there are at least two, else over all.
 
-    A seed pairs two runs whose hashes of batches, head and dropout are equal, but for what the keys in `differing`
-    cannot but change: another model has another head (`analysis.claims.pairing.PAIRING`). Versions and hardware may
-    differ within a pair: they may be what is asked about.
+    A seed pairs two runs whose hashes of batches, head and dropout are equal, apart from those that the keys in
+    `differing` necessarily change: another model has another head (`analysis.claims.pairing.PAIRING`). Versions and
+    hardware may differ within a pair, since the comparison may be about them.
     """
     common = ours.index.intersection(theirs.index)
-    unlike = {
+    differences = {
         seed: [key for key in unshared([ours.loc[seed], theirs.loc[seed]], differing) if key.startswith("pairing.")]
         for seed in common
     }
-    seeds = [seed for seed in common if not unlike[seed]]
+    seeds = [seed for seed in common if not differences[seed]]
     is_paired = len(seeds) >= max(1, min(2, len(ours), len(theirs)))
     if is_paired:
         ours, theirs = ours.loc[seeds], theirs.loc[seeds]
         comparison, interval = PAIRED, paired_interval
     else:
-        reasons = dict.fromkeys(key.removeprefix("pairing.") for keys in unlike.values() for key in keys)
+        reasons = dict.fromkeys(key.removeprefix("pairing.") for keys in differences.values() for key in keys)
         why = f"{', '.join(reasons)} differ" if reasons else f"{len(common) or 'no'} common seed"
         comparison, interval = f"unpaired: {why}", welch_interval
     found = interval(ours["accuracy"], theirs["accuracy"])
@@ -219,7 +224,7 @@ def paired_interval(a: ArrayLike, b: ArrayLike) -> Interval | None:
 
 
 def welch_interval(a: ArrayLike, b: ArrayLike) -> Interval | None:
-    """Welch's 95 % interval of mean(a) − mean(b), (runs,) each; None below two runs, or where neither varies.
+    """Welch's 95 % interval of mean(a) − mean(b), each (runs,); None below two runs, or where neither varies.
 
     Welch 1947, Biometrika 34:28.
     """
@@ -234,7 +239,8 @@ def welch_interval(a: ArrayLike, b: ArrayLike) -> Interval | None:
 
 
 def compared_claims(ours: Sequence[Finding], theirs: Sequence[Finding], claims: Claims) -> pd.DataFrame:
-    # an exact number's parts are models, numbered as a study comes by them: not the same ones in another
+    """The table `Comparison.claims`."""
+    # parts of a claim about an exact number are models in the study's own order, so two studies' parts do not match
     exact = {question.id for question in claims.questions if isinstance(question.contrast, Equality)}
     first, second = (
         {f.id: f for f in with_parts([replace(f, parts=()) if f.id in exact else f for f in found])}
@@ -247,7 +253,7 @@ def compared_claims(ours: Sequence[Finding], theirs: Sequence[Finding], claims: 
 
 
 def claim_row(ours: Finding | None, theirs: Finding | None) -> dict[str, Any]:
-    """A claim, or part, in both studies; None: the study's findings have no such part."""
+    """The row of a claim or part in both studies; a finding is None where a study has no such part."""
     known = ours or theirs
     tested = [f is not None and f.verdict not in (None, Verdict.NOT_TESTED) for f in (ours, theirs)]
     if all(tested):

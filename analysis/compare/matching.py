@@ -1,4 +1,4 @@
-"""Which arms of two studies are the same one, by their settings."""
+"""Match the arms of two studies by their settings."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
@@ -6,17 +6,17 @@ from dataclasses import dataclass
 
 from analysis.records.arms import Arm, canonical, varying
 
-Texts = Mapping[str, Mapping[str, str]]
-"""label -> key -> value, as a text that equal values share."""
+ArmTexts = Mapping[str, Mapping[str, str]]
+"""Label of an arm -> key -> value, as text that is the same for equal values."""
 
 
 @dataclass(frozen=True)
 class Matching:
-    """The arms of two studies, by their labels in either.
+    """The matched arms of two studies, named by their labels in each study.
 
-    pairs      arms that are equal, or equal but for keys that differ throughout
-    ambiguous  arms of one study and of the other that are equal but for such keys, several on a side; and these keys
-    only       arms that the other study has no counterpart of
+    pairs      arms that are equal, or equal except for keys that differ throughout
+    ambiguous  groups of several arms that are equal except for such keys: labels in each study, and the keys
+    only       arms of each study without a counterpart in the other
     """
 
     pairs: tuple[tuple[str, str], ...]
@@ -25,11 +25,12 @@ class Matching:
 
 
 def match(ours: Mapping[str, Arm], theirs: Mapping[str, Arm]) -> Matching:
-    """Pair the arms, label -> arm, that are equal; then, of those left, the ones that differ only in what differs
-    throughout: keys of which the arms left share no value, as when a study is repeated at another learning rate.
+    """Pair equal arms, then those that differ only in keys that differ throughout; ours, theirs: label -> arm.
 
-    Several arms that only such keys tell apart are ambiguous. Where one of them has its equal in the other study,
-    the keys were varied on purpose: the rest of them have a counterpart only if it differs as all other pairs do.
+    A key differs throughout if the unpaired arms of the two studies share no value of it, as when a study is repeated
+    at another learning rate. Several arms that differ from each other only in such keys are ambiguous. Where one of
+    them has an equal arm in the other study, the keys were varied on purpose: the others then have a counterpart only
+    if it differs from them in the same way as in all other pairs.
 
         >>> low, high, top = ({"clip": "none", "optimizer.lr": lr} for lr in (1e-4, 2e-4, 4e-4))
         >>> match({"a": low}, {"b": high}).pairs
@@ -55,7 +56,7 @@ def match(ours: Mapping[str, Arm], theirs: Mapping[str, Arm]) -> Matching:
             keys = varying([*(ours[label] for label in a), *(theirs[label] for label in b)])
             ambiguous.append((tuple(a), tuple(b), tuple(sorted(keys))))
     changes = {change(first[a], second[b]) for a, b in pairs} - {frozenset()}
-    if len(changes) == 1:  # the same for all: then it leads from an arm to its counterpart beyond doubt
+    if len(changes) == 1:  # all pairs differ in the same way, so this change identifies the remaining counterparts
         pairs += [(a, b) for a in only[0] for b in only[1] if change(first[a], second[b]) in changes]
     order = list(ours)
     pairs.sort(key=lambda pair: order.index(pair[0]))
@@ -70,12 +71,13 @@ def change(first: Mapping[str, str], second: Mapping[str, str]) -> frozenset[tup
     return frozenset((key, a, b) for key, a, b in pairs if a != b)
 
 
-def texts(arms: Mapping[str, Arm]) -> Texts:
+def texts(arms: Mapping[str, Arm]) -> ArmTexts:
+    """The arms with all values as canonical text."""
     return {label: {key: canonical(value) for key, value in arm.items()} for label, arm in arms.items()}
 
 
-def groups(first: Texts, second: Texts, without: Collection[str]) -> Iterable[tuple[list[str], list[str]]]:
-    """The labels in either study of each set of settings, `without` these keys."""
+def groups(first: ArmTexts, second: ArmTexts, without: Collection[str]) -> Iterable[tuple[list[str], list[str]]]:
+    """The labels in each study of every distinct arm, ignoring the keys in `without`."""
     found: dict[frozenset[tuple[str, str]], tuple[list[str], list[str]]] = defaultdict(lambda: ([], []))
     for side, arms in enumerate((first, second)):
         for label, arm in arms.items():
@@ -84,7 +86,7 @@ def groups(first: Texts, second: Texts, without: Collection[str]) -> Iterable[tu
 
 
 def disjoint(first: Iterable[Mapping[str, str]], second: Iterable[Mapping[str, str]]) -> set[str]:
-    """The keys of which two sets of arms share no value; those that only one has among them."""
+    """The keys of which two sets of arms share no value, including keys that only one set has."""
     values: dict[str, tuple[set[str], set[str]]] = defaultdict(lambda: (set(), set()))
     for side, arms in enumerate((first, second)):
         for arm in arms:

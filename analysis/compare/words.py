@@ -1,4 +1,4 @@
-"""What changed between two studies, as people read it: a few lines, and the comparison's tables in words."""
+"""A comparison of two studies as people read it: a few lines, and its tables in words."""
 
 import math
 import re
@@ -18,32 +18,32 @@ def headlines(comparison: Comparison) -> list[str]:
     (ours, theirs), matching, arms = comparison.names, comparison.matching, comparison.arms
     same, identical, common = (arms["match"] == SAME).sum(), arms["identical"].sum(), arms["common_seeds"].sum()
     only = [f"{len(labels)} only in {name}" for name, labels in zip(comparison.names, matching.only, strict=True)]
-    judged = comparison.claims[["verdict", "verdict_against"]].notna().any(axis=1)  # what is shown beside has none
+    judged = comparison.claims[["verdict", "verdict_against"]].notna().any(axis=1)  # contrasts only shown have none
     count = comparison.claims["change"][judged].value_counts()
     verdicts = [f"{count[change]} {change}" for change in CHANGES if change in count]
-    alike = "settings, versions, hardware, claims file: nothing differs"
+    no_difference = "settings, versions, hardware and claims file are the same"
     return [
         f"{ours} against {theirs}",
         f"arms: {len(matching.pairs)} matched, {same} of them with the same settings; {', '.join(only)}",
         *(
-            f"ambiguous, not compared: {', '.join(a)} of {ours} and {', '.join(b)} of {theirs}, told apart only by "
-            f"{', '.join(keys)}, of which the studies share no value"
+            f"ambiguous, not compared: {', '.join(a)} of {ours} and {', '.join(b)} of {theirs}, which differ only in "
+            f"{', '.join(keys)}, with no value in common"
             for a, b, keys in matching.ambiguous
         ),
         f"runs of the same arm and seed: {identical} of {common} identical to the bit",
-        *([alike] if comparison.settings.empty and matching.pairs else []),
-        f"verdicts, of claims and their parts: {', '.join(verdicts)}",
+        *([no_difference] if comparison.settings.empty and matching.pairs else []),
+        f"verdicts on claims and their parts: {', '.join(verdicts)}",
     ]
 
 
 def settings_in_words(comparison: Comparison) -> pd.DataFrame:
-    """The differences, hashes and commits at ten digits."""
+    """The differing settings and versions, with hashes and commits shortened to ten digits."""
     short = comparison.settings.map(lambda text: re.sub(r"\b[0-9a-f]{16,}\b", lambda found: f"{found[0][:10]}…", text))
-    return short.set_axis(["setting or version", *comparison.names, "differs"], axis="columns")
+    return short.set_axis(["setting or version", *comparison.names, "where it differs"], axis="columns")
 
 
 def arms_in_words(comparison: Comparison) -> pd.DataFrame:
-    """Accuracies in per cent; their difference in points, with its interval; arms by their label in the first study."""
+    """Accuracies in per cent and their difference in points with its interval; arms as the first study labels them."""
     ours, theirs = comparison.names
     rows = []
     for row in comparison.arms.itertuples():
@@ -58,7 +58,7 @@ def arms_in_words(comparison: Comparison) -> pd.DataFrame:
                     100 * row.difference, 100 * row.low, 100 * row.high, "+.1f"
                 ),
                 "compared": unmatched if pd.isna(row.comparison) else how(row),
-                "identical to the bit": DASH if pd.isna(row.identical) else alike(row),
+                "identical to the bit": DASH if pd.isna(row.identical) else identical_seeds(row),
             }
         )
     return pd.DataFrame(rows)
@@ -71,22 +71,23 @@ def how(row: Any) -> str:
     return f"{row.comparison}; {runs}{diverged}"
 
 
-def alike(row: Any) -> str:
-    parted = "" if pd.isna(row.first_difference) else f"; from step {row.first_difference}"
-    return f"{row.identical} of {row.common_seeds} seeds{parted}"
+def identical_seeds(row: Any) -> str:
+    """How many seeds of a row of Comparison.arms are identical, and the first step at which another one differs."""
+    since = "" if pd.isna(row.first_difference) else f"; differs from step {row.first_difference}"
+    return f"{row.identical} of {row.common_seeds} seeds{since}"
 
 
 def claims_in_words(comparison: Comparison) -> pd.DataFrame:
-    """The claims and parts that either study tests, and what it says of them."""
+    """The claims and parts that at least one study tests, with each study's verdict."""
     claims = comparison.claims[comparison.claims["change"] != UNTESTED]
     shown = claims[["change", "id", "statement"]].rename(columns={"id": "claim"})
     for name, suffix in zip(comparison.names, ("", "_against"), strict=True):
-        shown[name] = [said(row, suffix) for row in claims.to_dict("records")]
+        shown[name] = [verdict_text(row, suffix) for row in claims.to_dict("records")]
     return shown
 
 
-def said(row: Mapping[str, Any], suffix: str) -> str:
-    """One study's verdict, with the effect on its scale, 95 % interval and seeds, or the reason why there is none."""
+def verdict_text(row: Mapping[str, Any], suffix: str) -> str:
+    """One study's verdict with the effect on its scale, its 95 % interval and n, or the reason why it is not tested."""
     verdict, effect, low, high, n, reason = (
         row[f"{key}{suffix}"] for key in ("verdict", "effect", "low", "high", "n", "reason")
     )
@@ -98,7 +99,8 @@ def said(row: Mapping[str, Any], suffix: str) -> str:
 
 
 def with_interval(estimate: float, low: float, high: float, form: str) -> str:
-    """
+    """A number and its interval in a given format; a dash where there is none.
+
     >>> with_interval(1.25, -0.5, 3.0, "+.1f"), with_interval(1.25, float("nan"), float("nan"), ".3g")
     ('+1.2 (-0.5 to +3.0)', '1.25')
     """
@@ -108,7 +110,7 @@ def with_interval(estimate: float, low: float, high: float, form: str) -> str:
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> None:
-    """The three tables below `folder`: numbers as CSV, words as Markdown and LaTeX."""
+    """Write the three tables into `folder`: numbers as CSV, words as Markdown and LaTeX."""
     save_table(folder, "settings", comparison.settings, settings_in_words(comparison))
     save_table(folder, "arms", comparison.arms, arms_in_words(comparison))
     save_table(folder, "claims", comparison.claims, claims_in_words(comparison))

@@ -1,13 +1,13 @@
-"""Figures. Numbers are computed in `data` and `series`; `plots` and `panels` only draw.
+"""Figures. `data` and `series` compute the numbers; `plots` and `panels` only draw them.
 
 all       every figure of a report
-data      a study's records, reduced as far as figures need them
+data      a study's records, reduced to what figures need
 series    the numbers that a figure shows
-plots     one frame of numbers on one Axes
-panels    curves by step, laid out as a figure
+plots     draw one frame of numbers on one Axes
+panels    lay out curves by step as a figure
 by_step   figures of a quantity by step
 by_seed   figures of a quantity by seed
 forest    the effects of all claims
-style     colours, lines, legends and axes
-export    SVG, PDF, PNG and CSV
+style     colours, line styles, legends and axes
+export    write SVG, PDF, PNG and CSV
 """

@@ -1,8 +1,8 @@
-"""A study -> its figures, each with a caption and the numbers that it shows; what cannot be drawn, and why.
+"""Draw all figures of a study, each with a caption and its numbers; say which cannot be drawn, and why.
 
 >>> for item in figures(load(Path("outputs/paper"))):  # doctest: +SKIP
-...     if isinstance(item, Drawn):
-...         save(item.figure, item.data, Path("report/figures"), item.name)
+...     if isinstance(item, DrawnFigure):
+...         save_figure(item.figure, item.data, Path("report/figures"), item.name)
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ Draw = Callable[[Records], Contents]
 
 
 def of_techniques(draw: Draw) -> Draw:
-    """With a panel an arm: of many arms those that differ in the techniques alone."""
+    """A figure with one panel per arm; of many arms it shows those that differ only in the techniques."""
 
     @wraps(draw)
     def few(records: Records) -> Contents:
@@ -47,11 +47,11 @@ FIGURES: Mapping[str, Draw] = {
     **{f"interaction_{quantity.name}": by_seed.interaction_of(quantity) for quantity in selected("has_interaction")},
     "hero": by_step.hero,
 }
-"""Name of the files -> what draws it."""
+"""Name of a figure and its files -> the function that draws it."""
 
 
-class Drawn(NamedTuple):
-    """A figure, its caption in plain words, and the frame of numbers that it shows."""
+class DrawnFigure(NamedTuple):
+    """A figure, its caption in plain words, and the numbers that it shows."""
 
     name: str
     caption: str
@@ -59,8 +59,8 @@ class Drawn(NamedTuple):
     figure: Figure
 
 
-def figures(study: Study, names: Sequence[str] = tuple(FIGURES)) -> Iterator[Drawn | LeftOut]:
-    """All of FIGURES, or the named ones, in that order, each drawn when it is asked for."""
+def figures(study: Study, names: Sequence[str] = tuple(FIGURES)) -> Iterator[DrawnFigure | LeftOut]:
+    """Draw all of FIGURES, or the named ones, in that order; a generator that draws each on demand."""
     try:
         records = Records(study)
     except NotDrawable as reason:
@@ -70,14 +70,16 @@ def figures(study: Study, names: Sequence[str] = tuple(FIGURES)) -> Iterator[Dra
         yield drawn(name, lambda draw=FIGURES[name]: draw(records))
 
 
-def forest_plot(claims: pd.DataFrame) -> Drawn | LeftOut:
-    """The effects of all claims: see `analysis.figures.forest.forest` for the columns."""
+def forest_plot(claims: pd.DataFrame) -> DrawnFigure | LeftOut:
+    """The figure of all claims' effects; `analysis.figures.forest.forest` lists the columns of `claims`."""
     return drawn("forest", lambda: forest.forest(claims))
 
 
-def drawn(name: str, draw: Callable[[], Contents]) -> Drawn | LeftOut:
-    def make() -> Drawn:
+def drawn(name: str, draw: Callable[[], Contents]) -> DrawnFigure | LeftOut:
+    """Draw one figure in the style of all; if the runs do not allow it, say why."""
+
+    def make() -> DrawnFigure:
         with applied():
-            return Drawn(name, *draw())
+            return DrawnFigure(name, *draw())
 
     return made_or_left_out(name, make, NotDrawable)

@@ -11,7 +11,7 @@ from analysis.figures import plots, series
 from analysis.figures.by_step import named
 from analysis.figures.data import Contents, NotDrawable, Records
 from analysis.figures.panels import FEW, WIDE, WIDTH, used
-from analysis.figures.style import add_key, key, literal, log_axis, pens, wrapped
+from analysis.figures.style import add_legend, legend_for, line_styles, literal, log_axis, wrapped
 from analysis.quantities.registry import REGISTRY, Quantity, selected
 from analysis.records.arms import levels
 
@@ -27,7 +27,7 @@ def seeds_figure(records: Records) -> Contents:
     figure, axes = rows_figure(records.arms, len(values))
     for ax, (name, frame) in zip(axes, values.items(), strict=True):
         quantity = REGISTRY[name]
-        plots.slopes(frame, ax, records.pens)
+        plots.draw_slopes(frame, ax, records.line_styles)
         ax.set_xlabel(quantity.axis_label)
         if quantity.is_ratio:
             log_axis(ax.xaxis)
@@ -48,15 +48,15 @@ def differences_figure(records: Records) -> Contents:
     control, *treatments = records.arms
     pairs, unpaired = records.pairs
     done = records.done.set_index("run")
-    values = {q.name: series.differences(done[q.name], pairs, q.is_ratio) for q in selected("in_figures")}
+    values = {q.name: series.paired_differences(done[q.name], pairs, q.is_ratio) for q in selected("in_figures")}
     values = {name: frame for name, frame in values.items() if len(frame) and frame["n"].max() > 1}
     if not values:
         raise NotDrawable("; ".join([f"no arm has two finished seeds that pair with {control}'s", *unpaired]))
-    pen_of = {arm: pen for arm, pen in records.pens.items() if arm != control}
+    style_of = {arm: style for arm, style in records.line_styles.items() if arm != control}
     figure, axes = rows_figure(treatments, len(values))
     for ax, (name, frame) in zip(axes, values.items(), strict=True):
         quantity = REGISTRY[name]
-        plots.differences(frame, ax, pen_of, none=1.0 if quantity.is_ratio else 0.0)
+        plots.draw_differences(frame, ax, style_of, none=1.0 if quantity.is_ratio else 0.0)
         ax.set_xlabel(quantity.difference_label)
         if quantity.is_ratio:
             log_axis(ax.xaxis)
@@ -142,18 +142,18 @@ def interaction_words(quantity: Quantity, data: pd.DataFrame) -> str:
 def interaction_figure(quantity: Quantity, data: pd.DataFrame) -> Figure:
     x, line = data[["x_factor", "line_factor"]].iloc[0]
     names = list(dict.fromkeys(data["panel"]))
-    pen_of = pens(data["line"])
+    style_of = line_styles(data["line"])
     columns = min(len(names), 3)
     width = WIDE if columns > 2 else WIDTH
     rows = math.ceil(len(names) / columns)
-    legend = key({f"{line} {level}": pen for level, pen in pen_of.items()}, width)
+    legend = legend_for({f"{line} {level}": style for level, style in style_of.items()}, width)
     figure = Figure((width, rows * 2.8 + legend.height), layout="constrained")
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for i, (ax, name) in enumerate(zip(used(grid, len(names)), names, strict=True)):
-        plots.interaction(data[data["panel"] == name], ax, pen_of)
+        plots.draw_interaction(data[data["panel"] == name], ax, style_of)
         literal(ax.set_title(wrapped(name, 90 // columns)))
         ax.set(xlabel=x, ylabel="" if i % columns else quantity.axis_label)
         if quantity.is_ratio:
             log_axis(ax.yaxis)
-    add_key(figure, legend)
+    add_legend(figure, legend)
     return figure

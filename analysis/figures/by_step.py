@@ -1,4 +1,4 @@
-"""The figures of a quantity by step: a line an arm, the mean over seeds with its interval; and layers by step."""
+"""Figures by step: one line per arm, the mean over seeds with its interval; and a heat map of layers by step."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,13 +21,13 @@ from analysis.figures.panels import (
     Panel,
     arm_by_arm,
     composed,
-    draw,
+    draw_panel,
     limits_of,
+    panel_data,
     side_by_side,
-    stacked,
     used,
 )
-from analysis.figures.style import Pen, add_key, key, literal, log_axis, wrapped
+from analysis.figures.style import LineStyle, add_legend, legend_for, literal, log_axis, wrapped
 from analysis.tables.numbers import plain_number
 
 TRAINING_LOSS = Curve("loss", "training loss (nats)", least=0)
@@ -45,110 +45,114 @@ LOG_RATE = Curve("lr", "learning rate η", log=True)
 
 def training_loss(records: Records) -> Contents:
     panel = Panel(TRAINING_LOSS, curve_data(records, records.steps, TRAINING_LOSS), (records.width, "steps"))
-    return "Training loss by step. " + words(records, [panel]), panel.data, composed(records.pens, [panel])
+    return "Training loss by step. " + how_to_read(records, [panel]), panel.data, composed(records.line_styles, [panel])
 
 
 def probe_loss(records: Records) -> Contents:
     panel = Panel(PROBE_LOSS, curve_data(records, records.probe, PROBE_LOSS), (records.probe_width, "probes"))
-    return "Loss on the probe by step. " + words(records, [panel]), panel.data, composed(records.pens, [panel])
+    return "Probe loss by step. " + how_to_read(records, [panel]), panel.data, composed(records.line_styles, [panel])
 
 
 def probe_accuracy(records: Records) -> Contents:
     data = curve_data(records, records.probe, PROBE_ACCURACY)
     panel = Panel(PROBE_ACCURACY, data, (records.probe_width, "probes"))
-    return "Accuracy on the probe by step. " + words(records, [panel]), data, composed(records.pens, [panel])
+    return "Probe accuracy by step. " + how_to_read(records, [panel]), data, composed(records.line_styles, [panel])
 
 
 def gradient_norm(records: Records) -> Contents:
     panels, marks = norm_panels(records, BEFORE, AFTER), clipping_marks(records)
-    caption = "Norm of the whole gradient by step, before and after clipping. " + marks.words
-    return caption + words(records, panels), stacked(panels), composed(records.pens, panels, marks)
+    caption = "Norm of the whole gradient by step, before and after clipping. " + marks.caption
+    return caption + how_to_read(records, panels), panel_data(panels), composed(records.line_styles, panels, marks)
 
 
 def tracked_norms(records: Records) -> Contents:
     panels, marks = norm_panels(records, G_MLP, G_CLS), Marks({1.0: "c = 1"})
     caption = (
-        "Gradient norms of one weight each, before clipping (§4.4). Clipping acts by the norm of the whole gradient, "
-        f"not by these. {marks.words}"
+        "Gradient norms of two single weights by step, before clipping. Clipping depends on the norm of the whole "
+        f"gradient, not on these. {marks.caption}"
     )
-    return caption + words(records, panels), stacked(panels), composed(records.pens, panels, marks)
+    return caption + how_to_read(records, panels), panel_data(panels), composed(records.line_styles, panels, marks)
 
 
 def delta_g(records: Records) -> Contents:
     panel = Panel(DELTA_G, curve_data(records, records.steps, DELTA_G), (records.width, "steps"))
-    caption = "What clipping takes from the gradient's norm, by step (§4.5). "
-    return caption + words(records, [panel]), panel.data, composed(records.pens, [panel])
+    caption = "Δg by step: the part of the gradient norm that clipping removes. "
+    return caption + how_to_read(records, [panel]), panel.data, composed(records.line_styles, [panel])
 
 
 def delta_g_share(records: Records) -> Contents:
     if len(records.shares) == 0:
-        raise NotDrawable("clipping never acted in any finished run: Δg is 0 throughout")
+        raise NotDrawable("clipping never acted in any finished run (Δg is always 0)")
     data = series.over_seeds(records.shares, ["arm", "bin"], "share")
-    pen_of = {arm: pen for arm, pen in records.pens.items() if arm in set(data["arm"])}
+    style_of = {arm: style for arm, style in records.line_styles.items() if arm in set(data["arm"])}
     panel, marks = Panel(SHARE, data), Marks({100 / series.BINS: "even"})
     limits = limits_of([panel], [*marks.levels])
-    if len(pen_of) > FEW:
+    if len(style_of) > FEW:
         by_bin = data.rename(columns={"bin": "step"}).assign(diverged=0)
-        figure = arm_by_arm(pen_of, [replace(panel, data=by_bin)], limits, marks)
+        figure = arm_by_arm(style_of, [replace(panel, data=by_bin)], limits, marks)
     else:
-        figure = shares_together(pen_of, panel, limits, marks)
-    interval = " with its 95 % interval (Student's t), which may go on beyond the panel" if data["n"].max() > 1 else ""
+        figure = shares_together(style_of, panel, limits, marks)
+    interval = " with its 95 % interval (Student's t), which may extend beyond the panel" if data["n"].max() > 1 else ""
     caption = (
-        "Share of each tenth of a finished run in what clipping takes from the gradient's norm over all of it (§4.5): "
-        f"mean over seeds (n = {counts(data)}){interval}. An even spread gives {100 // series.BINS} %. "
+        "Share of a run's total Δg, the norm that clipping removes, in each tenth of its steps, for finished runs: "
+        f"mean over seeds (n = {counts(data)}){interval}. Clipping that is spread evenly gives {100 // series.BINS} %. "
         f"{records.shown}"
     ).rstrip()
-    if never := [arm for arm in records.arms if arm not in pen_of]:
-        caption += f" Nothing was clipped in: {', '.join(never)}."
+    if never := [arm for arm in records.arms if arm not in style_of]:
+        caption += f" Clipping never acted in: {', '.join(never)}."
     return caption, data, figure
 
 
-def shares_together(pen_of: Mapping[str, Pen], panel: Panel, limits: tuple[float, float], marks: Marks) -> Figure:
-    legend = key(pen_of, WIDTH)
+def shares_together(
+    style_of: Mapping[str, LineStyle], panel: Panel, limits: tuple[float, float], marks: Marks
+) -> Figure:
+    legend = legend_for(style_of, WIDTH)
     figure = Figure((WIDTH, HEIGHT + legend.height), layout="constrained")
     ax = figure.subplots()
-    plots.shares(panel.data, ax, pen_of)
-    marks.draw(ax, pen_of)
+    plots.draw_shares(panel.data, ax, style_of)
+    marks.draw(ax, style_of)
     ax.set(xlabel=panel.curve.x_label, ylabel=panel.label, ylim=limits)
-    add_key(figure, legend)
+    add_legend(figure, legend)
     return figure
 
 
 def learning_rate(records: Records) -> Contents:
-    """Arms of one and the same schedule are drawn as one line: else the last would hide the others.
+    """Draw arms of the same schedule as one line, since the last of them would hide the others.
 
-    On a log axis where the largest rate of an arm is ten times that of another: SGD's would flatten AdamW's.
+    The axis is logarithmic where the largest rate of one arm is at least ten times that of another: on a linear axis
+    SGD's rates would flatten AdamW's.
     """
     curve = curve_data(records, records.rates, RATE).assign(diverged=0)
     alike: dict[bytes, list[str]] = {}
-    of_arm = dict(tuple(curve.groupby("arm")))
-    for arm in [arm for arm in records.arms if arm in of_arm]:
-        alike.setdefault(of_arm[arm][["step", "mean"]].to_numpy(float).tobytes(), []).append(arm)
+    rates_of = dict(tuple(curve.groupby("arm")))
+    for arm in [arm for arm in records.arms if arm in rates_of]:
+        alike.setdefault(rates_of[arm][["step", "mean"]].to_numpy(float).tobytes(), []).append(arm)
     names = {arms[0]: shortened(arms) for arms in alike.values()}
     one_each = curve[curve["arm"].isin(list(names))].assign(arm=lambda frame: frame["arm"].map(names))
     largest = curve.groupby("arm")["mean"].max()
     far_apart = 0 < 10 * largest.min() <= largest.max()
     panel = Panel(LOG_RATE if far_apart else RATE, one_each, (records.rate_width, "steps"))
     limits = limits_of([panel], [] if far_apart else [0])
-    figure = side_by_side({names[arm]: records.pens[arm] for arm in names}, [panel], limits)
+    figure = side_by_side({names[arm]: records.line_styles[arm] for arm in names}, [panel], limits)
     groups = "; ".join(", ".join(arms) for arms in alike.values())
-    caption = f"Learning rate of each update, the same for all seeds. Arms by line: {groups}."
+    caption = f"Learning rate of each update, the same for all seeds. The arms of each line: {groups}."
     return caption, curve[["arm", "step", "mean"]].rename(columns={"mean": "lr"}), figure
 
 
-def shortened(arms: Sequence[str], signs: int = 60) -> str:
-    """
-    >>> shortened(["none", "fixed"]), shortened(["a" * 30, "b" * 30, "c"], signs=40)
+def shortened(arms: Sequence[str], characters: int = 60) -> str:
+    """The names of arms in one line; where that is too long, the first and how many more there are.
+
+    >>> shortened(["none", "fixed"]), shortened(["a" * 30, "b" * 30, "c"], characters=40)
     ('none, fixed', 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa and 2 more')
     """
     whole = ", ".join(arms)
-    return whole if len(whole) <= signs or len(arms) == 1 else f"{arms[0]} and {len(arms) - 1} more"
+    return whole if len(whole) <= characters or len(arms) == 1 else f"{arms[0]} and {len(arms) - 1} more"
 
 
 def layers(records: Records) -> Contents:
-    """One heat map an arm, all on one scale of colours."""
+    """One heat map per arm, all with the same colour scale."""
     if len(records.layers) == 0:
-        raise NotDrawable("no finished run has rows in layers.parquet (trainer.track.layers_every)")
+        raise NotDrawable("no finished run recorded the norms of layers (see trainer.track.layers_every)")
     data = series.layer_grid(records.layers)
     arms = [arm for arm in records.arms if arm in set(data["arm"])]
     norms = data["mean"][data["mean"] > 0]
@@ -163,7 +167,7 @@ def layers(records: Records) -> Contents:
     figure = Figure((WIDE if columns > 1 else WIDTH, rows * (height + 0.5) + 0.9), layout="constrained")
     maps = used(figure.subplots(rows, columns, sharey=True, squeeze=False), len(arms))
     for i, (ax, arm) in enumerate(zip(maps, arms, strict=True)):
-        plots.heat_map(data[data["arm"] == arm], ax, norm, places)
+        plots.draw_heat_map(data[data["arm"] == arm], ax, norm, places)
         literal(ax.set_title(wrapped(arm, 36), fontsize=8))
         ax.set_xlabel(x_label if i + columns >= len(arms) else "")
         ax.set_ylabel("" if i % columns else "layer and block")
@@ -172,16 +176,16 @@ def layers(records: Records) -> Contents:
     log_axis(bar.ax.xaxis)
     caption = (
         "Gradient norm of each layer's blocks by step, before clipping, from the input (bottom) to the head (top): "
-        f"geometric mean over seeds (n = {counts(data)}), one scale of colours for all arms. Hatched: not trained, "
-        f"or a norm of 0. A block's norm grows with its number of parameters. {records.shown}"
+        f"geometric mean over seeds (n = {counts(data)}), with the same colour scale for all arms. Hatched: not "
+        f"trained, or a norm of 0. A block's norm grows with its number of parameters. {records.shown}"
     ).rstrip()
     if len(records.diverged):
-        caption += f" Diverged, and not shown: {named(records.diverged)}."
+        caption += f" Not shown, because they diverged: {named(records.diverged)}."
     return caption, data, figure
 
 
 def hero(records: Records) -> Contents:
-    """Norm before and after clipping and the probe loss, side by side: what clipping does, in one picture."""
+    """Gradient norm before and after clipping next to the probe loss: the effect of clipping in one picture."""
     records = clipping_alone(records)
     norms, marks = norm_panels(records, BEFORE, AFTER), clipping_marks(records)
     loss = curve_data(records, records.probe, PROBE_LOSS).assign(quantity="probe_loss")
@@ -190,32 +194,36 @@ def hero(records: Records) -> Contents:
     axes = figure.subplots(1, 3)
     axes[1].sharey(axes[0])
     of_norms = limits_of(norms, [*marks.levels])
-    for ax, panel, ends in zip(axes, [*norms, learning], [of_norms, of_norms, limits_of([learning])], strict=True):
-        draw(panel, ax, records.pens, ends)
+    limits = [of_norms, of_norms, limits_of([learning])]
+    for ax, panel, ends in zip(axes, [*norms, learning], limits, strict=True):
+        draw_panel(panel, ax, records.line_styles, ends)
         ax.set_title(panel.curve.title, pad=14)
     for ax in axes[:2]:
         marks.draw(ax, records.arms)
-    add_key(figure, key(records.pens, WIDE))
-    caption = "Gradient norm before and after clipping, and loss on the probe, by step. " + marks.words
-    return caption + words(records, norms), stacked([*norms, learning]), figure
+    add_legend(figure, legend_for(records.line_styles, WIDE))
+    caption = "Gradient norm before and after clipping, and probe loss, by step. " + marks.caption
+    return caption + how_to_read(records, norms), panel_data([*norms, learning]), figure
 
 
 def clipping_alone(records: Records) -> Records:
-    """All arms, or, of more than one panel takes, the most that differ in nothing but clipping."""
+    """All arms where they fit into one panel, else the largest group of arms that differ only in clipping."""
     if len(records.arms) <= FEW:
         return records
     groups = [group for group in records.alike_but_for(["clip"]) if 2 <= len(group) <= FEW]
     if not groups:
-        many = len(records.arms)
-        raise NotDrawable(f"{many} arms; one panel takes at most {FEW}, and no so few differ in clipping alone")
-    return records.only(max(groups, key=len), "the first that differ in clipping alone")
+        raise NotDrawable(
+            f"one panel shows at most {FEW} arms (the study has {len(records.arms)}), "
+            f"and no 2 to {FEW} of them differ only in clipping"
+        )
+    group = max(groups, key=len)
+    return records.only(group, f"a group of {len(group)} that differ only in clipping")
 
 
 # --- Numbers ---
 
 
 def curve_data(records: Records, points: pd.DataFrame, curve: Curve) -> pd.DataFrame:
-    """quantity, arm, step, mean, low, high, n, diverged."""
+    """The numbers of a curve: quantity, arm, step, mean, low, high, n, diverged."""
     if not points[curve.column].notna().any():
         raise NotDrawable(f"{curve.column} was not recorded in any run")
     data = series.by_step(points, records.diverged["run"], curve.column, curve.log)
@@ -228,7 +236,7 @@ def norm_panels(records: Records, *of: Curve) -> list[Panel]:
 
 
 def clipping_marks(records: Records) -> Marks:
-    """The arms' thresholds c, and their starts T0 as far as a run gets there."""
+    """The arms' thresholds c, and those of their starts T0 that a run can reach."""
     arms = {arm: records.study.arms[arm] for arm in records.arms}
     levels = {arm[key] for arm in arms.values() for key in ("clip.threshold", "clip.rule.threshold") if key in arm}
     starts = {name: arm["clip.start"] for name, arm in arms.items() if "clip.start" in arm}
@@ -239,30 +247,33 @@ def clipping_marks(records: Records) -> Marks:
 # --- Words ---
 
 
-def words(records: Records, panels: Sequence[Panel]) -> str:
-    """How lines, bands and crosses are to be read."""
-    data, (width, points) = stacked(panels), panels[0].mean_of
+def how_to_read(records: Records, panels: Sequence[Panel]) -> str:
+    """The sentences of a caption that explain lines, bands and crosses."""
+    data, (width, points) = panel_data(panels), panels[0].mean_of
     mean = "geometric mean" if panels[0].curve.log else "mean"
-    of = f" of means of {width} {points}" if width > 1 else ""
-    told = f"{records.shown}Lines: {mean} over seeds (n = {counts(data)}){of}. "
+    of = f" of means over {width} {points}" if width > 1 else ""
+    text = f"{records.shown}Lines: {mean} over seeds (n = {counts(data)}){of}. "
     if data["n"].max() == 1:
-        told += "One seed an arm: no interval can be given. "
+        text += "Each arm has one seed, so there is no interval. "
     else:
-        told += "Bands: 95 % interval of that mean (Student's t, point by point); they may go on beyond the panel. "
+        text += "Bands: 95 % interval of that mean at each point (Student's t); a band may extend beyond the panel. "
     if len(records.arms) > 1 and data["n"].max() > 1:
-        told += "As arms share seeds, bands that overlap do not say that arms are alike: see the differences. "
+        text += (
+            "Arms are paired by seed, so overlapping bands do not mean no difference; see the per-seed differences. "
+        )
     if len(records.diverged):
-        told += f"Crosses: a seed diverged, and the mean goes on without it ({named(records.diverged)}). "
-    return told.rstrip()
+        text += f"Crosses: a seed diverged, and the mean continues without it ({named(records.diverged)}). "
+    return text.rstrip()
 
 
 def counts(data: pd.DataFrame) -> str:
-    """Seeds by arm, at the start of its curve: one number where all are equal, least and most where arms are many."""
+    """The number of seeds per arm at the start of its curve: one number where all are equal, a range for many arms."""
     most = data.groupby("arm", sort=False)["n"].max()
     if len(most) > FEW and most.nunique() > 1:
-        return f"{most.min()} to {most.max()} by arm"
+        return f"{most.min()} to {most.max()} per arm"
     return str(most.iloc[0]) if most.nunique() == 1 else ", ".join(f"{arm} {n}" for arm, n in most.items())
 
 
 def named(runs: pd.DataFrame) -> str:
+    """Arm and seed of each run, as text."""
     return ", ".join(f"{arm} seed {seed}" for arm, seed in zip(runs["arm"], runs["seed"], strict=True))

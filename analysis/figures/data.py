@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from analysis.claims.pairing import Refused, pair, rest_of
 from analysis.figures import series
-from analysis.figures.style import Pen, pens
+from analysis.figures.style import LineStyle, line_styles
 from analysis.quantities.measure import measure
 from analysis.quantities.registry import REGISTRY
 from analysis.records.arms import canonical, varying
@@ -50,9 +50,9 @@ class Records:
         return [arm for arm in self.study.arms if arm in present]
 
     @cached_property
-    def pens(self) -> dict[str, Pen]:
+    def line_styles(self) -> dict[str, LineStyle]:
         """Line style of each arm; it does not depend on which arms have runs that count."""
-        of_all = pens(self.study.arms)
+        of_all = line_styles(self.study.arms)
         return {arm: of_all[arm] for arm in self.arms}
 
     @cached_property

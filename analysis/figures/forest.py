@@ -1,58 +1,59 @@
-"""The forest plot: what all claims come to, at a glance."""
+"""The forest plot: the effects of all claims in one figure."""
 
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ablate.config.checks import refusal
 from analysis.figures import plots
 from analysis.figures.data import Contents, NotDrawable
 from analysis.figures.panels import WIDE
 
-SCALES = {
+AXES = {
     "log": ("ratio (log axis)", True),
     "logit": ("odds ratio (log axis)", True),
     "points": ("difference (percentage points)", False),
     "raw": ("difference (in the quantity's own unit)", False),
 }
-"""Scale of a claim -> its axis, and whether effects on it are logarithms."""
+"""Scale of a claim -> the label of its axis, and whether effects on it are logarithms."""
 
-COLUMNS = ("id", "statement", *plots.EFFECTS, "verdict", "scale")
+FOREST_COLUMNS = ("id", "statement", *plots.EFFECTS, "verdict", "scale")
 
 
 def forest(claims: pd.DataFrame) -> Contents:
-    """Every claim's effect with its intervals and its smallest effect of interest, panels by scale and size.
+    """Every claim's effect with its intervals and smallest effect of interest, in panels by scale and size.
 
-    claims: COLUMNS; all numbers on the scale (log: natural logarithms), NaN where there is none; smallest_effect
-    with the sign of what is claimed. Claims without a scale, such as those with parts, have no effect to draw.
-    Raises NotDrawable without any claim on a scale, ValueError for an unknown scale.
+    claims: FOREST_COLUMNS; numbers are on the claim's scale (log: natural logarithms), NaN where missing;
+    smallest_effect has the sign of the claimed effect. Claims without a scale, such as those judged by their parts,
+    have no effect to draw. Raises NotDrawable if no claim has a scale, ValueError for an unknown scale.
     """
     without = list(claims["id"][claims["scale"].isna()])
     claims = claims[claims["scale"].notna()]
     if len(claims) == 0:
         raise NotDrawable("no claim has an effect")
-    if unknown := set(claims["scale"]) - set(SCALES):
-        raise ValueError(f"scale = {', '.join(map(str, unknown))}; only {', '.join(SCALES)} are allowed")
+    if unknown := set(claims["scale"]) - set(AXES):
+        raise refusal("scale", ", ".join(map(str, unknown)), f"one of {', '.join(AXES)}")
     parts = panels_of(claims)
     heights = [0.4 * len(part) + 0.1 for part in parts]
     figure = Figure((WIDE, sum(heights) + 0.5 * len(parts) + 0.2), layout="constrained")
     axes = figure.subplots(len(parts), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
     for ax, part in zip(axes, parts, strict=True):
-        label, ratio = SCALES[part["scale"].iloc[0]]
-        plots.forest(part, ax, ratio)
+        label, ratio = AXES[part["scale"].iloc[0]]
+        plots.draw_forest(part, ax, ratio)
         ax.set_xlabel(label)
     caption = (
-        "Effects of the claims, each on its stated scale. Dot: estimate. Thick bar: 95 % interval; thin bar: interval "
-        "that is simultaneous over all judged claims. Diamond: smallest effect of interest; in the shaded part beyond "
-        "it an effect is as large as claimed. Vertical line: no effect."
+        "Effect of each claim on its own scale. Dot: estimate. Thick bar: 95 % interval; thin bar: simultaneous "
+        "interval over all judged claims. Diamond: smallest effect of interest; in the shaded region beyond it an "
+        "effect is as large as claimed. Vertical line: no effect."
     )
     if without:
-        caption += f" Not shown, as they have no effect of their own: {', '.join(without)}."
-    return caption, claims[list(COLUMNS)], figure
+        caption += f" Not shown, because they have no effect of their own: {', '.join(without)}."
+    return caption, claims[list(FOREST_COLUMNS)], figure
 
 
 def panels_of(claims: pd.DataFrame) -> list[pd.DataFrame]:
-    """Claims that can stand on one axis: of one scale, and none reaches less than a fifth as far as another.
+    """Group claims that share an axis: the same scale, and none extends less than a fifth as far as another.
 
-    Else the wide ones would press the narrow ones flat. Raw claims have units of their own, and a panel each.
+    On a wider axis narrow intervals would be too small to read. Raw claims each have their own unit and panel.
     """
     far = claims[["effect", "simultaneous_low", "simultaneous_high", "smallest_effect"]].astype(float)
     reach = far.abs().max(axis=1).fillna(0)

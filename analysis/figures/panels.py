@@ -1,7 +1,7 @@
-"""Curves by step laid out as a figure: all arms in one panel, or, of many arms, a small panel for each."""
+"""Lay out curves by step as a figure: all arms in one panel, or one small panel per arm where there are many."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,22 +11,32 @@ from matplotlib.figure import Figure
 
 from analysis.figures import plots
 from analysis.figures.data import NotDrawable
-from analysis.figures.style import Pen, add_key, key, literal, log_axis, moment, pens, reference, wrapped
+from analysis.figures.style import (
+    LineStyle,
+    add_legend,
+    legend_for,
+    line_styles,
+    literal,
+    log_axis,
+    moment,
+    reference,
+    wrapped,
+)
 from analysis.tables.numbers import plain_number
 
 WIDTH, WIDE = 6.8, 9.0
-"""Inches: a page's text from margin to margin, and what needs more."""
+"""Width of a usual and of a wide figure, in inches; the usual one fits a page's text."""
 
 HEIGHT = 3.1
-"""Inches of a panel with its axis."""
+"""Height of a panel with its axis, in inches."""
 
 FEW = 6
-"""Most arms that one panel takes."""
+"""Most arms in one panel."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A quantity by step and its axis. `least` and `most` end the axis, however far an interval reaches."""
+    """A quantity by step and its axis, which ends at `least` and `most` even where an interval extends further."""
 
     column: str
     label: str
@@ -39,7 +49,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Panel:
-    """A curve's numbers (`curves.by_step`), each the mean of so many recorded points: (5, "steps")."""
+    """A curve's numbers (`series.by_step`); `mean_of`: what each is the mean of, such as (5, "steps")."""
 
     curve: Curve
     data: pd.DataFrame
@@ -53,7 +63,10 @@ class Panel:
 
 @dataclass(frozen=True)
 class Marks:
-    """Levels across all panels with their names, and arms' first clipped steps T0; named where there is only one."""
+    """Thresholds and start steps to mark in every panel; a line has its name next to it where there is only one.
+
+    levels: height of a horizontal line -> its name. starts: arm -> the first step T0 that it clips.
+    """
 
     levels: Mapping[float, str] = field(default_factory=dict)
     starts: Mapping[str, float] = field(default_factory=dict)
@@ -66,70 +79,82 @@ class Marks:
             moment(ax, step, f"T0 = {plain_number(step)}" if name_starts and len(steps) == 1 else "")
 
     @property
-    def words(self) -> str:
-        starts = ", ".join(map(plain_number, sorted(set(self.starts.values()))))
-        words = f"Horizontal line: {', '.join(self.levels.values())}. " if self.levels else ""
-        return words + (f"Dotted line: T0 = {starts}. " if starts else "")
+    def caption(self) -> str:
+        """The sentences of a caption that explain the marks."""
+        starts = sorted(set(self.starts.values()))
+        levels = f"Horizontal line{plural(self.levels)}: threshold {', '.join(self.levels.values())}. "
+        steps = f"Dotted line{plural(starts)}: clipping starts at step T0 = {', '.join(map(plain_number, starts))}. "
+        return (levels if self.levels else "") + (steps if starts else "")
 
 
 NO_MARKS = Marks()
 
 
-def stacked(panels: Sequence[Panel]) -> pd.DataFrame:
+def plural(items: Collection[object]) -> str:
+    return "" if len(items) == 1 else "s"
+
+
+def panel_data(panels: Sequence[Panel]) -> pd.DataFrame:
+    """The numbers of all panels, one below the other."""
     return pd.concat([panel.data for panel in panels], ignore_index=True)
 
 
-def composed(pen_of: Mapping[str, Pen], panels: Sequence[Panel], marks: Marks = NO_MARKS) -> Figure:
-    """Panels that have one and the same y axis, for few arms or many."""
-    layout = side_by_side if len(pen_of) <= FEW else arm_by_arm
-    return layout(pen_of, panels, limits_of(panels, [*marks.levels]), marks)
+def composed(style_of: Mapping[str, LineStyle], panels: Sequence[Panel], marks: Marks = NO_MARKS) -> Figure:
+    """A figure of panels with a common y axis, for few arms or many."""
+    layout = side_by_side if len(style_of) <= FEW else arm_by_arm
+    return layout(style_of, panels, limits_of(panels, [*marks.levels]), marks)
 
 
 def side_by_side(
-    pen_of: Mapping[str, Pen], panels: Sequence[Panel], limits: tuple[float, float], marks: Marks = NO_MARKS
+    style_of: Mapping[str, LineStyle], panels: Sequence[Panel], limits: tuple[float, float], marks: Marks = NO_MARKS
 ) -> Figure:
-    """All arms in each panel, under a legend."""
-    legend = key(pen_of, WIDTH)
+    """A figure with all arms in each panel and a legend above."""
+    legend = legend_for(style_of, WIDTH)
     figure = Figure((WIDTH, HEIGHT + legend.height), layout="constrained")
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for i, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
-        draw(panel, ax, pen_of, limits)
-        marks.draw(ax, pen_of, name_levels=i == len(axes) - 1)
+        draw_panel(panel, ax, style_of, limits)
+        marks.draw(ax, style_of, name_levels=i == len(axes) - 1)
         ax.set_ylabel("" if i else panel.label)
         ax.set_title(panel.curve.title, pad=14 if marks.starts else None)
-    add_key(figure, legend)
+    add_legend(figure, legend)
     return figure
 
 
-def arm_by_arm(pen_of: Mapping[str, Pen], panels: Sequence[Panel], limits: tuple[float, float], marks: Marks) -> Figure:
-    """A small panel an arm: its one curve, with the first arm's in grey behind it; or its several curves."""
-    first, several, columns = next(iter(pen_of)), len(panels) > 1, 4
-    kinds = pens(panel.curve.title for panel in panels) if several else {first: Pen(plots.BEHIND, (), "")}
-    legend = key(kinds, WIDE)
-    rows = math.ceil(len(pen_of) / columns)
+def arm_by_arm(
+    style_of: Mapping[str, LineStyle], panels: Sequence[Panel], limits: tuple[float, float], marks: Marks
+) -> Figure:
+    """A figure with one small panel per arm: its one curve, with the first arm's in grey behind, or several curves."""
+    first, several, columns = next(iter(style_of)), len(panels) > 1, 4
+    kinds = line_styles(panel.curve.title for panel in panels) if several else {first: LineStyle(plots.BEHIND, (), "")}
+    legend = legend_for(kinds, WIDE)
+    rows = math.ceil(len(style_of) / columns)
     figure = Figure((WIDE, rows * 1.6 + 0.4 + legend.height), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    for i, (ax, arm) in enumerate(zip(used(grid, len(pen_of)), pen_of, strict=True)):
+    for i, (ax, arm) in enumerate(zip(used(grid, len(style_of)), style_of, strict=True)):
         if i and not several:
-            plots.behind(of_arm(panels[0], first).data, ax)
+            plots.draw_behind(panel_of_arm(panels[0], first).data, ax)
         for panel in panels:
-            draw(of_arm(panel, arm), ax, {arm: kinds[panel.curve.title] if several else pen_of[arm]}, limits)
+            draw_panel(
+                panel_of_arm(panel, arm), ax, {arm: kinds[panel.curve.title] if several else style_of[arm]}, limits
+            )
         marks.draw(ax, [arm], name_levels=i % columns == columns - 1, name_starts=False)
         ax.set(xlabel="", ylabel="")
-        ax.tick_params(labelbottom=i + columns >= len(pen_of))
+        ax.tick_params(labelbottom=i + columns >= len(style_of))
         literal(ax.set_title(wrapped(arm, 30), fontsize=8))
     figure.supxlabel(panels[0].curve.x_label, fontsize=9)
     figure.supylabel(panels[0].label, fontsize=9)
-    add_key(figure, legend)
+    add_legend(figure, legend)
     return figure
 
 
-def of_arm(panel: Panel, arm: str) -> Panel:
+def panel_of_arm(panel: Panel, arm: str) -> Panel:
+    """The panel with one arm's numbers only."""
     return replace(panel, data=panel.data[panel.data["arm"] == arm])
 
 
-def draw(panel: Panel, ax: Axes, pen_of: Mapping[str, Pen], limits: tuple[float, float]) -> None:
-    plots.curves(panel.data, ax, pen_of)
+def draw_panel(panel: Panel, ax: Axes, style_of: Mapping[str, LineStyle], limits: tuple[float, float]) -> None:
+    plots.draw_curves(panel.data, ax, style_of)
     ax.set_ylabel(panel.label)
     if panel.curve.log:
         log_axis(ax.yaxis)
@@ -137,25 +162,26 @@ def draw(panel: Panel, ax: Axes, pen_of: Mapping[str, Pen], limits: tuple[float,
 
 
 def used(grid: np.ndarray, count: int) -> list[Axes]:
-    """The first `count` axes of a grid, row by row; the others are removed."""
+    """The first `count` axes of a grid, row by row; removes the others from the figure."""
     for ax in grid.flat[count:]:
         ax.remove()
     return list(grid.flat[:count])
 
 
 def limits_of(panels: Sequence[Panel], also: Sequence[float] = ()) -> tuple[float, float]:
-    """Ends of an axis: all means and `also`, and of the bands as much as leaves these half of the height or more.
+    """Ends of an axis that shows all means, the values in `also`, and as much of the bands as fits.
 
-    Intervals of two seeds are so wide that the means beside them would be one flat line.
+    The means keep at least half of the height: intervals of two seeds are so wide that the means would become a flat
+    line. Raises NotDrawable where nothing fits a log axis.
     """
-    curve, data = panels[0].curve, stacked(panels)
+    curve, data = panels[0].curve, panel_data(panels)
     forward, back = (np.log, np.exp) if curve.log else (np.asarray, np.asarray)
     with np.errstate(divide="ignore"):
         means = forward(np.concatenate([data["mean"].to_numpy(float), np.asarray(also, float)]))
         bands = forward(data[["low", "high"]].to_numpy(float))
     means, bands = means[np.isfinite(means)], bands[np.isfinite(bands)]
     if len(means) == 0:
-        raise NotDrawable(f"{curve.column} is 0 throughout, which has no place on a log axis")
+        raise NotDrawable(f"{curve.column} is always 0, which a log axis cannot show")
     low, high = means.min(), means.max()
     spare = 0.5 * (high - low) or 0.1 * (1 if curve.log else abs(high) or 1)
     low = max(low - spare, bands.min(initial=low), curve.least)

@@ -1,7 +1,7 @@
-"""Numbers -> artists: each function draws one frame of `analysis.figures.series` on one Axes, and returns the Axes.
+"""Draw numbers: each function draws one frame of `analysis.figures.series` on one Axes and returns that Axes.
 
-Nothing is computed here that a reader of the figure could take for a result, and no other Axes is touched.
-`pen_of` gives arms the look that they have in the study's other figures (`analysis.figures.style.pens`).
+These functions compute no results and touch no other Axes. `style_of` gives arms the line styles that they have in
+the study's other figures (`analysis.figures.style.line_styles`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,50 +11,51 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 
-from analysis.figures.style import GREY, Pen, literal, log_axis, pens, plain_axis, wrapped
+from analysis.figures.style import GREY, LineStyle, line_styles, literal, log_axis, plain_axis, wrapped
 
 BAND = 0.13
-"""Opacity of an interval's band where it is one of few."""
+"""Opacity of an interval's band in a panel of up to four arms; half of it in a panel of more."""
 
 BEHIND = "#a8a8a8"
+"""Grey of the first arm's curve behind another arm's."""
 
 HEAT = "viridis"
-"""Its lightness rises from end to end: readable in grey, and with any colour vision."""
+"""A colour map whose lightness rises from end to end: readable in grey and with any colour vision."""
 
 ROW_NAME = 36
-"""Signs of a row's name in one line."""
+"""Characters per line of a row's name."""
 
 NAMES = 26
-"""Most names of a heat map's rows."""
+"""Most row names of a heat map."""
 
-Pens = Mapping[str, Pen]
+LineStyles = Mapping[str, LineStyle]
 
 
-def curves(curve: pd.DataFrame, ax: Axes, pen_of: Pens | None = None) -> Axes:
-    """A line an arm with its interval as a band; a cross where a seed diverged, after which the mean lacks it.
+def draw_curves(curve: pd.DataFrame, ax: Axes, style_of: LineStyles | None = None) -> Axes:
+    """Draw one line per arm with its interval as a band, and a cross where a seed diverged and leaves the mean.
 
-    curve: arm, step, mean, low, high, n, diverged (`curves.by_step`).
+    curve: arm, step, mean, low, high, n, diverged (`series.by_step`).
     """
     arms = list(dict.fromkeys(curve["arm"]))
-    pen_of = pen_of or pens(arms)
+    style_of = style_of or line_styles(arms)
     for i, (arm, part) in enumerate(curve.groupby("arm", sort=False, observed=True)):
-        pen = pen_of[arm]
+        style = style_of[arm]
         every = max(1, len(part) // 6)
-        first = i * every // len(arms)  # markers of arms that lie on one another do not
+        first = i * every // len(arms)  # shift the markers, so that those of overlapping lines do not coincide
         ax.plot(
             part["step"],
             part["mean"],
-            color=pen.color,
-            linestyle=pen.linestyle,
-            marker=pen.marker,
+            color=style.color,
+            linestyle=style.linestyle,
+            marker=style.marker,
             markersize=4,
             markevery=slice(first, None, every),
             label=arm,
         )
         opacity = BAND if len(arms) <= 4 else BAND / 2
-        ax.fill_between(part["step"], part["low"], part["high"], color=pen.color, alpha=opacity, linewidth=0)
+        ax.fill_between(part["step"], part["low"], part["high"], color=style.color, alpha=opacity, linewidth=0)
         ends = part[part["diverged"] > 0]
-        ax.plot(ends["step"], ends["mean"], "x", color=pen.color, markersize=7, markeredgewidth=1.8, zorder=4)
+        ax.plot(ends["step"], ends["mean"], "x", color=style.color, markersize=7, markeredgewidth=1.8, zorder=4)
     ax.set_xlabel("training step")
     ax.margins(x=0.01)
     plain_axis(ax.xaxis)
@@ -62,28 +63,28 @@ def curves(curve: pd.DataFrame, ax: Axes, pen_of: Pens | None = None) -> Axes:
     return ax
 
 
-def behind(curve: pd.DataFrame, ax: Axes) -> Axes:
-    """One arm's mean as a grey line, for another arm to be compared with: step, mean."""
+def draw_behind(curve: pd.DataFrame, ax: Axes) -> Axes:
+    """Draw one arm's mean (step, mean) as a grey line, behind the arm that is compared with it."""
     ax.plot(curve["step"], curve["mean"], color=BEHIND, linewidth=1.5, zorder=1.8, label="behind")
     return ax
 
 
-def shares(share: pd.DataFrame, ax: Axes, pen_of: Pens | None = None) -> Axes:
-    """A point with its interval an arm and time bin, arms side by side.
+def draw_shares(share: pd.DataFrame, ax: Axes, style_of: LineStyles | None = None) -> Axes:
+    """Draw one point with its interval per arm and time bin, arms side by side.
 
     share: arm, bin, mean, low, high, in per cent.
     """
     arms = list(dict.fromkeys(share["arm"]))
-    pen_of = pen_of or pens(arms)
+    style_of = style_of or line_styles(arms)
     for i, (arm, part) in enumerate(share.groupby("arm", sort=False, observed=True)):
-        pen = pen_of[arm]
+        style = style_of[arm]
         ax.errorbar(
             part["bin"] + (i - (len(arms) - 1) / 2) * 0.6 / len(arms),
             part["mean"],
             yerr=[part["mean"] - part["low"], part["high"] - part["mean"]],
-            color=pen.color,
-            linestyle=pen.linestyle,
-            marker=pen.marker,
+            color=style.color,
+            linestyle=style.linestyle,
+            marker=style.marker,
             linewidth=0.8,
             elinewidth=1.2,
             markersize=4,
@@ -94,10 +95,13 @@ def shares(share: pd.DataFrame, ax: Axes, pen_of: Pens | None = None) -> Axes:
     return ax
 
 
-def heat_map(grid: pd.DataFrame, ax: Axes, norm: Normalize | None = None, places: Sequence[str] | None = None) -> Axes:
-    """Gradient norm by layer (up) and step (across) of one arm; hatched: not trained, or a norm of 0.
+def draw_heat_map(
+    grid: pd.DataFrame, ax: Axes, norm: Normalize | None = None, places: Sequence[str] | None = None
+) -> Axes:
+    """Draw one arm's gradient norm by layer (y) and step (x); hatched: not trained, or a norm of 0.
 
-    grid: place, step, mean (`curves.layer_grid`). `norm` maps norms to colours; `places`: the rows, upwards.
+    grid: place, step, mean (`series.layer_grid`). `norm` maps gradient norms to colours; `places` are the rows from
+    the bottom up.
     """
     places = list(dict.fromkeys(grid["place"])) if places is None else list(places)
     steps = np.sort(grid["step"].unique())
@@ -117,7 +121,7 @@ def heat_map(grid: pd.DataFrame, ax: Axes, norm: Normalize | None = None, places
 
 
 def edges(centres: np.ndarray) -> np.ndarray:
-    """Borders halfway between centres, as far out at the ends as further in.
+    """Cell borders halfway between the centres; the outer cells are symmetric around their centres.
 
     >>> edges(np.array([10, 20, 30]))
     array([ 5., 15., 25., 35.])
@@ -128,13 +132,13 @@ def edges(centres: np.ndarray) -> np.ndarray:
     return np.concatenate([[2 * centres[0] - middle[0]], middle, [2 * centres[-1] - middle[-1]]])
 
 
-def slopes(values: pd.DataFrame, ax: Axes, pen_of: Pens | None = None) -> Axes:
-    """A thin line a seed through its value in each arm; below it the arm's mean with its interval.
+def draw_slopes(values: pd.DataFrame, ax: Axes, style_of: LineStyles | None = None) -> Axes:
+    """Draw one thin line per seed through its value in each arm, and below it the arm's mean with its interval.
 
-    values: arm, seed, value, mean, low, high (`curves.per_seed`). A seed's line breaks at an arm that lacks it.
+    values: arm, seed, value, mean, low, high (`series.per_seed`). The line breaks at an arm without that seed.
     """
-    arms = list(pen_of) if pen_of else list(dict.fromkeys(values["arm"]))
-    pen_of = pen_of or pens(arms)
+    arms = list(style_of) if style_of else list(dict.fromkeys(values["arm"]))
+    style_of = style_of or line_styles(arms)
     rows = {arm: i for i, arm in enumerate(arms)}
     table = values.pivot(index="seed", columns="arm", values="value").reindex(columns=arms)
     for seed, line in table.iterrows():
@@ -142,32 +146,33 @@ def slopes(values: pd.DataFrame, ax: Axes, pen_of: Pens | None = None) -> Axes:
             line.to_numpy(float), range(len(arms)), "-o", color=GREY, lw=0.8, ms=2.5, alpha=0.7, label=f"seed {seed}"
         )
     for arm, part in values.drop_duplicates("arm").set_index("arm").iterrows():
-        mean_with_interval(ax, part, rows[arm] + 0.25, pen_of[arm], arm)
+        draw_mean(ax, part, rows[arm] + 0.25, style_of[arm], arm)
     name_rows(ax, arms)
     return ax
 
 
-def differences(values: pd.DataFrame, ax: Axes, pen_of: Pens | None = None, none: float = 0.0) -> Axes:
-    """Each seed's difference as a dot, the mean and its interval below it, arms downwards; a line at `none`.
+def draw_differences(values: pd.DataFrame, ax: Axes, style_of: LineStyles | None = None, none: float = 0.0) -> Axes:
+    """Draw each seed's difference as a dot, with the arm's mean and interval below; arms from the top down.
 
-    values: treatment, seed, effect, mean, low, high (`curves.differences`). `none`: the effect that is none.
+    values: treatment, seed, effect, mean, low, high (`series.paired_differences`). A vertical line marks `none`, the
+    value that means no effect.
     """
-    arms = list(pen_of) if pen_of else list(dict.fromkeys(values["treatment"]))
-    pen_of = pen_of or pens(arms)
+    arms = list(style_of) if style_of else list(dict.fromkeys(values["treatment"]))
+    style_of = style_of or line_styles(arms)
     ax.axvline(none, color=GREY, linewidth=1, zorder=1.5)
     for row, arm in enumerate(arms):
         part = values[values["treatment"] == arm]
         if len(part) == 0:
             continue
         height = row - 0.12 - 0.2 * spread(len(part))
-        ax.plot(part["effect"], height, "o", color=pen_of[arm].color, ms=3.5, alpha=0.6, mew=0, label=arm)
-        mean_with_interval(ax, part.iloc[0], row + 0.2, pen_of[arm], arm)
+        ax.plot(part["effect"], height, "o", color=style_of[arm].color, ms=3.5, alpha=0.6, mew=0, label=arm)
+        draw_mean(ax, part.iloc[0], row + 0.2, style_of[arm], arm)
     name_rows(ax, arms)
     return ax
 
 
 def spread(n: int) -> np.ndarray:
-    """Heights 0 to 1 that keep dots of like value apart: the golden ratio's multiples, no two alike.
+    """n distinct heights from 0 to 1 that keep dots of similar value apart: multiples of the golden ratio, modulo 1.
 
     >>> spread(3).round(2)
     array([0.  , 0.62, 0.24])
@@ -175,17 +180,17 @@ def spread(n: int) -> np.ndarray:
     return np.arange(n) * 0.6180339887498949 % 1
 
 
-def mean_with_interval(ax: Axes, part: pd.Series, row: float, pen: Pen, arm: str) -> None:
+def draw_mean(ax: Axes, part: pd.Series, row: float, style: LineStyle, arm: str) -> None:
     ax.plot(
-        [part["low"], part["high"]], [row, row], color=pen.color, linewidth=1.8, zorder=3, label=f"interval of {arm}"
+        [part["low"], part["high"]], [row, row], color=style.color, linewidth=1.8, zorder=3, label=f"interval of {arm}"
     )
     ax.plot(
-        part["mean"], row, pen.marker, color=pen.color, ms=7, mec="white", mew=0.8, zorder=4, label=f"mean of {arm}"
+        part["mean"], row, style.marker, color=style.color, ms=7, mec="white", mew=0.8, zorder=4, label=f"mean of {arm}"
     )
 
 
 def name_rows(ax: Axes, names: list[str]) -> None:
-    """Names at rows 0, 1, … from the top down."""
+    """Write names at rows 0, 1, … from the top down."""
     ax.set_yticks(range(len(names)), [wrapped(name, ROW_NAME) for name in names])
     literal(*ax.get_yticklabels())
     ax.set_ylim(len(names) - 0.5, -0.5)
@@ -193,24 +198,24 @@ def name_rows(ax: Axes, names: list[str]) -> None:
     plain_axis(ax.xaxis)
 
 
-def interaction(means: pd.DataFrame, ax: Axes, pen_of: Pens | None = None) -> Axes:
-    """A line a level of one factor over the levels of another: parallel lines where the two do not interact.
+def draw_interaction(means: pd.DataFrame, ax: Axes, style_of: LineStyles | None = None) -> Axes:
+    """Draw one line per level of a factor over the levels of another: parallel lines where the two do not interact.
 
-    means: line, x, mean, low, high (`curves.interaction_means`), one panel.
+    means: line, x, mean, low, high (`series.interaction_means`), one panel.
     """
     lines, levels = list(dict.fromkeys(means["line"])), list(dict.fromkeys(means["x"]))
-    pen_of = pen_of or pens(lines)
+    style_of = style_of or line_styles(lines)
     place = {level: i for i, level in enumerate(levels)}
-    beside = {line: (i - (len(pen_of) - 1) / 2) * 0.06 for i, line in enumerate(pen_of)}
+    offset = {line: (i - (len(style_of) - 1) / 2) * 0.06 for i, line in enumerate(style_of)}
     for line, part in means.groupby("line", sort=False):
-        pen = pen_of[line]
+        style = style_of[line]
         ax.errorbar(
-            part["x"].map(place) + beside[line],
+            part["x"].map(place) + offset[line],
             part["mean"],
             yerr=[part["mean"] - part["low"], part["high"] - part["mean"]],
-            color=pen.color,
-            linestyle=pen.linestyle,
-            marker=pen.marker,
+            color=style.color,
+            linestyle=style.linestyle,
+            marker=style.marker,
             markersize=5,
             capsize=2,
             elinewidth=1,
@@ -225,20 +230,21 @@ def interaction(means: pd.DataFrame, ax: Axes, pen_of: Pens | None = None) -> Ax
 
 
 EFFECTS = ("effect", "low", "high", "simultaneous_low", "simultaneous_high", "smallest_effect")
+"""Columns of numbers that a row of the forest plot shows."""
 
 
-def forest(claims: pd.DataFrame, ax: Axes, ratio: bool = False) -> Axes:
-    """Each claim's effect with its plain interval (thick) and simultaneous one (thin), claims downwards.
+def draw_forest(claims: pd.DataFrame, ax: Axes, ratio: bool = False) -> Axes:
+    """Draw each claim's effect with its own interval (thick) and the simultaneous one (thin), from the top down.
 
-    claims: id, statement, EFFECTS, verdict, all on one scale. smallest_effect has the sign of what is claimed; the
-    side on which an effect is as large as claimed is shaded. `ratio`: the effects are logarithms and are shown as
-    ratios, on a log axis.
+    claims: id, statement, EFFECTS, verdict, all on one scale. smallest_effect has the sign of the claimed effect; the
+    region where an effect is as large as claimed is shaded. With `ratio` the effects are logarithms and are drawn as
+    ratios on a log axis.
     """
     values = claims[list(EFFECTS)].astype(float)
     values = np.exp(values) if ratio else values
     ax.axvline(1.0 if ratio else 0.0, color=GREY, linewidth=1, zorder=1.5)
     for row, (name, value) in enumerate(zip(claims["id"], values.to_dict("records"), strict=True)):
-        claim(ax, row, name, value)
+        draw_claim(ax, row, name, value)
     if ratio:
         log_axis(ax.xaxis)
     ends = ax.get_xlim()
@@ -256,8 +262,8 @@ def forest(claims: pd.DataFrame, ax: Axes, ratio: bool = False) -> Axes:
     return ax
 
 
-def claim(ax: Axes, row: int, name: str, value: Mapping[str, float]) -> None:
-    """The marks of one row of the forest plot."""
+def draw_claim(ax: Axes, row: int, name: str, value: Mapping[str, float]) -> None:
+    """Draw the intervals, the smallest effect and the estimate of one row of the forest plot."""
     simultaneous, plain = [value["simultaneous_low"], value["simultaneous_high"]], [value["low"], value["high"]]
     ax.plot(simultaneous, [row, row], "-|", color="black", linewidth=0.9, label=f"{name} simultaneous")
     ax.plot(plain, [row, row], color="#0072B2", linewidth=3.2, solid_capstyle="butt", label=f"{name} plain")

@@ -1,7 +1,7 @@
-"""Records and per-run numbers -> the numbers that a figure shows. Frames to frames, nothing is drawn here.
+"""Compute the numbers that a figure shows from records and per-run numbers: data frames in, data frames out.
 
-Seeds are the unit: a run's records are first reduced within the run (`spans`, `delta_g_shares`), then averaged
-over the seeds of an arm (`over_seeds`), or compared seed by seed (`differences`).
+The seed is the unit of analysis: a run's records are first reduced within the run (`spans`, `delta_g_shares`), then
+averaged over the seeds of an arm (`over_seeds`) or compared seed by seed (`paired_differences`).
 """
 
 import math
@@ -16,16 +16,17 @@ from analysis.stats.effects import ALPHA, student_half_width
 
 LEVEL = 1 - ALPHA
 SPANS = 60
-"""Most points of a curve: as many as a reader can tell apart, and small files from runs of any length."""
+"""Most points of a curve: as many as a reader can distinguish, and few enough for small files from long runs."""
 
 BINS = 10
+"""Number of equal parts into which `delta_g_shares` splits a run's steps."""
 
 
 # --- Within a run ---
 
 
 def span_width(points: int, at_most: int = SPANS) -> int:
-    """Points a span, of 1, 2, 5, 10, 20, 50, …: the fewest for which there are at most `at_most` spans.
+    """Points per span: the smallest of 1, 2, 5, 10, 20, 50, … that gives at most `at_most` spans.
 
     >>> [span_width(n) for n in (20, 120, 300, 10_000)]
     [1, 2, 5, 200]
@@ -34,14 +35,14 @@ def span_width(points: int, at_most: int = SPANS) -> int:
         for digit in (1, 2, 5):
             if (width := digit * 10**decade) * at_most >= points:
                 return width
-    raise AssertionError("ten times the points are enough for one span")
+    raise AssertionError("unreachable: a width of ten times the points gives a single span")
 
 
 def spans(points: pd.DataFrame, columns: Sequence[str], width: int) -> pd.DataFrame:
-    """Means over every `width` points of one run, the last span of what is left: step, columns.
+    """Means over every `width` points of one run: step, columns. The last span holds the points that are left.
 
-    `points`: one row a recorded step, at steps k, 2k, 3k, …; NaN in a span makes its mean NaN. `step` is the
-    middle of the span, of a last and shorter one too: runs of one arm have the same steps wherever they end.
+    `points`: one row per recorded step, at steps k, 2k, 3k, …; NaN in a span makes its mean NaN. `step` is the middle
+    of a full span, for a shorter last span too, so that all runs of an arm have the same steps wherever they end.
     """
     values = points[list(columns)].to_numpy(float)  # [T, columns]
     starts = np.arange(0, len(values), width)
@@ -55,17 +56,16 @@ def spans(points: pd.DataFrame, columns: Sequence[str], width: int) -> pd.DataFr
 
 
 def delta_g_shares(steps: pd.DataFrame, bins: int = BINS) -> pd.DataFrame:
-    """Share of one run's ΣΔg (§4.5) in each of `bins` equal stretches of its steps: bin (from 1), share (0 to 1).
+    """Share of one run's ΣΔg in each of `bins` equal parts of its steps: bin (from 1), share (0 to 1).
 
-    Step t of T falls to the first bin k with t ≤ ⌈k T / bins⌉. No rows where clipping never acted: then there
-    is nothing to share.
+    Step t of T belongs to the first bin k with t ≤ ⌈k T / bins⌉. The frame is empty where clipping never acted.
     """
-    taken = steps["delta_g"].to_numpy(float)
-    if taken.sum() == 0:
+    delta_g = steps["delta_g"].to_numpy(float)
+    if delta_g.sum() == 0:
         return pd.DataFrame({"bin": np.array([], int), "share": np.array([], float)})
-    ends = [math.ceil(k * len(taken) / bins) for k in range(bins + 1)]
-    sums = np.diff(np.concatenate([[0.0], np.cumsum(taken)])[ends])
-    return pd.DataFrame({"bin": np.arange(1, bins + 1), "share": sums / taken.sum()})
+    ends = [math.ceil(k * len(delta_g) / bins) for k in range(bins + 1)]
+    sums = np.diff(np.concatenate([[0.0], np.cumsum(delta_g)])[ends])
+    return pd.DataFrame({"bin": np.arange(1, bins + 1), "share": sums / delta_g.sum()})
 
 
 # --- Over seeds ---
@@ -93,10 +93,10 @@ def over_seeds(values: pd.DataFrame, by: Sequence[str], column: str, log: bool =
 
 
 def by_step(points: pd.DataFrame, diverged: Sequence[str], column: str, log: bool = False) -> pd.DataFrame:
-    """A quantity by arm and step over seeds: arm, step, mean, low, high, n, diverged.
+    """A quantity by arm and step, over seeds: arm, step, mean, low, high, n, diverged.
 
-    `points`: run, arm, step, column; `diverged`: the runs that did. The column of that name counts the runs
-    that ended in divergence after this point: `n` is smaller from the next one on.
+    `points`: run, arm, step, column; `diverged`: the runs that diverged. The column `diverged` counts the runs whose
+    last point this is because they diverged; `n` is smaller by as many from the next point on.
     """
     curve = over_seeds(points, ["arm", "step"], column, log)
     last = points[points["run"].isin(list(diverged))].groupby("run", observed=True)[["arm", "step"]].last()
@@ -108,8 +108,8 @@ def by_step(points: pd.DataFrame, diverged: Sequence[str], column: str, log: boo
 def layer_grid(layers: pd.DataFrame) -> pd.DataFrame:
     """Geometric mean over seeds of each layer's and block's gradient norm: arm, place, layer, block, step, mean, n.
 
-    `layers`: arm, step, layer (null: in none), block, grad_norm. `place` names layer and block; the order is
-    that of the network as it was recorded.
+    `layers`: arm, step, layer (null: outside the layers), block, grad_norm. `place` names layer and block; rows keep
+    the order of the records, which is that of the network.
     """
     grid = over_seeds(layers, ["arm", "layer", "block", "step"], "grad_norm", log=True)
     place = [
@@ -120,10 +120,10 @@ def layer_grid(layers: pd.DataFrame) -> pd.DataFrame:
 
 
 def in_network_order(grid: pd.DataFrame) -> list[str]:
-    """The places of a `layer_grid` of any arms, from the input to the head; blocks of other names come last."""
+    """The places of a `layer_grid`, from the input to the head; blocks with unknown names come last."""
     rows = grid.drop_duplicates("place")
     block = [BLOCKS.index(b) if b in BLOCKS else len(BLOCKS) for b in rows["block"]]
-    depth = [(b > 0) + (b > 2) for b in block]  # embedding, then the layers, then what follows them
+    depth = [(b > 0) + (b > 2) for b in block]  # 0: embedding, 1: blocks of the layers, 2: blocks after them
     layer = rows["layer"].fillna(-1).astype(int)
     order = sorted(zip(depth, layer, block, rows["place"], strict=True))
     return [place for *_, place in order]
@@ -133,21 +133,21 @@ def in_network_order(grid: pd.DataFrame) -> list[str]:
 
 
 def per_seed(runs: pd.DataFrame, quantity: str, log: bool = False) -> pd.DataFrame:
-    """One value a run with its arm's mean beside it: arm, seed, value, mean, low, high, n.
+    """One row per run with its value and its arm's mean: arm, seed, value, mean, low, high, n.
 
-    Runs without the value are left out, and with `log` those where it is 0, which has no place there.
+    Runs without the value are left out, and with `log` also those whose value is 0.
     """
     values = runs[["arm", "seed"]].assign(value=runs[quantity].astype(float))
     values = values[values["value"].gt(0) if log else values["value"].notna()]
     return values.merge(over_seeds(values, ["arm"], "value", log), on="arm")
 
 
-def differences(values: pd.Series, pairs: pd.DataFrame, log: bool = False) -> pd.DataFrame:
+def paired_differences(values: pd.Series, pairs: pd.DataFrame, log: bool = False) -> pd.DataFrame:
     """Effects seed by seed with their mean: treatment, control, seed, effect, mean, low, high, n.
 
-    `values`: one a run, indexed by its name; `pairs`: treatment, control, seed, treatment_run, control_run. The
-    effect is treatment − control, with `log` treatment / control; pairs that lack a value, or with `log` one
-    above 0, are left out. The mean's interval is that of paired t, with `log` on the logarithms.
+    `values`: one per run, indexed by the run's name; `pairs`: treatment, control, seed, treatment_run, control_run.
+    The effect is treatment − control, with `log` treatment / control. Pairs without both values (with `log`, both
+    above 0) are left out. The interval of the mean is the paired t interval, with `log` on the logarithms.
     """
     of_run = values.astype(float)
     of_run = of_run.where(of_run > 0) if log else of_run
@@ -161,11 +161,11 @@ def differences(values: pd.Series, pairs: pd.DataFrame, log: bool = False) -> pd
 
 
 def interaction_means(runs: pd.DataFrame, cells: pd.DataFrame, quantity: str, log: bool = False) -> pd.DataFrame:
-    """Mean of each cell of two factors in each setting of the rest.
+    """Mean of each cell of two factors, for each combination of the other factors' levels.
 
-    Columns: x_factor, line_factor, panel, line, x, mean, low, high, n. `cells`: as from `levels`. The two factors
-    are those with the most cells to show. `panel` names the levels of all others ("freeze none, optimizer adamw";
-    "" without any). Cells that are not crossed show no interaction and are left out; so there may be no rows.
+    Columns: x_factor, line_factor, panel, line, x, mean, low, high, n. `cells`: as `levels` returns it. The two
+    factors are those with the most cells to show. `panel` names the levels of the others ("freeze none, optimizer
+    adamw"; "" without others). Cells that are not crossed show no interaction and are left out, possibly all of them.
     """
     columns = ["x_factor", "line_factor", "panel", "line", "x", "mean", "low", "high", "n"]
     values = per_seed(runs, quantity, log)
@@ -176,7 +176,7 @@ def interaction_means(runs: pd.DataFrame, cells: pd.DataFrame, quantity: str, lo
 
 
 def independent(cells: pd.DataFrame) -> list[str]:
-    """The factors, those with more levels first, without any whose level another one's level settles.
+    """The factors, most levels first, without those whose level is determined by another factor's level.
 
     >>> cells = pd.DataFrame({"model": ["s", "m", "s"], "optimizer": ["3e-4", "1e-4", "3e-4"], "clip": [0, 0, 1]})
     >>> independent(cells)
@@ -190,6 +190,7 @@ def independent(cells: pd.DataFrame) -> list[str]:
 
 
 def two_factors(values: pd.DataFrame, cells: pd.DataFrame, x: str, line: str, log: bool) -> pd.DataFrame:
+    """`interaction_means` of two given factors."""
     rest = [factor for factor in cells.columns if factor not in (x, line)]
     cells = cells.loc[sorted(cells.index, key=lambda arm: tuple(cells.loc[arm] != "none"))]  # off before on
     panel = [", ".join(f"{factor} {cells[factor][arm]}" for factor in rest) for arm in cells.index]
@@ -198,18 +199,18 @@ def two_factors(values: pd.DataFrame, cells: pd.DataFrame, x: str, line: str, lo
     crossed = [kept for _, part in means.groupby("panel", sort=False) if len(kept := crossing(part))]
     means = pd.concat(crossed) if crossed else means[:0]
     for column in ("panel", "line", "x"):
-        means = in_order(means, column, list(named[column]))
+        means = ordered_like(means, column, list(named[column]))
     return means.assign(x_factor=x, line_factor=line)
 
 
-def in_order(frame: pd.DataFrame, column: str, names: Sequence[str]) -> pd.DataFrame:
-    """Rows in the order in which `names` first has their column's value."""
+def ordered_like(frame: pd.DataFrame, column: str, names: Sequence[str]) -> pd.DataFrame:
+    """The rows, sorted by where their value in `column` first appears in `names`."""
     place = {name: i for i, name in enumerate(dict.fromkeys(names))}
     return frame.sort_values(column, key=lambda values: values.map(place), kind="stable", ignore_index=True)
 
 
 def crossing(cells: pd.DataFrame) -> pd.DataFrame:
-    """The rows left when lines with a single level of x, and levels of x with a single line, are taken away."""
+    """The rows left after removing lines with a single level of x, and levels of x with a single line, repeatedly."""
     while len(cells):
         of_line, of_x = (cells.groupby(side)[side].transform("size") for side in ("line", "x"))
         if (kept := (of_line > 1) & (of_x > 1)).all():

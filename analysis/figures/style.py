@@ -1,4 +1,4 @@
-"""How figures look: one style, arms told apart with and without colour, names that never act as markup."""
+"""The look of all figures: one style sheet, a line style per arm that also works in grey, names shown literally."""
 
 import math
 import re
@@ -19,11 +19,11 @@ from matplotlib.ticker import Formatter, Locator, MaxNLocator, NullFormatter, Nu
 
 from analysis.tables.numbers import plain_number, power_of_ten
 
-# Okabe & Ito 2008, "Color universal design", less the yellow, which white paper swallows
+# Okabe & Ito 2008, "Color universal design", without yellow, which is hard to see on white
 COLORS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES = ((), (5, 1.5), (1.3, 1.3), (6, 1.5, 1.3, 1.5))
 MARKERS = ("o", "s", "^", "D", "v", "P", "<", ">", "p", "h", "*", "d")
-"""Of 7, 4 and 12: it takes 84 arms until two look the same, and 28 until two have the same line."""
+"""With 7 colours, 4 dashes and 12 markers, 84 arms look different, and 28 have different lines without markers."""
 
 GREY = "#767676"
 RC = {
@@ -32,25 +32,25 @@ RC = {
     **{"axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.8, "axes.edgecolor": "#444444"},
     **{"axes.grid": True, "axes.axisbelow": True, "grid.color": "#e4e4e4", "grid.linewidth": 0.6},
     **{"lines.linewidth": 1.5, "text.parse_math": False, "text.usetex": False},
-    **{"svg.fonttype": "none", "pdf.fonttype": 42},  # text stays text; TrueType, which journals ask for
+    **{"svg.fonttype": "none", "pdf.fonttype": 42},  # SVG keeps text as text; PDF embeds TrueType, as journals ask
 }
 
-_alone = threading.RLock()
+_settings_lock = threading.RLock()
 
 
 @contextmanager
 def applied() -> Iterator[None]:
-    """Matplotlib's defaults with ours on top, whatever the user has set, and then the user's again.
+    """Use matplotlib's defaults and RC inside the block, whatever the user has set; restore the user's settings after.
 
-    matplotlib keeps its settings once a process: threads of ours wait here for one another.
+    matplotlib's settings are global to the process, so a lock lets one thread at a time draw.
     """
-    with _alone, matplotlib.style.context(["default", RC]):
+    with _settings_lock, matplotlib.style.context(["default", RC]):
         yield
 
 
 @dataclass(frozen=True)
-class Pen:
-    """What an arm is drawn with: arms differ in colour, and in line and marker, for grey print."""
+class LineStyle:
+    """Colour, dashes and marker of an arm; dashes and marker tell arms apart in grey print."""
 
     color: str
     dashes: tuple[float, ...]
@@ -61,23 +61,23 @@ class Pen:
         return 0, self.dashes or None
 
 
-def pens(names: Iterable[str]) -> dict[str, Pen]:
-    """A pen for each name, by its place: the same in every figure that is given the same names."""
+def line_styles(names: Iterable[str]) -> dict[str, LineStyle]:
+    """A line style per name, chosen by its position: equal lists of names have equal styles in every figure."""
     return {
-        name: Pen(COLORS[i % len(COLORS)], DASHES[i % len(DASHES)], MARKERS[i % len(MARKERS)])
+        name: LineStyle(COLORS[i % len(COLORS)], DASHES[i % len(DASHES)], MARKERS[i % len(MARKERS)])
         for i, name in enumerate(dict.fromkeys(names))
     }
 
 
 def literal(*texts: Text) -> None:
-    """Have texts shown sign for sign: `$x$` and `_` are no formulas."""
+    """Show texts character by character: matplotlib reads no formula in `$x$` or `_`."""
     for text in texts:
         text.set_parse_math(False)
         text.set_usetex(False)
 
 
 def wrapped(name: str, width: int) -> str:
-    """A name in lines of at most `width` signs: broken after hyphens, commas and spaces, and before brackets.
+    """A name in lines of at most `width` characters, broken after hyphens, commas and spaces, and before brackets.
 
     >>> wrapped("embeddings_attention-delayed[start=50]-none", 24)
     'embeddings_attention-\\ndelayed[start=50]-none'
@@ -96,64 +96,70 @@ def wrapped(name: str, width: int) -> str:
 # --- Legends: above the axes, never over them ---
 
 HANDLE = 0.68
-"""Inches that a legend's entry takes beside its name."""
+"""Width of a legend entry without its name, in inches."""
 
 LINE = 0.17
-"""Inches of a legend's line."""
+"""Height of a line of legend text, in inches."""
 
-_widths = TextToPath()
+_text_to_path = TextToPath()
 
 
 def inches(name: str) -> float:
-    """Width of a legend's name as it will be drawn."""
-    points, _, _ = _widths.get_text_width_height_descent(name, FontProperties(size=RC["legend.fontsize"]), False)
+    """Width of a name in the legend's font."""
+    font = FontProperties(size=RC["legend.fontsize"])
+    points, _, _ = _text_to_path.get_text_width_height_descent(name, font, False)
     return points / 72
 
 
 @dataclass(frozen=True)
-class Key:
-    """A legend, laid out before the figure that makes room for it. `names`: arm -> its name, wrapped."""
+class Legend:
+    """A legend's layout, computed before its figure so that the figure is made high enough for it.
 
-    pens: Mapping[str, Pen]
+    styles   name -> its line style
+    names    name -> the same name, wrapped
+    columns  number of columns
+    """
+
+    styles: Mapping[str, LineStyle]
     names: Mapping[str, str]
     columns: int
 
     @property
     def height(self) -> float:
-        """In inches."""
+        """Height in inches."""
         lines = [name.count("\n") + 1 for name in self.names.values()]
         rows = math.ceil(len(lines) / self.columns)
         return max(sum(lines[i : i + rows]) for i in range(0, len(lines), rows)) * LINE + 0.1
 
 
-def key(pens: Mapping[str, Pen], width: float) -> Key:
-    """As many columns as fit into so many inches; a name that is too long for one is wrapped."""
+def legend_for(styles: Mapping[str, LineStyle], width: float) -> Legend:
+    """A legend with as many columns as fit into `width` inches; a name wider than that is wrapped."""
     room = width - HANDLE
-    names = {name: wrapped(name, max(8, int(len(name) * min(1, room / max(inches(name), 0.1))))) for name in pens}
+    names = {name: wrapped(name, max(8, int(len(name) * min(1, room / max(inches(name), 0.1))))) for name in styles}
     longest = max(inches(line) for name in names.values() for line in name.split("\n"))
-    return Key(pens, names, max(1, min(len(names), int(width / (longest + HANDLE)))))
+    return Legend(styles, names, max(1, min(len(names), int(width / (longest + HANDLE)))))
 
 
-def add_key(figure: Figure, key: Key) -> None:
-    """Write the legend above the figure's axes."""
+def add_legend(figure: Figure, legend: Legend) -> None:
+    """Draw the legend above the figure's axes."""
     handles = [
-        Line2D([], [], color=pen.color, linestyle=pen.linestyle, marker=pen.marker, markersize=4)
-        for pen in key.pens.values()
+        Line2D([], [], color=style.color, linestyle=style.linestyle, marker=style.marker, markersize=4)
+        for style in legend.styles.values()
     ]
-    placeholders = [str(i) for i in range(len(handles))]  # a label with a leading _ would be passed over
-    legend = figure.legend(
-        handles, placeholders, loc="outside upper left", ncols=key.columns, handlelength=3.2, borderaxespad=0.2
+    placeholders = [str(i) for i in range(len(handles))]  # matplotlib skips labels that begin with _
+    drawn = figure.legend(
+        handles, placeholders, loc="outside upper left", ncols=legend.columns, handlelength=3.2, borderaxespad=0.2
     )
-    for text, name in zip(legend.get_texts(), key.names.values(), strict=True):
+    for text, name in zip(drawn.get_texts(), legend.names.values(), strict=True):
         text.set_text(name)
-    literal(*legend.get_texts())
+    literal(*drawn.get_texts())
 
 
 # --- Axes ---
 
 
 class Plain(Formatter):
-    """Ticks as numbers in plain text: no formulas, no offset or factor that hides at the axis's end."""
+    """Tick labels as plain numbers: no formulas, no offset or factor at the end of the axis."""
 
     def __call__(self, value: float, position: int | None = None) -> str:
         return plain_number(value)
@@ -172,7 +178,7 @@ def plain_axis(axis: Axis) -> None:
 
 
 class LogTicks(Locator):
-    """Ticks of a log axis at round numbers: two or more, wherever it starts and ends, and few enough to read."""
+    """Ticks of a log axis at round numbers: at least two for any limits, and few enough to read."""
 
     def __call__(self) -> Sequence[float]:
         return self.tick_values(*self.axis.get_view_interval())
@@ -189,13 +195,13 @@ class LogTicks(Locator):
         decades = range(math.floor(math.log10(vmin)), math.ceil(math.log10(vmax)) + 1)
         powers = decades[:: math.ceil(len(decades) / 7)]
         for digits, fewest in (((1,), 3), ((1, 3), 3), ((1, 2, 5), 2)):
-            ticks = within((digit * 10.0**power for power in powers for digit in digits), vmin, vmax)
+            ticks = ticks_within((digit * 10.0**power for power in powers for digit in digits), vmin, vmax)
             if len(ticks) >= fewest:
                 return ticks
-        return within(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(vmin, vmax), vmin, vmax)
+        return ticks_within(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(vmin, vmax), vmin, vmax)
 
 
-def within(ticks: Iterable[float], low: float, high: float) -> list[float]:
+def ticks_within(ticks: Iterable[float], low: float, high: float) -> list[float]:
     return [tick for tick in ticks if low <= tick <= high]
 
 
@@ -203,7 +209,7 @@ def log_axis(axis: Axis) -> None:
     name = axis.axis_name
     axis.axes.set(**{f"{name}scale": "log"})
     low, high = axis.get_view_interval()
-    if high < 1.001 * low:  # all but equal: nothing to tell apart, and no room for ticks
+    if high < 1.001 * low:  # nearly equal ends leave no room for ticks
         axis.axes.set(**{f"{name}lim": (low / 1.1, high * 1.1)})
     axis.set_major_locator(LogTicks())
     axis.set_major_formatter(Plain())
@@ -212,14 +218,14 @@ def log_axis(axis: Axis) -> None:
 
 
 def reference(ax: Axes, value: float, name: str) -> None:
-    """A horizontal line across the axes, named beside them."""
+    """Draw a horizontal line across the axes, with its name to the right of them."""
     ax.axhline(value, color=GREY, linewidth=1, zorder=1.5)
     place = {"xy": (1, value), "xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
     literal(ax.annotate(name, xytext=(3, 0), va="center", fontsize=8, color=GREY, annotation_clip=False, **place))
 
 
 def moment(ax: Axes, step: float, name: str) -> None:
-    """A vertical line through the axes, named above them."""
+    """Draw a vertical line through the axes, with its name above them."""
     ax.axvline(step, color=GREY, linewidth=1, linestyle=(0, (1, 1.5)), zorder=1.5)
     place = {"xy": (step, 1), "xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
     literal(ax.annotate(name, xytext=(0, 2), ha="left", fontsize=8, color=GREY, annotation_clip=False, **place))

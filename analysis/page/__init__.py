@@ -1,6 +1,6 @@
 """The report as one HTML page.
 
-page        the page, from the parts below
+page        render the page from the parts below
 sentences   findings as sentences
 provenance  how the study was run
 pictures    figures inside the page

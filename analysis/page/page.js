@@ -1,4 +1,4 @@
-// Tables that sort and filter. The page has all its text without this; what fails here leaves plain tables.
+// Make the tables sortable and filterable. All text is in the page without this script; if it fails, tables stay plain.
 const packed = Uint8Array.from(atob(document.getElementById("datatables").textContent), (c) => c.charCodeAt(0));
 const unpacked = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
 const source = new Blob([await new Response(unpacked).text()], { type: "text/javascript" });

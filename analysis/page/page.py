@@ -1,7 +1,7 @@
-"""The report as one page: a file that opens from disk, holds all it needs and fetches nothing.
+"""Render the report as one HTML page: a self-contained file that opens from disk and fetches nothing.
 
-Everything that comes from configs, names and errors is text: the template escapes it, and no other script than the
-page's own is allowed to run. Without scripts all is there to read; with them tables sort and filter.
+All values from configs, names and errors are text: the template escapes them, and the page's policy allows its own
+script only. The page can be read without scripts; with them its tables sort and filter.
 """
 
 import base64
@@ -31,25 +31,31 @@ SIGNS: Mapping[Verdict, str] = {
     Verdict.INCONCLUSIVE: "?",
     Verdict.NOT_TESTED: "○",
 }
-"""A sign beside each word: colour alone tells nobody."""
+"""A symbol next to each verdict, so that it does not depend on colour."""
 
-KINDS = {
-    "foreign": "Folders that hold no run",
-    "broken": "Runs whose files are not what they wrote",
-    "partial": "Runs that are not finished, or failed",
-    "gone": "Runs that vanished while they were read",
-    "ambiguous": "Runs of the same arm and seed: which to believe would be a guess",
-    "missing": "Arms and seeds without any run",
+PROBLEM_KINDS = {
+    "foreign": "Folders without a run",
+    "broken": "Runs whose files are damaged or were changed",
+    "partial": "Unfinished or failed runs",
+    "gone": "Runs that disappeared while they were read",
+    "ambiguous": "Runs of the same arm and seed, of which only one can count",
+    "missing": "Arms and seeds without a run",
 }
-"""Kinds of `Study.problems`, in words."""
+"""Headings for the kinds of `Study.problems`."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """What the report says. left_out: figures and tables that the runs do not allow. problems: as in Study."""
+    """The content of the page.
+
+    overview  what the study compares, in words
+    varied    setting in which the arms differ -> its values; shared: setting of all arms -> its value
+    left_out  figures and tables that the runs do not allow
+    problems  as in Study
+    """
 
     study: str
-    compared: str
+    overview: str
     findings: tuple[FindingText, ...]
     tables: tuple[Table, ...]
     pictures: tuple[Picture, ...]
@@ -61,26 +67,26 @@ class Page:
 
     @property
     def verdicts(self) -> set[Verdict | None]:
-        return {told.finding.verdict for told in self.findings}
+        return {item.finding.verdict for item in self.findings}
 
     @property
     def tally(self) -> str:
-        return tally([told.finding for told in self.findings])
+        return tally([item.finding for item in self.findings])
 
     @property
     def untested(self) -> tuple[FindingText, ...]:
-        return tuple(told for told in self.findings if told.finding.verdict is Verdict.NOT_TESTED)
+        return tuple(item for item in self.findings if item.finding.verdict is Verdict.NOT_TESTED)
 
 
 def render(page: Page) -> str:
     """The page as HTML.
 
-    Its policy (CSP) allows images within the page, the one script whose hash it names and what that one makes (blob:,
-    which no markup can), and no request of any kind.
+    Its content security policy allows embedded images, the one script whose hash it names and the modules that this
+    script creates (blob: URLs, which markup cannot create), and no requests.
     """
     script = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
     return (
-        environment()
+        page_templates()
         .get_template("page.html.j2")
         .render(
             page=page,
@@ -92,7 +98,7 @@ def render(page: Page) -> str:
 
 
 @cache
-def environment() -> Environment:
+def page_templates() -> Environment:
     found = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -104,7 +110,6 @@ def environment() -> Environment:
         "NOT_TESTED": Verdict.NOT_TESTED,
         "SIGNS": SIGNS,
         "MEANING": MEANING,
-        "KINDS": KINDS,
         "columns": columns,
         "by_kind": by_kind,
     }
@@ -114,7 +119,7 @@ def environment() -> Environment:
 
 @cache
 def datatables() -> str:
-    """DataTables (datatables.net, MIT) as itables packs it: an ES module, its licences inside, gzip in base64."""
+    """DataTables (datatables.net, MIT) as packaged by itables: an ES module with its licences, gzip in base64."""
     module = files("itables").joinpath("html/dt_bundle.js").read_bytes()
     return base64.b64encode(gzip.compress(module, mtime=0)).decode()
 
@@ -129,9 +134,9 @@ def slug(verdict: Verdict | None) -> str:
 
 
 def by_kind(problems: pd.DataFrame) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """What kind of problem, and which runs have it: (run, problem)."""
+    """The heading of each kind of problem, and the runs that have it: (run, problem)."""
     for kind, group in problems.groupby("kind", sort=False):
-        yield KINDS.get(kind, kind), list(zip(group["run"], group["problem"], strict=True))
+        yield PROBLEM_KINDS.get(kind, kind), list(zip(group["run"], group["problem"], strict=True))
 
 
 # --- Tables ---
@@ -139,7 +144,7 @@ def by_kind(problems: pd.DataFrame) -> Iterator[tuple[str, list[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell's text, and the number it sorts by ("" before all) where its column is one of numbers."""
+    """A cell's text, and the number it sorts by: "" sorts first, None where the column holds no numbers."""
 
     text: str
     order: str | None
@@ -147,7 +152,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """A table's column: all cells have an order, or none."""
+    """A column of a table: either all of its cells have an order, or none has."""
 
     heading: str
     cells: tuple[Cell, ...]
@@ -158,18 +163,20 @@ class Column:
 
 
 def columns(table: Table) -> list[Column]:
-    """The columns of a table's words."""
+    """The columns of a table as people read it."""
     return [
-        Column(str(heading), cells([str(value) for value in table.words.iloc[:, i]]))
+        Column(str(heading), sortable_cells([str(value) for value in table.words.iloc[:, i]]))
         for i, heading in enumerate(table.words)
     ]
 
 
-def cells(texts: Sequence[str]) -> tuple[Cell, ...]:
-    """A column's cells, with what they sort by where all are numbers.
+def sortable_cells(texts: Sequence[str]) -> tuple[Cell, ...]:
+    """A column's cells, with the numbers they sort by where each cell begins with a number or is empty or a dash.
 
-    >>> [cell.order for cell in cells(["84.3 ± 0.5", "–", "9.0 ± 1.2"])], cells(["1 of 2", "none"])[0].order
-    (['84.3', '', '9.0'], None)
+    >>> [cell.order for cell in sortable_cells(["84.3 ± 0.5", "–", "9.0 ± 1.2"])]
+    ['84.3', '', '9.0']
+    >>> [cell.order for cell in sortable_cells(["1 of 2", "none"])]
+    [None, None]
     """
     if not are_numbers(texts):
         return tuple(Cell(text, None) for text in texts)

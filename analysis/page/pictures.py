@@ -1,4 +1,4 @@
-"""Saved figures -> pictures that a page holds in itself: as SVG, and the largest ones as WebP where room is short."""
+"""Embed saved figures in a page: as SVG, and the largest ones as WebP where they take too much space."""
 
 import base64
 import io
@@ -11,16 +11,16 @@ from PIL import Image
 from analysis.figures.export import DPI
 
 ROOM = 1_200_000
-"""Bytes for all figures of a page; as data URIs they take a third more."""
+"""Most bytes for all figures of a page, before base64 encoding, which adds a third."""
 
-COLORS = 64
-"""Of a WebP: as many as figures of ours need, edges smoothed."""
+WEBP_COLORS = 64
+"""Number of colours of a WebP image: enough for these figures with smoothed edges."""
 
-KINDS = ("svg", "pdf", "png", "csv")
+FILE_TYPES = ("svg", "pdf", "png", "csv")
 
 
 class Picture(NamedTuple):
-    """A figure in a page. `uri`: the picture itself; `width`: in CSS pixels; `links`: kind -> relative path."""
+    """A figure in a page. `uri`: the image data; `width`: in CSS pixels; `links`: file type -> relative path."""
 
     name: str
     caption: str
@@ -30,54 +30,58 @@ class Picture(NamedTuple):
 
 
 def pictures(folder: Path, captions: Mapping[str, str], room: int = ROOM) -> tuple[Picture, ...]:
-    """The figures that `analysis.figures.export.save` wrote into the folder, by name, each with its caption.
+    """The figures that `analysis.figures.export.save_figure` wrote into the folder; captions: name -> caption.
 
-    As images and not as markup: an SVG in an <img> runs no script, and its ids are its own. All are SVG if they fit
-    into `room` bytes; else the largest ones become WebP, one after the other, until they do.
+    They are embedded as images, not as markup: an SVG in an <img> runs no script, and its ids cannot clash with
+    others. All are SVG if they fit into `room` bytes; else the largest become WebP, one by one, until they fit.
     """
     vectors = {name: (folder / f"{name}.svg").read_bytes() for name in captions}
-    small = too_large({name: len(content) for name, content in vectors.items()}, folder, room)
+    small = replacements({name: len(content) for name, content in vectors.items()}, folder, room)
     return tuple(
         Picture(
             name=name,
             caption=caption,
             uri=data_uri("image/webp", small[name]) if name in small else data_uri("image/svg+xml", vectors[name]),
             width=width(folder / f"{name}.png"),
-            links={kind: f"{folder.name}/{name}.{kind}" for kind in KINDS},
+            links={kind: f"{folder.name}/{name}.{kind}" for kind in FILE_TYPES},
         )
         for name, caption in captions.items()
     )
 
 
-def too_large(sizes: Mapping[str, int], folder: Path, room: int) -> dict[str, bytes]:
-    """WebPs in place of the largest SVGs, as many as it takes; `sizes`: name -> bytes of the SVG."""
-    taken, found = sum(sizes.values()), {}
+def replacements(sizes: Mapping[str, int], folder: Path, room: int) -> dict[str, bytes]:
+    """WebP images for as many of the largest SVGs as necessary; `sizes`: name -> size of the SVG in bytes."""
+    total, found = sum(sizes.values()), {}
     for name in sorted(sizes, key=lambda name: -sizes[name]):
-        if taken <= room:
+        if total <= room:
             break
         webp = fewer_colors(folder / f"{name}.png")
         if len(webp) < sizes[name]:
             found[name] = webp
-            taken += len(webp) - sizes[name]
+            total += len(webp) - sizes[name]
     return found
 
 
 def fewer_colors(path: Path) -> bytes:
-    """A PNG as a lossless WebP of few colours, pixel for pixel: a quarter of its size, three quarters of a PNG's."""
+    """A PNG reduced to a few colours, as lossless WebP of the same pixels: about a quarter of the PNG's size.
+
+    A PNG of the same few colours would be a third larger than the WebP.
+    """
     packed = io.BytesIO()
     with Image.open(path) as image:
-        image.convert("RGB").quantize(COLORS).convert("RGB").save(packed, "webp", lossless=True)
+        image.convert("RGB").quantize(WEBP_COLORS).convert("RGB").save(packed, "webp", lossless=True)
     return packed.getvalue()
 
 
 def width(path: Path) -> int:
-    """Of a PNG, in CSS pixels, 96 to the inch."""
+    """Width of a PNG in CSS pixels, 96 per inch."""
     with Image.open(path) as image:
         return round(image.width * 96 / DPI)
 
 
 def data_uri(kind: str, content: bytes) -> str:
-    """
+    """The content as a data URI of that media type.
+
     >>> data_uri("image/webp", b"...")
     'data:image/webp;base64,Li4u'
     """

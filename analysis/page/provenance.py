@@ -1,4 +1,4 @@
-"""How a study was run, in facts that a reader can check: runs, settings, versions, machines, claims file, looks."""
+"""How a study was run, as facts that a reader can check: runs, settings, versions, hardware, claims file, looks."""
 
 import math
 from collections import Counter
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from ablate.config.wording import count
+from ablate.config.wording import count, duration
 from analysis.claims.judge import unregistered
 from analysis.claims.looks import Look
 from analysis.claims.pairing import moved
@@ -20,31 +20,31 @@ MACHINE = {"environment.device": "", "environment.cpu.model": "", "environment.t
 
 
 class Fact(NamedTuple):
-    """What, and what there is to say of it, line by line. `amiss`: whoever reads the verdicts should know."""
+    """A term and its description, line by line. `flagged`: readers of the verdicts should notice it."""
 
     term: str
     lines: tuple[str, ...]
-    amiss: bool = False
+    flagged: bool = False
 
 
-def compared(study: Study) -> str:
-    """What the study compares, in words.
+def overview(study: Study) -> str:
+    """What the study compares, as sentences.
 
-    >>> compared(load(Path("outputs/quick")))  # doctest: +SKIP
+    >>> overview(load(Path("outputs/quick")))  # doctest: +SKIP
     '3 arms on seeds 0–2: 9 finished runs of model tiny on data synthetic, 120 steps each. The arms differ in clip.'
     """
     runs = study.runs
     what = f"{count(len(study.arms), 'arm')} on seeds {ranges(runs['seed'])}: {count(len(runs), 'finished run')}"
-    each = f"{recorded(runs['trainer.steps'])} steps each"
-    of = f" of model {recorded(runs['model'])} on data {recorded(runs['data'])}, {each}."
+    each = f"{recorded_values(runs['trainer.steps'])} steps each"
+    of = f" of model {recorded_values(runs['model'])} on data {recorded_values(runs['data'])}, {each}."
     differ = [key for key in varied(study) if key.rpartition(".")[0] not in varied(study)]
     words = f" The arms differ in {', '.join(differ)}." if differ else ""
     usual = unsaid(list(study.arms.values()))
-    return what + of + words + (f" Where a name says nothing else: {', '.join(usual)}." if usual else "")
+    return what + of + words + (f" Unless its name says otherwise, an arm has {', '.join(usual)}." if usual else "")
 
 
 def varied(study: Study) -> dict[str, str]:
-    """Each setting in which the arms differ, and its values; a setting that only some arms have is one, too."""
+    """Each setting in which the arms differ, including those that only some arms have, and its values."""
     arms = list(study.arms.values())
     return {key: few(distinct(arm[key] for arm in arms if key in arm)) for key in ordered(varying(arms), study)}
 
@@ -57,52 +57,52 @@ def shared(study: Study) -> dict[str, str]:
 
 
 def facts(study: Study, claims: Claims, looks: Sequence[Look]) -> tuple[Fact, ...]:
-    """All but the settings. `looks`: those that were logged, this one's included."""
+    """All facts but the settings. `looks`: all looks at the claims, including this report's."""
     return (
-        of_runs(study),
+        runs_fact(study),
         Fact("Seeds", (ranges(study.runs["seed"]),)),
-        of_time(study),
-        Fact("Versions", tuple(f"{name} {recorded(column(study, f'environment.{name}'))}" for name in VERSIONS)),
-        Fact("Hardware", tuple(said + recorded(column(study, name)) for name, said in MACHINE.items())),
-        of_code(study),
-        of_claims(study, claims),
-        of_environments(study),
-        of_resumed(study),
-        of_looks(looks),
+        time_fact(study),
+        Fact("Versions", tuple(f"{name} {recorded_values(column(study, f'environment.{name}'))}" for name in VERSIONS)),
+        Fact("Hardware", tuple(said + recorded_values(column(study, name)) for name, said in MACHINE.items())),
+        code_fact(study),
+        claims_fact(study, claims),
+        environments_fact(study),
+        resumed_fact(study),
+        looks_fact(looks),
     )
 
 
-def of_runs(study: Study) -> Fact:
+def runs_fact(study: Study) -> Fact:
     status = Counter(study.runs["status"])
     lines = [f"{status['done']} done, {status['diverged']} diverged, in {count(len(study.arms), 'arm')}"]
     if n := len(study.left_out):
-        lines.append(f"{n} more do not count: see what is missing")
+        lines.append(f"{count(n, 'more run')} not counted (see What is missing)")
     if forked := int(column(study, "forked_from.run").notna().sum()):
-        lines.append(f"{forked} took over their first steps from another run that had the very same")
-    return Fact("Runs", tuple(lines), amiss=n > 0)
+        lines.append(f"{count(forked, 'run')} reused the first steps of another run with an identical start")
+    return Fact("Runs", tuple(lines), flagged=n > 0)
 
 
-def of_time(study: Study) -> Fact:
+def time_fact(study: Study) -> Fact:
     seconds = pd.to_numeric(column(study, "timing.seconds")).dropna()
     started = column(study, "timing.started").dropna().astype(str).str[:16].str.replace("T", " ")
     lines = []
     if len(seconds):
-        lines.append(f"{duration(seconds.sum())} in all, {duration(seconds.median())} the median run")
+        lines.append(f"{duration(seconds.sum())} in total, {duration(seconds.median())} for the median run")
     if len(started):
-        lines.append(f"first run begun {started.min()}, last run {started.max()} (UTC)")
+        lines.append(f"first run started {started.min()}, last run started {started.max()} (UTC)")
     return Fact("Time", tuple(lines) or ("not recorded",))
 
 
-def of_code(study: Study) -> Fact:
+def code_fact(study: Study) -> Fact:
     commits = column(study, "environment.git.commit")
     dirty = column(study, "environment.git.dirty").eq(True).sum()
-    lines = [f"git commit {recorded(commits)}"]
+    lines = [f"git commit {recorded_values(commits)}"]
     if dirty:
-        lines.append(f"{count(int(dirty), 'run')} with changes that were not committed")
-    return Fact("Code", tuple(lines), amiss=bool(dirty) or commits.nunique() > 1)
+        lines.append(f"{count(int(dirty), 'run')} with uncommitted changes")
+    return Fact("Code", tuple(lines), flagged=bool(dirty) or commits.nunique() > 1)
 
 
-def of_claims(study: Study, claims: Claims) -> Fact:
+def claims_fact(study: Study, claims: Claims) -> Fact:
     others = unregistered(study, claims)
     lines = [f"{claims.name}, sha256 {claims.sha256}"]
     if len(others):
@@ -111,29 +111,29 @@ def of_claims(study: Study, claims: Claims) -> Fact:
             what = "no claims file" if pd.isna(sha256) else f"{name}, sha256 {sha256}"
             lines.append(f"{what}: {few(group['run'].tolist())}")
     else:
-        lines.append("all runs carry this hash: the claims were written down before them")
-    return Fact("Claims file", tuple(lines), amiss=len(others) > 0)
+        lines.append("all runs were started with this file, so its claims were written before them")
+    return Fact("Claims file", tuple(lines), flagged=len(others) > 0)
 
 
-def of_environments(study: Study) -> Fact:
+def environments_fact(study: Study) -> Fact:
     keys = column(study, "environment.key")
     found = keys.value_counts(dropna=False, sort=False)
     if len(found) == 1 and keys.notna().all():
-        return Fact("Environments", (f"one for all runs ({found.index[0]})",))
+        return Fact("Environments", (f"the same for all runs ({found.index[0]})",))
     lines = [f"{'not recorded' if pd.isna(key) else key}: {count(n, 'run')}" for key, n in found.items()]
-    return Fact("Environments", ("mixed: the arms of a seed are compared within one only", *lines), amiss=True)
+    return Fact("Environments", ("mixed: runs are paired only within an environment", *lines), flagged=True)
 
 
-def of_resumed(study: Study) -> Fact:
+def resumed_fact(study: Study) -> Fact:
     runs = [row["run"] for row in study.runs.to_dict("records") if moved(row)]
     if not runs:
-        return Fact("Resumed elsewhere", ("no run: each was made in one environment, from the first step to the last",))
-    said = f"{count(len(runs), 'run')} went on in another environment (trainer.resume=any), and are not paired"
-    return Fact("Resumed elsewhere", (f"{said}: {few(runs)}",), amiss=True)
+        return Fact("Resumed elsewhere", ("none: every run stayed in one environment from its first step to its last",))
+    what = f"{count(len(runs), 'run')} continued in another environment (trainer.resume=any), hence not paired"
+    return Fact("Resumed elsewhere", (f"{what}: {few(runs)}",), flagged=True)
 
 
-def of_looks(looks: Sequence[Look]) -> Fact:
-    """How often the claims were judged, and on how many seeds."""
+def looks_fact(looks: Sequence[Look]) -> Fact:
+    """Every look at the claims: the seeds that they were judged on and the verdicts."""
     judged: dict[tuple[str, tuple[int, ...]], list[Look]] = {}
     for look in looks:
         judged.setdefault((look.claims, look.seeds), []).append(look)
@@ -141,51 +141,42 @@ def of_looks(looks: Sequence[Look]) -> Fact:
         f"{claims}, seeds {ranges(seeds)}: " + ", ".join(f"{look.claim} {look.verdict}" for look in group)
         for (claims, seeds), group in judged.items()
     ]
-    return Fact("Looks", tuple(lines) or ("none: no claim was judged at its full number of seeds yet",))
+    return Fact("Looks", tuple(lines) or ("none: no claim has been judged with its planned number of seeds yet",))
 
 
 # --- In words ---
 
 
 def column(study: Study, name: str) -> pd.Series:
-    """A column of the runs; all missing where no run has such an entry."""
+    """A column of Study.runs; all values are missing where no run has this entry."""
     return study.runs[name] if name in study.runs else pd.Series(None, study.runs.index, dtype=object)
 
 
 def ordered(keys: Iterable[str], study: Study) -> list[str]:
-    """The keys of arms by factor, in the study's order, then by name."""
+    """Keys of arms, sorted by factor in the study's order, then by name."""
     places = (*study.factors, "nuisance")
     return sorted(keys, key=lambda key: (places.index(key.partition(".")[0]), key))
 
 
-def recorded(values: pd.Series) -> str:
-    """The distinct values of a column of the runs."""
+def recorded_values(values: pd.Series) -> str:
+    """The distinct values of a column of Study.runs, as text."""
     return few(distinct(values.dropna())) or "not recorded"
 
 
 def distinct(values: Iterable[Any]) -> list[str]:
-    """As text: numbers by size, all else in order of first appearance.
+    """Distinct values as text: numbers by size, then all others in order of first appearance.
 
     >>> distinct(["fixed", 1.0, "fixed", 0.5, None])
     ['0.5', '1', 'fixed', 'null']
     """
-    ordered = sorted(values, key=lambda value: value if isinstance(value, (int, float)) else math.inf)
-    return list(dict.fromkeys(map(value_text, ordered)))
+    by_size = sorted(values, key=lambda value: value if isinstance(value, (int, float)) else math.inf)
+    return list(dict.fromkeys(map(value_text, by_size)))
 
 
 def few(texts: Sequence[str], most: int = 8) -> str:
-    """
+    """The first texts, and how many more there are.
+
     >>> few("abc"), few("abc", most=2)
     ('a, b, c', 'a, b and 1 more')
     """
     return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
-
-
-def duration(seconds: float) -> str:
-    """
-    >>> duration(42.3), duration(300), duration(20_000)
-    ('42 s', '5.0 min', '5.6 h')
-    """
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,17 +1,19 @@
-"""`python -m analysis` as a user runs it, on made-up studies."""
+"""The report and the command `python -m analysis` as a user runs it, on made-up studies."""
 
 import json
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from ablate.config.paths import conf
 from analysis import report
 from analysis.claims.reading import read_claims
-from analysis.records.study import load
-from analysis.report import draw_all, effects, inputs_sha256, write_report
+from analysis.records.study import Study, load
+from analysis.report import draw_all, inputs_sha256, judged_effects, limits, named_claims, write_report
 from tests.analysis.runs import write_run
 
 CLAIMS = """
@@ -78,28 +80,91 @@ def test_it_is_written_again_only_when_its_inputs_change(study: Path) -> None:
 
 
 def test_effects_for_the_forest_plot(study: Path) -> None:
-    frame = effects(write_report(load(study), read_claims(study.parents[1] / "mine.yaml")).findings)
+    frame = judged_effects(write_report(load(study), read_claims(study.parents[1] / "mine.yaml")).findings)
     assert frame["id"].tolist() == ["B"]
     assert frame["low"][0] < frame["effect"][0] < frame["high"][0]
     assert frame["smallest_effect"][0] == 3
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["outputs/none"], "no study in outputs/none"),
-        (["outputs/empty"], "no finished run"),
+        (["outputs/empty"], "outputs/empty has no finished run; 0 folders cannot be used"),
         (["outputs/mine", "--claims", "no.yaml"], "no.yaml"),
     ],
 )
-def test_what_cannot_be_done_is_said(arguments: list[str], said: str, study: Path) -> None:
+def test_errors_are_messages_with_exit_code_2(arguments: list[str], message: str, study: Path) -> None:
     (study.parent / "empty").mkdir()
     refused = analysis(*arguments, cwd=study.parents[1])
     assert refused.returncode == 2
-    assert said in refused.stderr and "Traceback" not in refused.stderr
+    assert message in refused.stderr and "Traceback" not in refused.stderr
 
 
-def test_help_and_no_torch() -> None:
+# --- The claims file that the runs name ---
+
+
+def write_named(folder: Path, *names: str | None) -> Study:
+    for seed, name in enumerate(names):
+        write_run(folder, seed=seed, claims={"name": name, "sha256": "0" * 64})
+    return load(folder)
+
+
+def test_a_claims_file_of_the_user_comes_before_one_of_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    study = write_named(tmp_path / "mine", "quick", "quick")
+    assert named_claims(study) == Path(conf()) / "claims/quick.yaml"
+    (tmp_path / "conf/claims").mkdir(parents=True)
+    (tmp_path / "conf/claims/quick.yaml").touch()
+    assert named_claims(study).resolve() == tmp_path / "conf/claims/quick.yaml"
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("quick", "paper"), r"must name one claims file, but they name 2 claims files \(paper, quick\); choose one"),
+        ((None,), "must name one claims file, but they name no claims file; choose one"),
+        (("quik",), r"the claims file that the runs name is missing: .*quick.*--claims FILE"),
+    ],
+)
+def test_a_claims_file_that_is_not_clear(names: tuple[str | None, ...], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        named_claims(write_named(tmp_path / "mine", *names))
+
+
+# --- What the runs cannot show ---
+
+
+@pytest.mark.parametrize(
+    ("arms", "seeds", "messages"),
+    [
+        (["fixed"], 3, ["the study has one arm only (none-fixed-none)"]),
+        (["none", "fixed"], 1, ["the study has one seed only (0)"]),
+        (["fixed"], 1, ["the study has one arm only (none-fixed-none)", "the study has one seed only (0)"]),
+        (["none", "fixed"], 2, []),
+    ],
+)
+def test_limits_of_one_arm_and_of_one_seed(tmp_path: Path, arms: list[str], seeds: int, messages: list[str]) -> None:
+    for arm, seed in product(arms, range(seeds)):
+        write_run(tmp_path, {"clip": arm}, seed=seed)
+    assert [text.partition(":")[0] for text in limits(load(tmp_path))] == messages
+
+
+def test_a_study_of_one_seed_has_a_report_and_exit_code_2(tmp_path: Path) -> None:
+    for arm in ("none", "fixed"):
+        write_run(tmp_path / "outputs/mine", {"clip": arm})
+    done = analysis("outputs/mine", "--claims", str(Path(conf()) / "claims/quick.yaml"), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "one seed only (0)" in done.stderr and "seed=0,1,2,3,4" in done.stderr
+    assert "not tested" in done.stdout and (tmp_path / "outputs/mine/report/index.html").exists()
+
+
+# --- Processes and imports ---
+
+
+def test_the_command_needs_no_torch() -> None:
     code = "import sys, analysis.__main__; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
 

@@ -1,4 +1,4 @@
-"""What changed between two studies, on made-up ones whose differences are known."""
+"""The comparison of two studies, on made-up studies whose differences are known."""
 
 import doctest
 import os
@@ -98,7 +98,7 @@ def matched(ours: list, theirs: list):
         ([arm(), arm(nuisance=1)], [arm(), arm("fixed")], "a0b0", "", "a1 b1"),
     ],
 )
-def test_arms_are_matched_or_it_is_said(ours, theirs, pairs, ambiguous, only) -> None:
+def test_arms_are_matched_or_reported(ours, theirs, pairs, ambiguous, only) -> None:
     found = matched(ours, theirs)
     assert " ".join(a + b for a, b in found.pairs) == pairs
     assert " ".join(f"{''.join((*a, *b))}:{','.join(keys)}" for a, b, keys in found.ambiguous) == ambiguous
@@ -139,7 +139,7 @@ def twins(tmp_path: Path) -> Path:
 
 
 def rewrite(root: Path, run: str, **frames: pd.DataFrame) -> None:
-    """One run of `after`, of seed 1, with other records."""
+    """Replace one run of `after`, of seed 1, by one with other records."""
     shutil.rmtree(root / "after" / run)
     files = {f"{name}.parquet": frame for name, frame in frames.items()}
     write_run(root / "after", {"clip": run.partition("-")[0]}, seed=1, run=run, frames=files, environment=ENVIRONMENT)
@@ -155,7 +155,7 @@ def test_of_an_identical_study_nothing_differs(twins: Path) -> None:
     lines = headlines(found)
     assert "arms: 2 matched, 2 of them with the same settings; 0 only in after, 0 only in before" in lines
     assert "runs of the same arm and seed: 6 of 6 identical to the bit" in lines
-    assert "settings, versions, hardware, claims file: nothing differs" in lines
+    assert "settings, versions, hardware and claims file are the same" in lines
     assert arms_in_words(found)["identical to the bit"].tolist() == ["3 of 3 seeds"] * 2
 
 
@@ -166,7 +166,7 @@ def test_one_bit_of_one_loss_is_seen_and_where(twins: Path) -> None:
     arms = compared(twins).arms.set_index("arm")
     assert arms["identical"].to_dict() == {"none": 3, "fixed": 2}
     assert arms["first_difference"]["fixed"] == 7
-    assert arms_in_words(compared(twins))["identical to the bit"][0] == "2 of 3 seeds; from step 7"
+    assert arms_in_words(compared(twins))["identical to the bit"][0] == "2 of 3 seeds; differs from step 7"
 
 
 def test_the_clock_is_no_difference_and_every_other_record_is(twins: Path) -> None:
@@ -198,7 +198,7 @@ def test_what_differs_throughout_is_named_once(tmp_path: Path) -> None:
     assert found.arms["comparison"].tolist() == ["paired", "paired"]
 
 
-def test_what_differs_in_some_arms_says_in_which(tmp_path: Path) -> None:
+def test_a_difference_in_some_arms_names_them(tmp_path: Path) -> None:
     for study, start in (("before", 50), ("after", 9)):
         write_arms(tmp_path / study, ("none",))
         write_arms(tmp_path / study, ("delayed",), settings={"clip": {"start": start}})
@@ -218,7 +218,7 @@ def test_versions_and_claims_files_are_compared(twins: Path) -> None:
         "environment.git.commit": "b" * 40,
         "environment.cuda": "13",
     }
-    assert set(found.settings["where"]) == {"around the runs"}
+    assert set(found.settings["where"]) == {"environment"}
     shown = settings_in_words(found).set_index("setting or version")
     assert shown.loc["environment.git.commit", ["after", "before"]].tolist() == ["bbbbbbbbbb…", "aaaaaaaaaa…"]
     assert shown["before"]["environment.cuda"] == "not recorded"
@@ -236,9 +236,12 @@ def test_arms_of_one_study_and_ambiguous_ones_are_shown_and_not_compared(tmp_pat
     assert found.arms["match"].tolist() == ["same settings"] + 4 * ["ambiguous"] + ["alone"]
     assert found.arms["difference"].notna().tolist() == [True] + 5 * [False]
     assert found.arms["test_accuracy"].tolist()[1:3] == [0.7, 0.7]
-    said = " ".join(headlines(found))
-    assert "ambiguous, not compared: sgd[lr=1], sgd[lr=2] of after and none-sgd[lr=3], none-sgd[lr=4] of before" in said
-    assert "told apart only by optimizer.lr" in said and "0 only in after, 1 only in before" in said
+    lines = headlines(found)
+    assert lines[1].endswith("; 0 only in after, 1 only in before")
+    assert lines[2] == (
+        "ambiguous, not compared: sgd[lr=1], sgd[lr=2] of after and none-sgd[lr=3], none-sgd[lr=4] of before, "
+        "which differ only in optimizer.lr, with no value in common"
+    )
     words = arms_in_words(found)
     assert words["arm"].tolist()[1:] == ["sgd[lr=1]", "sgd[lr=2]", "none-sgd[lr=3]", "none-sgd[lr=4]", "fixed-adamw"]
     assert words["compared"].tolist()[1:] == 2 * ["ambiguous, of after"] + 2 * ["ambiguous, of before"] + [
@@ -343,7 +346,7 @@ def test_an_arm_that_is_not_finished_yet_is_matched(tmp_path: Path) -> None:
 
 
 def write_effects(root: Path, after: float, before: float) -> None:
-    """Two studies in which clipping gains so much accuracy, over ten seeds."""
+    """Two studies of ten seeds; after, before: the gain in accuracy from clipping."""
     for name, gain in (("after", after), ("before", before)):
         write_two(root / name, 0.85 + gain + NOISE / 100, 0.85 + NOISE[::-1] / 100)
 
@@ -353,7 +356,7 @@ def test_a_verdict_that_flips_is_found(tmp_path: Path) -> None:
     (row,) = compared(tmp_path).claims.itertuples()
     assert (row.verdict, row.verdict_against, row.change) == ("refuted", "supported", "flipped")
     assert (row.effect, row.effect_against) == (pytest.approx(-5), pytest.approx(5))
-    assert "verdicts, of claims and their parts: 1 flipped" in headlines(compared(tmp_path))
+    assert "verdicts on claims and their parts: 1 flipped" in headlines(compared(tmp_path))
     assert not list(tmp_path.rglob("looks.jsonl"))
 
 
@@ -380,7 +383,7 @@ def test_flips_come_first_and_what_neither_tests_is_left_out_of_the_words(tmp_pa
     assert headlines(found)[-1].endswith("1 flipped, 1 tested in one only, 1 tested in neither")
 
 
-def test_a_claim_that_one_study_cannot_test_says_why(tmp_path: Path) -> None:
+def test_a_claim_that_one_study_cannot_test_has_a_reason(tmp_path: Path) -> None:
     write_effects(tmp_path, after=0.05, before=0.05)
     for folder in (tmp_path / "after").glob("fixed-*"):
         shutil.rmtree(folder)
@@ -414,14 +417,14 @@ def test_the_command_prints_and_writes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("other", "said"),
+    ("other", "message"),
     [
         ("outputs/none", "no study in outputs/none: there is no such folder"),
-        ("outputs/empty", "outputs/empty: no finished run"),
-        ("outputs/link", "--against outputs/link: that is the study itself"),
+        ("outputs/empty", "outputs/empty has no finished run"),
+        ("outputs/link", "--against must be the folder of another study (got outputs/link)"),
     ],
 )
-def test_what_cannot_be_compared_is_said(other: str, said: str, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_errors_are_messages_with_exit_code_2(other: str, message: str, tmp_path: Path, monkeypatch, capsys) -> None:
     write_arms(tmp_path / "outputs/after", ("none",), seeds=1)
     (tmp_path / "outputs/empty").mkdir()
     os.symlink("after", tmp_path / "outputs/link")
@@ -431,7 +434,7 @@ def test_what_cannot_be_compared_is_said(other: str, said: str, tmp_path: Path, 
     with pytest.raises(SystemExit) as refused:
         main()
     assert refused.value.code == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "outputs/after/report").exists()
 
 

@@ -1,4 +1,4 @@
-"""Whole figures of studies: which there are, that they can be read, and the files that they become."""
+"""Whole figures of studies: which are drawn, whether they are readable, and their files."""
 
 import re
 import subprocess
@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.text import Text
 
-from analysis.figures.all import FIGURES, Drawn, drawn, figures, forest_plot
+from analysis.figures.all import FIGURES, DrawnFigure, drawn, figures, forest_plot
 from analysis.figures.data import Records
-from analysis.figures.export import save
+from analysis.figures.export import save_figure
 from analysis.figures.panels import FEW, Curve, Panel, limits_of
 from analysis.figures.style import applied
 from analysis.records.study import Study, load
@@ -33,7 +33,7 @@ FACTORIAL = "interaction_test_accuracy", "interaction_probe_jitter"
 
 
 def write_arms(folder: Path, arms: dict[str, str], seeds: int, stop: tuple[str, int] | None = None) -> None:
-    """Arms called as the keys, clipped as the values; `stop`: the arm and seed of a run that diverges at step 43."""
+    """Write runs; arms: name -> clipping rule. `stop`: the arm and seed of a run that diverges at step 43."""
     for i, (arm, rule) in enumerate(arms.items()):
         for seed in range(seeds):
             steps = steps_frame(STEPS, 100 * seed + i)
@@ -58,12 +58,12 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 
 @pytest.fixture(scope="module")
-def items(study: Study) -> dict[str, Drawn | LeftOut]:
+def items(study: Study) -> dict[str, DrawnFigure | LeftOut]:
     return {item.name: item for item in figures(study)}
 
 
 @pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Drawn | LeftOut]:
+def many(tmp_path_factory: pytest.TempPathFactory) -> dict[str, DrawnFigure | LeftOut]:
     """Figures of twelve arms with the most awkward names."""
     folder = tmp_path_factory.mktemp("many")
     names = [*NASTY, "very-long-name-of-a-rule[limit=0.25,start=100]-" * 2, "NaN", "null", "Ưu tiên"]
@@ -73,7 +73,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Drawn | LeftOut]
     return {name: of_one(name, many) for name in names}
 
 
-def of_one(name: str, study: Study) -> Drawn | LeftOut:
+def of_one(name: str, study: Study) -> DrawnFigure | LeftOut:
     return drawn(name, lambda: FIGURES[name](Records(study)))
 
 
@@ -84,20 +84,20 @@ def axes_of(figure: Figure) -> list[Axes]:
 # --- Which figures there are ---
 
 
-def test_every_figure_is_drawn_or_left_out_with_a_reason(items: dict[str, Drawn | LeftOut]) -> None:
+def test_every_figure_is_drawn_or_left_out_with_a_reason(items: dict[str, DrawnFigure | LeftOut]) -> None:
     assert list(items) == list(FIGURES)
     left_out = {name: item.reason for name, item in items.items() if isinstance(item, LeftOut)}
     assert set(left_out) == set(FACTORIAL)
     assert all(reason.endswith("here: clip") for reason in left_out.values())
 
 
-def test_captions_say_n_and_name_the_diverged(items: dict[str, Drawn | LeftOut]) -> None:
+def test_captions_give_n_and_name_diverged_runs(items: dict[str, DrawnFigure | LeftOut]) -> None:
     for name in ("training_loss", "probe_loss", "probe_accuracy", "gradient_norm", "tracked_norms", "delta_g"):
         assert "n = 4" in items[name].caption
         assert "Crosses: a seed diverged" in items[name].caption and "none seed 2" in items[name].caption
     assert "n of 4 seeds: none 3, fixed 4, delayed 4" in items["seeds"].caption
     assert "n = 3 of 4 seeds" in items["differences"].caption
-    assert "Nothing was clipped in: none." in items["delta_g_share"].caption
+    assert "Clipping never acted in: none." in items["delta_g_share"].caption
 
 
 def test_one_seed_gives_curves_without_intervals_and_no_differences(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_study_of_which_every_run_diverged(tmp_path: Path) -> None:
         write_run(tmp_path, {"clip": clip}, seed=steps, **entries)
     found = {item.name: item for item in figures(load(tmp_path))}
     assert found["training_loss"].data["n"].max() == 2  # one of three diverged at its first step
-    drawn_ones = {name for name, item in found.items() if isinstance(item, Drawn)}
+    drawn_ones = {name for name, item in found.items() if isinstance(item, DrawnFigure)}
     assert drawn_ones == {name for name in FIGURES if FIGURES[name].__module__ == "analysis.figures.by_step"} - {
         *("delta_g_share", "layers")
     }
@@ -144,7 +144,7 @@ def test_what_no_run_recorded_is_left_out(tmp_path: Path) -> None:
     for name in ("tracked_norms", "probe_loss", "probe_accuracy", "layers"):
         assert isinstance(found[name], LeftOut), name
     assert found["tracked_norms"].reason == "mlp_grad_norm was not recorded in any run"
-    assert isinstance(found["training_loss"], Drawn)
+    assert isinstance(found["training_loss"], DrawnFigure)
 
 
 def test_runs_that_do_not_pair_are_not_compared(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_runs_that_do_not_pair_are_not_compared(tmp_path: Path) -> None:
 # --- What they show ---
 
 
-def test_lines_go_through_the_numbers_in_the_csv(items: dict[str, Drawn | LeftOut]) -> None:
+def test_lines_go_through_the_numbers_in_the_csv(items: dict[str, DrawnFigure | LeftOut]) -> None:
     for name in ("training_loss", "probe_loss", "delta_g"):
         (ax,) = axes_of(items[name].figure)
         for arm, part in items[name].data.groupby("arm", sort=False):
@@ -167,14 +167,14 @@ def test_lines_go_through_the_numbers_in_the_csv(items: dict[str, Drawn | LeftOu
             assert np.array_equal(line.get_xydata(), part[["step", "mean"]].to_numpy())
 
 
-def test_smoothing_is_said_on_the_axis(items: dict[str, Drawn | LeftOut]) -> None:
+def test_the_axis_names_the_smoothing(items: dict[str, DrawnFigure | LeftOut]) -> None:
     assert axes_of(items["training_loss"].figure)[0].get_ylabel() == "training loss (nats)\nmean of 2 steps"
     assert axes_of(items["probe_loss"].figure)[0].get_ylabel() == "probe loss (nats)"
     assert (items["training_loss"].data["arm"] == "fixed").sum() == STEPS / 2
 
 
 @pytest.mark.parametrize("name", ["gradient_norm", "tracked_norms"])
-def test_the_threshold_is_drawn_in_both_panels(items: dict[str, Drawn | LeftOut], name: str) -> None:
+def test_the_threshold_is_drawn_in_both_panels(items: dict[str, DrawnFigure | LeftOut], name: str) -> None:
     for ax in axes_of(items[name].figure):
         assert [1, 1] in [list(line.get_ydata()) for line in ax.lines]
         assert ax.get_yscale() == "log"
@@ -182,22 +182,22 @@ def test_the_threshold_is_drawn_in_both_panels(items: dict[str, Drawn | LeftOut]
     assert "c = 1" in [text.get_text() for text in items[name].figure.findobj(Text)]
 
 
-def test_arms_of_one_schedule_share_a_line(items: dict[str, Drawn | LeftOut]) -> None:
+def test_arms_of_one_schedule_share_a_line(items: dict[str, DrawnFigure | LeftOut]) -> None:
     (ax,) = axes_of(items["learning_rate"].figure)
     assert [line.get_label() for line in ax.lines if len(line.get_xdata())] == ["none, fixed, delayed"]
     assert set(items["learning_rate"].data["arm"]) == {"none", "fixed", "delayed"}
 
 
 @pytest.mark.parametrize(("rate", "axis"), [(5e-4, "linear"), (1e-2, "log")])
-def test_rates_of_different_sizes_are_told_apart(tmp_path: Path, rate: float, axis: str) -> None:
-    """SGD's rate is a hundred times AdamW's; the arms stand in order of their rates, not as they began."""
+def test_rates_of_different_sizes_are_distinguishable(tmp_path: Path, rate: float, axis: str) -> None:
+    """SGD's rate is a hundred times AdamW's; arms are in the order of their rates, not of their start times."""
     for i, (optimizer, lr) in enumerate([("adamw", 1e-4), ("sgd", rate), ("sgd", rate / 2)]):
         frames = {"steps.parquet": steps_frame(STEPS).assign(lr=lr * np.minimum(1, np.arange(STEPS) / 20))}  # from 0 on
         begun = {"timing": {"started": f"2026-01-0{i + 1}T00:00:00Z"}}
         arm = {"optimizer": optimizer}, {"optimizer": {"lr": lr}}
         write_run(tmp_path, *arm, steps=STEPS, frames=frames, run=f"{i}", **begun)
     item = of_one("learning_rate", load(tmp_path))
-    assert isinstance(item, Drawn)
+    assert isinstance(item, DrawnFigure)
     (ax,) = axes_of(item.figure)
     assert ax.get_yscale() == axis and ax.get_ylim()[1] > rate
     names = [text.get_text().rpartition("sgd")[2] for text in item.figure.legends[0].get_texts()]
@@ -206,10 +206,10 @@ def test_rates_of_different_sizes_are_told_apart(tmp_path: Path, rate: float, ax
 
 @pytest.mark.parametrize("count", [2, 4, 5])
 def test_layers_of_any_number_of_arms(tmp_path: Path, count: int) -> None:
-    """Three maps a row: 4 and 5 leave places empty, which the bar of colours must not ask for."""
+    """Three maps per row: 4 and 5 arms leave empty places, which the colour bar must not use."""
     write_arms(tmp_path, {f"arm{i}": "fixed" for i in range(count)}, seeds=1)
     item = of_one("layers", load(tmp_path))
-    assert isinstance(item, Drawn)
+    assert isinstance(item, DrawnFigure)
     assert [ax.get_title(loc="left") for ax in axes_of(item.figure)] == [f"arm{i}" for i in range(count)]
 
 
@@ -227,14 +227,14 @@ def test_the_hero_of_many_arms_shows_those_that_differ_in_clipping_alone(tmp_pat
             "steps.parquet": steps_frame(STEPS), "evals.parquet": evals_frame(STEPS, seed=0)})  # fmt: skip
     (item,) = figures(load(tmp_path), ["hero"])
     assert sorted(set(item.data["arm"])) == ["attention-delayed", "attention-fixed", "attention-none"]
-    assert "Shows the first that differ in clipping alone, of 9 arms in all." in item.caption
+    assert "a group of 3 that differ only in clipping" in item.caption
 
 
 @pytest.mark.parametrize(("rates", "shown"), [(3, 12), (4, 9), (8, 9), (9, 18)])
 def test_of_many_arms_those_have_a_panel_that_differ_in_the_techniques_alone(
     tmp_path: Path, rates: int, shown: int
 ) -> None:
-    """Nine of a factorial, and further learning rates: not shown where they would be a panel too many and the fewer."""
+    """Nine arms of a factorial, and more learning rates, which are left out where there are too many panels."""
     for freeze, clip in product(("none", "embeddings", "attention"), ("none", "fixed", "delayed")):
         write_run(tmp_path, {"freeze": freeze, "clip": clip}, steps=STEPS)
     for k in range(rates):
@@ -249,7 +249,7 @@ def test_no_hero_of_many_arms_that_clip_alike(tmp_path: Path) -> None:
     for i in range(FEW + 1):
         write_run(tmp_path, {"freeze": f"rule{i}"}, seed=0)
     (item,) = figures(load(tmp_path), ["hero"])
-    assert isinstance(item, LeftOut) and "no so few differ in clipping alone" in item.reason
+    assert isinstance(item, LeftOut) and "no 2 to 6 of them differ only in clipping" in item.reason
 
 
 def test_a_factorial_gives_its_interactions(tmp_path: Path) -> None:
@@ -276,7 +276,7 @@ def test_bands_do_not_press_the_means_flat() -> None:
 
 
 def problems_of(figure: Figure) -> list[str]:
-    """Texts cut by the figure's edge or on one another, legends over axes, an axis without a name."""
+    """Texts that are cut off or overlap, legends over axes, axes without a name."""
     with applied():
         FigureCanvasAgg(figure).draw()
         boxes = {text: text.get_window_extent() for text in drawn_texts(figure)}
@@ -297,7 +297,7 @@ def problems_of(figure: Figure) -> list[str]:
 
 
 def drawn_texts(figure: Figure) -> list[Text]:
-    """All texts but those of ticks out of view, which exist and are not drawn."""
+    """All texts except those of ticks out of view, which matplotlib creates but does not draw."""
     hidden = set()
     for axis in (axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)):
         low, high = sorted(axis.get_view_interval())
@@ -321,17 +321,17 @@ def test_the_check_of_readability_finds_what_is_wrong() -> None:
         assert problem in found
 
 
-def test_nothing_is_cut_or_covered(items: dict[str, Drawn | LeftOut], study: Study) -> None:
-    shown = [item for item in items.values() if isinstance(item, Drawn)]
+def test_nothing_is_cut_or_covered(items: dict[str, DrawnFigure | LeftOut], study: Study) -> None:
+    shown = [item for item in items.values() if isinstance(item, DrawnFigure)]
     assert {item.name: found for item in shown if (found := problems_of(item.figure))} == {}
 
 
-def test_twelve_arms_with_awkward_names_stay_readable(many: dict[str, Drawn | LeftOut]) -> None:
-    assert all(isinstance(item, Drawn) for item in many.values())
+def test_twelve_arms_with_awkward_names_stay_readable(many: dict[str, DrawnFigure | LeftOut]) -> None:
+    assert all(isinstance(item, DrawnFigure) for item in many.values())
     assert {name: found for name, item in many.items() if (found := problems_of(item.figure))} == {}
 
 
-def test_many_arms_have_a_panel_each_with_the_first_behind(many: dict[str, Drawn | LeftOut]) -> None:
+def test_many_arms_have_a_panel_each_with_the_first_behind(many: dict[str, DrawnFigure | LeftOut]) -> None:
     axes = axes_of(many["training_loss"].figure)
     assert len(axes) == 12 > FEW
     first = many["training_loss"].data.query("arm == '$x$'")
@@ -351,7 +351,7 @@ def test_a_forest_of_claims(tmp_path: Path) -> None:
     assert "no effect of their own: W" in item.caption
     assert problems_of(item.figure) == []
     assert forest_plot(frame[:0]) == LeftOut("forest", "no claim has an effect")
-    with pytest.raises(ValueError, match="scale = cubic"):
+    with pytest.raises(ValueError, match="scale must be one of log, logit, points, raw \\(got cubic\\)"):
         forest_plot(claims().assign(scale="cubic"))
 
 
@@ -359,9 +359,9 @@ def test_a_forest_of_claims(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def saved(many: dict[str, Drawn | LeftOut], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def saved(many: dict[str, DrawnFigure | LeftOut], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     item, folder = many["seeds"], tmp_path_factory.mktemp("saved") / "new" / "figures"
-    return {path.suffix: path for path in save(item.figure, item.data, folder, item.name)}
+    return {path.suffix: path for path in save_figure(item.figure, item.data, folder, item.name)}
 
 
 def test_text_stays_text_in_the_svg(saved: dict[str, Path]) -> None:
@@ -382,7 +382,7 @@ def test_text_stays_text_in_the_svg(saved: dict[str, Path]) -> None:
 
 
 def test_the_pdf_embeds_its_fonts_and_the_png_has_200_dots_an_inch(
-    saved: dict[str, Path], many: dict[str, Drawn | LeftOut]
+    saved: dict[str, Path], many: dict[str, DrawnFigure | LeftOut]
 ) -> None:
     pdf = saved[".pdf"].read_bytes()
     assert b"/FontFile2" in pdf and b"/Type3" not in pdf
@@ -391,7 +391,7 @@ def test_the_pdf_embeds_its_fonts_and_the_png_has_200_dots_an_inch(
 
 
 def test_the_csv_keeps_names_that_look_like_missing_values(
-    saved: dict[str, Path], many: dict[str, Drawn | LeftOut]
+    saved: dict[str, Path], many: dict[str, DrawnFigure | LeftOut]
 ) -> None:
     back = pd.read_csv(saved[".csv"], keep_default_na=False, na_values={"low": "", "high": ""})
     assert back["arm"].tolist() == many["seeds"].data["arm"].tolist()
@@ -400,19 +400,19 @@ def test_the_csv_keeps_names_that_look_like_missing_values(
 
 
 def test_saving_twice_gives_the_same_bytes_and_leaves_nothing_else(
-    tmp_path: Path, items: dict[str, Drawn | LeftOut]
+    tmp_path: Path, items: dict[str, DrawnFigure | LeftOut]
 ) -> None:
     item = items["delta_g_share"]
-    first = {path.name: path.read_bytes() for path in save(item.figure, item.data, tmp_path, "one")}
-    assert {path.name: path.read_bytes() for path in save(item.figure, item.data, tmp_path, "one")} == first
+    first = {path.name: path.read_bytes() for path in save_figure(item.figure, item.data, tmp_path, "one")}
+    assert {path.name: path.read_bytes() for path in save_figure(item.figure, item.data, tmp_path, "one")} == first
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.csv", "one.pdf", "one.png", "one.svg"]
 
 
 def test_a_failure_leaves_the_old_files_as_they_were(
-    tmp_path: Path, items: dict[str, Drawn | LeftOut], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, items: dict[str, DrawnFigure | LeftOut], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     item = items["delta_g_share"]
-    save(item.figure, item.data, tmp_path, "one")
+    save_figure(item.figure, item.data, tmp_path, "one")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
     def full(descriptor: int) -> None:
@@ -420,14 +420,14 @@ def test_a_failure_leaves_the_old_files_as_they_were(
 
     monkeypatch.setattr("ablate.files.atomic.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
-        save(Figure(), item.data[:1], tmp_path, "one")
+        save_figure(Figure(), item.data[:1], tmp_path, "one")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "../a", "/a"])
 def test_a_name_with_a_folder_in_it_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ValueError, match="name = "):
-        save(Figure(), pd.DataFrame(), tmp_path, name)
+    with pytest.raises(ValueError, match="name must be"):
+        save_figure(Figure(), pd.DataFrame(), tmp_path, name)
     assert not list(tmp_path.iterdir())
 
 
@@ -438,7 +438,7 @@ def test_settings_of_the_user_neither_change_a_figure_nor_are_changed(tmp_path: 
     def files(folder: Path) -> dict[str, bytes]:
         item = next(figures(study))
         canvas = item.figure.canvas
-        paths = save(item.figure, item.data, folder, item.name)
+        paths = save_figure(item.figure, item.data, folder, item.name)
         assert item.figure.canvas is canvas and item.figure.get_layout_engine() is not None
         return {path.name: path.read_bytes() for path in paths}
 

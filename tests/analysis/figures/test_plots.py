@@ -1,4 +1,4 @@
-"""What the artists hold, read back from them: no pixels are compared."""
+"""The data of matplotlib's artists, read back from them; no pixels are compared."""
 
 from itertools import pairwise
 
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.figures import plots
-from analysis.figures.style import COLORS, add_key, applied, key, literal, log_axis, pens, wrapped
+from analysis.figures.style import COLORS, add_legend, applied, legend_for, line_styles, literal, log_axis, wrapped
 from analysis.tables.numbers import plain_number
 
 NASTY = ("$x$", "a_b", "100%", "<script>alert(1)</script>", "None", "_hidden", "\\frac{1}{2} $\\alpha$", "a & b")
@@ -45,7 +45,7 @@ def curve(arms: tuple[str, ...] = ("none", "fixed"), steps: int = 12) -> pd.Data
 
 def test_a_line_goes_through_the_means_and_a_band_round_them(ax: Axes) -> None:
     data = curve()
-    assert plots.curves(data, ax) is ax
+    assert plots.draw_curves(data, ax) is ax
     bands = [c for c in ax.collections if isinstance(c, PolyCollection)]
     for (arm, part), band in zip(data.groupby("arm", sort=False), bands, strict=True):
         assert xy(line(ax, arm)) == part[["step", "mean"]].to_numpy().tolist()
@@ -55,45 +55,45 @@ def test_a_line_goes_through_the_means_and_a_band_round_them(ax: Axes) -> None:
 
 
 def test_no_band_where_there_is_one_seed(ax: Axes) -> None:
-    plots.curves(curve(("none",)).assign(low=np.nan, high=np.nan, n=1), ax)
+    plots.draw_curves(curve(("none",)).assign(low=np.nan, high=np.nan, n=1), ax)
     assert [band.get_paths() for band in ax.collections] in ([[]], [])
     assert len(line(ax, "none").get_xdata()) == 12
 
 
-def test_a_cross_stands_where_a_seed_diverged(ax: Axes) -> None:
+def test_a_cross_marks_where_a_seed_diverged(ax: Axes) -> None:
     data = curve(("none",))
     data.loc[4, "diverged"] = 1
-    plots.curves(data, ax)
+    plots.draw_curves(data, ax)
     crosses = [artist for artist in ax.lines if artist.get_marker() == "x"]
     assert [xy(cross) for cross in crosses] == [data.loc[[4], ["step", "mean"]].to_numpy().tolist()]
 
 
-def test_twelve_arms_are_told_apart_in_grey() -> None:
-    of = pens([str(i) for i in range(12)])
-    assert len({(pen.dashes, pen.marker) for pen in of.values()}) == 12
-    assert len({(pen.color, pen.dashes) for pen in of.values()}) == 12
-    assert not {pen.color for pen in of.values()} - set(COLORS)
+def test_twelve_arms_are_distinguishable_in_grey() -> None:
+    of = line_styles([str(i) for i in range(12)])
+    assert len({(style.dashes, style.marker) for style in of.values()}) == 12
+    assert len({(style.color, style.dashes) for style in of.values()}) == 12
+    assert not {style.color for style in of.values()} - set(COLORS)
 
 
-def test_an_arm_keeps_its_pen_whichever_others_are_drawn(ax: Axes) -> None:
-    of = pens(["none", "fixed", "delayed"])
-    plots.curves(curve(("delayed",)), ax, of)
+def test_an_arm_keeps_its_line_style_whichever_others_are_drawn(ax: Axes) -> None:
+    of = line_styles(["none", "fixed", "delayed"])
+    plots.draw_curves(curve(("delayed",)), ax, of)
     assert line(ax, "delayed").get_color() == of["delayed"].color
-    assert line(ax, "delayed").get_color() != pens(["delayed"])["delayed"].color
+    assert line(ax, "delayed").get_color() != line_styles(["delayed"])["delayed"].color
 
 
 def test_only_the_given_axes_are_drawn_on() -> None:
     left, right = Figure().subplots(1, 2)
-    plots.curves(curve(), left)
+    plots.draw_curves(curve(), left)
     assert not right.lines and not right.collections
 
 
 # --- Shares, layers ---
 
 
-def test_shares_stand_side_by_side_at_their_heights(ax: Axes) -> None:
+def test_shares_are_side_by_side_at_their_heights(ax: Axes) -> None:
     data = pd.DataFrame({"arm": ["a"] * 2 + ["b"] * 2, "bin": [1, 2] * 2, "mean": [60.0, 40.0, 30.0, 70.0]})
-    plots.shares(data.assign(low=data["mean"] - 5, high=data["mean"] + 10), ax)
+    plots.draw_shares(data.assign(low=data["mean"] - 5, high=data["mean"] + 10), ax)
     points = [container.lines[0] for container in ax.containers]
     assert [list(p.get_ydata()) for p in points] == [[60, 40], [30, 70]]
     assert (points[0].get_xdata() < points[1].get_xdata()).all()
@@ -106,7 +106,7 @@ def test_a_heat_map_holds_the_norms_with_holes_where_nothing_is_trained(ax: Axes
     grid = pd.DataFrame(
         {"place": ["0 mlp", "0 mlp", "head", "head"], "step": [10.0, 20.0, 10.0, 20.0], "mean": [1.0, 2.0, 3.0, 0.0]}
     )
-    plots.heat_map(grid, ax, places=["embedding", "0 mlp", "head"])
+    plots.draw_heat_map(grid, ax, places=["embedding", "0 mlp", "head"])
     (mesh,) = (c for c in ax.collections if isinstance(c, QuadMesh))
     assert mesh.get_array().filled(-1).tolist() == [[-1, -1], [1, 2], [3, -1]]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["embedding", "0 mlp", "head"]
@@ -120,7 +120,7 @@ def test_a_heat_map_holds_the_norms_with_holes_where_nothing_is_trained(ax: Axes
 def test_a_seed_s_line_goes_through_all_arms_and_breaks_where_it_lacks_one(ax: Axes) -> None:
     values = pd.DataFrame({"arm": ["a", "a", "b", "c", "c"], "seed": [0, 1, 0, 0, 1], "value": [1.0, 2, 3, 4, 5]})
     means = pd.DataFrame({"arm": ["a", "b", "c"], "mean": [1.5, 3, 4.5], "low": [1.0, 2, 4], "high": [2.0, 4, 5]})
-    plots.slopes(values.merge(means, on="arm"), ax)
+    plots.draw_slopes(values.merge(means, on="arm"), ax)
     assert xy(line(ax, "seed 0")) == [[1, 0], [3, 1], [4, 2]]
     assert np.isnan(line(ax, "seed 1").get_xdata()[1])
     assert [line(ax, f"mean of {arm}").get_xdata()[0] for arm in "abc"] == [1.5, 3, 4.5]
@@ -130,7 +130,7 @@ def test_a_seed_s_line_goes_through_all_arms_and_breaks_where_it_lacks_one(ax: A
 
 def test_every_difference_is_a_dot_and_no_two_dots_of_a_row_coincide(ax: Axes) -> None:
     data = pd.DataFrame({"treatment": "b", "seed": range(20), "effect": 0.5, "mean": 0.5, "low": 0.4, "high": 0.6})
-    plots.differences(data, ax, none=1.0)
+    plots.draw_differences(data, ax, none=1.0)
     dots = line(ax, "b")
     assert list(dots.get_xdata()) == [0.5] * 20
     assert len(set(dots.get_ydata())) == 20
@@ -142,7 +142,7 @@ def test_lines_of_an_interaction(ax: Axes) -> None:
     data = pd.DataFrame(
         {"line": ["off", "on"] * 2, "x": ["none", "none", "fixed", "fixed"], "mean": [1.0, 2.0, 3.0, 9.0]}
     )
-    plots.interaction(data.assign(low=data["mean"] - 1, high=data["mean"] + 1), ax)
+    plots.draw_interaction(data.assign(low=data["mean"] - 1, high=data["mean"] + 1), ax)
     lines = {container.get_label(): container.lines[0] for container in ax.containers}
     assert {name: list(artist.get_ydata()) for name, artist in lines.items()} == {"off": [1, 3], "on": [2, 9]}
     assert [label.get_text() for label in ax.get_xticklabels()] == ["none", "fixed"]
@@ -165,7 +165,7 @@ def claims() -> pd.DataFrame:
 @pytest.mark.parametrize("ratio", [False, True])
 def test_a_forest_shows_effects_intervals_and_the_smallest_effect_on_the_claimed_side(ax: Axes, ratio: bool) -> None:
     shown = np.exp if ratio else float
-    plots.forest(claims(), ax, ratio)
+    plots.draw_forest(claims(), ax, ratio)
     for row, claim in enumerate(claims().to_dict("records")[:2]):
         assert xy(line(ax, claim["id"])) == [[pytest.approx(shown(claim["effect"])), row]]
         for kind, sides in {
@@ -190,14 +190,14 @@ def test_a_forest_shows_effects_intervals_and_the_smallest_effect_on_the_claimed
 
 @pytest.mark.parametrize("name", NASTY)
 def test_names_are_never_read_as_formulas(name: str) -> None:
-    """On an Axes of the user's, with matplotlib's own settings, under which `$x$` is an italic x."""
+    """On the user's own Axes with matplotlib's default settings, which draw `$x$` as an italic x."""
     figure = Figure()
     ax = figure.subplots()
     values = pd.DataFrame(
         {"arm": [name, "other"], "seed": 0, "value": [1.0, 2.0], "mean": 1.0, "low": 0.0, "high": 2.0}
     )
-    plots.slopes(values, ax)
-    add_key(figure, key(pens([name]), 6))
+    plots.draw_slopes(values, ax)
+    add_legend(figure, legend_for(line_styles([name]), 6))
     figure.canvas.draw()
     shown = [*ax.get_yticklabels(), *figure.legends[0].get_texts()]
     assert [text.get_text() for text in shown] == [name, "other", name]
@@ -218,14 +218,14 @@ def test_wrapping_loses_no_sign(width: int) -> None:
 def test_a_legend_has_room_for_all_of_its_names() -> None:
     names = ["a", "none-fixed-none", "m" * 90, "w" * 300]
     with applied():
-        of = key(pens(names), 6.8)
+        of = legend_for(line_styles(names), 6.8)
         figure = Figure((6.8, 1 + of.height), dpi=100, layout="constrained")
         figure.subplots()
-        add_key(figure, of)
+        add_legend(figure, of)
         figure.canvas.draw()
         box = figure.legends[0].get_window_extent()
     assert box.x1 <= 680 and box.height <= 100 * of.height + 10
-    assert key(pens(["a", "b", "c"]), 6.8).columns == 3
+    assert legend_for(line_styles(["a", "b", "c"]), 6.8).columns == 3
 
 
 @pytest.mark.parametrize("ends", [(0.9, 1.1), (0.99, 1.3), (1e-5, 3e-4), (0.5, 4), (0.03, 80), (1e-12, 1e9), (1, 1)])

@@ -10,11 +10,11 @@ from scipy import stats
 from analysis.figures.series import (
     by_step,
     delta_g_shares,
-    differences,
     in_network_order,
     interaction_means,
     layer_grid,
     over_seeds,
+    paired_differences,
     per_seed,
     span_width,
     spans,
@@ -34,7 +34,7 @@ def test_a_span_is_as_narrow_as_the_number_of_points_allows(points: int, at_most
 
 
 @given(st.lists(st.floats(-100, 100), min_size=1, max_size=60), st.integers(1, 9), st.integers(1, 5))
-def test_spans_are_means_of_so_many_rows(values: list[float], width: int, every: int) -> None:
+def test_spans_are_means_of_width_rows(values: list[float], width: int, every: int) -> None:
     points = pd.DataFrame({"step": every * np.arange(1, len(values) + 1), "x": values})
     found = spans(points, ["x"], width)
     chunks = [values[i : i + width] for i in range(0, len(values), width)]
@@ -156,7 +156,7 @@ def pairs_frame(treatment: str, control: str, seeds: list[int]) -> pd.DataFrame:
     )
 
 
-def test_each_run_s_value_stands_beside_its_arm_s_mean() -> None:
+def test_each_row_has_the_value_of_a_run_and_the_mean_of_its_arm() -> None:
     found = per_seed(runs_frame({"a": [1.0, 3.0], "b": [5.0, np.nan]}), "x")
     assert found[["arm", "seed", "value", "mean", "n"]].to_numpy().tolist() == [
         ["a", 0, 1.0, 2.0, 2],
@@ -173,7 +173,7 @@ def test_differences_are_those_of_the_paired_t(log: bool) -> None:
     runs = runs_frame({"none": list(base), "fixed": list(base * draw.lognormal(0.1, 0.1, 8))})
     treated, plain = (runs["x"][runs["arm"] == arm].to_numpy() for arm in ("fixed", "none"))
     values = runs.set_index("run")["x"]
-    found = differences(values, pairs_frame("fixed", "none", list(range(8))), log)
+    found = paired_differences(values, pairs_frame("fixed", "none", list(range(8))), log)
     expected = paired_effect(np.log(treated), np.log(plain)) if log else paired_effect(treated, plain)
     interval = expected.interval()
     of_scale = np.log(found[["mean", "low", "high"]]) if log else found[["mean", "low", "high"]]
@@ -181,14 +181,14 @@ def test_differences_are_those_of_the_paired_t(log: bool) -> None:
     assert found["effect"].tolist() == pytest.approx(list(treated / plain if log else treated - plain))
     # the same runs, paired with other seeds: what pairing takes away from the interval is lost
     wrong = pairs_frame("fixed", "none", list(range(8))).assign(control_run=[f"none-{(s + 3) % 8}" for s in range(8)])
-    other = differences(values, wrong, log)
+    other = paired_differences(values, wrong, log)
     assert (other["high"] - other["low"])[0] > 2 * (found["high"] - found["low"])[0]
 
 
 def test_a_pair_that_lacks_a_value_is_left_out() -> None:
     runs = runs_frame({"a": [1.0, np.nan, 3.0], "b": [2.0, 2.0, 0.0]}).set_index("run")["x"]
-    assert differences(runs, pairs_frame("b", "a", [0, 1, 2, 3]))["seed"].tolist() == [0, 2]
-    assert differences(runs, pairs_frame("b", "a", [0, 1, 2, 3]), log=True)["seed"].tolist() == [0]
+    assert paired_differences(runs, pairs_frame("b", "a", [0, 1, 2, 3]))["seed"].tolist() == [0, 2]
+    assert paired_differences(runs, pairs_frame("b", "a", [0, 1, 2, 3]), log=True)["seed"].tolist() == [0]
 
 
 # --- Factors ---
@@ -245,7 +245,7 @@ def test_a_factor_that_varies_with_another_is_no_factor_of_its_own() -> None:
 
 
 def test_the_pair_with_the_most_cells_is_shown() -> None:
-    """Four optimizers, but only one arm each beyond the first: the factorial of the others is what there is to see."""
+    """Four optimizers, but only the first has several arms: the factorial of the other factors is shown."""
     table = [(o, "none", "off") for o in "abcd"] + [("a", "none", "on"), ("a", "fixed", "off"), ("a", "fixed", "on")]
     names = ["-".join(row) for row in table]
     cells = pd.DataFrame(table, columns=["optimizer", "clip", "scheduler"], index=pd.Index(names, name="arm"))

@@ -1,4 +1,4 @@
-"""The report's page as text: what stands in it, that names stay names, that it is one file of a bounded size."""
+"""The text of the report's page: its content, no markup from names, one file of limited size."""
 
 import base64
 import doctest
@@ -20,9 +20,9 @@ from analysis.claims.looks import Look
 from analysis.claims.reading import read_claims
 from analysis.claims.verdict_rule import Verdict
 from analysis.page import sentences
-from analysis.page.page import KINDS, SIGNS, Page, cells, columns, render
+from analysis.page.page import PROBLEM_KINDS, SIGNS, Page, columns, render, sortable_cells
 from analysis.page.pictures import Picture, pictures
-from analysis.page.provenance import compared, facts, shared, varied
+from analysis.page.provenance import facts, overview, shared, varied
 from analysis.page.sentences import MEANING, findings_in_words
 from analysis.records.study import load
 from analysis.stats.effects import Interval
@@ -61,7 +61,7 @@ def page(*findings: Finding, **changed: object) -> str:
     words = pd.DataFrame({"arm": ["none", "fixed"], "accuracy %": ["9.5 ± 0.1", "84.3 ± –"], "of": ["–", "3/3"]})
     usual = {
         "study": "mine",
-        "compared": "two arms",
+        "overview": "two arms",
         "findings": findings_in_words(findings or (POINTS,), CLAIMS),
         "tables": (Table("summary", "what it shows", words, words),),
         "pictures": (),
@@ -75,7 +75,7 @@ def page(*findings: Finding, **changed: object) -> str:
 
 
 class Seen(HTMLParser):
-    """Tags with their attributes, and the text outside of scripts and style, as a browser reads them."""
+    """Tags with their attributes, and the text outside scripts and styles, as a browser reads them."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -107,22 +107,24 @@ def test_examples_in_docstrings():
     assert doctest.testmod(sentences).failed == 0
 
 
-def test_a_claim_is_told_in_plain_words():
+def test_a_claim_in_plain_words():
     text = Seen(page()).text
     assert "1 claim: 1 is inconclusive." in text
-    assert "? inconclusive B: accuracy rises §4.3" in text
+    assert "? inconclusive B: accuracy rises (section 4.3)" in text
     assert "test accuracy is 1.2 percentage points higher than in the control (0.3 to 2.1)." in text
     assert "claimed: at least 3 percentage points higher" in text
-    assert "interval for all claims at once: from 0.1 lower to 2.5 higher" in text
+    assert "simultaneous interval over all claims: from 0.1 lower to 2.5 higher" in text
     assert "10 paired seeds, 1 with a run that did not learn, 2 missing" in text
     assert "p 0.012, adjusted for all claims 0.13" in text
     assert "clip=fixed against clip=none" in text
-    assert "7 further seeds would tell more: python -m ablate -m 'seed=range(10,17)' clip=none,fixed" in text
+    assert (
+        "About 7 more seeds are needed for a decision: python -m ablate -m 'seed=range(10,17)' clip=none,fixed" in text
+    )
     assert "one note" in text
 
 
 @pytest.mark.parametrize(
-    ("id", "effect", "interval", "said"),
+    ("id", "effect", "interval", "sentence"),
     [
         ("A2", np.log(0.5), (np.log(0.4), np.log(0.62)), "is 0.5 times as large as in the control (0.4 to 0.62)"),
         ("C.1", np.log(3), (np.log(2), np.log(4)), "the odds of the share of steps with G_MLP below 1 are 3 times"),
@@ -134,9 +136,9 @@ def test_a_claim_is_told_in_plain_words():
         ("B", None, None, "10 paired seeds"),
     ],
 )
-def test_effects_are_said_on_their_scale(id, effect, interval, said):
+def test_effects_are_worded_by_their_scale(id, effect, interval, sentence):
     found = replace(POINTS, id=id, effect=effect, interval=interval and Interval(*interval, 0.95))
-    assert said in Seen(page(found)).text
+    assert sentence in Seen(page(found)).text
 
 
 def test_every_verdict_has_a_meaning_and_a_sign():
@@ -167,7 +169,7 @@ FINDINGS = st.builds(
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(FINDINGS, st.sampled_from(Verdict), st.lists(FINDINGS, max_size=2)), max_size=3))
-def test_whatever_is_found_makes_a_page_that_says_so(found):
+def test_any_findings_make_a_page_that_shows_them(found):
     findings = [replace(finding, verdict=verdict, parts=tuple(parts)) for finding, verdict, parts in found]
     html = render(
         Page(
@@ -195,7 +197,7 @@ def nasty_page() -> str:
     return page(
         replace(finding, parts=(part, replace(part, verdict=Verdict.REFUTED))),
         study=NASTY,
-        compared=NASTY,
+        overview=NASTY,
         tables=(Table("summary", NASTY, words, words),),
         pictures=(Picture("one", NASTY, "data:image/png;base64,", 10, {"svg": NASTY}),),
         varied={NASTY: NASTY},
@@ -266,12 +268,12 @@ def test_it_is_a_document_that_can_be_read_without_looking():
     ],
 )
 def test_numbers_sort_as_numbers(texts, orders):
-    assert [cell.order for cell in cells(texts)] == orders
+    assert [cell.order for cell in sortable_cells(texts)] == orders
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1))
 def test_the_order_of_numbers_is_theirs(values):
-    assert [float(cell.order) for cell in cells([f"{value:.6g} ± 1" for value in values])] == [
+    assert [float(cell.order) for cell in sortable_cells([f"{value:.6g} ± 1" for value in values])] == [
         float(f"{value:.6g}") for value in values
     ]
 
@@ -336,43 +338,43 @@ def study(tmp_path: Path) -> Path:
     return folder
 
 
-def said(folder: Path, looks: tuple[Look, ...] = ()) -> dict[str, tuple[str, ...]]:
+def lines_of(folder: Path, looks: tuple[Look, ...] = ()) -> dict[str, tuple[str, ...]]:
     return {fact.term: fact.lines for fact in facts(load(folder), CLAIMS, looks)}
 
 
-def test_what_names_leave_out_is_said_once(study):
+def test_the_overview_names_once_what_names_of_arms_leave_out(study):
     write_run(study, settings={"optimizer": {"lr": 0.5}})
-    assert "The arms differ in clip, optimizer.lr. Where a name says nothing else: adamw[lr=0.0001]." in compared(
-        load(study)
-    )
+    found = overview(load(study))
+    assert "The arms differ in clip, optimizer.lr." in found
+    assert found.endswith("Unless its name says otherwise, an arm has adamw[lr=0.0001].")
 
 
 def test_how_a_study_was_run(study):
     loaded = load(study)
-    assert compared(loaded) == (
+    assert overview(loaded) == (
         "2 arms on seeds 0–2: 6 finished runs of model tiny on data synthetic, 20 steps each. The arms differ in clip."
     )
-    found = said(study, (Look("paper", "B", (0, 1, 2), "supported"),))
+    found = lines_of(study, (Look("paper", "B", (0, 1, 2), "supported"),))
     assert found["Runs"] == ("6 done, 0 diverged, in 2 arms",)
-    assert found["Time"][0] == "9.0 min in all, 90 s the median run"
+    assert found["Time"][0] == "9 min 00 s in total, 1 min 30 s for the median run"
     assert found["Versions"][0] == "torch 2.13.0" and found["Versions"][1] == "transformers not recorded"
     assert found["Hardware"] == ("cpu", "Some CPU", "threads: 2")
     assert found["Code"] == ("git commit abc",)
     assert found["Claims file"][0] == f"paper, sha256 {CLAIMS.sha256}" and "all runs" in found["Claims file"][1]
-    assert found["Environments"] == ("one for all runs (e0)",)
+    assert found["Environments"] == ("the same for all runs (e0)",)
     assert found["Looks"] == ("paper, seeds 0–2: B supported",)
     assert varied(loaded) == {"clip": "fixed, none", "clip.threshold": "1"}
     assert shared(loaded)["optimizer.lr"] == "0.0001"
-    assert not any(fact.amiss for fact in facts(loaded, CLAIMS, ()))
+    assert not any(fact.flagged for fact in facts(loaded, CLAIMS, ()))
 
 
-def test_what_a_reader_should_know_is_marked(study):
+def test_facts_that_a_reader_should_notice_are_flagged(study):
     change(study / "none-s0", claims={"name": "other", "sha256": "f" * 64}, environment={"key": "e1", "earlier": []})
     earlier = {"key": "e0", "git": {"commit": "abc", "dirty": True}, "earlier": [{"key": "e7"}]}
     change(study / "none-s1", environment=earlier)
     change(study / "none-s2", status="failed", error={"message": "out of memory"})
-    found = said(study)
-    assert found["Runs"][1] == "1 more do not count: see what is missing"
+    found = lines_of(study)
+    assert found["Runs"][1] == "1 more run not counted (see What is missing)"
     assert found["Claims file"][1:] == (
         "1 of 5 runs were not started with this file:",
         f"other, sha256 {'f' * 64}: none-s0",
@@ -382,9 +384,9 @@ def test_what_a_reader_should_know_is_marked(study):
         "e0: 4 runs",
     }
     assert found["Resumed elsewhere"][0].endswith(": none-s1")
-    assert found["Code"][1] == "1 run with changes that were not committed"
-    amiss = {fact.term for fact in facts(load(study), CLAIMS, ()) if fact.amiss}
-    assert amiss == {"Runs", "Claims file", "Environments", "Resumed elsewhere", "Code"}
+    assert found["Code"][1] == "1 run with uncommitted changes"
+    flagged = {fact.term for fact in facts(load(study), CLAIMS, ()) if fact.flagged}
+    assert flagged == {"Runs", "Claims file", "Environments", "Resumed elsewhere", "Code"}
 
 
 def test_what_is_missing_is_named(study):
@@ -393,13 +395,13 @@ def test_what_is_missing_is_named(study):
     untested = replace(POINTS, verdict=Verdict.NOT_TESTED, effect=None)
     text = Seen(page(untested, left_out=(LeftOut("hero", "too many arms"),), problems=load(study).problems)).text
     missing = text.rpartition("What is missing")[2]
-    assert f"{KINDS['partial']}: 1" in missing and "out of memory" in missing
-    assert f"{KINDS['foreign']}: 1 stranger" in missing
+    assert f"{PROBLEM_KINDS['partial']}: 1" in missing and "out of memory" in missing
+    assert f"{PROBLEM_KINDS['foreign']}: 1 stranger" in missing
     assert "hero: too many arms" in missing
     assert "B: accuracy rises python -m ablate -m" in missing
-    assert "Nothing: all runs count" not in missing
-    assert "Nothing: all runs count" in Seen(page()).text
+    assert "Nothing is missing: all runs count" not in missing
+    assert "Nothing is missing: all runs count" in Seen(page()).text
 
 
-def test_every_kind_of_problem_has_its_words():
-    assert set(re.findall(r"(\w+) \(", load.__globals__["Study"].__doc__.partition("Kinds:")[2])) == set(KINDS)
+def test_every_kind_of_problem_has_a_heading():
+    assert set(re.findall(r"(\w+) \(", load.__globals__["Study"].__doc__.partition("Kinds:")[2])) == set(PROBLEM_KINDS)
