@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -35,8 +36,9 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
 
 def test_seed_by_seed_whatever_was_typed_first(swept: tuple[Path, str, str]) -> None:
     began = order_of_work(swept[2])
-    assert [name.split("-")[1] for name in began] == ["none", "fixed", "delayed"] * 2
-    assert [name.split("-")[3] for name in began] == ["s0"] * 3 + ["s1"] * 3
+    clips = [re.search(r"clip=(\w+)|$", name)[1] or "fixed" for name in began]  # the default is not shown
+    assert clips == ["none", "fixed", "delayed"] * 2
+    assert [name.split("-")[-2] for name in began] == ["s0"] * 3 + ["s1"] * 3
 
 
 def test_every_file_of_the_contract_is_there(swept: tuple[Path, str, str]) -> None:
@@ -193,7 +195,8 @@ def test_a_failing_run_stops_no_other_and_is_listed(tmp_path: Path) -> None:
     assert swept.returncode == 1
     assert "failed: freeze=none-clip=breaks-" in swept.stdout and "broke at 1" in swept.stdout
     records = {
-        f.name.split("-")[1].removeprefix("clip="): json.loads((f / "run.json").read_text()) for f in folders(tmp_path)
+        record["factors"]["clip"]["option"]: record
+        for record in (json.loads((f / "run.json").read_text()) for f in folders(tmp_path))
     }
     assert {name: record["status"] for name, record in records.items()} == {
         "none": "done",
