@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ablate.data.batches import Batch, planned_order
 from ablate.data.corpus import corpus
 from ablate.experiment import build_options
-from ablate.training.device import Linear, accelerate
+from ablate.training.device import OneDNNLinear, make_accelerator
 from ablate.training.learner import make_batches, make_learner
 from ablate.training.step import Learner, step
 from tests.benchmarks.machine import with_reservation
@@ -52,7 +52,7 @@ def steps_of(precision: str, count: int, overrides: Sequence[str]) -> tuple[Lear
     """A learner and the pieces of its first `count` steps."""
     built = build_options(compose_settings(f"trainer.precision={precision}", *overrides))
     trainer = built.trainer
-    accelerator = accelerate(trainer)
+    accelerator = make_accelerator(trainer)
     texts = corpus(built.model, built.data)
     order = planned_order(len(texts.train.label), count * trainer.batch_size, 0)
     pad = texts.tokenizer.pad_token_id
@@ -101,7 +101,7 @@ def product(size: int, dtype: torch.dtype, onednn: bool) -> Callable[[], object]
 def measure(precision: str, said: argparse.Namespace) -> Measured:
     counted = partial(make_steps, *steps_of(precision, said.steps, [*said.overrides, "trainer.linear=torch"]))
     learner, batches = steps_of(precision, said.steps, said.overrides)
-    handed = any(isinstance(module, Linear) for module in learner.model.modules())
+    handed = any(isinstance(module, OneDNNLinear) for module in learner.model.modules())
     steps, matmul = partial(make_steps, learner, batches), product(said.size, DTYPES[precision], handed)
     gflop = {"step": flops(counted) / 1e9, "product": 2 * said.size**3 / 1e9}  # torch counts none of oneDNN's
     steps()  # warm, as is the product

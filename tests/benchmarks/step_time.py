@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from ablate.data.batches import planned_order
 from ablate.data.corpus import corpus
 from ablate.experiment import Options, build_options
-from ablate.training.device import accelerate
+from ablate.training.device import make_accelerator
 from ablate.training.learner import make_batches, make_learner
 from ablate.training.step import train
 from tests.benchmarks.machine import with_reservation
@@ -39,7 +39,7 @@ def ours(options: Options) -> Iterator[float]:
     """Our loop, step by step; yields losses."""
     texts = corpus(options.model, options.data)
     trainer = options.trainer
-    learner = make_learner(options, texts, 0, accelerate(trainer))
+    learner = make_learner(options, texts, 0, make_accelerator(trainer))
     order = planned_order(len(texts.train.label), trainer.steps * trainer.examples_per_step, 0)
     pad = texts.tokenizer.pad_token_id
     batches = make_batches(trainer, texts.train, order, pad)
