@@ -20,7 +20,7 @@ log = logging.getLogger("ablate")
 
 @dataclass(frozen=True)
 class Card:
-    """What a tracker shows of a run besides its numbers."""
+    """Name, tags and settings of a run, as a tracker shows them."""
 
     study: str
     run: str  # name of its folder

@@ -97,7 +97,7 @@ def obstacle_to_onednn(trainer: Trainer) -> str:
 
 
 def onednn_is_faster() -> bool:
-    """Whether torch's default, MKL, would use only half of this processor: it uses AVX2 on AMD CPUs with AVX-512."""
+    """Return True on AMD CPUs with AVX-512, where MKL, torch's default, uses AVX2 and so half of the processor."""
     has_avx512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
     return "AuthenticAMD" in vendor() and has_avx512 and torch.backends.mkl.is_available()
 

@@ -1,4 +1,4 @@
-"""Builds from a run's options what it trains: the learner, the order of examples, and the hashes that pair arms."""
+"""Build a run from its options: the learner, the order of examples and batches, and the hashes that pair arms."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -105,7 +105,7 @@ def make_batches(
 
 
 def pairing(order: Tensor, learner: Learner) -> dict[str, str]:
-    """What all arms of a seed must share: hashes of order and initial head, and the name of the dropout stream."""
+    """Everything that the arms of a seed must share: hashes of order and initial head, name of the dropout stream."""
     start = [whole(p.detach()).cpu() for name, p in learner.model.named_parameters() if role(name).block == "head"]
     return {"batches": hash_of([order]), "head": hash_of(start), "dropout": learner.dropout.algorithm}
 

@@ -24,7 +24,7 @@ from ablate.training.norms import Norms, gradient_norms
 
 
 class Diverged(Exception):
-    """The loss or gradient norm of a step is not finite. The step makes no update. A run's result, not a crash."""
+    """The loss or gradient norm of a step is not finite. The step makes no update; this is an outcome, not a crash."""
 
     def __init__(self, step: int, cause: str) -> None:
         super().__init__(f"step {step}: {cause}")
@@ -32,7 +32,7 @@ class Diverged(Exception):
 
 
 class Moment(NamedTuple):
-    """What the loop yields after each update: the step's row, all gradient norms, and the state of the clip rule."""
+    """Yielded by the loop after each update: the step's row, all gradient norms, and the state of the clip rule."""
 
     row: Step
     norms: Norms
