@@ -2,8 +2,8 @@
 
 Time is the wall time of all programs from start to end. Memory is their peak, in the two measures of `processes.Spent`.
 Both sides have the same pretrained model, data splits, frozen blocks, schedule, optimizer, precision, batch size,
-number of steps and threads. Both pad to the longest example of a batch, log loss, norm and learning rate of each step, and
-evaluate validation and test at the end.
+number of steps and threads. Both pad to the longest example of a batch, log loss, norm and learning rate of each step,
+and evaluate validation and test at the end.
 
 Ours      `python -m ablate -m ...`, one command in an empty folder. It does more: norms in float64 by layer, a probe of
           32 examples every 10 steps, a checkpoint every 100, predictions, hashes, the table and the report.
