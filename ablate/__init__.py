@@ -1,3 +1,3 @@
-"""Ablation studies of fine-tuning techniques: one shared trainer, paired seeds, honest verdicts."""
+"""Ablation studies of fine-tuning techniques: one trainer, paired seeds, verdicts that state their uncertainty."""
 
 __version__ = "0.1.0"

@@ -1,15 +1,15 @@
-"""Gradient clipping: rules that turn a gradient's norm into the factor its gradient is scaled by.
+"""Gradient clipping: rules that turn the norm of a gradient into the factor by which the gradient is multiplied.
 
-A rule on the global norm is a fold over norms: `scale` takes the norm of step t and the state that the step
-before left, and returns the factor and the next state. The state starts as None, is plain data (so that it can
-be saved), and depends on nothing but the norms seen (so that it can be replayed over a run's record).
+A rule on the global norm is a fold over norms: `scale` takes the norm of step t and the rule's state after the previous
+step, and returns the factor and the next state. The state starts as None, is plain data (so that it can be saved), and
+depends only on the norms seen so far (so that the rule can be replayed over the records of a run).
 
     >>> Fixed(threshold=1.0).scale(norm=4.0, t=1, state=None)
     (0.25, None)
     >>> Delayed(start=50, rule=Fixed()).scale(norm=4.0, t=49, state=None)
     (1.0, None)
 
-A rule of your own is a class with a `scale` of this shape; see "Your own technique" in the README.
+To write your own rule, define a class with such a `scale`; the README has an example.
 """
 
 from collections.abc import Iterable
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class NormRule(Protocol):
-    """What a clipping rule on the global norm has to offer."""
+    """Interface of a clipping rule on the global norm."""
 
     def scale(self, norm: float, t: int, state: Any) -> tuple[float, Any]:
-        """Factor in (0, 1] for the gradient of step t (from 1) whose norm is `norm`, and the next state."""
+        """Return the factor in (0, 1] for the gradient of step t (from 1), whose norm is `norm`, and the next state."""
         ...
 
 
@@ -41,10 +41,10 @@ class Nothing:
 
 @dataclass(frozen=True)
 class Fixed:
-    """g' = c / max(‖g‖, c) · g: the gradient's direction, at most c long (§3.2).
+    """g' = c / max(‖g‖, c) · g: the gradient keeps its direction, and its norm is at most c.
 
-    Without the 1e-6 that `torch.nn.utils.clip_grad_norm_` adds to the norm (Pascanu et al. 2013, 1211.5063,
-    algorithm 1 has none either).
+    This is the write-up's formula and algorithm 1 of Pascanu et al. 2013 (arXiv 1211.5063). Unlike
+    `torch.nn.utils.clip_grad_norm_`, neither adds 1e-6 to the norm.
     """
 
     threshold: float = 1.0
@@ -58,9 +58,9 @@ class Fixed:
 
 @dataclass(frozen=True)
 class Delayed:
-    """c(t) = ∞ for t < T0, `rule` from step T0 = start on (§5.1).
+    """c(t) = ∞ for t < T0, and `rule` from step T0 = `start` on: the write-up's delayed clipping.
 
-    A rule with state begins its fold at T0; t stays the run's own step count.
+    A rule with state begins its fold at T0; t remains the step number of the run.
     """
 
     start: int
@@ -74,7 +74,7 @@ class Delayed:
 
 
 def apply(scale: float, gradients: "Iterable[torch.Tensor]") -> None:
-    """Multiply gradients in place by `scale`; a scale of 1 touches nothing, so that "none" costs nothing."""
+    """Multiply gradients in place by `scale`. A scale of 1 skips the multiplication, so "none" costs nothing."""
     import torch
 
     if scale != 1.0:

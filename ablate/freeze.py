@@ -1,9 +1,9 @@
-"""Freezing: which parameters a run trains. θ = θ_frozen ∪ θ_trained, disjoint (§2.2, §3.1)."""
+"""Freezing: which parameters a run trains. θ is the disjoint union of θ_frozen and θ_trained."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from ablate.config.checks import require
+from ablate.config.checks import refusal, require
 from ablate.model.parameter_roles import Role, role
 from ablate.schema import BLOCKS
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class FreezeRule(Protocol):
-    """What a freezing rule has to offer."""
+    """Interface of a freezing rule."""
 
     def freezes(self, name: str, role: Role) -> bool:
-        """True if the parameter `name`, which plays `role` in the model, stays as it was pretrained."""
+        """Return True if the parameter `name`, whose role in the model is `role`, keeps its pretrained value."""
         ...
 
 
 @dataclass(frozen=True)
 class Nothing:
-    """Every parameter is trained."""
+    """Trains every parameter."""
 
     def freezes(self, name: str, role: Role) -> bool:
         return False
@@ -30,10 +30,10 @@ class Nothing:
 
 @dataclass(frozen=True)
 class Blocks:
-    """Freezes whole blocks; [embedding, attention] is the paper's rule (§3.1).
+    """Freezes whole blocks; [embedding, attention] is the write-up's rule.
 
-    In BERT that is every parameter whose name holds "embeddings" or "attention", `attention.output` with its
-    LayerNorm included.
+    In BERT that rule freezes every parameter with "embeddings" or "attention" in its name, including
+    `attention.output` with its LayerNorm.
     """
 
     blocks: tuple[str, ...]
@@ -47,14 +47,14 @@ class Blocks:
 
 
 def freeze(model: "nn.Module", rule: FreezeRule) -> "dict[str, nn.Parameter]":
-    """Freeze what `rule` says and return the trained parameters by name, in the model's order.
+    """Freeze the parameters that `rule` names and return the trained ones by name, in the model's order.
 
-    A frozen parameter gets no gradient: no memory, no optimizer state, no update.
-    Raises ValueError if nothing is left to train, or if a parameter's role is unknown.
+    A frozen parameter gets no gradient, no optimizer state and no update.
+    Raises ValueError if no parameter is left to train, or if the role of a parameter is unknown.
     """
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not rule.freezes(name, role(name)))
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if not trained:
-        raise ValueError(f"freeze={rule}: nothing is left to train")
+        raise refusal("freeze", rule, "a rule that leaves at least one parameter to train")
     return trained

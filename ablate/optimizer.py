@@ -1,4 +1,4 @@
-"""Optimizers: torch's own, with their ranges checked before a run (torch itself takes lr=inf)."""
+"""Optimizers: those of torch, with their settings checked before a run (torch itself accepts lr=inf)."""
 
 import math
 from collections.abc import Iterable
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class OptimizerRule(Protocol):
-    """What an optimizer's option has to offer."""
+    """Interface of an optimizer option."""
 
     def build(self, parameters: "Iterable[torch.nn.Parameter]") -> "torch.optim.Optimizer":
-        """The optimizer over the trained parameters, at its peak learning rate."""
+        """Return the optimizer of the trained parameters, at its peak learning rate."""
         ...
 
 
@@ -27,9 +27,9 @@ def check_common(lr: float, weight_decay: float) -> None:
 
 @dataclass(frozen=True)
 class AdamW:
-    """`torch.optim.AdamW` (Loshchilov & Hutter 2019, 1711.05101), PyTorch's defaults, in its fused form.
+    """`torch.optim.AdamW` (Loshchilov & Hutter 2019, arXiv 1711.05101), fused, with PyTorch's defaults.
 
-    Weight decay acts on every trained parameter, as PyTorch's default and the study's notebook have it.
+    Weight decay acts on every trained parameter, as it does by default in PyTorch and in the original notebook.
     """
 
     lr: float
@@ -52,7 +52,7 @@ class AdamW:
 
 @dataclass(frozen=True)
 class SGD:
-    """`torch.optim.SGD` with momentum: the optimizer under which clipping really shortens a step."""
+    """`torch.optim.SGD` with momentum. Clipping shortens its update, whereas AdamW normalises the update's size."""
 
     lr: float
     momentum: float = 0.9
@@ -71,7 +71,7 @@ class SGD:
         parameters = list(parameters)
         return torch.optim.SGD(
             parameters, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov, weight_decay=self.weight_decay,
-            fused=not isinstance(parameters[0], DTensor),  # torch (2.13) has no fused SGD of sharded parameters
+            fused=not isinstance(parameters[0], DTensor),  # torch 2.13 has no fused SGD for sharded parameters
         )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
-"""Trackers: where a run's numbers can be watched as well, through accelerate.
+"""Trackers: send a run's numbers to TensorBoard, MLflow, W&B or Trackio, through accelerate.
 
-A run's own records are complete without one. So whatever befalls a tracker - no connection, a full disk - is told once
-and costs the run nothing but what is tracked.
+A run's own records are complete without a tracker. If a tracker fails (no connection, a full disk), we warn once and go
+on; only the tracker's own data is lost.
 """
 
 import importlib.util
@@ -17,40 +17,37 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ablate")
 
-Rows = Sequence[Mapping[str, Any]]
-"""Rows of a record: column -> value."""
-
 
 @dataclass(frozen=True)
 class Card:
-    """How a run presents itself."""
+    """Name, tags and settings of a run, as a tracker shows them."""
 
     study: str
-    run: str  # its folder's name
-    tags: Mapping[str, str]  # each factor's option, and the seed
-    config: Mapping[str, str | int | float | bool]  # all settings, flat
+    run: str  # name of its folder
+    tags: Mapping[str, str]  # option of each factor, and the seed
+    config: Mapping[str, str | int | float | bool]  # all settings, flattened
 
 
 @runtime_checkable
 class Tracker(Protocol):
-    """What a tracker's option has to offer."""
+    """Interface of a tracker option."""
 
     def package(self) -> str | None:
-        """What has to be installed; the name of our extra for it, too."""
+        """Name of the required package, which is also the name of our extra; None if there is none."""
         ...
 
     def open(self, card: Card) -> "GeneralTracker | None":
-        """One of accelerate's trackers, started for this run; None: nothing is tracked."""
+        """Return an accelerate tracker, started for this run; None if nothing is tracked."""
         ...
 
     def publish(self, study: str, report: Path) -> None:
-        """Keep the folder with a study's report, if the tracker has a place for it."""
+        """Upload the folder with a study's report, if the tracker can store one."""
         ...
 
 
 @dataclass(frozen=True)
 class Nothing:
-    """The records only."""
+    """Keeps the records only."""
 
     def package(self) -> None:
         return None
@@ -64,7 +61,7 @@ class Nothing:
 
 @dataclass(frozen=True)
 class TensorBoard:
-    """Event files, a folder a run under `folder`: `tensorboard --logdir <folder>`. It has no place for a report."""
+    """Event files, one folder per run under `folder`: `tensorboard --logdir <folder>`. It cannot store a report."""
 
     folder: str
 
@@ -82,7 +79,7 @@ class TensorBoard:
 
 @dataclass(frozen=True)
 class MLflow:
-    """An experiment a study. uri: of the tracking store (`sqlite:///mlflow.db`); null: as MLflow is set up."""
+    """One experiment per study. `uri` is the tracking store (`sqlite:///mlflow.db`); None means MLflow's default."""
 
     uri: str | None
 
@@ -110,7 +107,7 @@ class MLflow:
 
 @dataclass(frozen=True)
 class WandB:
-    """A group a study. mode: offline writes to `folder` alone, for `wandb sync`."""
+    """One group per study. Mode `offline` only writes to `folder`, for a later `wandb sync`."""
 
     project: str
     mode: Literal["online", "offline"]
@@ -140,7 +137,7 @@ class WandB:
 
 @dataclass(frozen=True)
 class Trackio:
-    """A local dashboard, `trackio show`; it has no place for a report."""
+    """A local dashboard: `trackio show`. It cannot store a report."""
 
     project: str
 
@@ -161,72 +158,72 @@ def started(tracker: "GeneralTracker") -> "GeneralTracker":
     return tracker
 
 
-def check_installed(tracker: Tracker) -> None:
-    """ValueError, before any work, if the tracker's package is not there."""
+def check_tracker_installed(tracker: Tracker) -> None:
+    """Raise ValueError if the tracker's package is not installed. A sweep calls this before its first run."""
     package = tracker.package()
     if package and importlib.util.find_spec(package) is None:
         raise ValueError(
-            f"tracker={package}: the package {package} is not installed; "
-            f'pip install "ablate-finetuning[{package}]", or tracker=none'
+            f"tracker={package} needs the package {package}, which is not installed. "
+            f'Run pip install "ablate-finetuning[{package}]", or choose tracker=none.'
         )
 
 
 class Follower:
-    """Hands a run's rows to its tracker, until that fails."""
+    """Sends the rows of a run to its tracker, until the tracker fails."""
 
     def __init__(self, tracker: Tracker, card: Card) -> None:
         self.tracker, self.card = tracker, card
         self.live: GeneralTracker | None = None
 
     @contextmanager
-    def following(self, steps: Rows, evals: Rows) -> Iterator[None]:
-        """Start and end; what a resumed or forked run already has comes first, so that every curve is whole."""
+    def following(self, steps: Sequence[Mapping[str, Any]], evals: Sequence[Mapping[str, Any]]) -> Iterator[None]:
+        """Open and close the tracker. First send the rows that a resumed or forked run already has."""
         self.begin(steps, evals)
         try:
             yield
         finally:
-            self.tell(lambda live: live.finish())
+            self.send(lambda live: live.finish())
             self.live = None
 
-    def begin(self, steps: Rows, evals: Rows) -> None:
-        with forgiving(self.tracker):
+    def begin(self, steps: Sequence[Mapping[str, Any]], evals: Sequence[Mapping[str, Any]]) -> None:
+        with warn_on_failure(self.tracker):
             self.live = self.tracker.open(self.card)
-        self.tell(lambda live: live.store_init_configuration(dict(self.card.config)))
-        looks: dict[int, list[Mapping[str, Any]]] = {}
+        self.send(lambda live: live.store_init_configuration(dict(self.card.config)))
+        by_step: dict[int, list[Mapping[str, Any]]] = {}
         for found in evals:
-            looks.setdefault(found["step"], []).append(found)
+            by_step.setdefault(found["step"], []).append(found)
         for row in steps:
             self.step(row)
-            for found in looks.get(row["step"], ()):
+            for found in by_step.get(row["step"], ()):
                 self.evaluated(found)
 
     def step(self, row: Mapping[str, Any]) -> None:
         values = {f"train/{key}": value for key, value in row.items() if key != "step" and value is not None}
-        self.tell(lambda live: live.log(values, step=row["step"]))
+        self.send(lambda live: live.log(values, step=row["step"]))
 
     def evaluated(self, row: Mapping[str, Any]) -> None:
         values = {f"{row['split']}/{key}": row[key] for key in ("loss", "accuracy")}
-        self.tell(lambda live: live.log(values, step=row["step"]))
+        self.send(lambda live: live.log(values, step=row["step"]))
 
-    def tell(self, call: "Callable[[GeneralTracker], Any]") -> None:
+    def send(self, call: "Callable[[GeneralTracker], Any]") -> None:
         live, self.live = self.live, None
         if live is not None:
-            with forgiving(self.tracker):
+            with warn_on_failure(self.tracker):
                 call(live)
-                self.live = live  # to be told more, as it did not fail
+                self.live = live  # it did not fail, so it gets the next rows as well
 
 
 @contextmanager
-def forgiving(tracker: Tracker) -> Iterator[None]:
-    """Within the block a tracker may fail: that is a warning."""
+def warn_on_failure(tracker: Tracker) -> Iterator[None]:
+    """Log an exception of the tracker as a warning and go on after the block."""
     try:
         yield
     except Exception as error:
         name = type(tracker).__name__
-        log.warning("%s: %s: %s; runs go on without it", name, type(error).__name__, error)
+        log.warning("The tracker %s failed (%s: %s); runs go on without it.", name, type(error).__name__, error)
 
 
 def publish(tracker: Tracker, study: str, report: Path) -> None:
-    """Keep the report where the tracker can."""
-    with forgiving(tracker):
+    """Upload the report, if the tracker can store one."""
+    with warn_on_failure(tracker):
         tracker.publish(study, report)

@@ -1,4 +1,4 @@
-"""Settings of the shared trainer, equal for all arms of a study: conf/trainer/*.yaml."""
+"""Settings of the trainer that all arms of a study share: conf/trainer/*.yaml."""
 
 import os
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from ablate.config.checks import require
 
 @dataclass(frozen=True)
 class Track:
-    """What is recorded beside the global norm. null names: found by role (`ablate.model.parameter_roles`)."""
+    """Norms recorded in addition to the global norm. A null name is found by role (`ablate.model.parameter_roles`)."""
 
     mlp: str | None = None
     classifier: str | None = None
@@ -21,7 +21,7 @@ class Track:
 
 @dataclass(frozen=True)
 class Fork:
-    """Sharing of starts between arms (`ablate.run.fork`)."""
+    """Settings of the prefixes that arms share (`ablate.run.fork`)."""
 
     enabled: bool = True
     max_gb: float = 2.0
@@ -32,7 +32,7 @@ class Fork:
 
 @dataclass(frozen=True)
 class Trainer:
-    """One step takes `batch_size` × `grad_accumulation` examples."""
+    """Settings of the training loop. One step uses `batch_size` × `grad_accumulation` examples."""
 
     steps: int = 300
     batch_size: int = 32
@@ -85,11 +85,11 @@ class Trainer:
         return self.batch_size * self.grad_accumulation
 
     def thread_count(self, workers: int = 1) -> int:
-        """Threads of one run: as set, else this process's cores shared among the workers."""
+        """Threads of one run: `threads` if set, else this process's cores divided by the number of workers."""
         return self.threads or max(1, cores() // workers)
 
 
 def cores() -> int:
-    """CPU cores that this process may use: its share of them, where torchrun has started several."""
+    """CPU cores that this process may use. Processes that torchrun started on this machine divide the cores."""
     found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, found // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))

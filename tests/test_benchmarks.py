@@ -13,7 +13,7 @@ from ablate.data.sources import load_splits
 from ablate.experiment import build_options
 from ablate.run.job import job
 from ablate.sweep import plan
-from ablate.training.device import accelerate
+from ablate.training.device import make_accelerator
 from ablate.training.learner import make_learner
 from ablate.training.step import train
 from tests.benchmarks.machine import multiplies_bf16
@@ -44,7 +44,7 @@ def options_of(*overrides: str):
 
 def our_steps(*overrides: str) -> dict[str, list[float]]:
     options, texts = options_of(*overrides)
-    learner = make_learner(options, texts, 0, accelerate(options.trainer))
+    learner = make_learner(options, texts, 0, make_accelerator(options.trainer))
     rows = [moment.row for moment in train(learner, Batches(texts.train, ORDER, BATCH, 1, 1, 0))]
     return {key: [getattr(row, key) for row in rows] for key in ("loss", "lr", "grad_norm")}
 

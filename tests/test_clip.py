@@ -1,4 +1,4 @@
-"""Clipping rules against torch's own, and against what the write-up says of them (§3.2, §4.5, §5.1)."""
+"""Clipping rules against torch's own and against the write-up's formulas."""
 
 import math
 from dataclasses import dataclass
@@ -86,7 +86,7 @@ def test_a_huge_threshold_changes_no_bit() -> None:
 
 @dataclass(frozen=True)
 class Diary:
-    """A rule with state: it writes down every (t, norm) it sees and scales by 1 / (1 + entries)."""
+    """A rule with state: it keeps every (t, norm) it has seen and scales by 1 / (1 + their number)."""
 
     def scale(self, norm: float, t: int, state: Any) -> tuple[float, Any]:
         seen = (*(state or ()), (t, norm))
@@ -110,7 +110,7 @@ def test_delayed_begins_the_rules_fold_at_its_start() -> None:
         (1 / 2, ((4, 5.0),)),
         (1 / 3, ((4, 5.0), (5, 8.0))),
     ]
-    assert fold(Diary(), norms)[3][0] == 1 / 5  # where a fold begins does matter
+    assert fold(Diary(), norms)[3][0] == 1 / 5  # the control: where a fold begins matters
 
 
 @given(norms=st.lists(NORMS, max_size=30), start=st.integers(1, 40), threshold=THRESHOLDS)
@@ -147,7 +147,7 @@ def test_apply_touches_nothing_at_scale_1() -> None:
     apply(1.0, tensors)
     assert [g._version for g in tensors] == [0] * len(tensors)
     apply(0.5, tensors)
-    assert [g._version for g in tensors] == [1] * len(tensors)  # what is watched does move
+    assert [g._version for g in tensors] == [1] * len(tensors)  # the control: the version does change
 
 
 @pytest.mark.parametrize("rule", [Nothing(), Fixed(), Delayed(1, Fixed())])

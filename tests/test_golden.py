@@ -1,4 +1,4 @@
-"""Golden losses: they say when the numbers of a config change, and so when `identity.NUMERICS` has to be raised."""
+"""Golden losses: if a config's numbers change, `ablate.experiment.NUMERICS` must be raised."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ TRAINER = {"now": [], "as published": ["trainer.skip_unread=false", "trainer.pie
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 @pytest.mark.parametrize("trainer", GOLDEN)
 def test_golden_losses(optimizer: str, trainer: str, tmp_path: Path) -> None:
-    """If this fails, and not by a new torch, raise `identity.NUMERICS`: finished runs are other runs now."""
+    """If this fails and torch is the same, raise `ablate.experiment.NUMERICS`: finished runs have other numbers now."""
     settings = compose_settings(
         "model=tiny", "data=synthetic", "freeze=none", f"optimizer={optimizer}", "optimizer.lr=0.01", "clip=delayed",
         "clip.start=5", "clip.rule.threshold=0.5", "trainer.threads=1", "trainer.steps=10", "trainer.batch_size=8",

@@ -1,4 +1,4 @@
-"""Optimizers: torch's own with the settings asked for, and nothing out of range."""
+"""Optimizers: those of torch, with the settings given; values out of range are refused."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -14,7 +14,7 @@ Build = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
 
 def after_twenty_steps(build: Build) -> Tensor:
-    """The weights [14] of a small regression after 20 steps of full-batch descent."""
+    """Weights [14] of a small regression after 20 steps of full-batch gradient descent."""
     draw = torch.Generator().manual_seed(0)
     x, y = torch.randn(32, 4, generator=draw), torch.randn(32, 2, generator=draw)
     parameters = [nn.Parameter(torch.randn(shape, generator=draw)) for shape in ((4, 2), (2, 2), (2,))]
@@ -115,7 +115,7 @@ def test_nesterov_needs_momentum() -> None:
 
 
 def test_torch_itself_takes_an_infinite_lr() -> None:
-    """Why the ranges are checked here."""
+    """This is why `ablate.optimizer` checks the ranges."""
     torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr=math.inf)
 
 

@@ -1,4 +1,7 @@
-"""Every command in the README works: installs in .ci/run, all others here, with a model and data that take seconds."""
+"""Every command in README.md, CONTRIBUTING.md and AGENTS.md works.
+
+.ci/run installs, lints and tests. All other commands run here, with a model and data that take seconds.
+"""
 
 import os
 import re
@@ -13,7 +16,8 @@ import pytest
 from tests import slurm
 from tests.tools import ROOT, ablate
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md", "AGENTS.md")}
+README = DOCUMENTS["README.md"]
 CI = (ROOT / ".ci/run").read_text(encoding="utf-8")
 QUICK = (
     "trainer.steps=2", "trainer.batch_size=4", "trainer.length_splits=1", "trainer.threads=1",
@@ -23,14 +27,14 @@ TINY = ("model=tiny", "data=synthetic")
 
 
 def commands() -> list[str]:
-    blocks = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
+    blocks = re.findall(r"```bash\n(.*?)```", "\n".join(DOCUMENTS.values()), flags=re.DOTALL)
     lines = [line.partition("  #")[0].strip() for block in blocks for line in block.splitlines()]
-    return [part.strip() for line in lines if line for part in line.split(" && ")]
+    return list(dict.fromkeys(part.strip() for line in lines if line for part in line.split(" && ")))
 
 
 @pytest.fixture
 def users_folder(tmp_path: Path) -> Path:
-    """What the README's examples speak of: a model's folder, data files, a rule of the user's own."""
+    """A folder with everything that the README's examples use: a model, data files, a user's own rule."""
     from transformers import BertConfig, BertForSequenceClassification
 
     from ablate.model.word_tokenizer import word_tokenizer
@@ -76,9 +80,10 @@ def test_several_processes(command: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", [c for c in commands() if not c.startswith(("python -m ablate", "torchrun"))])
 def test_installing_and_testing_is_done_by_ci(command: str) -> None:
-    if command.startswith("pytest"):
+    if command.startswith("pytest"):  # .ci/run runs all tests, and so every part of them
         assert re.search(r"^(\w+=\w+ )*pytest\b", CI, re.MULTILINE)
-    else:
+        assert all((ROOT / word).exists() for word in command.split() if word.startswith("tests"))
+    elif command != ".ci/run":
         assert command.removeprefix("pip install ") in CI
 
 
@@ -89,6 +94,23 @@ def test_the_claims_example_can_be_read(users_folder: Path) -> None:
     assert claim.id == "B"
 
 
-def test_every_file_it_points_to_is_there() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_file_it_points_to_is_there(document: str) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", DOCUMENTS[document]):
         assert (ROOT / target).exists(), target
+
+
+@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "AGENTS.md"])
+def test_every_file_it_names_is_there(document: str) -> None:
+    for path in re.findall(r"`((?:ablate|analysis|tests|conf|outputs)/[\w/.]+)`", DOCUMENTS[document]):
+        assert (ROOT / path).exists(), path
+
+
+def test_every_package_is_in_the_table_of_folders() -> None:
+    packages = {
+        path.parent.relative_to(ROOT).as_posix()
+        for top in ("ablate", "analysis")
+        for path in (ROOT / top).glob("*/__init__.py")
+    }
+    listed = set(re.findall(r"^\| `((?:ablate|analysis)/\w+)/` \|", DOCUMENTS["CONTRIBUTING.md"], re.MULTILINE))
+    assert listed == packages

@@ -1,4 +1,4 @@
-"""Schedules against the write-up's numbers (§3.3, §4.1) and against transformers' own schedule."""
+"""Schedules against the write-up's numbers and against transformers' own schedule."""
 
 import math
 from statistics import fmean
@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from transformers.optimization import get_linear_schedule_with_warmup
 
-from ablate.scheduler import Constant, Scheduler, WarmupLinear, WarmupLinearHF, share
+from ablate.scheduler import Constant, Scheduler, WarmupLinear, WarmupLinearHF, step_count
 
 STEPS = st.integers(1, 2000)
 WARMUPS = st.floats(0, 1)
@@ -17,8 +17,8 @@ HORIZONS = st.floats(1, 5, exclude_min=True)
 
 
 def reaches_0(horizon: float, steps: int) -> bool:
-    """True if the horizon, rounded, is the last step: then the schedule ends there, as 1.001 of 300 does."""
-    return share(horizon, steps) == steps
+    """True if the rounded horizon is the last step, so that the schedule ends at 0 (such as 1.001 with 300 steps)."""
+    return step_count(horizon, steps) == steps
 
 
 def factors(schedule: Scheduler, steps: int) -> list[float]:
@@ -31,7 +31,7 @@ def test_warmup_linear_at_the_write_ups_steps(t: int, factor: float) -> None:
 
 
 def test_warmup_linear_is_also_a_lower_learning_rate() -> None:
-    """What the fair controls of the schedule arm take: a constant .643 (mean) or .333 (last) of the peak."""
+    """Fair controls of the schedule use a constant rate of .643 (its mean) or .333 (its last value) of the peak."""
     found = factors(WarmupLinear(), 300)
     assert round(fmean(found), 3) == 0.643
     assert round(found[-1], 3) == 0.333
@@ -57,10 +57,10 @@ def test_the_notebooks_order_has_a_first_update_of_0() -> None:
     assert after == [0.0, *before[:-1]]
 
 
-def test_the_two_readings_part_after_warmup() -> None:
-    paper, continuous = factors(WarmupLinear(), 300), factors(WarmupLinearHF(), 300)
-    assert paper[:15] == continuous[:15]
-    assert all(a < b for a, b in zip(paper[15:], continuous[15:], strict=True))
+def test_the_two_schedules_differ_after_warmup() -> None:
+    write_up, continuous = factors(WarmupLinear(), 300), factors(WarmupLinearHF(), 300)
+    assert write_up[:15] == continuous[:15]
+    assert all(a < b for a, b in zip(write_up[15:], continuous[15:], strict=True))
 
 
 @given(steps=STEPS, warmup=WARMUPS, horizon=HORIZONS)
@@ -73,7 +73,7 @@ def test_warmup_linear_never_reaches_0(steps: int, warmup: float, horizon: float
 def test_rises_in_warmup_and_falls_after_it(steps: int, warmup: float, horizon: float, hf: bool) -> None:
     assume(not reaches_0(horizon, steps))
     found = factors(WarmupLinearHF(warmup, horizon) if hf else WarmupLinear(warmup, horizon), steps)
-    peak = share(warmup, steps)
+    peak = step_count(warmup, steps)
     rising, falling = found[:peak], found[peak:]
     assert rising == sorted(rising)
     assert falling == sorted(falling, reverse=True)
@@ -99,11 +99,11 @@ def test_the_shortest_horizon_ends_at_0() -> None:
     [(0.05, 300, 15), (1.5, 300, 450), (0.5, 5, 3), (0.25, 10, 3), (0.5, 1, 1), (0.49, 1, 0), (0, 300, 0)],
 )
 def test_shares_are_rounded_half_up(fraction: float, steps: int, whole: int) -> None:
-    assert share(fraction, steps) == whole
+    assert step_count(fraction, steps) == whole
 
 
 def test_half_up_is_not_what_round_does() -> None:
-    assert (round(0.5 * 5), share(0.5, 5)) == (2, 3)
+    assert (round(0.5 * 5), step_count(0.5, 5)) == (2, 3)
 
 
 SCHEDULES = pytest.mark.parametrize("schedule", [WarmupLinear, WarmupLinearHF])
@@ -119,7 +119,7 @@ def test_warmup_out_of_range(schedule: type, warmup: float) -> None:
 @SCHEDULES
 @pytest.mark.parametrize("horizon", [0.99, 0, -1, math.nan, math.inf])
 def test_horizon_out_of_range(schedule: type, horizon: float) -> None:
-    with pytest.raises(ValueError, match=rf"^horizon must be at least 1 \(got {horizon}\)"):
+    with pytest.raises(ValueError, match=rf"^horizon must be at least 1, so that .* \(got {horizon}\)$"):
         schedule(horizon=horizon)
 
 

@@ -1,4 +1,4 @@
-"""Random streams: stable, apart from each other, and what torch takes as a seed."""
+"""Random streams: stable, distinct, and valid seeds for torch."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ RUNS = st.tuples(st.sampled_from(["head", "order", "dropout"]), st.integers(), s
     ],
 )
 def test_streams_never_change(run: tuple, value: int) -> None:
-    """Another value would void every study that is on disk: then raise `identity.NUMERICS`."""
+    """A change would invalidate every study on disk. If you must change it, raise `ablate.experiment.NUMERICS`."""
     assert stream(*run) == value
 
 

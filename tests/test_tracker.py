@@ -1,4 +1,4 @@
-"""Trackers: real TensorBoard and MLflow stores hold what the records hold; one that fails costs a run nothing."""
+"""Trackers: TensorBoard and MLflow stores contain the numbers of the records; a failing tracker ends no run."""
 
 import json
 from importlib.util import find_spec
@@ -70,12 +70,12 @@ def test_mlflow_holds_arms_seeds_numbers_and_the_report(tmp_path: Path) -> None:
         history = client.get_metric_history(run.info.run_id, "train/grad_norm")
         assert {m.step: m.value for m in history} == dict(zip(steps["step"], steps["grad_norm"], strict=True))
     assert "index.html" in {Path(item.path).name for item in client.list_artifacts(report.info.run_id, "report")}
-    assert ablate(*command, cwd=tmp_path).returncode == 0  # nothing new: nothing is published again
+    assert ablate(*command, cwd=tmp_path).returncode == 0  # no new runs, so the report is not uploaded again
     assert len(mlflow_runs(store)) == len(folders) + 1
 
 
 def test_a_tracker_is_not_part_of_a_runs_identity(tmp_path: Path) -> None:
-    """With another one there is nothing left to do."""
+    """The same run with another tracker is already done."""
     assert ablate(*SMALL, cwd=tmp_path).returncode == 0
     again = ablate(*SMALL, "tracker=tensorboard", cwd=tmp_path)
     assert again.returncode == 0
@@ -102,10 +102,10 @@ def test_a_missing_package_is_an_error_before_any_work(tmp_path: Path) -> None:
 
 
 class Notes:
-    """A tracker that keeps what it is told, and breaks at a step."""
+    """A tracker that keeps all that it receives, and fails at a step."""
 
     def __init__(self, breaks_at: int | None = None) -> None:
-        self.told: list[tuple[int | None, dict[str, Any]]] = []
+        self.received: list[tuple[int | None, dict[str, Any]]] = []
         self.ended, self.breaks_at = 0, breaks_at
 
     def open(self, card: Card) -> "Notes":
@@ -116,12 +116,12 @@ class Notes:
     def publish(self, study: str, report: Path) -> None: ...
 
     def store_init_configuration(self, values: dict[str, Any]) -> None:
-        self.told.append((None, values))
+        self.received.append((None, values))
 
     def log(self, values: dict[str, Any], step: int) -> None:
         if step == self.breaks_at:
             raise OSError("no space left on device")
-        self.told.append((step, values))
+        self.received.append((step, values))
 
     def finish(self) -> None:
         self.ended += 1
@@ -131,34 +131,33 @@ CARD = Card("study", "run", {"clip": "none"}, {"seed": 0})
 
 
 def rows(count: int):
-
     steps = [{"step": t, "loss": 1.0 / t, "mlp_grad_norm": None} for t in range(1, count + 1)]
     evals = [{"step": 2, "split": split, "loss": 0.5, "accuracy": 1.0} for split in ("probe", "test")]
     return steps, evals
 
 
-def test_what_a_resumed_run_already_has_comes_first() -> None:
+def test_rows_of_a_resumed_run_are_sent_first() -> None:
     notes = Notes()
     with Follower(notes, CARD).following(*rows(3)) as follower:
         assert follower is None
-    assert [step for step, _ in notes.told] == [None, 1, 2, 2, 2, 3]
-    assert notes.told[0][1] == {"seed": 0}
-    assert notes.told[1][1] == {"train/loss": 1.0}  # what is null is not told
-    assert notes.told[3][1] == {"probe/loss": 0.5, "probe/accuracy": 1.0}
-    assert notes.told[4][1] == {"test/loss": 0.5, "test/accuracy": 1.0}
+    assert [step for step, _ in notes.received] == [None, 1, 2, 2, 2, 3]
+    assert notes.received[0][1] == {"seed": 0}
+    assert notes.received[1][1] == {"train/loss": 1.0}  # a null value is not sent
+    assert notes.received[3][1] == {"probe/loss": 0.5, "probe/accuracy": 1.0}
+    assert notes.received[4][1] == {"test/loss": 0.5, "test/accuracy": 1.0}
     assert notes.ended == 1
 
 
-def test_after_a_failure_nothing_more_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_after_a_failure_nothing_more_is_sent(caplog: pytest.LogCaptureFixture) -> None:
     notes = Notes(breaks_at=2)
     with Follower(notes, CARD).following(*rows(4)):
         pass
-    assert [step for step, _ in notes.told] == [None, 1]
+    assert [step for step, _ in notes.received] == [None, 1]
     assert caplog.text.count("no space left on device") == 1
     assert notes.ended == 0
 
 
-def test_a_run_that_is_stopped_is_closed() -> None:
+def test_a_stopped_run_closes_its_tracker() -> None:
     notes = Notes()
     with pytest.raises(KeyboardInterrupt), Follower(notes, CARD).following(*rows(1)):
         raise KeyboardInterrupt

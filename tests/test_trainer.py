@@ -17,7 +17,7 @@ COUNTS = ["steps", "batch_size", "grad_accumulation", "probe_every", "probe_exam
 
 
 def option(**changes: Any) -> dict[str, Any]:
-    """conf/trainer/default.yaml, as `build` gets it."""
+    """conf/trainer/default.yaml, as `build` receives it."""
     return {**OmegaConf.to_container(OmegaConf.load(DEFAULT)), **changes}  # type: ignore[dict-item]
 
 
@@ -79,7 +79,7 @@ def test_wrong_types(key: str, value: object, allowed: str) -> None:
         build(option(**{key: value}), Trainer, "trainer")
 
 
-def test_a_step_takes_batch_size_times_accumulation() -> None:
+def test_a_step_uses_batch_size_times_accumulation() -> None:
     assert Trainer(batch_size=8, grad_accumulation=3).examples_per_step == 24
 
 
@@ -90,7 +90,7 @@ def test_threads_are_shared_among_workers() -> None:
     assert Trainer(threads=3).thread_count(workers=2) == 3
 
 
-def test_require_says_key_value_and_what_is_allowed() -> None:
+def test_require_names_key_rule_and_value() -> None:
     require("start", 1, True, "a step, at least 1")
     with pytest.raises(ValueError, match=r"^start must be a step, at least 1 \(got 0\)$"):
         require("start", 0, False, "a step, at least 1")

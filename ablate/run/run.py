@@ -21,10 +21,10 @@ from ablate.run.records import Rows, layers_of
 from ablate.run.signals import StopRequest
 from ablate.tracker import Card, Follower, Nothing
 from ablate.trainer import Trainer
-from ablate.training.device import accelerate, library
-from ablate.training.environment import environment, succeeding
+from ablate.training.device import make_accelerator, matmul_backend
+from ablate.training.environment import environment, with_earlier
 from ablate.training.evaluation import Predictions, evaluate, probe_index
-from ablate.training.learner import load, make_batches, make_learner, order_of_examples, pairing
+from ablate.training.learner import load_state, make_batches, make_learner, order_of_examples, pairing
 from ablate.training.memory import count_parameters, memory_bytes, memory_line, parameter_table
 from ablate.training.step import Diverged, Learner, Moment, train
 
@@ -42,7 +42,7 @@ def perform(
     """
     began, ranks = time.perf_counter(), here()
     options, seed = build_options(settings), settings["seed"]
-    trainer, accelerator = options.trainer, accelerate(options.trainer)
+    trainer, accelerator = options.trainer, make_accelerator(options.trainer)
     texts = corpus(options.model, options.data)
     learner = make_learner(options, texts, seed, accelerator, settings["nuisance"], ranks)
     order = order_of_examples(options, texts.train, seed)
@@ -53,7 +53,7 @@ def perform(
     log.info("parameters by block\n%s", parameter_table(record["parameters"]))
     tracker = options.tracker if ranks.leads else Nothing()
     follower = Follower(tracker, Card(settings["study"], folder.name, tags or {}, flat(settings)))
-    where = environment(accelerator.device, ranks.count, learner.parallel.name, library(trainer))
+    where = environment(accelerator.device, ranks.count, learner.parallel.name, matmul_backend(trainer))
     run = Run(folder, run_id, where, trainer, learner, texts, stop, began, follower)
     run.take_up()
     with follower.following(run.rows.steps, run.rows.evals):
@@ -110,14 +110,14 @@ class Run:
         found = self.find() if self.ranks.leads else None
         if found:
             self.rows, self.forked_from = found.rows, found.forked_from
-            self.environment = succeeding(self.environment, found.environment)
+            self.environment = with_earlier(self.environment, found.environment)
             self.began -= found.seconds
         state = found and {
             "step": found.step, "clip": found.clip_state, "trained": found.trained, "optimizer": found.optimizer
         }  # fmt: skip
         if state := self.ranks.from_first(state):
             self.done, self.clip_state = state["step"], state["clip"]
-            load(self.learner, state["trained"], state["optimizer"])
+            load_state(self.learner, state["trained"], state["optimizer"])
 
     def find(self) -> Checkpoint | None:
         """The run's own checkpoint if it has one, else the latest start that another arm shares with it."""

@@ -24,7 +24,7 @@ from ablate.run.job import Job, finished, steps_done
 from ablate.run.records import read_run
 from ablate.sweep import sizes
 from ablate.sweep.sizes import Size
-from ablate.training.device import library
+from ablate.training.device import matmul_backend
 from ablate.training.environment import cpu
 
 SIZES = ("seconds", "memory_bytes", "disk_bytes")
@@ -70,7 +70,8 @@ def make(jobs: Sequence[Job], shared: Sequence[Snapshot], known: "Known") -> lis
     runs = []
     for work in jobs:
         name, kind = work.folder.name, kind_of_work(work_factors(work))
-        pace = known.paces.get((kind, work.config["trainer"]["threads"], library(build_option("trainer", work.config))))
+        backend = matmul_backend(build_option("trainer", work.config))
+        pace = known.paces.get((kind, work.config["trainer"]["threads"], backend))
         runs.append(planned(work, origin.get(name), pace, known.sizes.get(kind), kept.get(name, 0)))
     return runs
 

@@ -22,9 +22,9 @@ from ablate.experiment import FACTORS, Options, build_options, present
 from ablate.run import progress
 from ablate.run.job import Job
 from ablate.run.records import BrokenRecord, read_run
-from ablate.tracker import check_installed
+from ablate.tracker import check_tracker_installed
 from ablate.trainer import Trainer
-from ablate.training.device import library
+from ablate.training.device import matmul_backend
 
 HYDRA_FOLDERS: dict[str, tuple[Any, ...]] = {  # as in conf/config.yaml
     "run.dir": ("outputs/${study}/${run_name:}",),
@@ -49,8 +49,8 @@ def check(jobs: Sequence[Job]) -> None:
     for arm in {repr(work.config | {"seed": None}): work.config for work in jobs}.values():
         options = build_options(arm)
         check_ranks(options.trainer, here())
-        library(options.trainer)
-        check_installed(options.tracker)
+        matmul_backend(options.trainer)
+        check_tracker_installed(options.tracker)
         check_data(options.data)
         warn(options)
     for work in jobs:

@@ -42,20 +42,20 @@ def counted(options: Options) -> Size | None:
     None for a model whose configuration is not on this machine yet, or whose size depends on the data (`tiny`), and for
     whatever is wrong with it: the plan is not where that is judged.
     """
-    from ablate.training.memory import size
+    from ablate.training.memory import total_bytes
 
     try:
         model = skeleton(options.model)
         if model is None:
             return None
-        trained = size(freeze(model, options.freeze).values())
+        trained = total_bytes(freeze(model, options.freeze).values())
     except (OSError, ValueError):  # of transformers, the hub's cache, or the freezing rule
         return None
     states = round(trained * states_per_byte(options.optimizer))
     per_step, beside = ROWS
     kept = trained + states if options.trainer.keep_checkpoint else 0
     return Size(
-        memory=size(model.parameters()) + trained + states,
+        memory=total_bytes(model.parameters()) + trained + states,
         snapshot=trained + states,
         disk=per_step * options.trainer.steps + beside + kept,
     )
@@ -106,11 +106,11 @@ def states_per_byte(rule: OptimizerRule) -> float:
     """
     import torch
 
-    from ablate.training.memory import size
+    from ablate.training.memory import total_bytes
 
     parameter = torch.nn.Parameter(torch.zeros(32, 32))
     parameter.grad = torch.zeros_like(parameter)
     optimizer = rule.build([parameter])
     optimizer.step()
     states = [v for v in optimizer.state[parameter].values() if isinstance(v, torch.Tensor) and v.ndim]
-    return size(states) / size([parameter])
+    return total_bytes(states) / total_bytes([parameter])

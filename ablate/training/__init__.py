@@ -1,11 +1,11 @@
 """Training one model.
 
 step         the training step and the loop around it
-learner      from a run's options to model, optimizer and order of examples
+learner      model, optimizer and order of examples, built from a run's options
 evaluation   predictions and metrics of a split
 norms        exact gradient norms
 dropout      dropout masks as a pure function of seed and step
 device       device, precision, threads, compilation, matmul backend
-environment  hardware and versions, which decide a run's bits besides the config
-memory       parameters and bytes, counted
+environment  hardware and versions, which decide a run's bits together with the config
+memory       number of parameters, bytes of weights, gradients and optimizer states
 """

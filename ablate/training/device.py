@@ -1,4 +1,8 @@
-"""How torch runs a model: its device, precision and threads, compiled or not, with its activations kept or not."""
+"""How torch executes a model: device, precision, threads, activation checkpointing, compilation, matmul backend.
+
+None of these is a technique under study. `make_accelerator` sets what holds for the whole process; the other functions
+change one model in place and keep the names of its parameters.
+"""
 
 import os
 
@@ -12,99 +16,101 @@ from ablate.config.checks import refusal
 from ablate.trainer import Trainer
 from ablate.training.environment import vendor
 
+MIN_WEIGHTS = 1 << 14  # in smaller layers, converting tensors for oneDNN takes longer than the product
 
-def accelerate(trainer: Trainer) -> Accelerator:
-    """Device and precision of a run, and torch's global switches: set anew for each run of a process."""
-    AcceleratorState._reset_state(reset_partial_state=True)  # or a second precision raises
+
+def make_accelerator(trainer: Trainer) -> Accelerator:
+    """Accelerator with the run's device and precision. Also sets torch's global switches, anew for each run.
+
+    Raises ValueError if trainer.device=cuda and there is no CUDA device.
+    """
+    AcceleratorState._reset_state(reset_partial_state=True)  # otherwise a second precision in one process raises
     GradientState._reset_state()
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what deterministic CUDA asks for
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # required for deterministic CUDA
     torch.use_deterministic_algorithms(trainer.deterministic)
     torch.utils.deterministic.fill_uninitialized_memory = False
     if trainer.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("trainer.device=cuda: there is no CUDA device here")
+        raise refusal("trainer.device", "cuda", "auto or cpu on a machine without a CUDA device")
     precision = {"fp32": "no", "bf16": "bf16"}[trainer.precision]
     accelerator = Accelerator(mixed_precision=precision, cpu=trainer.device == "cpu")
-    torch.set_num_threads(trainer.thread_count())  # after accelerate, which has its own mind for several processes
+    torch.set_num_threads(trainer.thread_count())  # after Accelerator(), which overrides it if there are several ranks
     return accelerator
 
 
 def checkpoint_activations(model: nn.Module) -> None:
-    """Keep each layer's input only and run the layer once more in backward: less memory, a third more work.
+    """Keep only each layer's input and run the layer again in backward: less memory, a third more computation.
 
-    Chen et al. 2016, 1604.06174. Raises ValueError for a model that transformers can't do this with.
+    Chen et al. 2016 (arXiv 1604.06174). Raises ValueError if transformers does not support this for the model.
     """
     if not model.supports_gradient_checkpointing:
-        raise ValueError(f"trainer.gradient_checkpointing=true: not to be had with {type(model).__name__}")
-    newer = hasattr(
-        model, "activation_checkpointing_enable"
-    )  # transformers' name of it from 5.23 on; in 6 the only one
+        name = type(model).__name__
+        raise refusal("trainer.gradient_checkpointing", "true", f"false with {name}, which does not support it")
+    newer = hasattr(model, "activation_checkpointing_enable")  # transformers' name from 5.23 on; the only one in 6
     enable = model.activation_checkpointing_enable if newer else model.gradient_checkpointing_enable
-    enable({"use_reentrant": False})  # a reentrant one would stop gradients at frozen embeddings
+    enable({"use_reentrant": False})  # the reentrant version would stop gradients at frozen embeddings
 
 
 def compile_forward(model: nn.Module) -> None:
-    """Compile the model's forward in place (its parameters keep their names), once for batches of all shapes.
+    """Compile the model's forward pass in place, once for batches of all shapes.
 
-    Evaluation has a graph of its own. Dropout draws other numbers than without, from the same stream. A model that
-    torch can't compile whole is an error, as is a shape beyond torch's limit of graphs: nothing runs uncompiled.
+    Evaluation gets a graph of its own. Dropout draws other numbers than without compilation, from the same stream.
+    Nothing falls back to running uncompiled: a model that torch cannot compile whole is an error, and so is a shape
+    beyond torch's limit on the number of graphs.
 
-    A run that goes on from a checkpoint or a snapshot compiles anew, with another batch first. On CPU the bits were
-    the same nevertheless, compiled from nothing, in the tiny model and in MiniLM. On CUDA they rest on
-    `trainer.deterministic`, which keeps inductor from choosing kernels by their time; that has not been tried.
+    A run that resumes from a checkpoint or a snapshot compiles again, starting with another batch. On CPU this gave the
+    same bits for the tiny model and for MiniLM, with an empty compile cache. On CUDA the bits depend on
+    `trainer.deterministic`, which stops inductor from choosing kernels by their measured time; we have not tested this.
 
-    Raises ValueError where torch.compile does not work, for lack of a C++ compiler say.
+    Raises ValueError if torch.compile does not work on this machine, for example because there is no C++ compiler.
     """
-    torch.compiler.reset()  # else the graphs of this process's earlier runs would count towards the limit
+    torch.compiler.reset()  # otherwise the graphs of earlier runs in this process would count towards the limit
     try:
         torch.compile(torch.neg)(torch.zeros(1, device=next(model.parameters()).device))
-    except Exception as error:  # a missing compiler, headers or Triton: torch has a class for each
+    except Exception as error:  # torch has a class each for a missing compiler, missing headers and a missing Triton
         cause = str(error).strip().partition("\n")[0]
-        raise ValueError(f"trainer.compile=true: torch.compile does not work here: {cause}") from error
+        raise ValueError(f"trainer.compile must be false where torch.compile fails (got true): {cause}") from error
     model.compile(dynamic=True, fullgraph=True)
 
 
-WORTHWHILE = 1 << 14  # weights of a layer, from where on a product takes longer than handing it over
+def matmul_backend(trainer: Trainer) -> str:
+    """Matmul backend of linear layers, `torch` or `onednn`, that `trainer.linear` selects on this machine.
 
-
-def library(trainer: Trainer) -> str:
-    """`torch` or `onednn`: what `trainer.linear` comes to on this machine.
-
-    Raises ValueError where oneDNN is asked for and can't be had, or is what torch takes anyway.
+    Raises ValueError if `trainer.linear` asks for oneDNN where it is unavailable or already torch's own choice.
     """
     obstacle = obstacle_to_onednn(trainer)
     if trainer.linear == "onednn" and obstacle:
         raise refusal("trainer.linear", "onednn", f"auto or torch with {obstacle}")
-    asked = trainer.linear == "onednn" or (trainer.linear == "auto" and gains())
-    return "onednn" if asked and not obstacle else "torch"
+    wanted = trainer.linear == "onednn" or (trainer.linear == "auto" and onednn_is_faster())
+    return "onednn" if wanted and not obstacle else "torch"
 
 
 def obstacle_to_onednn(trainer: Trainer) -> str:
-    """Why linear layers are not handed to oneDNN; "" where they can be."""
+    """Return why linear layers cannot use oneDNN, or "" if they can."""
     obstacles = {
         "a GPU": trainer.device != "cpu" and torch.accelerator.is_available(),
-        "trainer.precision=bf16, whose products torch hands to it": trainer.precision == "bf16",
+        "trainer.precision=bf16, where torch uses oneDNN itself": trainer.precision == "bf16",
         "trainer.compile=true": trainer.compile,
         "trainer.distributed=fsdp": trainer.distributed == "fsdp",
-        "a torch that was built without it": not torch.backends.mkldnn.is_available(),
+        "a torch that was built without oneDNN": not torch.backends.mkldnn.is_available(),
     }
-    return next((obstacle for obstacle, is_there in obstacles.items() if is_there), "")
+    return next((obstacle for obstacle, applies in obstacles.items() if applies), "")
 
 
-def gains() -> bool:
-    """Whether MKL would leave half of this processor unused."""
+def onednn_is_faster() -> bool:
+    """Return True on AMD CPUs with AVX-512, where MKL, torch's default, uses AVX2 and so half of the processor."""
     has_avx512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
     return "AuthenticAMD" in vendor() and has_avx512 and torch.backends.mkl.is_available()
 
 
-class Linear(nn.Linear):
-    """nn.Linear whose three products (output, gradients of input and weight) oneDNN makes."""
+class OneDNNLinear(nn.Linear):
+    """nn.Linear that computes its three products (output, gradients of input and weight) with oneDNN."""
 
     def forward(self, input: Tensor) -> Tensor:
         return F.linear(input.to_mkldnn(), self.weight, self.bias).to_dense()
 
 
-def hand_to_onednn(model: nn.Module) -> None:
-    """Have oneDNN multiply in every large linear layer; parameters and their names stay what they are."""
+def use_onednn(model: nn.Module) -> None:
+    """Make every large linear layer of the model compute with oneDNN."""
     for module in model.modules():
-        if type(module) is nn.Linear and module.weight.numel() >= WORTHWHILE:
-            module.__class__ = Linear
+        if type(module) is nn.Linear and module.weight.numel() >= MIN_WEIGHTS:
+            module.__class__ = OneDNNLinear

@@ -1,10 +1,10 @@
-"""Dropout's random numbers: a pure function of the run's stream and the step.
+"""Dropout masks as a pure function of the run's dropout stream and the step.
 
-Nothing that was drawn before decides what is drawn at step t. So there is no generator to save with a checkpoint or to
-hand on to a fork, and the arms of a seed share each step's masks for as long as they live.
+The masks of step t do not depend on earlier draws. Checkpoints and forks therefore save no generator state, and the
+arms of a seed use the same masks at every step.
 
 Srivastava et al. 2014, Dropout: A Simple Way to Prevent Neural Networks from Overfitting, in its inverted form: an
-entry is zero with probability p, the rest are divided by 1 − p.
+entry is zero with probability p, and the others are divided by 1 − p.
 """
 
 import math
@@ -19,32 +19,32 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-LEVELS = 1 << 16  # of a draw; p is rounded to a multiple of 1 / LEVELS
+LEVELS = 1 << 16  # number of values of a draw; p is rounded to a multiple of 1 / LEVELS
 
 
 class Dropout(Protocol):
-    """Where a run's dropout draws from."""
+    """Source of a run's dropout masks."""
 
     @property
     def algorithm(self) -> str:
-        """What two runs have in common if they draw the same masks: run.json's `pairing.dropout`."""
+        """Name shared by all runs that draw the same masks: run.json's `pairing.dropout`."""
         ...
 
     def at(self, t: int) -> Any:
-        """A context in which a model draws what belongs to step t."""
+        """Return a context manager in which a model draws the masks of step t."""
         ...
 
 
 @dataclass(frozen=True)
 class TorchDropout:
-    """torch's own generators, seeded anew at each step: on CUDA, and where torch itself has to know of the draws.
+    """Draws from torch's own generators, seeded at each step. Used on CUDA and where torch must control the draws.
 
-    That is so in a compiled model, and under gradient checkpointing, which runs parts of the forward pass once more
-    and sets torch's generators back for it.
+    torch must control them in a compiled model, and under gradient checkpointing, which runs parts of the forward pass
+    again and resets torch's generators for that.
     """
 
     seed: int
-    compiled: bool = False  # torch.compile draws other numbers from the same seed
+    compiled: bool = False  # from the same seed, torch.compile draws other numbers
 
     @property
     def algorithm(self) -> str:
@@ -58,10 +58,10 @@ class TorchDropout:
 
 @dataclass(frozen=True)
 class FastDropout:
-    """16 bits of numpy's SFC64 an entry, in place of torch's draws, which are slow on a CPU.
+    """Draws 16 bits per entry from numpy's SFC64, because torch's own draws are slow on a CPU.
 
-    torch (2.13) draws each entry by one thread there, 9 ns each; these take 0.6 ns. Layers' dropout and that inside of
-    `scaled_dot_product_attention` draw so, in any model; whatever else a model draws is torch's, seeded by the step.
+    On a CPU, torch 2.13 takes 9 ns per entry, on one thread; SFC64 takes 0.6 ns. It serves dropout layers and the
+    dropout inside `scaled_dot_product_attention`, in any model. All other draws use torch's generators, seeded by step.
     """
 
     seed: int
@@ -76,19 +76,19 @@ class FastDropout:
             yield
 
 
-def dropout_of(seed: int, device: torch.device, compiled: bool = False, checkpointed: bool = False) -> Dropout:
-    """The fastest that there is for a model on `device`."""
+def make_dropout(seed: int, device: torch.device, compiled: bool = False, checkpointed: bool = False) -> Dropout:
+    """The fastest source of masks that works for a model on `device`."""
     fast = device.type == "cpu" and not compiled and not checkpointed
     return FastDropout(seed) if fast else TorchDropout(seed, compiled)
 
 
 def step_seed(seed: int, t: int) -> int:
-    """63 bits for step t."""
+    """63-bit seed of step t."""
     return int(np.random.SeedSequence((seed, t)).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 class Masks(TorchFunctionMode):
-    """Where torch's functions with dropout in them draw from `bits`, in the order in which they are called."""
+    """Within this context, torch functions that apply dropout draw from `bits`, in the order of the calls."""
 
     def __init__(self, bits: np.random.BitGenerator) -> None:
         super().__init__()
@@ -105,16 +105,16 @@ class Masks(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def dropout(self, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-        """torch.nn.functional.dropout."""
+        """Applies dropout, like torch.nn.functional.dropout."""
         if not training or not 0 < round(p * LEVELS) < LEVELS:
-            return F.dropout(input, p, training, inplace)  # which draws nothing that matters
+            return F.dropout(input, p, training, inplace)  # here torch's draws have no effect on the result
         noise = self.noise(input, p)
         return input.mul_(noise) if inplace else input * noise
 
     def noise(self, like: Tensor, p: float) -> Tensor:
-        """0 or 1 / (1 − p) for each entry of `like`, in its shape and dtype."""
+        """Mask with the shape and dtype of `like`: each entry is 0 or 1 / (1 − p)."""
         count, zeros = like.numel(), round(p * LEVELS)
-        draws = self.bits.random_raw(-(-count // 4)).view(np.int16)[:count]  # even over −LEVELS/2 … LEVELS/2 − 1
+        draws = self.bits.random_raw(-(-count // 4)).view(np.int16)[:count]  # uniform on −LEVELS/2 … LEVELS/2 − 1
         kept = torch.from_numpy(draws).view(like.shape) >= zeros - LEVELS // 2
         return (kept * (LEVELS / (LEVELS - zeros))).to(like.dtype)
 
@@ -123,13 +123,13 @@ class Masks(TorchFunctionMode):
         query: Tensor,  # [..., H, L, D]
         key: Tensor,  # [..., H or fewer, S, D]
         value: Tensor,  # [..., H or fewer, S, V]
-        attn_mask: Tensor | None = None,  # to [..., H, L, S]: True = attend, or numbers to be added
+        attn_mask: Tensor | None = None,  # broadcasts to [..., H, L, S]: True = attend, or numbers to add to the scores
         dropout_p: float = 0.0,
         is_causal: bool = False,
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> Tensor:
-        """torch.nn.functional.scaled_dot_product_attention, by its documented formula where there is dropout."""
+        """Like torch.nn.functional.scaled_dot_product_attention; with dropout, by the formula in its documentation."""
         if dropout_p == 0:
             return F.scaled_dot_product_attention(
                 query, key, value, attn_mask, is_causal=is_causal, scale=scale, enable_gqa=enable_gqa
@@ -147,7 +147,7 @@ class Masks(TorchFunctionMode):
 
 
 def additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """The mask as numbers to be added to scores, all finite: so a query that may attend to nothing gets no NaN."""
+    """The mask as numbers to add to the scores. They are finite, so that a fully masked query does not give NaN."""
     lowest = torch.finfo(dtype).min
     if mask.dtype == torch.bool:
         return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, lowest)

@@ -1,4 +1,4 @@
-"""What beside the config decides a run's bits: hardware, threads, versions."""
+"""A run's environment: the hardware, threads and versions that decide its bits together with the config."""
 
 import functools
 import hashlib
@@ -15,10 +15,11 @@ import torch
 def environment(
     device: torch.device, world_size: int = 1, distributed: str = "none", linear: str = "torch"
 ) -> dict[str, Any]:
-    """run.json's `environment`: what is compared, hashed as `key`; the git state, recorded but not compared.
+    """run.json's `environment`.
 
-    `distributed` says how several processes share the model; one process has no such entry. Nor has a run whose linear
-    layers are multiplied by what torch takes (`ablate.training.device`).
+    `key` is a hash of the fields in which runs are compared. The Python version and the git state are recorded but not
+    compared. `distributed` is recorded if there are several ranks, and `linear` if the matmul
+    backend is not torch's default (`ablate.training.device`).
     """
     compared = {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
@@ -33,15 +34,15 @@ def environment(
     return {"key": key, **compared, "python": platform.python_version(), "git": git_state(), "earlier": []}
 
 
-def succeeding(now: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
-    """`now`, with those other environments that the steps of a resumed run were made in as `earlier`."""
+def with_earlier(now: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """The environment `now` of a resumed run, with the other environments of its earlier steps as `earlier`."""
     past = [*before["earlier"], {key: value for key, value in before.items() if key != "earlier"}]
     return now | {"earlier": [environment for environment in past if environment["key"] != now["key"]]}
 
 
 @functools.cache
 def cpu() -> dict[str, str]:
-    """Model name and a hash of the instruction sets: both choose kernels, and so rounding."""
+    """Model name and hash of the instruction sets: both decide which kernels run, and so how results are rounded."""
     fields = cpuinfo()
     flags = fields.get("flags") or fields.get("Features") or torch.backends.cpu.get_cpu_capability()
     return {
@@ -51,13 +52,13 @@ def cpu() -> dict[str, str]:
 
 
 def vendor() -> str:
-    """Who made the processor; among other words on systems other than Linux."""
+    """The processor's vendor; on systems other than Linux, a longer description that includes it."""
     return cpuinfo().get("vendor_id") or platform.processor()
 
 
 @functools.cache
 def cpuinfo() -> dict[str, str]:
-    """What Linux says of the last of its processors; empty elsewhere."""
+    """The last processor's entries in /proc/cpuinfo; empty on systems other than Linux."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
@@ -65,7 +66,7 @@ def cpuinfo() -> dict[str, str]:
 
 @functools.cache
 def git_state() -> dict[str, Any] | None:
-    """Commit and dirty flag of the checkout this code runs from; None outside of one."""
+    """Commit and dirty flag of the git checkout that this code runs from; None if it does not run from one."""
     folder = Path(__file__).resolve().parents[2]
     if not (folder / ".git").exists():
         return None

@@ -1,4 +1,4 @@
-"""Evaluation of a split: dropout off, batches sorted by length, results in the split's own order."""
+"""Evaluation of a split: no dropout, batches sorted by length, results in the order of the split."""
 
 from dataclasses import dataclass
 
@@ -12,21 +12,21 @@ from ablate.distributed.ranks import Ranks
 
 @dataclass(frozen=True)
 class Predictions:
-    """What the model says of each example of a split [N]."""
+    """The model's predictions for the N examples of a split; each field has shape [N]."""
 
     label: Tensor  # int64
     prediction: Tensor  # int64
-    probability: Tensor  # float32, of the prediction
+    probability: Tensor  # float32, of the predicted class
     losses: Tensor  # float64, cross-entropy
 
     @property
     def loss(self) -> float:
-        """Mean cross-entropy, in nats."""
+        """Mean cross-entropy in nats."""
         return float(self.losses.mean())
 
     @property
     def accuracy(self) -> float:
-        """Share of right predictions, 0 to 1."""
+        """Share of correct predictions, 0 to 1."""
         return float((self.prediction == self.label).double().mean())
 
 
@@ -38,10 +38,10 @@ def evaluate(
     pad_id: int,
     ranks: Ranks = Ranks(),  # noqa: B008  frozen
 ) -> Predictions:
-    """Run `model` over `examples`; it is left in the mode it came in, and no random number is drawn.
+    """Predict all `examples`. Keeps the model in training or evaluation mode and draws no random numbers.
 
-    Several processes take the batches in turn, as many each (the last one again where they don't divide), and all have
-    the whole result.
+    Several ranks take the batches in turn, each the same number: where the batches run out, the last one is repeated.
+    Every rank returns the whole result.
     """
     device, training = next(model.parameters()).device, model.training
     model.eval()
@@ -57,7 +57,7 @@ def evaluate(
     model.train(training)
     in_turn = [each for turn in zip(*ranks.gather(logits), strict=True) for each in turn][: len(batches)]
     scores = torch.empty(len(ranked), logits[0].shape[1])
-    scores[torch.tensor(ranked)] = torch.cat(in_turn)  # back to the split's order
+    scores[torch.tensor(ranked)] = torch.cat(in_turn)  # back in the order of the split
     label = torch.tensor(examples.label)
     probability, prediction = scores.softmax(-1).max(-1)
     losses = F.cross_entropy(scores, label, reduction="none").double()
@@ -65,7 +65,7 @@ def evaluate(
 
 
 def probe_index(label: list[int], count: int) -> list[int]:
-    """The first `count` examples taken class by class in turn: a fixed, class-balanced batch.
+    """Indices of the probe, a fixed class-balanced batch: the first `count` examples, taken from each class in turn.
 
     >>> probe_index([0, 0, 0, 1, 1], count=4)
     [0, 3, 1, 4]

@@ -1,4 +1,4 @@
-"""From a run's options to what it trains: learner, order of examples, and the hashes by which arms are paired."""
+"""Build a run from its options: the learner, the order of examples and batches, and the hashes that pair arms."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -18,8 +18,8 @@ from ablate.model.first_token import skip_unread
 from ablate.model.parameter_roles import classifier_weight, mlp_weight, role
 from ablate.seeds import stream
 from ablate.trainer import Trainer
-from ablate.training.device import checkpoint_activations, compile_forward, hand_to_onednn, library
-from ablate.training.dropout import dropout_of
+from ablate.training.device import checkpoint_activations, compile_forward, matmul_backend, use_onednn
+from ablate.training.dropout import make_dropout
 from ablate.training.step import Learner
 
 
@@ -31,21 +31,21 @@ def make_learner(
     nuisance: int = 0,
     ranks: Ranks = Ranks(),  # noqa: B008  frozen
 ) -> Learner:
-    """The model with its head, frozen and on its device, shared by all ranks; the optimizer of what is trained."""
+    """Build the model (head initialised, blocks frozen, on its device, shared by all ranks) and its optimizer."""
     model = options.model.build(texts.classes, seed, texts.tokenizer)
     names = [name for name, _ in model.named_parameters()]
     trainer, track = options.trainer, options.trainer.track
     trained = freeze(model, options.freeze)
     if trainer.skip_unread:
         skip_unread(model)
-    if library(trainer) == "onednn":
-        hand_to_onednn(model)
+    if matmul_backend(trainer) == "onednn":
+        use_onednn(model)
     if trainer.gradient_checkpointing:
         checkpoint_activations(model)
     shared = parallel(trainer, ranks, accelerator.device)
-    model = accelerator.prepare_model(model, evaluation_mode=True)  # precision and device; the rest is `parallel`'s
+    model = accelerator.prepare_model(model, evaluation_mode=True)  # sets precision and device; `shared` does the rest
     wrapped = shared.wrap(model)
-    parameters = dict(model.named_parameters())  # others now, if they are sharded
+    parameters = dict(model.named_parameters())  # new objects if they are sharded
     trained = {name: parameters[name] for name in trained}
     optimizer = options.optimizer.build(trained.values())
     if trainer.compile:
@@ -59,7 +59,7 @@ def make_learner(
         peak_lr=optimizer.param_groups[0]["lr"],
         clip=options.clip,
         scheduler=options.scheduler,
-        dropout=dropout_of(stream_seed, accelerator.device, trainer.compile, trainer.gradient_checkpointing),
+        dropout=make_dropout(stream_seed, accelerator.device, trainer.compile, trainer.gradient_checkpointing),
         steps=trainer.steps,
         examples=trainer.examples_per_step,
         accelerator=accelerator,
@@ -69,12 +69,12 @@ def make_learner(
     )
 
 
-def load(learner: Learner, trained: Mapping[str, Tensor], optimizer: Mapping[str, Any]) -> None:
-    """Put whole tensors, as a checkpoint has them, where the learner has them: sharded, if its are."""
+def load_state(learner: Learner, trained: Mapping[str, Tensor], optimizer: Mapping[str, Any]) -> None:
+    """Load the whole tensors of a checkpoint into the learner, sharded if the learner's tensors are."""
     with torch.no_grad():
         for name, parameter in learner.trained.items():
             parameter.copy_(part(trained[name], parameter))
-    like = dict(enumerate(learner.trained.values()))  # as the optimizer counts them
+    like = dict(enumerate(learner.trained.values()))  # numbered as in the optimizer's state
     states = {
         i: {key: part(value, like[i]) if isinstance(value, Tensor) else value for key, value in state.items()}
         for i, state in optimizer["state"].items()
@@ -83,7 +83,7 @@ def load(learner: Learner, trained: Mapping[str, Tensor], optimizer: Mapping[str
 
 
 def order_of_examples(options: Options, train: Examples, seed: int) -> Tensor:
-    """Example numbers of all steps, one after the other: the same for all arms of a seed."""
+    """Indices of the examples of all steps in training order, the same for all arms of a seed."""
     trainer, stream_seed = options.trainer, stream("order", seed)
     count = trainer.steps * trainer.examples_per_step
     if options.data.group_by_length:
@@ -98,14 +98,14 @@ def make_batches(
     pad_id: int,
     ranks: Ranks = Ranks(),  # noqa: B008  frozen
 ) -> Batches:
-    """The batches of a run, by its trainer's sizes."""
+    """The batches of a run, with the sizes that the trainer sets."""
     sizes = (trainer.batch_size, trainer.grad_accumulation, trainer.length_splits)
     multiple = trainer.piece_multiple if trainer.length_splits > 1 else 1
     return Batches(train, order, *sizes, pad_id, multiple, ranks)
 
 
 def pairing(order: Tensor, learner: Learner) -> dict[str, str]:
-    """What arms of a seed have to share: hashes of the planned order, the head's start, the dropout stream."""
+    """Everything that the arms of a seed must share: hashes of order and initial head, name of the dropout stream."""
     start = [whole(p.detach()).cpu() for name, p in learner.model.named_parameters() if role(name).block == "head"]
     return {"batches": hash_of([order]), "head": hash_of(start), "dropout": learner.dropout.algorithm}
 

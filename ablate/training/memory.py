@@ -1,4 +1,4 @@
-"""What a model holds, counted: parameters by block, bytes of weights, gradients and optimizer states."""
+"""Number of parameters by block, and bytes of weights, gradients and optimizer states."""
 
 import sys
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ from ablate.training.step import Learner
 
 
 def count_parameters(model: nn.Module) -> dict[str, Any]:
-    """run.json's `parameters`: R = |θ_trained| / |θ_total| (§3.1), in all and by block."""
+    """run.json's `parameters`: total, trained and their ratio R = |θ_trained| / |θ_total|, overall and by block."""
     blocks = {block: {"total": 0, "trained": 0} for block in BLOCKS}
     for name, p in model.named_parameters():
         count = blocks[role(name).block]
@@ -26,7 +26,7 @@ def count_parameters(model: nn.Module) -> dict[str, Any]:
 
 
 def parameter_table(parameters: Mapping[str, Any]) -> str:
-    """What is trained and what is frozen, block by block, for the log."""
+    """Table of trained and frozen parameters by block, for the log."""
     rows = {**parameters["by_block"], "all": {"total": parameters["total"], "trained": parameters["trained"]}}
     lines = [f"{'block':<10} {'trained':>13} {'frozen':>13} {'share trained':>14}"]
     for block, count in rows.items():
@@ -36,29 +36,29 @@ def parameter_table(parameters: Mapping[str, Any]) -> str:
 
 
 def memory_bytes(learner: Learner) -> dict[str, int | None]:
-    """Bytes of this process by count: weights, gradients and the optimizer's states; CUDA's peak (null on CPU)."""
+    """Bytes of weights, gradients and optimizer states in this process, and CUDA's peak (None on CPU)."""
     states = [v for state in learner.optimizer.state.values() for v in state.values() if isinstance(v, Tensor)]
     weights, trained = list(learner.model.parameters()), list(learner.trained.values())
     cuda = learner.accelerator.device.type == "cuda"
     return {
-        "weights": size(weights),
-        "gradients": size(trained),
-        "optimizer": size(states),
+        "weights": total_bytes(weights),
+        "gradients": total_bytes(trained),
+        "optimizer": total_bytes(states),
         "peak": torch.cuda.max_memory_allocated() if cuda else None,
     }
 
 
 def memory_line(memory: Mapping[str, int | None]) -> str:
-    """What a run takes by count, beside what was taken at most: activations and the like are the difference."""
+    """Log line with the counted bytes and the measured peak; the difference is mainly activations."""
     parts = {key: memory[key] or 0 for key in ("weights", "gradients", "optimizer")}
     counted = " + ".join(f"{key} {count / 1e9:.3g}" for key, count in parts.items())
-    where, peak = ("the device", memory["peak"]) if memory["peak"] else ("this process so far", process_peak())
-    most = f"; at most {peak / 1e9:.3g} GB on {where}" if peak else ""
-    return f"memory by count: {counted} = {sum(parts.values()) / 1e9:.3g} GB{most}"
+    where, peak = ("on the device", memory["peak"]) if memory["peak"] else ("in this process so far", process_peak())
+    measured = f"; peak {peak / 1e9:.3g} GB {where}" if peak else ""
+    return f"memory by count: {counted} = {sum(parts.values()) / 1e9:.3g} GB{measured}"
 
 
 def process_peak() -> int | None:
-    """The most memory [bytes] that this process has held; None on Windows, which has no such count."""
+    """Peak resident memory of this process in bytes; None on Windows, which does not report it."""
     try:
         import resource
     except ImportError:
@@ -67,5 +67,6 @@ def process_peak() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def size(tensors: Iterable[Tensor]) -> int:
+def total_bytes(tensors: Iterable[Tensor]) -> int:
+    """Bytes of the parts of `tensors` that this process holds."""
     return sum(local(t).numel() * t.element_size() for t in tensors)

@@ -1,4 +1,4 @@
-"""The training step, in the paper's six lines (§3.4), and the loop around it: a generator of step records."""
+"""The training step, in the six lines of the write-up's method, and the training loop: a generator of step records."""
 
 import math
 import time
@@ -24,7 +24,7 @@ from ablate.training.norms import Norms, gradient_norms
 
 
 class Diverged(Exception):
-    """Loss or gradient norm of a step is not finite. The update with it is not made: a result, not a crash."""
+    """The loss or gradient norm of a step is not finite. The step makes no update; this is an outcome, not a crash."""
 
     def __init__(self, step: int, cause: str) -> None:
         super().__init__(f"step {step}: {cause}")
@@ -32,7 +32,7 @@ class Diverged(Exception):
 
 
 class Moment(NamedTuple):
-    """What the loop hands out after each update: the row, norms of all parameters, the clip rule's state."""
+    """Yielded by the loop after each update: the step's row, all gradient norms, and the state of the clip rule."""
 
     row: Step
     norms: Norms
@@ -41,10 +41,10 @@ class Moment(NamedTuple):
 
 @dataclass(frozen=True)
 class Learner:
-    """One model under one arm's interventions."""
+    """One model with the techniques of one arm."""
 
     model: nn.Module  # prepared by the accelerator
-    wrapped: nn.Module  # what to call in training: the model, or DDP around it
+    wrapped: nn.Module  # called in training: the model, or DDP around it
     trained: dict[str, nn.Parameter]
     optimizer: torch.optim.Optimizer
     peak_lr: float
@@ -52,7 +52,7 @@ class Learner:
     scheduler: Scheduler
     dropout: Dropout
     steps: int
-    examples: int  # of a step, on all processes
+    examples: int  # per step, on all ranks
     accelerator: Accelerator
     ranks: Ranks
     parallel: Parallel
@@ -62,9 +62,9 @@ class Learner:
 def train(
     learner: Learner, batches: Callable[[int], Sequence[Batch]], first: int = 1, clip_state: Any = None
 ) -> Iterator[Moment]:
-    """Train steps first..steps; `batches(t)` gives the pieces of step t, whose gradients are added up.
+    """Train the steps first, ..., steps. `batches(t)` returns the pieces of step t, whose gradients are summed.
 
-    Yields after each update. Raises Diverged in place of an update with a loss or norm that is not finite.
+    Yields after each update. Raises Diverged, before the update, if the loss or the gradient norm is not finite.
     """
     learner.model.train()
     for t in range(first, learner.steps + 1):
@@ -74,10 +74,10 @@ def train(
 
 
 def step(learner: Learner, pieces: Sequence[Batch], t: int, state: Any) -> tuple[dict[str, Any], Norms, Any]:
-    """θ_{t+1} = θ_t − η_t · s(‖g_t‖) · g_t: one update of the paper's method, and its row."""
+    """Update θ_{t+1} = θ_t − η_t · s(‖g_t‖) · g_t by the write-up's method; return row, norms and clip state."""
     loss, correct = 0.0, 0
-    with casts_kept(learner), learner.dropout.at(t):
-        for piece in pieces:  # their losses are weighted by size, so that the sum is the batch's mean
+    with shared_casts(learner), learner.dropout.at(t):
+        for piece in pieces:  # piece losses are weighted by size, so that they sum to the batch's mean loss
             with learner.parallel.averaging(learner.wrapped, last=piece is pieces[-1]):
                 logits, labels = forward(learner, piece)  # 1 forward: [B, K], [B]
                 piece_loss = F.cross_entropy(logits, labels) * (len(labels) / learner.examples)
@@ -87,7 +87,7 @@ def step(learner: Learner, pieces: Sequence[Batch], t: int, state: Any) -> tuple
     tokens = sum(int(piece.attention_mask.sum()) for piece in pieces)
     loss, correct, tokens = learner.ranks.sum([float(loss), int(correct), tokens])
     norm = norms.total
-    refuse_non_finite(t, loss, norm)
+    check_finite(t, loss, norm)
     scale, state = learner.clip.scale(norm, t, state)
     clip.apply(scale, (local(p.grad) for p in learner.trained.values() if p.grad is not None))  # 4 clip
     lr = set_lr(learner.optimizer, learner.peak_lr * learner.scheduler.factor(t, learner.steps))  # 5 schedule
@@ -101,7 +101,7 @@ def step(learner: Learner, pieces: Sequence[Batch], t: int, state: Any) -> tuple
         "lr": lr,
         "grad_norm": norm,
         "grad_norm_clipped": scale * norm,
-        "delta_g": norm - scale * norm,  # Δg = ‖g‖ − ‖g'‖ (§4.5)
+        "delta_g": norm - scale * norm,  # Δg = ‖g‖ − ‖g'‖
         "mlp_grad_norm": mlp,
         "mlp_grad_norm_clipped": mlp and scale * mlp,
         "classifier_grad_norm": classifier,
@@ -112,12 +112,12 @@ def step(learner: Learner, pieces: Sequence[Batch], t: int, state: Any) -> tuple
     return row, norms, state
 
 
-def casts_kept(learner: Learner) -> AbstractContextManager[Any]:
-    """Where all the pieces of a step share one bf16 copy of each trained weight: the same bits, fewer casts.
+def shared_casts(learner: Learner) -> AbstractContextManager[Any]:
+    """Context in which all pieces of a step share one bf16 copy of each trained weight: same bits, fewer casts.
 
-    torch keeps the copies that autocast makes until the outermost context ends. The model's own is a context for
-    each piece; this one around them casts nothing itself, so backward runs as it does without. Where weights are
-    sharded, the copies would hold in memory what sharding is there to spare.
+    torch keeps the copies that autocast makes until the outermost autocast context ends. Without this one, that is the
+    model's own context, which ends with each piece. This one is disabled: it casts nothing itself and leaves backward
+    unchanged. It is not used for sharded weights, where the copies would take up the memory that sharding saves.
     """
     if learner.parallel.name == "fsdp":
         return nullcontext()
@@ -131,7 +131,7 @@ def forward(learner: Learner, piece: Batch) -> tuple[Tensor, Tensor]:
     return output.logits.float(), piece.labels
 
 
-def refuse_non_finite(t: int, loss: float, norm: float) -> None:
+def check_finite(t: int, loss: float, norm: float) -> None:
     for name, value in (("loss", loss), ("gradient norm", norm)):
         if not math.isfinite(value):
             raise Diverged(t, f"{name} is {value}")

@@ -1,7 +1,7 @@
-"""What checkpoints cost: `python -m tests.benchmarks.checkpoints [overrides]`.
+"""Time spent on checkpoints: `python -m tests.benchmarks.checkpoints [overrides]`.
 
 Performs one real run (MiniLM on movie snippets, 300 steps, a checkpoint every 100) and prints the share of its time
-that went into checkpoints: serialising, hashing, fsync, and the tables written beside them.
+spent on checkpoints: serialising, hashing, fsync, and writing the tables that belong to them.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""The machine that a benchmark ran on: no figure without it."""
+"""The machine that a benchmark ran on. Every result is printed with it."""
 
 import importlib.metadata
 import os
@@ -8,13 +8,13 @@ from typing import Any
 
 from ablate.training.environment import cpu
 
-BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86's two sets with a bf16 product, and Arm's
+BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # instruction sets with bf16 products: two of x86, one of Arm
 VERSIONS = ("torch", "transformers", "accelerate")
 EMULATED = "no bf16 instructions on this CPU"
 
 
 def machine() -> dict[str, Any]:
-    """CPU model, the cores that this process may use, whether it multiplies bf16, versions."""
+    """CPU model, number of cores that this process may use, whether the CPU has bf16 products, and versions."""
     return {
         "cpu": cpu()["model"],
         "cores": len(os.sched_getaffinity(0)),
@@ -31,13 +31,13 @@ def in_words(found: dict[str, Any]) -> str:
 
 
 def with_reservation(words: str, precision: str) -> str:
-    """A result in words, marked where this CPU has no instructions for the precision."""
+    """The text of a result, with a note if this CPU has no instructions for the precision."""
     emulated = precision == "bf16" and not machine()["bf16"]
     return f"{words} ({EMULATED})" if emulated else words
 
 
 def multiplies_bf16(cpuinfo: str) -> bool:
-    """Whether /proc/cpuinfo names an instruction set with a bf16 product; without one, bf16 is emulated and slow.
+    """Return True if /proc/cpuinfo lists an instruction set with bf16 products. Without one, bf16 is emulated and slow.
 
     >>> multiplies_bf16("flags : fpu avx2"), multiplies_bf16("flags : fpu avx512_bf16 amx_bf16")
     (False, True)

@@ -1,10 +1,10 @@
-"""The share of the machine's matrix-product peak that a step reaches: `python -m tests.benchmarks.peak [overrides]`.
+"""Share of the machine's matmul peak that a training step reaches: `python -m tests.benchmarks.peak [overrides]`.
 
-Floating-point operations of steps, as torch counts those that are run (matrix products only: a product of [m, k] and
-[k, n] is 2·m·k·n), over their time, over what one large square matrix product reaches with the same threads, made by
-the library that multiplies in the step's linear layers. Product and steps are timed in turns. Ours with
-`trainer.length_splits=4` unless overridden, MiniLM, freezing and clipping on. What bounds the share: how much of a
-step's time goes to matrix products at all, by torch's profiler, and how fast these are, small ones beside a large one.
+The speed of a step is its number of floating-point operations over its time. torch counts the operations of matrix
+products only (2·m·k·n for [m, k] times [k, n]). The peak is the speed of one large square matrix product with the same
+threads and the matmul backend of the step's linear layers. Product and steps are timed in turns. The step is that of
+MiniLM with freezing, clipping and `trainer.length_splits=4`, unless overridden. Two factors bound the share: the share
+of a step's time spent in matrix products (by torch's profiler), and the speed of these small products.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ablate.data.batches import Batch, planned_order
 from ablate.data.corpus import corpus
 from ablate.experiment import build_options
-from ablate.training.device import Linear, accelerate
+from ablate.training.device import OneDNNLinear, make_accelerator
 from ablate.training.learner import make_batches, make_learner
 from ablate.training.step import Learner, step
 from tests.benchmarks.machine import with_reservation
@@ -30,18 +30,18 @@ from tests.benchmarks.turns import in_turns, options, tell
 from tests.tools import compose_settings
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::mkldnn_linear")  # beginnings of their names
+PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::mkldnn_linear")  # prefixes of their names
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Of one precision. `step` and `product` are GFLOP/s by turn."""
+    """Results for one precision. `step` and `product` are speeds in GFLOP/s, one per turn."""
 
-    gflop: float  # of a step, mean
-    seconds: float  # of a step, median
+    gflop: float  # per step, mean
+    seconds: float  # per step, median
     step: list[float]
     product: list[float]
-    in_products: float  # share of a step's time
+    in_products: float  # share of a step's time spent in matrix products
 
     @property
     def share(self) -> float:
@@ -52,7 +52,7 @@ def steps_of(precision: str, count: int, overrides: Sequence[str]) -> tuple[Lear
     """A learner and the pieces of its first `count` steps."""
     built = build_options(compose_settings(f"trainer.precision={precision}", *overrides))
     trainer = built.trainer
-    accelerator = accelerate(trainer)
+    accelerator = make_accelerator(trainer)
     texts = corpus(built.model, built.data)
     order = planned_order(len(texts.train.label), count * trainer.batch_size, 0)
     pad = texts.tokenizer.pad_token_id
@@ -86,7 +86,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def time_in_products(work: Callable[[], object]) -> float:
-    """Share of the time that `work` spends in matrix products; the profiler's own time counts with the rest."""
+    """Share of the time of `work` spent in matrix products. The profiler's own time counts as other work."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
         work()
     spent = {event.key: event.self_cpu_time_total for event in profiler.key_averages()}
@@ -101,10 +101,10 @@ def product(size: int, dtype: torch.dtype, onednn: bool) -> Callable[[], object]
 def measure(precision: str, said: argparse.Namespace) -> Measured:
     counted = partial(make_steps, *steps_of(precision, said.steps, [*said.overrides, "trainer.linear=torch"]))
     learner, batches = steps_of(precision, said.steps, said.overrides)
-    handed = any(isinstance(module, Linear) for module in learner.model.modules())
+    handed = any(isinstance(module, OneDNNLinear) for module in learner.model.modules())
     steps, matmul = partial(make_steps, learner, batches), product(said.size, DTYPES[precision], handed)
-    gflop = {"step": flops(counted) / 1e9, "product": 2 * said.size**3 / 1e9}  # torch counts none of oneDNN's
-    steps()  # warm, as is the product
+    gflop = {"step": flops(counted) / 1e9, "product": 2 * said.size**3 / 1e9}  # torch cannot count oneDNN's operations
+    steps()  # warm up, as the product does
     matmul()
     taken = in_turns({"step": partial(seconds, steps), "product": partial(seconds, matmul)}, said.turns)
     speed = {name: [gflop[name] / s for s in taken[name]] for name in taken}
@@ -126,14 +126,14 @@ def row(precision: str, found: Measured) -> list[Any]:
 
 def main() -> None:
     parser = options(__doc__, turns=9)
-    parser.add_argument("--steps", type=int, default=5, help="steps a turn (default: 5)")
+    parser.add_argument("--steps", type=int, default=5, help="steps per turn (default: 5)")
     parser.add_argument("--size", type=int, default=4096, help="rows and columns of the large matrices")
     parser.add_argument("--precisions", nargs="+", choices=DTYPES, default=list(DTYPES))
     parser.add_argument("overrides", nargs="*")
     said = parser.parse_intermixed_args()
     found = {precision: measure(precision, said) for precision in said.precisions}
-    headings = ["precision", "GFLOP a step", "s a step", "GFLOP/s", "large product, GFLOP/s", "share of peak",
-                "time in products", "these alone, of peak"]  # fmt: skip
+    headings = ["precision", "GFLOP per step", "s per step", "GFLOP/s", "large product, GFLOP/s", "share of peak",
+                "time in products", "share of peak within products"]  # fmt: skip
     tell(headings, [row(precision, of_it) for precision, of_it in found.items()], found, said)
     print(f"{torch.get_num_threads()} threads {' '.join(said.overrides)}")
 

@@ -1,4 +1,4 @@
-"""Programs as a user starts them: how long they take and how much memory (Linux)."""
+"""Time and memory of programs, started as a user starts them (Linux only)."""
 
 import os
 import re
@@ -15,18 +15,18 @@ import psutil
 
 from tests.tools import ROOT
 
-LOOK_EVERY = 0.5  # seconds between looks at the memory
-END_EVERY = 0.02  # seconds between looks at whether a program has ended
+LOOK_EVERY = 0.5  # seconds between measurements of memory
+END_EVERY = 0.02  # seconds between checks whether a program has ended
 
 
 @dataclass(frozen=True)
 class Spent:
-    """What a side took: wall time of all its programs, and the most memory at once.
+    """Wall time of all programs of one side, and their peak memory in two measures.
 
-    `megabytes` is the sum over the processes alive together of each one's peak resident size (VmHWM): what several
-    processes share, libraries above all, counts in each, and peaks add up that never were at once. `proportional` is
-    what they took of the machine at one look, the most of all looks: what is shared by n counts 1/n in each (PSS).
-    `output` is standard output, program by program.
+    `megabytes` adds up the peak resident sizes (VmHWM) of the processes that are alive at the same time. It counts
+    memory that processes share, mainly libraries, once per process, and adds peaks of different moments.
+    `proportional` is the largest sum, over all measurements, of the proportional sizes (PSS), which count memory that n
+    processes share as 1/n in each. `output` is the standard output of each program.
     """
 
     seconds: float
@@ -40,9 +40,9 @@ class Spent:
 
 
 def spend(commands: Sequence[Sequence[str]], folder: Path, threads: int, at_once: int = 1) -> Spent:
-    """Run Python programs (`commands` are their arguments) in `folder`, so many at once, each on so many threads.
+    """Run Python programs, given by their arguments, in `folder`: `at_once` in parallel, each on `threads` threads.
 
-    Raises RuntimeError with the end of its output where one fails.
+    Raises RuntimeError with the end of its output if a program fails.
     """
     began, looked = time.perf_counter(), 0.0
     waiting, running, done, peak = list(commands), [], [], (0.0, 0.0)
@@ -59,7 +59,7 @@ def spend(commands: Sequence[Sequence[str]], folder: Path, threads: int, at_once
             done += [program for program in running if program.process.poll() is not None]
             running = [program for program in running if program not in done]
     finally:
-        for program in running:  # a signal, or an error
+        for program in running:  # after a signal or an error
             program.process.terminate()
         signal.signal(signal.SIGTERM, before)
     seconds = time.perf_counter() - began
@@ -67,11 +67,11 @@ def spend(commands: Sequence[Sequence[str]], folder: Path, threads: int, at_once
 
 
 class Program:
-    """A running Python program, its output in a temporary file."""
+    """A running Python program with its output in temporary files."""
 
     def __init__(self, arguments: Sequence[str], folder: Path, threads: int) -> None:
         self.arguments = arguments
-        self.out, self.err = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")  # noqa: SIM115, till `output`
+        self.out, self.err = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")  # noqa: SIM115, closed by `output`
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {
             **os.environ, "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false",
@@ -82,7 +82,7 @@ class Program:
         )
 
     def processes(self) -> list[int]:
-        """Itself and all that it started."""
+        """Ids of the program's process and of all its descendants."""
         try:
             return [self.process.pid, *(child.pid for child in psutil.Process(self.process.pid).children(True))]
         except psutil.NoSuchProcess:
@@ -98,20 +98,20 @@ class Program:
 
 
 def megabytes(pid: int) -> tuple[float, float]:
-    """Peak resident size of a process since its program began, and its proportional size now (PSS), in MB."""
+    """Peak resident size of a process since its start, and its proportional size (PSS) now, both in MB."""
     return peak_megabytes(pid), kilobytes(f"/proc/{pid}/smaps_rollup", "Pss") / 1024
 
 
 def peak_megabytes(pid: int | str = "self") -> float:
-    """Peak resident size of a process since its program began, in MB; 0 for one that has ended.
+    """Peak resident size of a process since its start, in MB; 0 if it has ended.
 
-    Not `ru_maxrss`: that begins with the size of the process that started it.
+    `ru_maxrss` would not do: it starts at the size of the parent process.
     """
     return kilobytes(f"/proc/{pid}/status", "VmHWM") / 1024
 
 
 def kilobytes(file: str, name: str) -> int:
-    """A line of a file in /proc; 0 of a process that has ended."""
+    """The value of one line of a file in /proc; 0 if the process has ended."""
     try:
         found = re.search(rf"^{name}:\s+(\d+) kB", Path(file).read_text(), re.MULTILINE)
     except (FileNotFoundError, ProcessLookupError):

@@ -1,9 +1,9 @@
 """How time grows with runs, steps, arms and parameters: `python -m tests.benchmarks.scaling [options]`.
 
-Runs, steps, arms and the plan are whole commands on the tiny model and synthetic reviews, where the framework's own
-work is most of the time; parameters are steps of random BERTs of growing width, in this process. A straight line is
-fitted to the medians over turns: what one more costs, and what there is at the start. `bend` is the slope between the
-last two sizes over that between the first two: 1 where time grows in proportion, more where it grows faster.
+For runs, steps, arms and the plan we time whole commands on the tiny model and synthetic reviews, where most of the
+time is the framework's own work. For parameters we time steps of random BERTs of growing width, in this process. A
+straight line is fitted to the medians over turns; it gives the cost of one more and the constant cost. `bend` is the
+slope between the last two sizes over the slope between the first two: 1 for linear growth, more for faster growth.
 """
 
 import argparse
@@ -33,14 +33,14 @@ WIDE = ("model=tiny", "model.layers=4", "model.heads=8", "data=synthetic", "free
 
 @dataclass(frozen=True)
 class Growth:
-    """Time against size: `start + each · size`, fitted by least squares."""
+    """Time as a function of size: `start + each · size`, fitted by least squares."""
 
     sizes: tuple[float, ...]
     seconds: tuple[float, ...]
 
     @property
     def line(self) -> tuple[float, float]:
-        """(each, start)"""
+        """Slope and intercept: (each, start)."""
         each, start = np.polyfit(self.sizes, self.seconds, deg=1)
         return float(each), float(start)
 
@@ -63,7 +63,7 @@ def steps(n: int) -> list[str]:
 
 
 def arms(n: int) -> list[str]:
-    """Arms of one seed that share starts: clipping from step 1, 2, ..., n."""
+    """Arms of one seed that share prefixes: clipping from step 1, 2, ..., n."""
     return ["seed=0", "trainer.steps=40", "clip=delayed", f"clip.start={','.join(map(str, range(1, n + 1)))}"]
 
 
@@ -75,7 +75,7 @@ COMMANDS: dict[str, Callable[[int], list[str]]] = {"runs": runs, "steps": steps,
 
 
 def commands(kind: str, sizes: list[int], turns: int, folder: Path) -> dict[str, list[float]]:
-    """Seconds by turn, and the last command's memory, of each size's command in an empty folder."""
+    """Median seconds and largest memory (MB) of the command of each size, run in an empty folder."""
     fresh = (folder / f"{kind}-{turn}" for turn in count())
 
     def command(n: int) -> tuple[float, float]:
@@ -92,7 +92,7 @@ def commands(kind: str, sizes: list[int], turns: int, folder: Path) -> dict[str,
 
 
 def widths(hidden: list[int], turns: int) -> dict[str, list[float]]:
-    """Trained parameters, seconds a step, and the same over the plain loop's, by width."""
+    """For each width: trained parameters, seconds per step, and their ratio to the plain loop's."""
     found: dict[str, list[float]] = {"trained": [], "seconds": [], "over_plain": []}
     for width in hidden:
         settings = compose_settings(*WIDE, f"model.hidden={width}", f"trainer.steps={5 * turns + 2}")
@@ -129,14 +129,16 @@ def main() -> None:
     parser.add_argument("--runs", type=int, nargs="*", default=[5, 10, 20, 40])
     parser.add_argument("--steps", type=int, nargs="*", default=[250, 500, 1000, 2000])
     parser.add_argument("--arms", type=int, nargs="*", default=[4, 8, 16, 32])
-    parser.add_argument("--plan", type=int, nargs="*", default=[50, 100, 200, 400], help="seeds, of two arms each")
+    parser.add_argument(
+        "--plan", type=int, nargs="*", default=[50, 100, 200, 400], help="numbers of seeds, with two arms each"
+    )
     parser.add_argument("--hidden", type=int, nargs="*", default=[128, 256, 512, 768])
     said = parser.parse_args()
     for name in (*COMMANDS, "hidden"):
         if len(getattr(said, name)) in (1, 2):
-            parser.error(f"--{name}: three sizes at least, or none to leave it out")
+            parser.error(f"--{name}: give at least three sizes, or none to skip this part")
     numbers, rows = measure(said)
-    tell(["of", "sizes", "seconds", "s for one more", "s at the start", "bend", ""], rows, numbers, said)
+    tell(["growth with", "sizes", "seconds", "s for one more", "constant s", "bend", ""], rows, numbers, said)
 
 
 def measure(said: argparse.Namespace) -> tuple[dict[str, Any], list[list[str]]]:
@@ -153,7 +155,7 @@ def measure(said: argparse.Namespace) -> tuple[dict[str, Any], list[list[str]]]:
         numbers["parameters"] = found = widths(said.hidden, said.turns)
         over = ", ".join(f"{ratio:.2f}" for ratio in found["over_plain"])
         rows.append(row("trained parameters, one step (per million)", found["trained"], found, 1e6,
-                        f"over the plain loop {over}"))  # fmt: skip
+                        f"ratio to the plain loop {over}"))  # fmt: skip
     return numbers, rows
 
 

@@ -1,9 +1,9 @@
 """Step time and memory of our loop against a plain PyTorch loop: `python -m tests.benchmarks.step_time [overrides]`.
 
-Both train MiniLM on movie snippets, frozen and clipped, on the same batches with the same precision; ours unsplit,
-and with each batch run in pieces of like lengths (`trainer.length_splits=4`). Steps are timed in turns in one process,
-and the ratio is the median of the turns' ratios. Memory is each loop's peak resident size in a process of its own.
-More options: any overrides of `python -m ablate`, e.g. `trainer.threads=1`.
+Both train MiniLM on movie snippets with freezing and clipping, on the same batches and in the same precision. Ours runs
+unsplit, and with each batch in pieces of similar length (`trainer.length_splits=4`). Steps are timed in turns in one
+process, and the ratio is the median of the ratios per turn. Memory is the peak resident size of each loop in a process
+of its own. All overrides of `python -m ablate` are options too, e.g. `trainer.threads=1`.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from ablate.data.batches import planned_order
 from ablate.data.corpus import corpus
 from ablate.experiment import Options, build_options
-from ablate.training.device import accelerate
+from ablate.training.device import make_accelerator
 from ablate.training.learner import make_batches, make_learner
 from ablate.training.step import train
 from tests.benchmarks.machine import with_reservation
@@ -36,10 +36,10 @@ Loop = Callable[[Options], Iterator[float]]
 
 
 def ours(options: Options) -> Iterator[float]:
-    """Our loop, step by step; yields losses."""
+    """Our loop; yields the loss of each step."""
     texts = corpus(options.model, options.data)
     trainer = options.trainer
-    learner = make_learner(options, texts, 0, accelerate(trainer))
+    learner = make_learner(options, texts, 0, make_accelerator(trainer))
     order = planned_order(len(texts.train.label), trainer.steps * trainer.examples_per_step, 0)
     pad = texts.tokenizer.pad_token_id
     batches = make_batches(trainer, texts.train, order, pad)
@@ -48,7 +48,7 @@ def ours(options: Options) -> Iterator[float]:
 
 
 def plain(options: Options) -> Iterator[float]:
-    """What a person would write: pad, forward, backward, clip_grad_norm_, LambdaLR, AdamW."""
+    """The loop that a user would write: pad, forward, backward, clip_grad_norm_, LambdaLR, AdamW; yields losses."""
     texts = corpus(options.model, options.data)
     trainer = options.trainer
     torch.set_num_threads(trainer.thread_count())
@@ -56,7 +56,7 @@ def plain(options: Options) -> Iterator[float]:
     for name, p in model.named_parameters():
         p.requires_grad_("embeddings" not in name and "attention" not in name)
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=options.optimizer.lr, fused=True)  # as ours: it is but a word
+    optimizer = torch.optim.AdamW(trained, lr=options.optimizer.lr, fused=True)  # fused, as ours is
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: options.scheduler.factor(k + 1, trainer.steps))
     order = planned_order(len(texts.train.label), trainer.steps * trainer.batch_size, 0)
     model.train()
@@ -77,26 +77,26 @@ def plain(options: Options) -> Iterator[float]:
 
 @dataclass(frozen=True)
 class Side:
-    """A loop under its settings."""
+    """A loop and its settings."""
 
     loop: Loop
     settings: dict[str, Any]
 
     def timed(self, steps: int) -> Callable[[], float]:
-        """Seconds a step of the next `steps` steps; two are made beforehand."""
+        """Return a function that times the next `steps` steps, in seconds per step, after two steps of warm-up."""
         running = self.loop(build_options(self.settings))
         measure = partial(seconds, running, self.loop is ours, steps)
         seconds(running, self.loop is ours, 2)
         return measure
 
     def megabytes(self) -> float:
-        """Peak resident size of a fresh process that makes a few steps."""
+        """Peak resident size of a fresh process that performs a few steps."""
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             return pool.apply(peak, (self,))
 
 
 def seconds(loop: Iterator[float], deterministic: bool, steps: int) -> float:
-    torch.use_deterministic_algorithms(deterministic)  # ours asks for it; a plain loop should not pay for it
+    torch.use_deterministic_algorithms(deterministic)  # our loop needs it; the plain loop should not pay for it
     began = time.perf_counter()
     for _ in range(steps):
         next(loop)
@@ -123,7 +123,7 @@ def sides(precision: str, splits: int, steps: int, overrides: Sequence[str]) -> 
 
 @dataclass(frozen=True)
 class Measured:
-    """Of one side: seconds a step by turn, and MB; both over the plain loop's."""
+    """Results of one side: seconds per step for each turn, MB, and the ratios of both to the plain loop's."""
 
     precision: str
     seconds: list[float]
@@ -154,16 +154,16 @@ def row(name: str, found: Measured) -> list[Any]:
 
 def main() -> None:
     parser = options(__doc__, turns=12)
-    parser.add_argument("--steps", type=int, default=5, help="steps a turn (default: 5)")
+    parser.add_argument("--steps", type=int, default=5, help="steps per turn (default: 5)")
     parser.add_argument("--precisions", nargs="+", choices=("fp32", "bf16"), default=["fp32", "bf16"])
     parser.add_argument("--splits", type=int, default=4)
     parser.add_argument("overrides", nargs="*")
     said = parser.parse_intermixed_args()
     for word in said.overrides:
         if word.partition("=")[0] in ("trainer.precision", "trainer.length_splits"):
-            parser.error(f"{word}: the rows' names would be untrue; --precisions and --splits choose them")
+            parser.error(f"{word}: set it by --precisions or --splits, which the names of the rows follow")
     measured = [(name, found) for precision in said.precisions for name, found in measure(precision, said).items()]
-    headings = ["step", "s", "over plain", "promised", "MB", "over plain"]
+    headings = ["step", "s", "ratio to plain", "target", "MB", "ratio to plain"]
     numbers = [{"side": name, **vars(found)} for name, found in measured]
     tell(headings, [row(name, found) for name, found in measured], numbers, said)
     print(f"{torch.get_num_threads()} threads {' '.join(said.overrides)}")

@@ -1,21 +1,21 @@
 """A whole study against the same arms as transformers Trainer scripts: `python -m tests.benchmarks.study [options]`.
 
-Time is wall time of all programs from start to end, memory their peak, in the two ways of `processes.Spent`. Same
-pretrained model and data splits, frozen blocks, schedule, optimizer, precision, batch size, number of steps and
-threads; padding to the longest of a batch, each step's loss, norm and learning rate logged, validation and test
-evaluated at the end: on both sides.
+Time is the wall time of all programs from start to end. Memory is their peak, in the two measures of `processes.Spent`.
+Both sides have the same pretrained model, data splits, frozen blocks, schedule, optimizer, precision, batch size,
+number of steps and threads. Both pad to the longest example of a batch, log loss, norm and learning rate of each step,
+and evaluate validation and test at the end.
 
 Ours      `python -m ablate -m ...`, one command in an empty folder. It does more: norms in float64 by layer, a probe of
           32 examples every 10 steps, a checkpoint every 100, predictions, hashes, the table and the report.
-cold      `trainer_script.py`, one process a run: as people do it.
-warm      all runs in one process of `trainer_script.py`, which reads and tokenises the data once: the harder rival.
-abreast   as cold, two scripts at once, each with its share of the threads.
+cold      `trainer_script.py`, one process per run, which is the usual way.
+warm      all runs in one process of `trainer_script.py`, which reads and tokenises the data once: the stronger rival.
+abreast   like cold, with two scripts in parallel, each with its share of the threads.
 
-Before the first turn each side does its study with two steps a run: files are in the system's cache then, and each
-side's tokenised texts in its own. All programs are told to stay off the network.
+Before the first turn each side performs its study with two steps per run, so that files are in the system's cache and
+tokenised texts in each side's own. Environment variables keep all programs off the network.
 
     python -m tests.benchmarks.study                          # clip=none,fixed,delayed against cold and warm
-    python -m tests.benchmarks.study --arms delays            # T0 = 50, ..., 250 and never: shared starts
+    python -m tests.benchmarks.study --arms delays            # T0 = 50, ..., 250 and never: shared prefixes
     python -m tests.benchmarks.study --seeds 0 1 --ours 2 2:bf16 --rivals cold abreast  # two workers; again in bf16
 """
 
@@ -41,18 +41,18 @@ from tests.benchmarks.turns import held, in_turns, options, ratio, tell
 
 SCRIPT = str(Path(__file__).with_name("trainer_script.py"))
 RIVALS = {
-    "cold": "Trainer scripts, one process a run",
+    "cold": "Trainer scripts, one process per run",
     "warm": "Trainer, all runs in one process",
-    "abreast": "Trainer scripts, two at once",
+    "abreast": "Trainer scripts, two in parallel",
 }
 PRECISIONS = ("fp32", "bf16")
-AT_ONCE = {"cold": 1, "warm": 1, "abreast": 2}  # programs
-MEMORY_AT_MOST = 1.05  # with as many workers as the rival has programs at once
+AT_ONCE = {"cold": 1, "warm": 1, "abreast": 2}  # number of parallel programs
+MEMORY_AT_MOST = 1.05  # with as many workers as the rival has parallel programs
 
 
 @dataclass(frozen=True)
 class Arms:
-    """The arms of a study, as overrides for ours and as the step that clipping begins at for the rivals."""
+    """The arms of a study: overrides for our side, and the step at which clipping starts for the rivals."""
 
     name: str
     overrides: tuple[str, ...]
@@ -64,9 +64,9 @@ def clips(steps: int) -> Arms:
 
 
 def delays(steps: int) -> Arms:
-    """No clipping at all (a T0 that never comes), and T0 at 1/6, ..., 5/6 of the steps.
+    """No clipping (T0 after the last step), and T0 at 1/6, ..., 5/6 of the steps.
 
-    The arm that goes longest with the others comes first: several workers find its starts then.
+    The arm that shares the longest prefix comes first, so that the other workers can fork from it.
     """
     starts = (steps + 1, *(steps * k // 6 for k in range(1, 6)))
     swept = ",".join(map(str, starts))
@@ -77,7 +77,7 @@ ARMS = {"clips": clips, "delays": delays}
 
 
 def write_data(folder: Path, source: Data) -> None:
-    """The splits that ours trains and tests on, as the rivals' CSV files."""
+    """Write the splits of our side as CSV files for the rivals."""
     for split, texts in load_splits(source).items():
         with (folder / f"{split}.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([("text", "label"), *zip(texts.text, texts.label, strict=True)])
@@ -90,7 +90,7 @@ def share(threads: int, processes: int) -> int:
 
 @dataclass(frozen=True)
 class Way:
-    """How ours does its study.
+    """How our side performs its study.
 
     >>> print(Way.of("1", "fp32"), Way.of("2:fp32", "bf16"), sep="; ")
     fp32; fp32, 2 workers
@@ -101,10 +101,12 @@ class Way:
 
     @classmethod
     def of(cls, text: str, precision: str) -> "Way":
-        """`2:bf16` is two workers in bf16, `2` two in the precision that is given. Raises ValueError for else."""
+        """Parse `2:bf16` (two workers in bf16) or `2` (two workers in `precision`). Raises ValueError otherwise."""
         workers, _, other = text.partition(":")
         if (other or precision) not in PRECISIONS or not workers.isdecimal():
-            raise ValueError(f"--ours {text}: e.g. 1, 2 or 2:bf16")
+            raise ValueError(
+                f"--ours must be a number of workers, or one with a precision, such as 2:bf16 (got {text})"
+            )
         return cls(int(workers), other or precision)
 
     def __str__(self) -> str:
@@ -136,7 +138,7 @@ def rival_commands(rival: str, folder: Path, arms: Arms, steps: int, said: Names
 
 
 def sides(folder: Path, arms: Arms, steps: int, said: Namespace) -> dict[Way | str, Callable[[], Spent]]:
-    """Each side's study, from nothing."""
+    """For each side, a function that performs its whole study from scratch."""
     fresh = (folder / f"ours-{steps}-{turn}" for turn in count())
 
     def ours(way: Way) -> Spent:
@@ -154,7 +156,7 @@ def sides(folder: Path, arms: Arms, steps: int, said: Namespace) -> dict[Way | s
 
 
 def our_accuracies(folder: Path) -> dict[str, list[float]]:
-    """Test accuracies by clip setting, of our first turn."""
+    """Test accuracies of our first turn by clip setting."""
     found: dict[str, list[float]] = {}
     for path in sorted(folder.glob("outputs/*/*/run.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -165,10 +167,10 @@ def our_accuracies(folder: Path) -> dict[str, list[float]]:
 
 
 def their_accuracies(spent: Spent) -> dict[str, list[float]]:
-    """Test accuracies by the step that clipping begins at."""
+    """Test accuracies of a rival by the step at which clipping starts."""
     found: dict[str, list[float]] = {}
     for line in "\n".join(spent.output).splitlines():
-        if line.startswith('{"'):  # what the Trainer prints of a step is no JSON
+        if line.startswith('{"'):  # the Trainer's own lines about steps are not JSON
             run = json.loads(line)
             found.setdefault(f"clipping from {run['clip_from']}", []).append(run["test_accuracy"])
     return found
@@ -176,7 +178,7 @@ def their_accuracies(spent: Spent) -> dict[str, list[float]]:
 
 def say(side: Way | str, spent: Spent) -> None:
     name = f"ours, {side}" if isinstance(side, Way) else RIVALS[side]
-    took = f"{spent.seconds:.0f} s, {spent.megabytes:.0f} MB, {spent.proportional:.0f} MB with what is shared in parts"
+    took = f"{spent.seconds:.0f} s, {spent.megabytes:.0f} MB, {spent.proportional:.0f} MB proportional (PSS)"
     print(f"{name}: {took}", file=sys.stderr, flush=True)
 
 
@@ -203,18 +205,22 @@ def parsed() -> Namespace:
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
     parser.add_argument("--rivals", choices=RIVALS, nargs="+", default=["cold", "warm"])
     parser.add_argument("--ours", nargs="+", default=["1"], metavar="WORKERS[:PRECISION]",
-                        help="each is a side; workers have their share of the threads (default: 1)")  # fmt: skip
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of a side in all")
+                        help="each value is one side; workers divide its threads (default: 1)")  # fmt: skip
+    parser.add_argument(
+        "--threads", type=int, default=len(os.sched_getaffinity(0)), help="threads of each side in total"
+    )
     parser.add_argument("--test-examples", type=int, help="default: all 2,000")
-    parser.add_argument("--group-by-length", action="store_true", help="both sides draw batches of like lengths")
-    parser.add_argument("--overrides", nargs="*", default=[], help="more of ours, e.g. trainer.length_splits=1")
+    parser.add_argument("--group-by-length", action="store_true", help="both sides draw batches of similar length")
+    parser.add_argument(
+        "--overrides", nargs="*", default=[], help="more overrides of our side, e.g. trainer.length_splits=1"
+    )
     said = parser.parse_args()
     try:
         said.ours = [Way.of(text, said.precision) for text in said.ours]
     except ValueError as error:
         parser.error(str(error))
     if said.steps < 6:
-        parser.error(f"--steps {said.steps}: from 6 on")
+        parser.error(f"--steps must be at least 6 (got {said.steps})")
     return said
 
 
@@ -230,7 +236,7 @@ def main() -> None:
         accuracies = {f"ours, {w}": our_accuracies(folder / f"ours-{said.steps}-{n}") for n, w in enumerate(said.ours)}
     accuracies |= {rival: their_accuracies(spent[rival][0]) for rival in said.rivals}
     headings = ["study", "rival", "ours, s", "rival, s", "time, ratio", "ours, MB", "rival, MB", "memory, ratio",
-                "promised", "ours, PSS", "rival, PSS", "PSS, ratio"]  # fmt: skip
+                "target", "ours, PSS", "rival, PSS", "PSS, ratio"]  # fmt: skip
     numbers = {
         "spent": {str(side): [s.numbers for s in turns] for side, turns in spent.items()},
         "test_accuracy": accuracies,

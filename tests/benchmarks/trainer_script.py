@@ -1,9 +1,9 @@
-"""The same fine-tuning as a person writes it with transformers' Trainer, without `ablate`: the benchmarks' rival.
+"""The same fine-tuning as a user would write it with transformers' Trainer, without `ablate`: the rival in benchmarks.
 
     python trainer_script.py --model MODEL_FOLDER --data FOLDER_OF_CSV --clip-from 1 --seeds 0
 
-One run, or, with several values, all of them in one process. For each it prints a line of JSON. Each step's loss,
-gradient norm and learning rate are logged; validation and test are evaluated at the end. No checkpoints are saved.
+Performs one run, or one per combination of several values, all in one process. Prints one line of JSON per run. Logs
+loss, gradient norm and learning rate of each step, evaluates validation and test at the end, and saves no checkpoints.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from transformers import (
 
 
 class DelayedClippingTrainer(Trainer):
-    """Clips the gradient's norm at 1 from step `clip_from` on (steps count from 1)."""
+    """Clips the gradient norm at 1 from step `clip_from` on (steps count from 1)."""
 
     def __init__(self, clip_from: int, **settings) -> None:
         super().__init__(**settings)
@@ -37,12 +37,12 @@ class DelayedClippingTrainer(Trainer):
 
     def training_step(self, *inputs, **more) -> torch.Tensor:
         step = self.state.global_step + 1
-        self.args.max_grad_norm = 1.0 if step >= self.clip_from else 0.0  # 0: the norm is logged, nothing is clipped
+        self.args.max_grad_norm = 1.0 if step >= self.clip_from else 0.0  # 0 logs the norm without clipping
         return super().training_step(*inputs, **more)
 
 
 def schedule(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LambdaLR:
-    """Warm-up over 5 % of the steps, then linear decay that would reach 0 after one and a half times the steps."""
+    """Warm-up over 5 % of the steps, then linear decay that would reach 0 at one and a half times the steps."""
     warm, horizon = int(0.05 * steps + 0.5), int(1.5 * steps + 0.5)
     return torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda done: (done + 1) / warm if done + 1 <= warm else 1 - (done + 1) / horizon
@@ -50,7 +50,7 @@ def schedule(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_sch
 
 
 def freeze(model: PreTrainedModel) -> list[nn.Parameter]:
-    """Freeze embeddings and attention; returns what is trained."""
+    """Freeze embeddings and attention, and return the trained parameters."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad = "embeddings" not in name and "attention" not in name
     return [p for p in model.parameters() if p.requires_grad]
@@ -100,7 +100,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
     parser.add_argument("--data", required=True, type=Path)
-    parser.add_argument("--clip-from", type=int, nargs="+", default=[1], help="steps; past the last one: never")
+    parser.add_argument(
+        "--clip-from",
+        type=int,
+        nargs="+",
+        default=[1],
+        help="steps at which clipping starts; a step after the last one means never",
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--batch-size", type=int, default=32)

@@ -1,4 +1,4 @@
-"""Measuring in turns, for machines are noisy: each side once a turn, the order of sides reversed every other turn."""
+"""Measuring in turns, because machines are noisy: each turn measures each side once, in alternating order."""
 
 import argparse
 import json
@@ -20,9 +20,9 @@ def say_nothing(name: object, result: object) -> None: ...
 def in_turns(
     sides: Mapping[K, Callable[[], T]], turns: int, say: Callable[[K, T], None] = say_nothing
 ) -> dict[K, list[T]]:
-    """Each side's results, turn by turn; order A B, B A, A B, ...: a drift of the machine hits both alike.
+    """Return each side's results, one per turn. The order is A B, B A, A B, ..., so that drift affects all sides alike.
 
-    `say` hears of each as it comes: a call of an hour that is cut off has told something.
+    `say` is called with each result at once, so that an interrupted benchmark still reports what it has measured.
     """
     results: dict[K, list[T]] = {name: [] for name in sides}
     for turn in range(turns):
@@ -34,7 +34,7 @@ def in_turns(
 
 @dataclass(frozen=True)
 class Ratio:
-    """Of two sides, turn by turn: below 1 where the first takes less."""
+    """Median and range of the ratio of two sides per turn; below 1 if the first side needs less."""
 
     median: float
     low: float
@@ -45,7 +45,8 @@ class Ratio:
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
-    """
+    """Ratio of two sides, from their measurements per turn.
+
     >>> str(ratio([1.0, 2.0, 3.0], [2.0, 2.0, 2.0]))
     '1.00 (0.50 to 1.50)'
     """
@@ -54,20 +55,20 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
 
 
 def held(found: Ratio, at_most: float) -> str:
-    """What was promised of a ratio, and whether its median keeps it."""
+    """The target of a ratio, and whether its median meets it."""
     return f"≤ {at_most:.2f}: {'yes' if found.median <= at_most else 'NO'}"
 
 
 def options(description: str | None, turns: int) -> argparse.ArgumentParser:
-    """A benchmark's parser, with the options that all share."""
+    """Argument parser with the options that all benchmarks share."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turns", type=int, default=turns, help=f"how often each side is measured (default: {turns})")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number here as well")
+    parser.add_argument("--turns", type=int, default=turns, help=f"number of measurements per side (default: {turns})")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write every number to this file")
     return parser
 
 
 def tell(headings: Sequence[str], rows: Sequence[Sequence[Any]], numbers: Any, arguments: argparse.Namespace) -> None:
-    """Print the machine and a Markdown table, write `numbers` with machine and arguments to --json."""
+    """Print the machine and a Markdown table; write `numbers` with machine and arguments to the --json file."""
     here = machine()
     print(in_words(here))
     for row in (headings, ["---"] * len(headings), *rows):

@@ -9,7 +9,7 @@ from ablate.data.corpus import corpus
 from ablate.experiment import build_options
 from ablate.sweep import sizes
 from ablate.sweep.plan import PlannedRun, advice, in_short, totals
-from ablate.training.device import accelerate
+from ablate.training.device import make_accelerator
 from ablate.training.learner import make_learner
 from ablate.training.memory import memory_bytes
 from tests.faults.models import save_model
@@ -143,7 +143,7 @@ def test_memory_by_count_is_what_a_run_finds(tmp_path: Path, freeze: str, optimi
     assert sizes.counted(options) == count
     (tmp_path / "weights.moved").rename(tmp_path / "model.safetensors")
 
-    learner = make_learner(options, corpus(options.model, options.data), 0, accelerate(options.trainer))
+    learner = make_learner(options, corpus(options.model, options.data), 0, make_accelerator(options.trainer))
     for parameter in learner.trained.values():
         parameter.grad = parameter.detach() * 0
     learner.optimizer.step()

@@ -1,4 +1,4 @@
-"""Dropout as a function of stream and step: the right share of zeros, torch's own formulas, no memory."""
+"""Dropout as a function of stream and step: share of zeros, torch's formulas, independence of earlier draws."""
 
 import math
 
@@ -14,7 +14,7 @@ from transformers import BertConfig, BertForSequenceClassification, DebertaV2Con
 from transformers import DebertaV2ForSequenceClassification as DebertaV2
 from transformers import GPT2ForSequenceClassification as GPT2
 
-from ablate.training.dropout import LEVELS, Dropout, FastDropout, Masks, TorchDropout, dropout_of, step_seed
+from ablate.training.dropout import LEVELS, Dropout, FastDropout, Masks, TorchDropout, make_dropout, step_seed
 
 ONES = torch.ones(400, 500)
 SIZES = {"num_hidden_layers": 2, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 64}
@@ -42,14 +42,14 @@ def test_share_of_zeros_and_size_of_the_rest(p: float) -> None:
 
 
 def test_entries_are_independent() -> None:
-    """Neighbours in a row, in a column, and the four that share a 64-bit draw: no correlation beyond chance."""
+    """No correlation beyond chance between neighbours in a row or a column, or four entries apart (one 64-bit draw)."""
     zero = (drawn(FastDropout(0), p=0.5) == 0).double() - 0.5
     for a, b in [(zero[:, 1:], zero[:, :-1]), (zero[1:], zero[:-1]), (zero[:, 4:], zero[:, :-4])]:
         assert abs(float((a * b).mean()) * 4) < 5 / math.sqrt(a.numel())
 
 
-def test_every_level_comes_as_often() -> None:
-    """Chi-square over the 256 high bytes of a million draws."""
+def test_all_levels_are_equally_frequent() -> None:
+    """Chi-square test over the high bytes (256 values) of a million draws."""
     draws = np.random.SFC64((1, 2)).random_raw(250_000).view(np.uint16) >> 8
     counts = np.bincount(draws, minlength=256)
     assert abs(float(((counts - counts.mean()) ** 2 / counts.mean()).sum()) - 255) < 5 * math.sqrt(2 * 255)
@@ -58,7 +58,7 @@ def test_every_level_comes_as_often() -> None:
 @pytest.mark.parametrize("kind", [FastDropout, TorchDropout])
 def test_a_pure_function_of_stream_and_step(kind: type) -> None:
     first = drawn(kind(1), t=7)
-    torch.rand(5), np.random.default_rng(0).random()  # whatever was drawn before
+    torch.rand(5), np.random.default_rng(0).random()  # earlier draws must have no effect
     drawn(kind(1), t=6)
     assert torch.equal(drawn(kind(1), t=7), first)
     for other in (drawn(kind(1), t=8), drawn(kind(2), t=7)):
@@ -72,19 +72,19 @@ def test_seeds_of_steps_differ(seed: int, t: int) -> None:
 
 
 def test_golden_draws() -> None:
-    """Another value would void every study that is on disk: then raise `identity.NUMERICS`."""
+    """A change would invalidate every study on disk. If you must change it, raise `ablate.experiment.NUMERICS`."""
     with FastDropout(5).at(3):
         assert (F.dropout(torch.ones(24), 0.5) > 0).int().tolist() == GOLDEN
     assert step_seed(5, 3) == GOLDEN_SEED
 
 
-def test_layers_of_a_step_draw_one_after_the_other() -> None:
+def test_two_layers_of_a_step_get_different_masks() -> None:
     with FastDropout(1).at(1):
         one, two = F.dropout(ONES, 0.1), F.dropout(ONES, 0.1)
     assert not torch.equal(one, two)
 
 
-def test_gradient_goes_where_the_values_went() -> None:
+def test_values_and_gradient_have_the_same_mask() -> None:
     x = torch.randn(50, 50, requires_grad=True)
     with FastDropout(1).at(1):
         y = F.dropout(x, 0.3)
@@ -93,7 +93,7 @@ def test_gradient_goes_where_the_values_went() -> None:
 
 
 @pytest.mark.parametrize("p", [0.0, 1e-9, 1.0])
-def test_nothing_and_all_are_torchs(p: float) -> None:
+def test_p_of_0_and_1_are_left_to_torch(p: float) -> None:
     assert torch.equal(drawn(FastDropout(1), p=p), ONES * (p < 1))
 
 
@@ -110,7 +110,7 @@ def masks(length: int) -> dict[str, dict]:
     boolean = torch.ones(2, 1, length, length, dtype=torch.bool)
     boolean[1, ..., -3:] = False
     nothing = boolean.clone()
-    nothing[0, 0, 2] = False  # a query that may attend to nothing
+    nothing[0, 0, 2] = False  # a fully masked query
     numbers = torch.randn(2, 4, length, length)
     return {
         "none": {},
@@ -124,14 +124,14 @@ def masks(length: int) -> dict[str, dict]:
 
 @pytest.mark.parametrize("case", masks(6))
 @pytest.mark.parametrize("heads", [4, 2])
-def test_attention_is_torchs_own_but_for_the_draws(case: str, heads: int) -> None:
-    """Where p is so small that nothing is dropped, and where a mask is dropped that we know."""
+def test_attention_equals_torchs_without_dropout(case: str, heads: int) -> None:
+    """p is so small that nothing is dropped, so that the formula can be compared with torch's."""
     query, key, value = torch.randn(2, 4, 6, 8), torch.randn(2, heads, 6, 8), torch.randn(2, heads, 6, 8)
     options = masks(6)[case] | {"enable_gqa": heads != 4}
     expected = F.scaled_dot_product_attention(query, key, value, **options)
     with FastDropout(1).at(1):
         found = F.scaled_dot_product_attention(query, key, value, dropout_p=1e-9, **options)
-    if case == "nothing":  # torch says 0, we the mean of all: neither means anything, and both are finite
+    if case == "nothing":  # torch returns 0, we the mean of all values; both are finite, neither has a meaning
         expected[0, :, 2] = found[0, :, 2]
     assert found.isfinite().all()
     torch.testing.assert_close(found, expected)
@@ -148,7 +148,7 @@ def test_attention_drops_weights() -> None:
 
 
 class Draws(TorchDispatchMode):
-    """Counts torch's own random operations."""
+    """Counts random operations of torch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -160,8 +160,8 @@ class Draws(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_all_of_a_models_dropout_draws_from_the_step(name: str) -> None:
-    """No operation of torch's draws; two forwards of a step are equal, of two steps are not."""
+def test_all_dropout_of_a_model_depends_on_the_step(name: str) -> None:
+    """No torch operation draws. Two forward passes agree within a step and differ between steps."""
     torch.manual_seed(0)
     model: nn.Module = MODELS[name]().train()
     ids = torch.randint(1, 64, (3, 9))
@@ -180,7 +180,7 @@ def test_all_of_a_models_dropout_draws_from_the_step(name: str) -> None:
     assert draws.count > 0
 
 
-def test_frozen_or_not_the_draws_are_the_same() -> None:
+def test_freezing_does_not_change_the_draws() -> None:
     torch.manual_seed(0)
     model = MODELS["bert"]().train()
     ids, losses = torch.randint(1, 64, (3, 9)), []
@@ -202,9 +202,9 @@ def test_evaluation_draws_nothing() -> None:
         assert (mode.bits.state["state"]["state"] == before).all()
 
 
-def test_which_one_a_model_gets() -> None:
-    assert isinstance(dropout_of(1, torch.device("cpu"), compiled=False), FastDropout)
-    assert isinstance(dropout_of(1, torch.device("cpu"), compiled=True), TorchDropout)
-    assert isinstance(dropout_of(1, torch.device("cuda"), compiled=False), TorchDropout)
-    algorithms = {dropout_of(1, torch.device(d), c).algorithm for d in ("cpu", "cuda") for c in (False, True)}
+def test_source_of_masks_by_device_and_compilation() -> None:
+    assert isinstance(make_dropout(1, torch.device("cpu"), compiled=False), FastDropout)
+    assert isinstance(make_dropout(1, torch.device("cpu"), compiled=True), TorchDropout)
+    assert isinstance(make_dropout(1, torch.device("cuda"), compiled=False), TorchDropout)
+    algorithms = {make_dropout(1, torch.device(d), c).algorithm for d in ("cpu", "cuda") for c in (False, True)}
     assert len(algorithms) == 3

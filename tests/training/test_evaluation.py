@@ -1,4 +1,4 @@
-"""Evaluation in batches sorted by length: what one example at a time gives, in the split's own order."""
+"""Evaluation in batches sorted by length gives what single examples give, in the order of the split."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from tests.tools import compose_settings
 
 @pytest.fixture(scope="module")
 def trained():
-    """A model in training mode, dropout on, and a split of mixed lengths."""
+    """A model in training mode (dropout on) and a split of mixed lengths."""
     from ablate.data.corpus import corpus
     from ablate.experiment import build_options
 
@@ -24,7 +24,7 @@ def trained():
 
 @torch.no_grad()
 def one_by_one(model, examples, pad_id) -> torch.Tensor:
-    """Logits [N, K], nothing sorted and nothing padded."""
+    """Logits [N, K], without sorting or padding."""
     model.eval()
     batches = [collate(examples, [i], pad_id) for i in range(len(examples.label))]
     logits = [model(input_ids=b.input_ids, attention_mask=b.attention_mask).logits for b in batches]
@@ -33,7 +33,7 @@ def one_by_one(model, examples, pad_id) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
-def test_sorted_batches_give_each_example_what_it_gets_alone(trained, batch_size: int) -> None:
+def test_batches_give_the_predictions_of_single_examples(trained, batch_size: int) -> None:
     model, examples, pad_id = trained
     logits, found = one_by_one(model, examples, pad_id), evaluate(model, examples, batch_size, pad_id)
     label = torch.tensor(examples.label)
@@ -45,10 +45,10 @@ def test_sorted_batches_give_each_example_what_it_gets_alone(trained, batch_size
     assert found.accuracy == float((logits.argmax(-1) == label).double().mean())
     assert found.loss == pytest.approx(float(expected.mean()), rel=1e-6)
     by_length = sorted(range(50), key=lambda i: len(examples.input_ids[i]))
-    assert not torch.allclose(expected[by_length], expected, rtol=1e-3)  # the control: a lost order would be seen
+    assert not torch.allclose(expected[by_length], expected, rtol=1e-3)  # the control: a wrong order would be noticed
 
 
-def test_the_model_and_the_random_stream_are_left_as_they_were(trained) -> None:
+def test_evaluation_keeps_the_models_mode_and_the_random_state(trained) -> None:
     model, examples, pad_id = trained
     for training in (True, False):
         model.train(training)
@@ -60,7 +60,7 @@ def test_the_model_and_the_random_stream_are_left_as_they_were(trained) -> None:
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=40), st.integers(1, 40))
-def test_the_probe_is_balanced_as_far_as_the_classes_go(label: list[int], count: int) -> None:
+def test_the_probe_is_as_balanced_as_the_classes_allow(label: list[int], count: int) -> None:
     index = probe_index(label, count)
     assert len(set(index)) == len(index) == min(count, len(label))
     taken = {k: sum(label[i] == k for i in index) for k in set(label)}

@@ -1,4 +1,4 @@
-"""The fast paths are off, count as other runs, and are resumed and forked bit for bit."""
+"""Each fast path is a run of its own, and resumes and forks bit for bit."""
 
 import contextlib
 import dataclasses
@@ -29,13 +29,13 @@ SMALL = (
     "trainer.steps=8", "trainer.batch_size=4", "trainer.length_splits=2", "trainer.probe_every=4",
     "data.train_examples=20", "data.test_examples=10", "trainer.keep_checkpoint=true",
 )  # fmt: skip
-takes_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile takes g++")
+needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs g++")
 PATHS = ["data.group_by_length=true", "trainer.precision=bf16"]
-ONEDNN = "trainer.linear=onednn model.hidden=128"  # a width from where on layers are handed over
+ONEDNN = "trainer.linear=onednn model.hidden=128"  # wide enough for oneDNN
 
 
 def content(folder: Path) -> dict[str, Any]:
-    """All of a finished run that has to be equal."""
+    """Everything in a finished run that must be equal."""
     tables = {t: pq.read_table(folder / f"{t}.parquet") for t in ("steps", "layers", "evals", "predictions")}
     tables["steps"] = tables["steps"].drop_columns(["seconds"])
     end = torch.load(folder / "checkpoint.pt", weights_only=True)
@@ -43,7 +43,7 @@ def content(folder: Path) -> dict[str, Any]:
 
 
 def stop_after(step: int, settings: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run up to a step, as a signal leaves it."""
+    """Perform the run up to a step and stop it there, as a signal does."""
     request = StopRequest()
 
     def disturbed(*arguments: Any) -> Iterator[training.Moment]:
@@ -60,10 +60,10 @@ def stop_after(step: int, settings: dict[str, Any], folder: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    "path", [*PATHS, ONEDNN, pytest.param("trainer.compile=true", marks=[takes_compiler, pytest.mark.long])]
+    "path", [*PATHS, ONEDNN, pytest.param("trainer.compile=true", marks=[needs_compiler, pytest.mark.long])]
 )
 def test_resumed_and_forked_bit_for_bit(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twenty examples are seen out after five steps: the parts meet in the middle of the second epoch."""
+    """An epoch of twenty examples is five steps, so the second part starts within an epoch."""
     late = compose_settings(*SMALL, *path.split(), "clip=delayed", "clip.start=7", "clip.rule.threshold=0.1")
     early = compose_settings(*SMALL, *path.split(), "clip=none")
     run_settings(late, tmp_path / "alone" / "late")
@@ -77,12 +77,12 @@ def test_resumed_and_forked_bit_for_bit(path: str, tmp_path: Path, monkeypatch: 
     forked = run_settings(late, tmp_path / "forked" / "late")
     assert forked["forked_from"] == {"run": "early", "step": 6}
     assert content(tmp_path / "forked" / "late") == content(tmp_path / "alone" / "late")
-    assert content(tmp_path / "forked" / "early") != content(tmp_path / "alone" / "late")  # the control: it does clip
+    assert content(tmp_path / "forked" / "early") != content(tmp_path / "alone" / "late")  # the control: clipping acts
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_each_path_is_another_run(path: str, tmp_path: Path) -> None:
-    """The control of the above: the option does something."""
+def test_each_path_changes_the_run(path: str, tmp_path: Path) -> None:
+    """The control of the test above: the option has an effect."""
     plain, fast = (run_settings(compose_settings(*SMALL, *more), tmp_path / str(len(more))) for more in ([], [path]))
     assert content(tmp_path / "0") != content(tmp_path / "1")
     same_order = plain["pairing"]["batches"] == fast["pairing"]["batches"]
@@ -100,7 +100,7 @@ def test_arms_of_a_seed_share_the_grouped_order(tmp_path: Path) -> None:
     assert found["none", 0] == found["fixed", 0] != found["fixed", 1]
 
 
-def test_grouping_shares_what_is_tokenised() -> None:
+def test_grouping_reuses_the_tokens() -> None:
     from ablate.data.corpus import corpus
     from ablate.experiment import build_options
 
@@ -113,12 +113,12 @@ def test_grouping_shares_what_is_tokenised() -> None:
 
 
 def gradients(keep: bool, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, torch.Tensor], float, int]:
-    """Of one bf16 step in four pieces: gradients as the optimizer sees them, loss, number of casts."""
+    """One bf16 step in four pieces: its gradients as the optimizer gets them, its loss, its number of casts."""
     learner, batches = small_learner("trainer.precision=bf16", "trainer.steps=1", "freeze=none", "clip=none")
     seen: dict[str, torch.Tensor] = {}
     with monkeypatch.context() as patch:
         if not keep:
-            patch.setattr(training, "casts_kept", lambda learner: contextlib.nullcontext())
+            patch.setattr(training, "shared_casts", lambda learner: contextlib.nullcontext())
         patch.setattr(learner.optimizer, "step", lambda: seen.update({n: p.grad for n, p in learner.trained.items()}))
         patch.setattr(learner.optimizer, "zero_grad", lambda: None)
         assert learner.clip == Nothing()
@@ -129,16 +129,16 @@ def gradients(keep: bool, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, to
 
 
 def test_kept_casts_give_the_same_gradients_to_the_bit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """bf16: each linear layer's weight and bias are cast once, not once for each of the four pieces."""
+    """In bf16 the weight and bias of each linear layer are cast once per step, not once per piece."""
     plain, kept = (gradients(keep, monkeypatch) for keep in (False, True))
     assert plain[0].keys() == kept[0].keys()
     assert all(torch.equal(plain[0][name], kept[0][name]) for name in plain[0])
     assert plain[1] == kept[1]
-    linear = 2 * 6 + 2  # of two layers, the pooler, the classifier
+    linear = 2 * 6 + 2  # in two layers, the pooler and the classifier
     assert plain[2] - kept[2] == 3 * 2 * linear
 
 
-@takes_compiler
+@needs_compiler
 def test_a_compiled_model_keeps_its_names_and_draws_other_dropout(tmp_path: Path) -> None:
     plain, fast = (compose_settings(*SMALL, f"trainer.compile={setting}") for setting in ("false", "true"))
     records = [run_settings(settings, tmp_path / str(k)) for k, settings in enumerate((plain, fast))]
@@ -158,18 +158,18 @@ def test_no_compiler_is_an_error_before_any_work(tmp_path: Path) -> None:
     )
     environment = {**os.environ, "CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=environment)
-    assert "ValueError: trainer.compile=true: torch.compile does not work here: " in done.stderr
+    assert "ValueError: trainer.compile must be false where torch.compile fails (got true): " in done.stderr
     assert not list(tmp_path.glob("*.parquet"))
 
 
 def one_step(*overrides: str, dropout: TorchDropout) -> tuple[dict[str, torch.Tensor], int]:
-    """A step's gradients, and the bytes that its forward kept for backward, parameters aside."""
+    """Gradients of one step, and the bytes that its forward pass kept for backward, parameters excluded."""
     learner, batches = small_learner("trainer.steps=1", "freeze=embeddings_attention", "clip=none", *overrides)
     learner = dataclasses.replace(learner, dropout=dropout)
     kept: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
-        place = tensor.data_ptr() if tensor.layout == torch.strided else id(tensor)  # oneDNN's show none
+        place = tensor.data_ptr() if tensor.layout == torch.strided else id(tensor)  # oneDNN tensors have no pointer
         kept[place] = tensor.numel() * tensor.element_size()
         return tensor
 
@@ -182,7 +182,7 @@ def one_step(*overrides: str, dropout: TorchDropout) -> tuple[dict[str, torch.Te
 
 @pytest.mark.parametrize("path", ["trainer.linear=torch", ONEDNN])
 def test_gradient_checkpointing_keeps_less_and_gives_the_same_bits(path: str) -> None:
-    """The layers that run twice draw the same dropout twice, and embeddings are frozen: both go wrong easily."""
+    """Layers that run twice must draw the same dropout twice, also behind frozen embeddings."""
     six = ("model.layers=6", *path.split())
     plain, whole = one_step(*six, dropout=TorchDropout(1))
     again, less = one_step(*six, "trainer.gradient_checkpointing=true", dropout=TorchDropout(1))

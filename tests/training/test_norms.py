@@ -1,4 +1,4 @@
-"""Gradient norms against float64 references, where torch's float32 norm errs."""
+"""Gradient norms against float64 references, also where torch's float32 norm is inexact."""
 
 import math
 
@@ -38,7 +38,7 @@ def exactly(norm: float) -> object:
 
 
 def reference(*gradients: Tensor) -> float:
-    """The joint norm in float64, summed by numpy."""
+    """The joint norm in float64, computed by numpy."""
     return math.sqrt(sum(float(np.square(g.numpy(), dtype=np.float64).sum()) for g in gradients))
 
 
@@ -48,7 +48,7 @@ def test_norm_of_one_tensor(shape: tuple[int, ...]) -> None:
     assert gradient_norms({"w": with_gradient(g)}).total == exactly(reference(g))
 
 
-def test_torchs_own_norm_errs_on_large_tensors() -> None:
+def test_torchs_own_norm_is_inexact_on_large_tensors() -> None:
     g = random_gradient((50_000, 400))
     theirs = float(torch.nn.utils.clip_grad_norm_([with_gradient(g)], max_norm=1e30))
     assert theirs != pytest.approx(reference(g), rel=1e-6)
@@ -85,13 +85,13 @@ def test_a_parameter_without_gradient_counts_0() -> None:
 
 @pytest.mark.parametrize("size", [1e-30, 1e-22, 1.0, 1e19, 1e30])
 def test_squares_neither_overflow_nor_vanish(size: float) -> None:
-    """A finite gradient has a finite norm: float32 holds 1e30, its square does not fit."""
+    """A finite gradient has a finite norm: float32 can hold 1e30 but not its square."""
     g = torch.full((3, 5), size)
     assert gradient_norms({"w": with_gradient(g)}).total == exactly(reference(g))
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
-def test_one_value_that_is_not_finite_is_seen(value: float) -> None:
+def test_one_non_finite_value_gives_a_non_finite_norm(value: float) -> None:
     g = torch.zeros(1_000, 20)
     g[999, 3] = value
     norms = gradient_norms({"w": with_gradient(g), "b": with_gradient(torch.ones(3))})
@@ -100,18 +100,18 @@ def test_one_value_that_is_not_finite_is_seen(value: float) -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=20), min_size=1, max_size=5))
-def test_the_norm_is_that_of_all_values_in_a_row(values: list[list[float]]) -> None:
+def test_the_norm_is_that_of_all_values_together(values: list[list[float]]) -> None:
     parameters = {str(i): with_gradient(torch.tensor(row)) for i, row in enumerate(values)}
     expected = math.hypot(*(v for row in values for v in row))
     assert gradient_norms(parameters).total == exactly(expected)
 
 
-def test_norms_leave_the_gradients_alone() -> None:
+def test_norms_do_not_change_the_gradients() -> None:
     g = random_gradient((30, 20))
     before = g.clone()
     gradient_norms({"w": with_gradient(g)})
     assert torch.equal(g, before)
 
 
-def test_of_names_that_are_not_there() -> None:
+def test_names_without_a_gradient_count_0() -> None:
     assert Norms({"a": 4.0}).of(["a", "frozen"]) == 2.0

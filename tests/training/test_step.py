@@ -1,4 +1,4 @@
-"""The loop against a plain PyTorch loop, written out in full: bit for bit on CPU."""
+"""The training loop is bit-identical to a plain PyTorch loop on CPU."""
 
 import itertools
 from pathlib import Path
@@ -26,7 +26,7 @@ CLIP_SETTINGS = {"none": [], "fixed": ["clip.threshold=0.5"], "delayed": ["clip.
 
 
 def plain_loop(clip, scheduler, splits, corpus, model, order, dropout, norm_of):
-    """What a person would write without us; returns the losses and norms of each step."""
+    """The loop a user would write without `ablate`; returns the loss and norm of each step."""
     for name, p in model.named_parameters():
         p.requires_grad_("embeddings" not in name and "attention" not in name)
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -95,7 +95,7 @@ def test_bit_identical_to_a_plain_loop(tmp_path: Path, clip: str, scheduler: str
     table, losses, norms = both(tmp_path, clip, scheduler, splits)
     assert torch.equal(torch.tensor(table["loss"].to_pylist()), torch.tensor(losses))
     assert table["grad_norm"].to_pylist() == norms
-    assert min(losses[-3:]) < losses[0]  # it learns, so that equal losses say something
+    assert min(losses[-3:]) < losses[0]  # it learns, so equal losses are meaningful
 
 
 def test_against_torchs_own_norm(tmp_path: Path) -> None:
@@ -115,13 +115,13 @@ def small_learner(*overrides: str):
     from ablate.data.batches import Batches
     from ablate.data.corpus import corpus
     from ablate.experiment import build_options
-    from ablate.training.device import accelerate
+    from ablate.training.device import make_accelerator
     from ablate.training.learner import make_learner
 
     settings = compose_settings("model=tiny", "data=synthetic", "trainer.threads=1", "trainer.batch_size=8", *overrides)
     options = build_options(settings)
     texts = corpus(options.model, options.data)
-    learner = make_learner(options, texts, 0, accelerate(options.trainer))
+    learner = make_learner(options, texts, 0, make_accelerator(options.trainer))
     order = planned_order(len(texts.train.label), options.trainer.steps * 8, 0)
     batches = Batches(texts.train, order, 8, 1, options.trainer.length_splits, texts.tokenizer.pad_token_id)
     return learner, batches
@@ -145,7 +145,7 @@ def test_norms_after_clipping_are_what_the_optimizer_sees(clip: str, monkeypatch
 
 
 def test_pieces_give_the_batchs_loss_and_gradient() -> None:
-    """With dropout off, to rounding (DESIGN section 3)."""
+    """Up to rounding, with dropout off."""
     found = []
     for splits in (1, 4):
         learner, batches = small_learner("model.dropout=0", f"trainer.length_splits={splits}", "trainer.steps=1")
@@ -156,8 +156,8 @@ def test_pieces_give_the_batchs_loss_and_gradient() -> None:
     assert split_norms.squares == pytest.approx(norms.squares, rel=1e-4, abs=1e-12)
 
 
-def test_accumulated_batches_count_as_one(tmp_path: Path) -> None:
-    """Two mini-batches of 4 are a step of 8: the same mean loss and gradient, with dropout off."""
+def test_two_accumulated_batches_equal_one_of_twice_the_size(tmp_path: Path) -> None:
+    """Two mini-batches of 4 have the mean loss and gradient of one step of 8, with dropout off."""
     tables = []
     for accumulation in (1, 2):
         settings = compose_settings(
@@ -173,7 +173,7 @@ def test_accumulated_batches_count_as_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_both_precisions_in_one_process(precision: str, tmp_path: Path) -> None:
+def test_both_precisions_run_in_one_process(precision: str, tmp_path: Path) -> None:
     settings = compose_settings(
         "model=tiny", "data=synthetic", "trainer.threads=1", "trainer.steps=3", "trainer.batch_size=8",
         f"trainer.precision={precision}", "freeze=none",
@@ -182,7 +182,7 @@ def test_both_precisions_in_one_process(precision: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("lr", "cause"), [("1e20", "loss|gradient norm")])
-def test_a_loss_that_is_not_finite_ends_the_run_before_the_update(lr: str, cause: str) -> None:
+def test_a_non_finite_loss_ends_the_run_before_the_update(lr: str, cause: str) -> None:
     learner, batches = small_learner(f"optimizer.lr={lr}", "trainer.steps=50", "freeze=none", "clip=none")
     last = 0
     with pytest.raises(Diverged, match=cause) as stopped:
