@@ -37,13 +37,13 @@ def check_same(cwd: Path, one_by_one: Path) -> None:
 def check_shares_and_passes_over(cwd: Path, one_by_one: Path, *engine: str, **environment: str) -> None:
     """With one run at a time: the second begins with the first's start, and one that another process has is named."""
     first, fork, last = json.loads(told(*SWEEP, "plan=json", cwd=cwd).stdout)["runs"]
-    held = cwd / "outputs/faults" / last["run"]
-    held.mkdir(parents=True)
-    with FileLock(held / ".lock"):
+    locked = cwd / "outputs/faults" / last["run"]
+    locked.mkdir(parents=True)
+    with FileLock(locked / ".lock"):
         assert end(begin(cwd, *SWEEP, *engine, **environment)) == 0
-    assert f"held: {held.name}: another process is at it" in output(cwd)
+    assert f"locked: {locked.name}: another process is running it" in output(cwd)
     assert statuses(cwd) == {20: "done", 8: "done"}
-    assert record(held.with_name(fork["run"]))["forked_from"] == fork["from"] == {"run": first["run"], "step": 7}
+    assert record(locked.with_name(fork["run"]))["forked_from"] == fork["from"] == {"run": first["run"], "step": 7}
     assert ablate(cwd, *SWEEP) == 0
     for name, folder in runs(cwd).items():
         assert differences(folder, runs(one_by_one)[name]) == []

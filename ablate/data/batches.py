@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from ablate.data.texts import Texts
-from ablate.distributed.ranks import Ranks
+from ablate.distributed.ranks import ALONE, Ranks
 
 WINDOW = 50  # batches that are sorted together by `grouped_order`, as many as in transformers' sampler
 
@@ -114,7 +114,7 @@ class Batches:
     splits: int
     pad_id: int
     multiple: int = 1
-    ranks: Ranks = Ranks()  # noqa: RUF009  frozen
+    ranks: Ranks = ALONE
 
     def __call__(self, t: int) -> list[Batch]:
         """This process's pieces of step t: as many on each, so that all come to the same points."""

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ablate.data.batches import Batches, Examples, grouped_order, planned_order
 from ablate.data.corpus import Corpus
-from ablate.distributed.parallel import parallel, part, whole
-from ablate.distributed.ranks import Ranks
+from ablate.distributed.parallel import parallel, shard_like, whole
+from ablate.distributed.ranks import ALONE, Ranks
 from ablate.experiment import Options
 from ablate.freeze import freeze
 from ablate.model.first_token import skip_unread
@@ -29,7 +29,7 @@ def make_learner(
     seed: int,
     accelerator: Accelerator,
     nuisance: int = 0,
-    ranks: Ranks = Ranks(),  # noqa: B008  frozen
+    ranks: Ranks = ALONE,
 ) -> Learner:
     """The model with its head, frozen and on its device, shared by all ranks; the optimizer of what is trained."""
     model = options.model.build(texts.classes, seed, texts.tokenizer)
@@ -73,10 +73,10 @@ def load(learner: Learner, trained: Mapping[str, Tensor], optimizer: Mapping[str
     """Put whole tensors, as a checkpoint has them, where the learner has them: sharded, if its are."""
     with torch.no_grad():
         for name, parameter in learner.trained.items():
-            parameter.copy_(part(trained[name], parameter))
+            parameter.copy_(shard_like(trained[name], parameter))
     like = dict(enumerate(learner.trained.values()))  # as the optimizer counts them
     states = {
-        i: {key: part(value, like[i]) if isinstance(value, Tensor) else value for key, value in state.items()}
+        i: {key: shard_like(value, like[i]) if isinstance(value, Tensor) else value for key, value in state.items()}
         for i, state in optimizer["state"].items()
     }
     learner.optimizer.load_state_dict({**optimizer, "state": states})
@@ -96,7 +96,7 @@ def make_batches(
     train: Examples,
     order: Tensor,
     pad_id: int,
-    ranks: Ranks = Ranks(),  # noqa: B008  frozen
+    ranks: Ranks = ALONE,
 ) -> Batches:
     """The batches of a run, by its trainer's sizes."""
     sizes = (trainer.batch_size, trainer.grad_accumulation, trainer.length_splits)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ablate.distributed.parallel import local
+from ablate.distributed.parallel import local_shard
 from ablate.model.parameter_roles import role
 from ablate.schema import BLOCKS
 from ablate.training.step import Learner
@@ -68,4 +68,4 @@ def process_peak() -> int | None:
 
 
 def size(tensors: Iterable[Tensor]) -> int:
-    return sum(local(t).numel() * t.element_size() for t in tensors)
+    return sum(local_shard(t).numel() * t.element_size() for t in tensors)

@@ -19,7 +19,7 @@ from ablate.data.batches import collate
 from ablate.data.corpus import Corpus, corpus, make, pack
 from ablate.data.sources import Data, Files, Hub, MovieSnippets, Synthetic
 from ablate.model.loading import Model, Pretrained, Tiny
-from ablate.run import run
+from ablate.run import process, run
 from tests.faults.models import save_model
 from tests.tools import ROOT, compose_settings, run_settings
 
@@ -35,9 +35,8 @@ HUB = Hub(
 
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The folder of the cache, empty; nothing is in this process's memory."""
+    """The folder of the cache, empty."""
     monkeypatch.setenv("ABLATE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(module, "_corpora", {})
     yield token_cache.folder()
 
 
@@ -62,14 +61,8 @@ def pretrained(tmp_path: Path) -> Pretrained:
     return Pretrained(str(tmp_path / "model"), None, lr=1e-3)
 
 
-def forget() -> None:
-    """As in a new process."""
-    module._corpora.clear()
-
-
 def again(model: Model, source: Data, monkeypatch: pytest.MonkeyPatch) -> Corpus:
     """The corpus as another process finds it: no text is read."""
-    forget()
     with monkeypatch.context() as patch:
         patch.setattr(sources, "load", lambda source: pytest.fail("texts were read"))
         return corpus(model, source)
@@ -116,19 +109,18 @@ def test_a_run_does_not_depend_on_the_cache(tmp_path: Path, place: Path, monkeyp
     )  # fmt: skip
 
     def tables(name: str) -> list:
+        process.current.corpora.clear()
         run_settings(settings, tmp_path / name)
         found = [pq.read_table(tmp_path / name / f"{table}.parquet") for table in ("steps", "evals", "predictions")]
         return [found[0].drop_columns(["seconds"]), *found[1:]]
 
     made = tables("made")
     assert entry(place).is_file()
-    forget()
     with monkeypatch.context() as patch:
         patch.setattr(sources, "load", lambda source: pytest.fail("texts were read"))
         assert tables("read") == made
-    forget()
     with monkeypatch.context() as patch:
-        patch.setattr(run, "corpus", make)  # what no cache has touched
+        patch.setattr(run, "corpus", lambda model, source, known: make(model, source))  # what no cache has touched
         assert tables("plain") == made
     settings["seed"] = 1
     assert tables("control") != made
@@ -154,7 +146,6 @@ def test_damage_is_found_and_mended(
     path = entry(place)
     whole = path.read_bytes()
     path.write_bytes(damage(whole))
-    forget()
     assert same(corpus(TINY, SYNTHETIC), made)
     assert caplog.messages == [f"{path} is damaged (its hash does not match): the tokens are made again"]
     assert entry(place).read_bytes() == whole
@@ -166,12 +157,12 @@ def test_two_processes_at_once(place: Path) -> None:
     context = multiprocessing.get_context("spawn")
     barrier, found = context.Barrier(2), context.Queue()
     both = [context.Process(target=make_at_once, args=(barrier, found)) for _ in range(2)]
-    for process in both:
-        process.start()
+    for child in both:
+        child.start()
     answers = [found.get(timeout=300) for _ in both]
-    for process in both:
-        process.join()
-    assert [process.exitcode for process in both] == [0, 0]
+    for child in both:
+        child.join()
+    assert [child.exitcode for child in both] == [0, 0]
     assert answers == [(True, len(corpus(TINY, SYNTHETIC).train.label))] * 2
     assert entry(place).name == token_cache.key(TINY, SYNTHETIC)
 
@@ -233,7 +224,6 @@ def test_a_file_that_another_user_may_not_read_is_made_again(place: Path) -> Non
     path = entry(place)
     path.unlink()
     path.mkdir()  # unreadable for root, too
-    forget()
     assert same(corpus(TINY, SYNTHETIC), make(TINY, SYNTHETIC))
 
 
@@ -243,7 +233,6 @@ def test_the_folder_may_go_at_any_time(tmp_path: Path, place: Path, monkeypatch:
         "trainer.steps=3", "trainer.batch_size=4", "trainer.probe_examples=4",
     )  # fmt: skip
     undisturbed = run_settings(settings, tmp_path / "undisturbed")["metrics"]
-    forget()
     train = run.train
 
     def disturbed(*arguments: object) -> Iterator:
@@ -308,9 +297,10 @@ def test_what_the_key_leaves_out(tmp_path: Path, reviews: Files, pretrained: Pre
 
 
 def test_a_sweep_over_other_settings_reads_texts_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = corpus(TINY, SYNTHETIC)
+    known: dict[str, Corpus] = {}
+    first = corpus(TINY, SYNTHETIC, known)
     monkeypatch.setattr(sources, "load", lambda source: pytest.fail("texts were read"))
-    assert corpus(replace(TINY, lr=0.5), SYNTHETIC) is first
+    assert corpus(replace(TINY, lr=0.5), SYNTHETIC, known) is first
 
 
 def test_every_option_has_a_key() -> None:
@@ -348,14 +338,15 @@ def test_a_branch_of_the_hub_is_not_kept(place: Path, monkeypatch: pytest.Monkey
 def test_warnings_are_said_by_every_process(
     reviews: Files, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    corpus(TINY, reviews)
+    known: dict[str, Corpus] = {}
+    corpus(TINY, reviews, known)
     said = list(caplog.messages)
     assert said == [
         "data: 1 of 4 test texts are in the training split, too",
         "data: 1 of 4 test texts are longer than data.max_length=16 tokens and were cut",
     ]
-    corpus(TINY, reviews)
-    assert caplog.messages == said  # once a process
+    corpus(TINY, reviews, known)
+    assert caplog.messages == said  # once per process
     again(TINY, reviews, monkeypatch)
     assert caplog.messages == said * 2
 

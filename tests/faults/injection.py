@@ -83,14 +83,14 @@ def before_evaluation(split: Literal["validation", "test"], act: Act) -> None:
     """`act` before a run looks at a whole split."""
     from ablate.run import run
 
-    evaluate = run.Run.evaluate
+    evaluate = run.TrainingRun.evaluate
 
     def disturbed(self: Any, examples: Any, *batch_size: int) -> Any:
         if examples is getattr(self.texts, split):
             act()
         return evaluate(self, examples, *batch_size)
 
-    run.Run.evaluate = disturbed
+    run.TrainingRun.evaluate = disturbed
 
 
 def in_write(name: str, when: Literal["midway", "unmoved", "moved"], act: Act, nth: int = 1) -> None:
@@ -228,5 +228,5 @@ def forget_field(name: str) -> None:
     from ablate.run import checkpoint
     from ablate.run.records import Rows
 
-    load, empty = checkpoint.load, {"rows": Rows(), "clip_state": None}
-    checkpoint.load = lambda folder: dataclasses.replace(load(folder), **{name: empty[name]})
+    load, empty = checkpoint.load_checkpoint, {"rows": Rows(), "clip_state": None}
+    checkpoint.load_checkpoint = lambda folder: dataclasses.replace(load(folder), **{name: empty[name]})

@@ -66,7 +66,7 @@ def test_row_07_another_runs_checkpoint(tmp_path: Path, killed: Path, undisturbe
     (tmp_path / "outputs/faults" / other.name).mkdir(parents=True)
     shutil.copy(the_run(killed) / "checkpoint.pt", tmp_path / "outputs/faults" / other.name)
     assert ablate(tmp_path, *COMMON, "clip.start=20") == 0
-    assert "its checkpoint is of run" in output(tmp_path)
+    assert "the checkpoint belongs to run" in output(tmp_path)
     assert differences(the_run(tmp_path), other) == []
 
 
@@ -123,7 +123,7 @@ def test_row_08_the_file_is_named(tmp_path: Path, undisturbed: Path) -> None:
     path.parent.mkdir(parents=True)
     path.touch()
     assert ablate(tmp_path, *FIXTURE) == 0
-    assert f"{path.relative_to(tmp_path)}: not readable as JSON" in output(tmp_path)
+    assert f"{path.relative_to(tmp_path)}: not valid JSON" in output(tmp_path)
 
 
 @pytest.mark.parametrize("arguments", [FIXTURE, SWEEP], ids=["run", "sweep"])

@@ -88,7 +88,7 @@ def test_row_05_the_table_is_printed_when_the_launcher_dies(tmp_path: Path, faul
     assert ablate(tmp_path, *SWEEP, fault=fault) == 1
     assert said in output(tmp_path)
     assert "test accuracy" in output(tmp_path)  # the table's heading
-    assert "not begun: 2 runs" in output(tmp_path)
+    assert "not started: 2 runs" in output(tmp_path)
     assert statuses(tmp_path) == {20: "done"}
     assert ablate(tmp_path, *SWEEP) == 0
     assert statuses(tmp_path) == {20: "done", 8: "done", 1: "done"}

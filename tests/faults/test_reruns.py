@@ -149,7 +149,7 @@ def killed_at_12(cwd: Path) -> Path:
 def test_row_20_other_threads_start_anew(tmp_path: Path) -> None:
     folder = killed_at_12(tmp_path)
     assert ablate(tmp_path, *TWO_THREADS) == 0
-    assert f"{folder.name}: its checkpoint was made with other threads" in output(tmp_path)
+    assert f"{folder.name}: the checkpoint was made with other threads" in output(tmp_path)
     assert resumed_from(folder) is None
     assert record(folder)["environment"]["threads"] == 2
 

@@ -35,7 +35,7 @@ def test_row_16_resume_around_every_edge(
     """In one process, for speed: each checkpoint of an unbroken run is put into a folder of its own and taken up."""
     settings, unbroken = ("scheduler.warmup=0.25", *optimizer, *more), tmp_path / "unbroken"
     work, often = job_of(*settings), job_of(*settings, "trainer.checkpoint_every=1")
-    save = checkpoint.save
+    save = checkpoint.save_checkpoint
 
     def save_and_keep(state: checkpoint.Checkpoint, folder: Path) -> None:
         save(state, folder)
@@ -44,7 +44,7 @@ def test_row_16_resume_around_every_edge(
     unbroken.mkdir()
     with monkeypatch.context() as patch:
         patch.chdir(unbroken)
-        patch.setattr(checkpoint, "save", save_and_keep)
+        patch.setattr(checkpoint, "save_checkpoint", save_and_keep)
         assert execute(often) == "done"
     for step in AROUND:
         cwd = tmp_path / str(step)

@@ -113,7 +113,7 @@ def test_row_31_hostile_checkpoint(tmp_path: Path, killed: Path, undisturbed: Pa
     write(path)
     path.write_bytes(path.read_bytes() + hashlib.sha256(path.read_bytes()).hexdigest().encode())
     assert ablate(tmp_path, *FIXTURE) == 0
-    assert "is no checkpoint of ours" in output(tmp_path)
+    assert "is not a checkpoint of ablate" in output(tmp_path)
     assert not (tmp_path / "marker").exists()
     assert differences(tmp_path, undisturbed) == []
 

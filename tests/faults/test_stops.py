@@ -40,7 +40,7 @@ def test_row_04_stop_at_the_steps_end(tmp_path: Path, undisturbed: Path, signum:
         os.killpg(process.pid, 0)  # nobody of its group is left
     assert checkpointed(the_run(tmp_path)) == 8
     assert steps(the_run(tmp_path)) == list(range(1, 9))
-    assert "the same command goes on from here" in output(tmp_path)
+    assert "run the same command again to continue" in output(tmp_path)
     assert "Traceback" not in output(tmp_path)
     assert ablate(tmp_path, *FIXTURE) == 0
     assert resumed_from(the_run(tmp_path)) == 8

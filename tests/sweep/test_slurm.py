@@ -108,7 +108,7 @@ def test_the_same_records_and_no_run_twice(tmp_path: Path, cluster: None, one_by
     assert end(begin(tmp_path, *FORKING, *SLURM)) == 0
     check_same(tmp_path, one_by_one)
     shown = output(tmp_path)
-    assert "6 runs, 6 at once: 4 new, 2 fork" in shown and "up to 14 more are shared" in shown
+    assert "6 runs, 6 in parallel: 4 new, 2 fork" in shown and "up to 14 more are shared" in shown
     assert "scancel --me --name=ablate-faults" in shown and "python -m analysis outputs/faults" in shown
     assert "test accuracy" in shown
     assert (tmp_path / "outputs/faults/.submitit").is_dir()
@@ -206,7 +206,9 @@ def test_the_jobs_outlive_a_command_that_is_stopped(tmp_path: Path, cluster: Non
     halted(tmp_path, "left")
     process.terminate()
     assert end(process) == 75
-    assert "the jobs go on without it" in output(tmp_path) and "scancel --me --name=left" in output(tmp_path)
+    assert "the jobs continue without this command" in output(tmp_path) and "scancel --me --name=left" in output(
+        tmp_path
+    )
     (tmp_path / "go").touch()
     wait_until(lambda: not jobs("left"))
     assert attempts(the_run(tmp_path)) == 1
@@ -219,7 +221,7 @@ def test_the_jobs_outlive_a_command_that_is_stopped(tmp_path: Path, cluster: Non
 def test_a_run_has_its_jobs_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: name)
     found = launcher(compose_config("hydra/launcher=slurm", "hydra.launcher.cpus_per_task=6"))
-    assert (found.threads, found.at_once) == (6, 16)
+    assert (found.threads, found.parallel_runs) == (6, 16)
 
 
 @pytest.mark.parametrize(
