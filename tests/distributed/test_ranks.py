@@ -1,4 +1,4 @@
-"""A run on several processes: as on one, and all of them at the same place whatever happens to one."""
+"""A run on several ranks: its numbers are those of one process, and the ranks stay in sync whatever happens to one."""
 
 import functools
 import os
@@ -42,7 +42,7 @@ STILL = (*FIXTURE, "model.dropout=0")
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """The run on one process with some settings, each made once."""
+    """Runs on one process, made once per set of settings."""
 
     @functools.cache
     def made(*settings: str) -> Path:

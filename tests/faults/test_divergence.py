@@ -1,4 +1,4 @@
-"""A loss or gradient that is not finite: no update with it, `diverged` at that step, and nobody else is touched."""
+"""A loss or gradient that is not finite: no update with it, `diverged` at that step, and no effect on other runs."""
 
 import math
 from functools import partial

@@ -1,4 +1,4 @@
-"""Shared starts: what the plan shares, and that a forked run is the unforked one, bit for bit."""
+"""Shared starts: which steps the plan shares, and that a forked run equals the unforked one bit for bit."""
 
 import json
 from pathlib import Path
@@ -147,7 +147,7 @@ def test_where_the_parent_is_still_on_the_way_an_earlier_start_is_taken(tmp_path
 
 
 def test_a_snapshot_that_does_not_fit_is_not_taken(tmp_path: Path) -> None:
-    """The negative control: a forged plan sends an arm to a snapshot that its own rule would not have come to."""
+    """The negative control: a forged plan offers a snapshot that the arm's own rule would not have reached."""
     done = ablate("-m", "clip=delayed", "clip.start=6,11", *SETTINGS, "trainer.fork.enabled=false", cwd=tmp_path)
     assert done.returncode == 0
     parent, child = (next(f for f in runs(tmp_path).values() if start in f"{json.loads((f / 'run.json').read_text())}")

@@ -1,4 +1,4 @@
-"""A run's records: the contract's columns, and files that are old or new, never half."""
+"""The records of a run: fixed columns, and atomic writes."""
 
 import errno
 import hashlib
@@ -29,7 +29,7 @@ from ablate.training.evaluation import Predictions
 from ablate.training.norms import Norms
 
 INT, FLOAT, TEXT = pa.int64(), pa.float64(), pa.string()
-COLUMNS = {  # a change here is a change for all who read the files
+COLUMNS = {  # a change here affects every reader of the files
     "steps": {
         "step": INT,
         "loss": FLOAT,
@@ -180,7 +180,7 @@ def test_layers_are_grouped_in_the_models_order() -> None:
     ]
 
 
-# Old or new, never half
+# Atomic writes
 
 
 def test_replacing(target: Path) -> None:

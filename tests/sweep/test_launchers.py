@@ -1,4 +1,4 @@
-"""Several runs at once: the same records as one by one, and no fault of a worker costs more than it has to."""
+"""Parallel runs: the same records as one by one, and a fault of a worker costs no more than necessary."""
 
 import os
 import signal
@@ -40,7 +40,7 @@ def one_by_one(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def at_once(cwd: Path, *arguments: str) -> int:
-    """The command with two workers, to its end: one of the fault tests' own would wait for workers, which wait too."""
+    """Run the command with two workers, not from the fork server, where command and workers wait for each other."""
     return end(begin(cwd, *arguments, *LOCAL))
 
 
@@ -71,7 +71,7 @@ def test_a_single_run_has_no_launcher(tmp_path: Path) -> None:
 
 
 def test_workers_share_the_cores() -> None:
-    """trainer.threads: null; a number that was set stays."""
+    """With trainer.threads: null; a given number stays."""
     assert launchers.one_by_one().threads == launchers.sharing(1).threads == cores()
     assert launchers.sharing(2).threads == max(1, cores() // 2)
     assert launchers.sharing(10**6).threads == 1
@@ -124,7 +124,7 @@ def test_a_gpu_for_each_worker(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_row_05_a_killed_worker(tmp_path: Path, one_by_one: Path) -> None:
-    """It takes the others with it: the table, exit code 1, and the same command goes on from the checkpoints."""
+    """It ends the others: the table, exit code 1, and the same command continues from the checkpoints."""
     (tmp_path / "fault").write_text(f"{int(signal.SIGKILL)} own")
     assert at_once(tmp_path, *DISTURBED) == 1
     shown = output(tmp_path)
@@ -138,7 +138,7 @@ def test_row_05_a_killed_worker(tmp_path: Path, one_by_one: Path) -> None:
     ("signum", "whom", "code"), [(signal.SIGTERM, "parent", 75), (signal.SIGINT, "group", 130)], ids=["term", "ctrl_c"]
 )
 def test_row_04_a_stop_of_the_command(tmp_path: Path, one_by_one: Path, signum: int, whom: str, code: int) -> None:
-    """Each worker ends its step and saves, and no further run begins. Ctrl-C reaches the workers by itself, too."""
+    """Each worker ends its step and saves, and no further run begins. Ctrl-C also reaches the workers directly."""
     (tmp_path / "fault").write_text(f"{int(signum)} {whom}")
     assert at_once(tmp_path, *DISTURBED) == code
     assert "run the same command again to continue" in output(tmp_path)

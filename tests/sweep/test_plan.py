@@ -1,4 +1,4 @@
-"""The plan says what will happen, before anything does, and it comes true."""
+"""The plan predicts, before any run, what the sweep then does."""
 
 import json
 from pathlib import Path
@@ -112,7 +112,7 @@ def test_when_several_at_once_are_advised() -> None:
         == f"{said} may be faster: no run of this kind has been measured here with 1 thread yet"
     )
     assert advice(now, totals(runs_of(250.0, 250.0), 2), 2, 1) == ""  # it would take longer
-    assert advice(totals(runs_of(100.0)), local, 2, 1) == ""  # nothing to do at the same time
+    assert advice(totals(runs_of(100.0)), local, 2, 1) == ""  # only one run
     assert advice(now, local, 1, 1) == ""  # one core
 
 
@@ -152,7 +152,7 @@ def test_memory_by_count_is_what_a_run_finds(tmp_path: Path, freeze: str, optimi
     learner.optimizer.step()
     found = memory_bytes(learner)
     taken = found["weights"] + found["gradients"] + found["optimizer"]
-    assert count.memory == pytest.approx(taken, rel=0.01)  # AdamW counts its steps besides
+    assert count.memory == pytest.approx(taken, rel=0.01)  # AdamW also stores step counts
     assert count.snapshot == pytest.approx(found["gradients"] + found["optimizer"], rel=0.01)
 
 

@@ -1,4 +1,4 @@
-"""Sweeps on SLURM (hydra/launcher=slurm), a real one of one node: equal records, and a job that is requeued goes on.
+"""Sweeps on a real SLURM of one node (hydra/launcher=slurm): equal records, and a requeued job resumes its run.
 
 Where SLURM can't be started these tests are skipped; with ABLATE_SLURM=required they fail.
 """
@@ -68,22 +68,22 @@ def asked(*command: str) -> str:
 
 
 def jobs(name: str) -> dict[str, str]:
-    """State by id of the jobs of this name that are not over."""
+    """The state, by id, of the jobs of this name that have not ended."""
     return dict(line.split() for line in asked("squeue", "-h", "-r", "-n", name, "-o", "%i %T").splitlines())
 
 
 def halted(cwd: Path, name: str) -> str:
-    """Wait until the only run is in mid step; its job's id."""
+    """Wait until the only run is within a step; return the id of its job."""
     wait_until((cwd / "halted").exists, patience=120)
     ((job, _),) = jobs(name).items()
     return job
 
 
 def tell(cwd: Path, job: str, *signals: str) -> None:
-    """Send signals to a job as SLURM does, and let its run go on."""
+    """Send signals to a job as SLURM does, and let its run continue."""
     for name in signals:
         asked("scancel", job, "--signal", name)
-    time.sleep(3)  # SLURM hands them over some time after it said so
+    time.sleep(3)  # SLURM delivers them some time after scancel returns
     (cwd / "go").touch()
 
 
