@@ -1,9 +1,9 @@
-"""What one process keeps from run to run: the only object at module level that changes.
+"""The state of this process between runs: the only object at module level that changes.
 
-Hydra calls the command's function with a config and nothing else, and pickles the sweep's callback to the processes
-that a launcher starts. What such a process has to know between these calls is in `current`, and the modules that need
-it say so by `process.current`. Import the module, not the object: a launcher pickles the function in `__main__` with a
-copy of every object that it refers to, and a copy would not see the changes.
+Hydra calls the command's function with nothing but a config, and pickles the sweep's callback to the processes that a
+launcher starts. `current` holds what such a process has to know between these calls, and other modules read it as
+`process.current`. Import the module, not the object: a launcher pickles the function in `__main__` with a copy of
+every object that it refers to, and a copy would not see the changes.
 """
 
 import contextlib
@@ -51,7 +51,7 @@ class Process:
         return self.busy or contextlib.nullcontext()
 
     def is_news(self, message: str) -> bool:
-        """Whether to show a warning: in a worker, unless the command has shown it, as each worker reads the data."""
+        """Return whether to show a warning: a worker skips those of the command, as it reads the same data."""
         if self.is_worker:
             return message not in self.shown
         self.shown.add(message)

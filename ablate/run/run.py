@@ -40,7 +40,7 @@ def perform(
     All ranks (`ablate.distributed.ranks`) perform the run, and rank 0 alone reads and writes the folder. Raises
     Stopped, with a checkpoint in `folder`, at the end of the step in which a signal asks for `stop`.
     """
-    began, ranks = time.perf_counter(), current_ranks()
+    started, ranks = time.perf_counter(), current_ranks()
     options, seed = build_options(settings), settings["seed"]
     trainer, accelerator = options.trainer, accelerate(options.trainer)
     texts = corpus(options.model, options.data, process.current.corpora)
@@ -54,7 +54,7 @@ def perform(
     tracker = options.tracker if ranks.leads else Nothing()
     follower = Follower(tracker, Card(settings["study"], folder.name, tags or {}, flat_settings(settings)))
     where = environment(accelerator.device, ranks.count, learner.parallel.name, library(trainer))
-    run = TrainingRun(folder, run_id, where, trainer, learner, texts, stop, began, follower)
+    run = TrainingRun(folder, run_id, where, trainer, learner, texts, stop, started, follower)
     run.resume()
     with follower.following(run.rows.steps, run.rows.evals):
         outcome = run.train(order)
@@ -89,7 +89,7 @@ class TrainingRun:
     learner: Learner
     texts: Corpus
     stop: StopRequest
-    began: float
+    started: float
     follower: Follower
     rows: Rows = field(default_factory=Rows)
     clip_state: Any = None
@@ -111,7 +111,7 @@ class TrainingRun:
         if found:
             self.rows, self.forked_from = found.rows, found.forked_from
             self.environment = succeeding(self.environment, found.environment)
-            self.began -= found.seconds
+            self.started -= found.seconds
         state = found and {
             "step": found.step, "clip": found.clip_state, "trained": found.trained, "optimizer": found.optimizer
         }  # fmt: skip
@@ -232,4 +232,4 @@ class TrainingRun:
 
     def seconds(self) -> float:
         """Time spent on this run, including earlier attempts up to their last checkpoint."""
-        return time.perf_counter() - self.began
+        return time.perf_counter() - self.started
