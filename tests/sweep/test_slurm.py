@@ -240,7 +240,8 @@ def leave_the_cluster() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "complaint"), [(UNINSTALL, 'pip install "ablate-finetuning[slurm]"'), (leave_the_cluster, "needs sbatch on the PATH")]
+    ("fault", "complaint"),
+    [(UNINSTALL, 'pip install "ablate-finetuning[slurm]"'), (leave_the_cluster, "needs sbatch on the PATH")],
 )
 def test_row_25_without_slurm(tmp_path: Path, fault: object, complaint: str) -> None:
     assert ablate(tmp_path, *FORKING, "hydra/launcher=slurm", fault=fault) == 2  # type: ignore[arg-type]
