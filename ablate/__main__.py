@@ -1,4 +1,4 @@
-"""The command: `python -m ablate`. Hydra composes the config; a job is executed by `ablate.run.job`.
+"""The command `python -m ablate`: Hydra composes the config, and `ablate.run.job` executes each job.
 
 Nothing heavy is imported before a job starts, so that --help and tab completion stay fast.
 """
@@ -8,21 +8,19 @@ import signal
 import sys
 import time
 import traceback
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-import ablate.run.folder_name  # noqa: F401  registers the resolver `run_name`
+import ablate.run.folder_name  # registers the resolver `run_name`
+import ablate.sweep.launchers  # noqa: F401  registers the resolver `workers`
 from ablate.config.errors import complaint
 from ablate.config.paths import conf
-from ablate.distributed.ranks import Apart, here, leave
+from ablate.distributed.ranks import RanksOutOfSync, current_ranks, exit_rank
+from ablate.run import process
 from ablate.run.signals import Stopped, terminate
-from ablate.sweep import (
-    launchers,  # registers the resolver `workers`
-    workers,
-)
 
 
 @hydra.main(version_base="1.3", config_path=conf(), config_name="config")
@@ -30,57 +28,64 @@ def app(config: DictConfig) -> str:
     from ablate.run.job import execute, job
 
     work = job(config, HydraConfig.get().runtime.choices)
-    with workers.at_work():
-        return execute(work.with_threads(launchers.here.threads))
+    with process.current.working():
+        return execute(work.with_threads(process.current.threads))
 
 
 def main() -> None:
-    """Run the command; exit code 0: all done, 1: a run failed, 2: nothing was run, the input is wrong."""
-    if here().count == 1:
-        return command()
+    """Run the command. Exit code 0: all runs are done; 1: a run failed; 2: the input is wrong, and nothing was run."""
+    if current_ranks().count == 1:
+        return run_command()
     code: Any = 0
     try:
-        command()
+        run_command()
     except SystemExit as end:
         code = end.code or 0
     except BaseException:
         traceback.print_exc()
         code = 1
-    leave(code)
+    exit_rank(code)
 
 
-def command() -> None:
-    """The same, ending as Python does."""
+def run_command() -> None:
+    """Run the command and end as Python does, by returning or by SystemExit."""
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing its own and exiting 1
-    if here().count > 1:  # torch's C++ would warn that parallel.Replicated does what it has reasons to do
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing its own message and exiting with 1
+    if current_ranks().count > 1:  # silences a warning of torch's C++ code about the options of parallel.Replicated
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     signal.signal(signal.SIGTERM, terminate)
-    sys.path.append(os.getcwd())  # as `python -m` does, for the console script: rules of the user's own
+    sys.path.append(os.getcwd())  # the console script finds the user's own rules, as `python -m` does
     try:
         app()
     except (Stopped, KeyboardInterrupt) as stop:
-        launchers.leave(stop)
-    except Apart as error:
+        exit_stopped(stop)
+    except RanksOutOfSync as error:
         print(error, file=sys.stderr)
         close_sweep()
         sys.exit(1)
     except Exception as error:
         if wants_traceback:
             raise
-        if here().leads:
+        if current_ranks().leads:
             print(complaint(error), file=sys.stderr)
         else:
-            time.sleep(10)  # torchrun ends all with the first that ends: rank 0 has to say why before
+            time.sleep(10)  # torchrun ends all ranks when the first one ends: rank 0 has to print the reason before
         sys.exit(close_sweep())
 
 
+def exit_stopped(stop: Stopped | KeyboardInterrupt) -> NoReturn:
+    """Exit after a signal: print how to continue."""
+    if not isinstance(stop, Stopped):
+        stop = Stopped(process.current.interrupted_by)
+    print(f"{stop}; {process.current.after_stop}", file=sys.stderr)
+    sys.exit(stop.exit_code)
+
+
 def close_sweep() -> int:
-    """The table of a sweep that has begun but could not go on, and exit code 1; 2 where none has."""
-    sweep = sys.modules.get("ablate.sweep.callback")
-    if sweep is None or sweep.begun is None:
+    """Print the table of a sweep that started and could not continue, and return 1; return 2 if none started."""
+    if process.current.end_sweep is None:
         return 2
-    sweep.begun.end()
+    process.current.end_sweep()
     return 1
 
 

@@ -1,4 +1,4 @@
-"""What a sweep has to show wherever its runs go: on this machine's workers, on SLURM, on Ray."""
+"""Checks of a sweep that hold for every launcher: local workers, SLURM, Ray."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ SIGNALLING = (*ONE, "clip._target_=tests.faults.rules.Signalling")  # it sends w
 
 
 def check_same(cwd: Path, one_by_one: Path) -> None:
-    """The runs of FORKING, each begun once, in the same environment and bit for bit as one by one."""
+    """Check that the runs of FORKING started once each, in the environment and with the bits of runs one by one."""
     assert differences(cwd, one_by_one) == []
     keys = [{record(folder)["environment"]["key"] for folder in runs(each).values()} for each in (cwd, one_by_one)]
     assert keys[0] == keys[1] and len(keys[0]) == 1
@@ -35,15 +35,15 @@ def check_same(cwd: Path, one_by_one: Path) -> None:
 
 
 def check_shares_and_passes_over(cwd: Path, one_by_one: Path, *engine: str, **environment: str) -> None:
-    """With one run at a time: the second begins with the first's start, and one that another process has is named."""
+    """With one run at a time: the second forks from the first, and a run that another process has locked is listed."""
     first, fork, last = json.loads(told(*SWEEP, "plan=json", cwd=cwd).stdout)["runs"]
-    held = cwd / "outputs/faults" / last["run"]
-    held.mkdir(parents=True)
-    with FileLock(held / ".lock"):
+    locked = cwd / "outputs/faults" / last["run"]
+    locked.mkdir(parents=True)
+    with FileLock(locked / ".lock"):
         assert end(begin(cwd, *SWEEP, *engine, **environment)) == 0
-    assert f"held: {held.name}: another process is at it" in output(cwd)
+    assert f"locked: {locked.name}: another process is running it" in output(cwd)
     assert statuses(cwd) == {20: "done", 8: "done"}
-    assert record(held.with_name(fork["run"]))["forked_from"] == fork["from"] == {"run": first["run"], "step": 7}
+    assert record(locked.with_name(fork["run"]))["forked_from"] == fork["from"] == {"run": first["run"], "step": 7}
     assert ablate(cwd, *SWEEP) == 0
     for name, folder in runs(cwd).items():
         assert differences(folder, runs(one_by_one)[name]) == []

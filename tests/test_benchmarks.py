@@ -90,7 +90,7 @@ def test_delayed_arms_share_starts_as_in_the_readme() -> None:
     sweep = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(list(arms.overrides)), None)[0]
     configs = [compose_config("model=tiny", "data=synthetic", *overrides) for overrides in sweep]
     jobs = [job(config, dict(config.hydra.runtime.choices)) for config in configs]
-    shared = sum(snapshot.step * len(snapshot.children) for snapshot in plan.snapshots(jobs))
+    shared = sum(snapshot.step * len(snapshot.children) for snapshot in plan.shared_starts(jobs))
     assert 300 * len(jobs) - shared == 1055
 
 

@@ -1,4 +1,4 @@
-"""A run on several processes, as torchrun starts them, and what it means that it agrees with a run on one."""
+"""A run on several ranks, as torchrun starts them, and its comparison with a run on one process."""
 
 import functools
 import os
@@ -16,7 +16,7 @@ Fault = Callable[[], None]
 
 
 def become(rank: int, count: int, port: int, fault: Fault | None) -> None:
-    """In the forked child: the variables that torchrun sets, and a fault, if this rank has one."""
+    """In the forked child: set the variables that torchrun sets, and inject the fault of this rank, if it has one."""
     os.environ |= {
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count),
         "MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1",
@@ -26,9 +26,9 @@ def become(rank: int, count: int, port: int, fault: Fault | None) -> None:
 
 
 def together(cwd: Path, *arguments: str, count: int = 2, faults: dict[int, Fault] | None = None) -> list[int]:
-    """The command on `count` processes, as torchrun runs it: exit codes by rank.
+    """Run the command on `count` ranks, as torchrun does; return exit codes by rank.
 
-    When one fails, those that don't end soon are killed. `faults` has those of single ranks. They print into one file.
+    When one rank fails, ranks that do not end soon are killed. `faults` is by rank. All ranks print into one file.
     """
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -49,7 +49,7 @@ def together(cwd: Path, *arguments: str, count: int = 2, faults: dict[int, Fault
 
 
 def agree(one: Path, several: Path) -> bool:
-    """Within what another order of summation makes of float32 in 20 steps."""
+    """Whether two runs are equal within the effect of another order of summation in float32 over 20 steps."""
     ours, theirs = (table(folder, "steps")[NUMBERS] for folder in (one, several))
     seen, said = (table(folder, "predictions")["probability"] for folder in (one, several))
     close = ((ours - theirs).abs() <= 1e-4 * ours.abs() + 1e-6).all().all() and ours.shape == theirs.shape

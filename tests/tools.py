@@ -1,4 +1,4 @@
-"""What several tests need: configs composed as the command composes them, runs without Hydra's own machinery."""
+"""Helpers of several tests: configs composed as the command composes them, and runs without Hydra."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ SHARED = ROOT.parent / "shared" / "data"
 
 
 def compose_config(*overrides: str) -> DictConfig:
-    """The config that `python -m ablate <overrides>` composes, `hydra` included."""
+    """Return the config that `python -m ablate <overrides>` composes, including `hydra`."""
     with initialize_config_dir(conf(), version_base="1.3", job_name="ablate"):
         return compose("config", list(overrides), return_hydra_config=True)
 
@@ -28,7 +28,7 @@ def compose_settings(*overrides: str) -> dict[str, Any]:
 
 
 def run_settings(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Perform one run in this process; returns run.json's fields."""
+    """Perform one run in this process; return run.json's fields."""
     from ablate.run import progress
     from ablate.run.run import perform
     from ablate.run.signals import StopRequest
@@ -41,13 +41,13 @@ def run_settings(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def without_report(arguments: Sequence[str]) -> list[str]:
-    """A sweep's arguments, less the seconds that its report takes, unless the test asks for one."""
+    """Return a sweep's arguments with report=false, which saves seconds, unless the test sets `report`."""
     is_sweep = {"-m", "--multirun"} & set(arguments) and not any(word.startswith("report=") for word in arguments)
     return [*arguments, *(["report=false"] if is_sweep else [])]
 
 
 def ablate(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """`python -m ablate <arguments>` as a user runs it; a sweep without its report, unless `report=true` is said."""
+    """Run `python -m ablate <arguments>` as a user does; a sweep writes no report unless `report=true` is given."""
     return subprocess.run(
         [sys.executable, "-m", "ablate", *without_report(arguments)], cwd=cwd, capture_output=True, text=True,
         check=False, env={**os.environ, "COLUMNS": "120", **environment}, timeout=600,

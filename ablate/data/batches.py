@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from ablate.data.texts import Texts
-from ablate.distributed.ranks import Ranks
+from ablate.distributed.ranks import ALONE, Ranks
 
 WINDOW = 50  # number of batches that `grouped_order` sorts together, as in transformers' sampler
 
@@ -115,7 +115,7 @@ class Batches:
     splits: int
     pad_id: int
     multiple: int = 1
-    ranks: Ranks = Ranks()  # noqa: RUF009  frozen
+    ranks: Ranks = ALONE
 
     def __call__(self, t: int) -> list[Batch]:
         """This rank's pieces of step t. All ranks have the same number, so that their collective operations match."""

@@ -31,21 +31,22 @@ class Corpus:
         return max(self.train.label) + 1
 
 
-_corpora: dict[str, Corpus] = {}
+def corpus(model: Model, source: Data, known: dict[str, Corpus] | None = None) -> Corpus:
+    """Return the corpus of a model and a data set: a known one, else from the machine's cache, else made.
 
-
-def corpus(model: Model, source: Data) -> Corpus:
-    """The tokenised data set, from this process's memory, else from the machine's cache, else newly built."""
+    `known` holds the corpora that the process has read, by key, and gets this one.
+    """
+    known = {} if known is None else known
     key = token_cache.entry_key(model, source)
-    if key not in _corpora:
+    if key not in known:
         found = token_cache.load_entry(key) if source.pinned() else None
         if found is None:
             found = pack(build_corpus(model, source))
             if source.pinned():
                 token_cache.store_entry(key, found)
-        _corpora[key] = unpack(found)
-        warn_about_texts(_corpora[key], source)
-    return _corpora[key]
+        known[key] = unpack(found)
+        warn_about_texts(known[key], source)
+    return known[key]
 
 
 def build_corpus(model: Model, source: Data) -> Corpus:

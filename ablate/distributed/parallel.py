@@ -1,8 +1,10 @@
-"""How the processes of one run share a model: each has it whole (DDP), or a shard of every tensor (FSDP2).
+"""How the ranks of one run share a model: each has the whole model (DDP), or a shard of every tensor (FSDP2).
 
-Li et al. 2020, PyTorch Distributed, 2006.15704; Zhao et al. 2023, PyTorch FSDP, 2304.11277. Either way a process runs
-its part of each batch, gradients are averaged over the processes with the last piece of a step, and every process makes
-the same update. What differs is where a tensor is: `whole` brings it together, `part` takes this process's part of it.
+Either way each rank runs its part of each batch, gradients are averaged over the ranks with the last piece of a step,
+and every rank makes the same update. The two differ in where a tensor is: `whole` gathers its shards, and `shard_like`
+keeps the shard of this rank.
+
+Li et al. 2020, PyTorch Distributed, 2006.15704; Zhao et al. 2023, PyTorch FSDP, 2304.11277.
 """
 
 import contextlib
@@ -26,21 +28,21 @@ class Parallel(Protocol):
     name: str
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """What to call in training in place of `model`, whose parameters keep their names, and may be others now."""
+        """Return the module to train in place of `model`; it may replace parameters, and keeps their names."""
         ...
 
     def averaging(self, wrapped: nn.Module, last: bool) -> AbstractContextManager[None]:
-        """Around forward and backward of a piece: gradients are averaged over the processes with the `last` only."""
+        """Around forward and backward of a piece: gradients are averaged over the ranks with the `last` piece only."""
         ...
 
     def squares(self, squares: Tensor) -> Tensor:
-        """Σ g² of whole gradients [P], from those of the parts that this process has."""
+        """Return Σ g² of whole gradients [P], given Σ g² of this rank's shards [P]."""
         ...
 
 
 @dataclass(frozen=True)
-class Alone:
-    """One process."""
+class SingleProcess:
+    """One process has the whole model."""
 
     name = "none"
 
@@ -55,16 +57,16 @@ class Alone:
 
 
 @dataclass(frozen=True)
-class Replicated(Alone):
-    """DDP: every process has the whole model."""
+class Replicated(SingleProcess):
+    """DDP: every rank has the whole model."""
 
     name = "ddp"
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """With `find_unused_parameters`, under which torch never rearranges its buckets.
+        """Wrap the model with `find_unused_parameters`, under which torch never rearranges its buckets.
 
-        Otherwise it does so once, after a process's first step. Sums over three and more processes are rounded by a
-        number's place in its bucket, so a resumed run's next step would have other bits.
+        Otherwise torch does so once, after the first step of a process. The rounding of sums over three or more ranks
+        depends on the position of a number in its bucket, so the next step of a resumed run would have other bits.
         """
         return DistributedDataParallel(model, find_unused_parameters=True)
 
@@ -73,8 +75,8 @@ class Replicated(Alone):
 
 
 @dataclass(frozen=True)
-class Sharded(Alone):
-    """FSDP2: every process has a shard of each parameter, gradient and optimizer state; a layer is whole as it runs."""
+class Sharded(SingleProcess):
+    """FSDP2: every rank has a shard of each parameter, gradient and optimizer state; a layer is gathered to run."""
 
     ranks: Ranks
     device: torch.device
@@ -102,23 +104,24 @@ class Sharded(Alone):
 
 
 def parallel(trainer: Trainer, ranks: Ranks, device: torch.device) -> Parallel:
+    """Return the way in which `ranks` share a model, as trainer.distributed says."""
     if ranks.count == 1:
-        return Alone()
+        return SingleProcess()
     return Replicated() if trainer.distributed == "ddp" else Sharded(ranks, device)
 
 
-def local(tensor: Tensor) -> Tensor:
-    """The part of a tensor that this process holds: all of it, unless it is sharded."""
+def local_shard(tensor: Tensor) -> Tensor:
+    """Return the shard of a tensor that this rank holds: the whole tensor, unless it is sharded."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def whole(tree: Any) -> Any:
-    """A tree of tensors, each sharded one brought together in this process's memory; all processes have to ask."""
+    """Gather every sharded tensor of a tree into CPU memory; all ranks have to call this."""
     return tree_map_only(DTensor, lambda tensor: tensor.full_tensor().cpu(), tree)
 
 
-def part(tensor: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor that all processes hold, sharded as `like` is."""
+def shard_like(tensor: Tensor, like: Tensor) -> Tensor:
+    """Shard a whole tensor, which all ranks hold, as `like` is sharded."""
     if not isinstance(like, DTensor) or tensor.shape != like.shape:
         return tensor
     return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None)

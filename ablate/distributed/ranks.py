@@ -1,8 +1,8 @@
-"""One run on several processes (torchrun, accelerate launch): rank 0 decides, locks and writes, all of them compute.
+"""One run on several ranks (torchrun, accelerate launch): rank 0 decides, locks and writes, and all ranks compute.
 
-A process finds its number in the environment, as torchrun sets it. What rank 0 decides (a run is skipped, taken up, or
-begun), the others hear by `agree`; what each has a part of, they add up by `sum`. Plain values travel over gloo, also
-where the model is on GPUs, so that no decision waits for a device.
+A process finds its rank in the environment, as torchrun sets it. Rank 0 broadcasts its decisions (a run is skipped,
+resumed or started); ranks add up their partial results with `sum`. Plain values travel over gloo, also where the
+model is on GPUs, so that no decision waits for a device.
 """
 
 import atexit
@@ -17,20 +17,20 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 if TYPE_CHECKING:
     import torch
 
-T = TypeVar("T")
-PATIENCE = timedelta(
-    hours=6
-)  # while rank 0 fetches data or writes a report; who dies is found by his closed connection
-MEETING = timedelta(minutes=3)  # from one process's end of a run to another's, who may have records to write
+_T = TypeVar("_T")
+# Other ranks wait while rank 0 fetches data or writes a report; a dead process is detected when its connection closes.
+COLLECTIVE_TIMEOUT = timedelta(hours=6)
+# A rank may still write records when another has ended the run.
+BARRIER_TIMEOUT = timedelta(minutes=3)
 
 
-class Apart(BaseException):
-    """The processes of a run are no longer at the same place, and can't come back to it. No Exception: it ends all."""
+class RanksOutOfSync(BaseException):
+    """Ranks are out of sync and cannot recover. Subclasses BaseException so that nothing catches it."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """The processes that share each run: this one's number, from 0, and how many there are."""
+    """The ranks that share each run: the index of this one, from 0, and their number."""
 
     index: int = 0
     count: int = 1
@@ -39,8 +39,8 @@ class Ranks:
     def leads(self) -> bool:
         return self.index == 0
 
-    def agree(self, value: T | None = None) -> T:
-        """Rank 0's value, on every rank. Any plain value; tensors go by `from_first`."""
+    def broadcast(self, value: _T | None = None) -> _T:
+        """Return rank 0's value on every rank. For plain values; `broadcast_tensors` is for tensors."""
         if self.count == 1:
             return value  # type: ignore[return-value]
         import torch.distributed as dist
@@ -49,15 +49,15 @@ class Ranks:
         dist.broadcast_object_list(box, src=0)
         return box[0]  # type: ignore[return-value]
 
-    def from_first(self, tree: Any = None) -> Any:
-        """Rank 0's tree of dicts, lists, plain values and CPU tensors, on every rank; one tensor at a time."""
+    def broadcast_tensors(self, tree: Any = None) -> Any:
+        """Return rank 0's tree of dicts, lists, plain values and CPU tensors on every rank; one tensor at a time."""
         if self.count == 1:
             return tree
         import torch
         import torch.distributed as dist
         from torch.utils._pytree import tree_leaves, tree_map_only
 
-        shape = self.agree(tree_map_only(torch.Tensor, lambda t: t.to("meta"), tree))
+        shape = self.broadcast(tree_map_only(torch.Tensor, lambda t: t.to("meta"), tree))
         own = iter([leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)])
 
         def receive(like: torch.Tensor) -> torch.Tensor:
@@ -68,13 +68,13 @@ class Ranks:
         return tree_map_only(torch.Tensor, receive, shape)
 
     def sum(self, values: Sequence[float]) -> list[float]:
-        """Of each value, over all ranks, in float64."""
+        """Add up each value over all ranks, in float64."""
         import torch
 
         return list(values) if self.count == 1 else self.sum_tensor(torch.tensor(values, dtype=torch.float64)).tolist()
 
     def sum_tensor(self, values: "torch.Tensor") -> "torch.Tensor":
-        """The same of a float64 tensor, on the CPU."""
+        """Add up a float64 tensor over all ranks; the result is on the CPU."""
         import torch.distributed as dist
 
         total = values.cpu()
@@ -82,8 +82,8 @@ class Ranks:
             dist.all_reduce(total)
         return total
 
-    def most(self, value: int) -> int:
-        """The largest of all ranks' values."""
+    def max(self, value: int) -> int:
+        """Return the largest value of all ranks."""
         if self.count == 1:
             return value
         import torch
@@ -93,8 +93,8 @@ class Ranks:
         dist.all_reduce(found, op=dist.ReduceOp.MAX)
         return int(found)
 
-    def gather(self, value: T) -> list[T]:
-        """Every rank's value, in the order of ranks, on every rank."""
+    def gather(self, value: _T) -> list[_T]:
+        """Return the values of all ranks, in the order of ranks, on every rank."""
         if self.count == 1:
             return [value]
         import torch.distributed as dist
@@ -103,44 +103,53 @@ class Ranks:
         dist.all_gather_object(found, value)
         return found
 
-    def meet(self) -> None:
-        """Wait for all ranks at the end of a run. Raises Apart if one does not come: it failed alone, or they did."""
+    def barrier(self) -> None:
+        """Wait for all ranks at the end of a run.
+
+        Raises RanksOutOfSync if one does not arrive: that rank failed alone, or all others did.
+        """
         if self.count == 1:
             return
         import torch.distributed as dist
 
         try:
-            dist.barrier(meeting_point())
+            dist.barrier(barrier_group())
         except RuntimeError as error:
-            raise Apart(
-                f"rank {self.index} of {self.count}: a run ended here and not on all ranks; the same command goes on"
+            raise RanksOutOfSync(
+                f"rank {self.index} of {self.count}: a run ended here and not on all ranks; "
+                "run the same command again to continue"
             ) from error
 
 
-def here() -> Ranks:
-    """This process's place, by the variables that torchrun sets."""
+ALONE = Ranks()
+"""A run on one process."""
+
+
+def current_ranks() -> Ranks:
+    """The ranks of this command and the index of this process, from the variables that torchrun sets."""
     return Ranks(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
 
 
-def join() -> Ranks:
-    """Connect this process with the others, if there are any; once a process."""
-    ranks = here()
+def connect_ranks() -> Ranks:
+    """Connect this process with the other ranks, if there are any; once per process."""
+    ranks = current_ranks()
     if ranks.count > 1:
         import torch
         import torch.distributed as dist
 
         if not dist.is_initialized():
-            dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
-            meeting_point()
+            backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+            dist.init_process_group(backend, timeout=COLLECTIVE_TIMEOUT)
+            barrier_group()
     return ranks
 
 
-def leave(code: int) -> NoReturn:
-    """End this process, one of several, without taking Python down in order.
+def exit_rank(code: int) -> NoReturn:
+    """End this process, one of several ranks, without Python's orderly shutdown.
 
-    A thread of gloo's lets go of a broadcast's tensors some time after the broadcast is done; it needs Python for that.
-    If Python is about to end then, it ends the thread, in C++ code that can't be ended so: the process would be aborted
-    ("terminate called without an active exception"), and torchrun would call a finished sweep failed.
+    A gloo thread frees the broadcast's tensors only some time after it returns, and needs Python for that. If Python
+    is shutting down by then, it ends the thread inside C++ code that cannot be ended so. The process would be aborted
+    ("terminate called without an active exception"), and torchrun would report a finished sweep as failed.
     """
     atexit._run_exitfuncs()
     sys.stdout.flush()
@@ -149,8 +158,8 @@ def leave(code: int) -> NoReturn:
 
 
 @functools.cache
-def meeting_point() -> Any:
-    """A group of its own: what a rank still has under way in the run's group can't be mistaken for its arrival."""
+def barrier_group() -> Any:
+    """A process group for `barrier` alone: no pending call in the run's group can be mistaken for an arrival."""
     import torch.distributed as dist
 
-    return dist.new_group(backend="gloo", timeout=MEETING)
+    return dist.new_group(backend="gloo", timeout=BARRIER_TIMEOUT)

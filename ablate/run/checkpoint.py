@@ -1,7 +1,7 @@
-"""Checkpoints: one file that holds all of an unfinished run, whole or not at all.
+"""Checkpoints: one file with the whole state of an unfinished run, written atomically.
 
-The file is torch's, with the sha256 of its content behind it: a truncated or flipped byte is found before
-anything is read. It is loaded with `weights_only=True` and nothing else, so that no code in it can run.
+It is a torch file followed by the sha256 of its content: truncation and flipped bits are found before anything is
+read. It is only ever loaded with `weights_only=True`, so that no code in it can run.
 """
 
 import logging
@@ -18,12 +18,12 @@ from ablate.run.records import Rows
 
 log = logging.getLogger("ablate")
 NAME = "checkpoint.pt"
-FORMAT = 2  # raised when the fields below change: another version's checkpoint is not used
+CHECKPOINT_FORMAT = 2  # raised when the fields below change: checkpoints of other formats are not used
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything the rest of a run depends on. Order of examples and dropout follow from the step."""
+    """Everything that the rest of a run depends on; the step determines the order of examples and the dropout."""
 
     id: str
     environment: dict[str, Any]  # as in run.json
@@ -32,38 +32,39 @@ class Checkpoint:
     optimizer: dict[str, Any]
     clip_state: Any
     rows: Rows
-    seconds: float  # of work so far
-    forked_from: dict[str, Any] | None  # run and step of the snapshot that it began with
+    seconds: float  # spent on the run so far
+    forked_from: dict[str, Any] | None  # run and step of the snapshot that the run started from
 
 
-def save(checkpoint: Checkpoint, folder: Path) -> None:
-    """Put the checkpoint in the place of the one before, which stays until the new one is safe on disk."""
+def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
+    """Replace the folder's checkpoint, which stays until the new one is safe on disk."""
     content = {f.name: getattr(checkpoint, f.name) for f in fields(checkpoint)}
-    content |= {"rows": asdict(checkpoint.rows), "format": FORMAT}
+    content |= {"rows": asdict(checkpoint.rows), "format": CHECKPOINT_FORMAT}
     with replacing(folder / NAME) as file:
         hashed = Sealing(file)
         torch.save(content, hashed)  # type: ignore[arg-type]
         hashed.seal()
 
 
-def load(folder: Path) -> Checkpoint | None:
-    """The folder's checkpoint; None if there is none, and with a warning if it can't be used."""
+def load_checkpoint(folder: Path) -> Checkpoint | None:
+    """Return the folder's checkpoint; None if there is none, or, with a warning, if it cannot be used."""
     path = folder / NAME
     try:
         if not is_sealed(path):
-            log.warning("%s is damaged (its hash does not match) and is not used", path)
+            log.warning("%s is damaged (its hash does not match): the checkpoint is not used", path)
             return None
         content = torch.load(path, map_location="cpu", weights_only=True)
-        if content.pop("format", None) != FORMAT:
-            log.warning("%s was written by another version and is not used", path)
+        if content.pop("format", None) != CHECKPOINT_FORMAT:
+            log.warning("%s was written by another version of ablate: the checkpoint is not used", path)
             return None
         return Checkpoint(**content | {"rows": Rows(**content["rows"])})
-    except FileNotFoundError:  # also a snapshot that another process has just swept
+    except FileNotFoundError:  # also a snapshot that another process has just removed
         return None
     except (pickle.UnpicklingError, RuntimeError, AttributeError, TypeError, KeyError) as error:
-        log.warning("%s is no checkpoint of ours (%s) and is not used", path, str(error).partition("\n")[0])
+        cause = str(error).partition("\n")[0]
+        log.warning("%s is not a checkpoint of ablate (%s): the checkpoint is not used", path, cause)
         return None
 
 
-def remove(folder: Path) -> None:
+def remove_checkpoint(folder: Path) -> None:
     (folder / NAME).unlink(missing_ok=True)

@@ -1,11 +1,12 @@
-"""Shared starts: runs that agree up to a step train it once.
+"""Shared starts: runs whose first steps are equal train these steps once.
 
-Where planned arms part is computed from their configs. The earlier of two leaves a snapshot there, a checkpoint in
-`outputs/<study>/.shared/`. The later one takes the latest that any arm of its stem has left, after it has replayed its
-own clip rule and schedule over the snapshot's record: the same norm after clipping, the same learning rate, the same
-parameters trained at every step, or it does not fork. It owns the rows it inherits and never waits: where its own
-parent is still on the way it takes an earlier snapshot, and trains from step 1 where there is none. The idea is that of
-stage trees (Hippo, PVLDB 15-5, 2022), here within one sweep and bit for bit.
+The configs of two planned arms determine the step up to which they are equal. The earlier arm writes a snapshot there,
+a checkpoint in `outputs/<study>/.shared/`. The later arm forks from the latest snapshot of its stem. It first replays
+its own clip rule and schedule over the rows of the snapshot, and forks only if norm after clipping, learning rate and
+trained parameters are the same at every step. It owns the rows that it inherits and never waits: where its parent has
+not come to the snapshot yet, it forks from an earlier one, or trains from step 1.
+
+The idea is that of stage trees (Hippo, PVLDB 15-5, 2022), here within one sweep and bit for bit.
 """
 
 import json
@@ -25,24 +26,24 @@ from ablate.scheduler import Scheduler
 from ablate.training.step import Learner
 
 log = logging.getLogger("ablate")
-FOLDER = ".shared"  # of a study
+SNAPSHOTS_FOLDER = ".shared"  # in the folder of a study
 
 
 @dataclass(frozen=True)
-class Arm:
-    """What of a planned run decides how long it goes with another."""
+class PlannedArm:
+    """The parts of a planned run that decide how many first steps it shares with another."""
 
-    run: str  # its folder's name
-    stem: str  # `identity.stem_id`: all that has to be equal
+    run: str  # name of its folder
+    stem: str  # `experiment.stem_id`: equal for runs that may share steps
     clip: NormRule
     scheduler: Scheduler
     steps: int
-    done: int = 0  # steps behind it already, in its own checkpoint
+    done: int = 0  # steps in its own checkpoint
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What `parent` leaves after `step`, and the runs of its stem that want it."""
+    """The state of run `parent` after `step`, and the runs of its stem that fork from it."""
 
     parent: str
     step: int
@@ -54,10 +55,10 @@ class Snapshot:
         return f"{self.parent}@{self.step}"
 
 
-def plan(arms: Sequence[Arm]) -> list[Snapshot]:
-    """The snapshots that spare most steps: each run's parent is the earlier one that it goes with longest."""
+def plan_snapshots(arms: Sequence[PlannedArm]) -> list[Snapshot]:
+    """Choose the snapshots that save most steps: the parent of a run is the earlier run with the longest prefix."""
     wanted: dict[tuple[str, int, str], list[str]] = {}
-    by_stem: dict[str, list[Arm]] = {}
+    by_stem: dict[str, list[PlannedArm]] = {}
     for arm in arms:
         earlier = by_stem.setdefault(arm.stem, [])
         if not arm.done:
@@ -69,10 +70,12 @@ def plan(arms: Sequence[Arm]) -> list[Snapshot]:
     return [Snapshot(parent, step, tuple(children), stem) for (parent, step, stem), children in wanted.items()]
 
 
-def shared_steps(one: Arm, other: Arm) -> int:
-    """Number of steps that two arms of one stem surely share, by their configs.
+def shared_steps(one: PlannedArm, other: PlannedArm) -> int:
+    """Number of first steps that are equal in two arms of one stem, by their configs.
 
-    >>> none, late = (Arm(run, "", clip, Constant(), 300) for run, clip in
+    >>> from ablate.clip import Fixed
+    >>> from ablate.scheduler import Constant
+    >>> none, late = (PlannedArm(run, "", clip, Constant(), 300) for run, clip in
     ...               (("none", Nothing()), ("late", Delayed(start=50, rule=Fixed()))))
     >>> shared_steps(none, late)
     49
@@ -85,24 +88,24 @@ def shared_steps(one: Arm, other: Arm) -> int:
 
 
 def active(rule: NormRule, t: int, since: int = 1) -> tuple[NormRule, int]:
-    """The rule that acts at step t, and the step from which its state has been folded."""
+    """Return the rule that acts at step t, and the step from which its state has been folded."""
     if isinstance(rule, Delayed):
         return active(rule.rule, t, max(since, rule.start)) if t >= rule.start else (Nothing(), 1)
     return rule, 1 if rule == Nothing() else since
 
 
 def shared_folder(run_folder: Path) -> Path:
-    return run_folder.parent / FOLDER
+    return run_folder.parent / SNAPSHOTS_FOLDER
 
 
 def announce(folder: Path, snapshots: Sequence[Snapshot]) -> None:
-    """Tell the runs of a study, in whatever process they run, which snapshots are wanted."""
+    """Write down which snapshots are wanted, for the runs of a study in whatever process."""
     if snapshots:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             write_json(folder / "plan.json", {"snapshots": [asdict(snapshot) for snapshot in snapshots]})
-        except OSError as error:  # a full disk, or another process that sweeps the folder at this moment
-            log.warning("%s can't be written (%s): no starts are shared", folder / "plan.json", error)
+        except OSError as error:  # a full disk, or another process that removes the folder at this moment
+            log.warning("%s cannot be written (%s): no starts are shared", folder / "plan.json", error)
 
 
 def announced(folder: Path) -> list[Snapshot]:
@@ -112,54 +115,54 @@ def announced(folder: Path) -> list[Snapshot]:
     except FileNotFoundError:
         return []
     except (ValueError, KeyError, TypeError) as error:
-        log.warning("%s is not readable (%s): no starts are shared", folder / "plan.json", error)
+        log.warning("%s cannot be read (%s): no starts are shared", folder / "plan.json", error)
         return []
 
 
-def steps_to_leave(run_folder: Path) -> dict[int, Snapshot]:
-    """The snapshots that a run is asked to leave, by step."""
+def snapshots_of(run_folder: Path) -> dict[int, Snapshot]:
+    """The snapshots that a run has to write, by step."""
     return {s.step: s for s in announced(shared_folder(run_folder)) if s.parent == run_folder.name}
 
 
-def leave(snapshot: Snapshot, state: Checkpoint, folder: Path, max_gb: float) -> None:
-    """Write a snapshot, unless those that are there already fill `max_gb`. What fails here costs time, not a run."""
-    size = sum(t.numel() * t.element_size() for t in state.trained.values()) * 3  # and two moments in the optimizer
+def write_snapshot(snapshot: Snapshot, state: Checkpoint, folder: Path, max_gb: float) -> None:
+    """Write a snapshot, unless those in the folder already fill `max_gb`. A failure costs time, and no run."""
+    size = sum(t.numel() * t.element_size() for t in state.trained.values()) * 3  # with the optimizer's two moments
     try:
         used = sum(path.stat().st_size for path in folder.glob("*/" + checkpoint.NAME))
         if used + size > max_gb * 1e9:
-            log.info("no snapshot after step %d: trainer.fork.max_gb=%s would be passed", snapshot.step, max_gb)
+            log.info("no snapshot after step %d: it would exceed trainer.fork.max_gb=%s", snapshot.step, max_gb)
             return
         (folder / snapshot.file).mkdir(parents=True, exist_ok=True)
-        checkpoint.save(state, folder / snapshot.file)
+        checkpoint.save_checkpoint(state, folder / snapshot.file)
     except OSError as error:
         log.warning("no snapshot after step %d: %s", snapshot.step, error)
 
 
-def take(run_folder: Path, run_id: str, environment: str, learner: Learner) -> Checkpoint | None:
-    """The latest snapshot that this run would itself have come to, as its own checkpoint; None where there is none."""
+def find_snapshot(run_folder: Path, run_id: str, environment: str, learner: Learner) -> Checkpoint | None:
+    """Return the latest snapshot that this run would have come to by itself, as its own checkpoint, or None."""
     folder, run = shared_folder(run_folder), run_folder.name
     known = announced(folder)
     stems = {snapshot.stem for snapshot in known if run in snapshot.children}
     for snapshot in sorted(known, key=lambda s: -s.step):
         if snapshot.stem in stems and snapshot.parent != run and (folder / snapshot.file).is_dir():
-            found = checkpoint.load(folder / snapshot.file)
+            found = checkpoint.load_checkpoint(folder / snapshot.file)
             if found and found.environment["key"] == environment and found.trained.keys() == learner.trained.keys():
                 state = replay(found.rows.steps, learner)
                 if state is not None:
                     log.info("forked from %s after step %d", snapshot.parent, snapshot.step)
-                    return own(found, run_id, state.value, snapshot)
+                    return as_own(found, run_id, state.value, snapshot)
     return None
 
 
 @dataclass(frozen=True)
 class ClipState:
-    """A clip rule's state (None is one, too)."""
+    """The state of a clip rule; `value` may be None."""
 
     value: Any
 
 
 def replay(rows: Sequence[Mapping[str, Any]], learner: Learner) -> ClipState | None:
-    """Fold the learner's clip rule and schedule over a record; None where they would have done otherwise."""
+    """Fold the learner's clip rule and schedule over a run's rows; None if a norm or rate would have differed."""
     state = None
     for row in rows:
         norm, t = row["grad_norm"], row["step"]
@@ -170,8 +173,8 @@ def replay(rows: Sequence[Mapping[str, Any]], learner: Learner) -> ClipState | N
     return ClipState(state)
 
 
-def own(found: Checkpoint, run_id: str, clip_state: Any, snapshot: Snapshot) -> Checkpoint:
-    """A snapshot as the checkpoint of the run that takes it. Inherited steps have cost it no time."""
+def as_own(found: Checkpoint, run_id: str, clip_state: Any, snapshot: Snapshot) -> Checkpoint:
+    """Return a snapshot as the checkpoint of the run that forks from it; inherited steps cost this run no time."""
     rows = Rows(
         steps=[row | {"seconds": None} for row in found.rows.steps], layers=found.rows.layers, evals=found.rows.evals
     )
@@ -179,11 +182,14 @@ def own(found: Checkpoint, run_id: str, clip_state: Any, snapshot: Snapshot) -> 
     return replace(found, id=run_id, clip_state=clip_state, rows=rows, seconds=0.0, forked_from=origin)
 
 
-def sweep(folder: Path, is_finished: Callable[[str], bool]) -> None:
-    """Remove the snapshots that no unfinished run wants, and what a kill left half done; at the end, the folder."""
+def remove_unwanted(folder: Path, is_finished: Callable[[str], bool]) -> None:
+    """Remove snapshots that no unfinished run forks from and those that a kill left incomplete; the folder comes last.
+
+    Another process may do the same at the same time.
+    """
     if folder.is_dir():
         wanted = {s.file for s in announced(folder) if not all(map(is_finished, s.children))}
-        for path in folder.glob("*"):  # it minds no other process that sweeps, too
+        for path in folder.glob("*"):
             if path.is_dir() and path.name not in wanted:
                 shutil.rmtree(path, ignore_errors=True)
         if not wanted:

@@ -1,7 +1,7 @@
-"""A job of a sweep and its folder: skipped when done, held by one process at a time, never lost.
+"""A job of a sweep and its folder: skipped when done, locked by one process at a time, never lost.
 
-`execute` is what Hydra calls for each job. It answers with a status and raises nothing but Ctrl-C and `Stopped`:
-one run's failure must not cost the others.
+Hydra calls `execute` for each job. It returns a status and raises nothing but KeyboardInterrupt and `Stopped`: the
+failure of one run must not cost the others.
 """
 
 import logging
@@ -20,11 +20,11 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from ablate.config.paths import claims_file
-from ablate.distributed.ranks import here
+from ablate.distributed.ranks import current_ranks
 from ablate.experiment import NUMERICS, factors, plain, run_id, stem_id
 from ablate.files.atomic import remove_leftovers, write, write_json
 from ablate.files.hashing import file_sha256
-from ablate.run import checkpoint, fork, progress
+from ablate.run import checkpoint, fork, process, progress
 from ablate.run.folder_name import run_folder
 from ablate.run.records import BrokenRecord, check_tables, read_run
 from ablate.run.run import perform
@@ -32,12 +32,12 @@ from ablate.run.signals import Stopped, StopRequest, stop_requests
 from ablate.schema import FINISHED, SCHEMA
 
 log = logging.getLogger("ablate")
-LOCK_PATIENCE = 1.0  # seconds: more than another's look at the lock takes, less than any run
+LOCK_PATIENCE = 1.0  # seconds: longer than another process tests the lock, shorter than any run
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be run, and where."""
+    """One run to be done: its config and its folder."""
 
     config: dict[str, Any]  # resolved, plain
     choices: dict[str, str]  # option by group
@@ -62,7 +62,7 @@ class Job:
         return Job(self.config | {"seed": seed}, self.choices)
 
     def with_threads(self, threads: int) -> "Job":
-        """The same where `trainer.threads: null` means this number."""
+        """Return the job with this number in place of `trainer.threads: null`."""
         trainer = self.config["trainer"]
         if not isinstance(trainer, Mapping) or trainer.get("threads") is not None:
             return self
@@ -70,81 +70,81 @@ class Job:
 
 
 def rerun_folder(folder: Path) -> Path:
-    """Where a rerun works, so that the finished folder stays until the new one is done."""
+    """The folder in which a rerun works, so that the finished folder stays until the new one is done."""
     return folder.parent / ".rerun" / folder.name
 
 
 def job(config: DictConfig, choices: Mapping[str, str]) -> Job:
-    """The job that a composed config describes; `choices` as in `hydra.runtime.choices`."""
+    """Return the job that a composed config describes; `choices` as in `hydra.runtime.choices`."""
     return Job(plain(config), dict(choices))
 
 
 def execute(work: Job) -> str:
-    """Do what is left to do and return the run's status: done, diverged, failed, or held (by another process)."""
+    """Do what is left to do and return the run's status: done, diverged, failed, or locked (by another process)."""
     try:
-        with stop_requests() as stop:
-            stop.obey()  # asked for before it began, in a worker
-            status = lead(work, stop) if here().leads else follow(work, stop)
-        stop.obey()  # asked for after the last step: the run is done, the sweep ends here
+        with stop_requests(process.current.stop) as stop:
+            stop.obey()  # a signal that reached a worker between runs
+            status = lead(work, stop) if current_ranks().leads else follow(work, stop)
+        stop.obey()  # a signal after the last step: the run is done, and the sweep ends here
         return status
     except (Stopped, KeyboardInterrupt):
-        progress.close_display()  # gives the terminal its cursor back
+        progress.close_display()  # the terminal gets its cursor back
         raise
-    except Exception as error:  # before run.json could be written, or after
+    except Exception as error:  # before run.json is written, or after
         log.error("%s failed: %s: %s", work.folder.name, type(error).__name__, error)
         return "failed"
 
 
 def lead(work: Job, stop: StopRequest) -> str:
-    """What one process does of a job, and rank 0 of several; it tells the others the status that this comes to."""
+    """Do the job as a single process or as rank 0, and broadcast the status that it ends with."""
     try:
-        status = finished(work) or take(work, stop)
+        status = finished_status(work) or run_locked(work, stop)
     except Exception:
-        here().agree("failed")
+        current_ranks().broadcast("failed")
         raise
-    return here().agree(status)
+    return current_ranks().broadcast(status)
 
 
 def follow(work: Job, stop: StopRequest) -> str:
-    """What the other ranks do: the run whenever rank 0 begins it, and nothing in its folder."""
-    while (status := here().agree()) is None:
+    """Do the job as another rank: perform the run when rank 0 starts it, and leave its folder alone."""
+    while (status := current_ranks().broadcast()) is None:
         try:
             perform(work.config, work.id, work.folder, stop)
-        except Exception:  # rank 0's, too, or it is alone with it
-            log.exception("%s failed on rank %d", work.folder.name, here().index)
-        here().meet()
+        except Exception:  # on rank 0 too, or the barrier below fails
+            log.exception("%s failed on rank %d", work.folder.name, current_ranks().index)
+        current_ranks().barrier()
     return status
 
 
-def take(work: Job, stop: StopRequest) -> str:
-    """Do the run while this process holds its lock."""
+def run_locked(work: Job, stop: StopRequest) -> str:
+    """Do the run while this process holds the lock of its folder; return its status."""
     work.folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(work.folder / ".lock", timeout=LOCK_PATIENCE):
-            if status := adopt_rerun(work) or finished(work):  # by another, while we waited
+            if status := adopt_rerun(work) or finished_status(work):  # another process finished it in the meantime
                 return status
             folder = rerun_folder(work.folder) if work.rerun else work.folder
             folder.mkdir(parents=True, exist_ok=True)
             remove_leftovers(folder)
-            here().agree(None)  # the others begin it, too
+            current_ranks().broadcast(None)  # the other ranks start the run, too
             with progress.log_file(folder / "run.log"):
                 status = attempt(work, folder, stop)
-            here().meet()
+            current_ranks().barrier()
             adopt_rerun(work)
-            sweep_snapshots(work.folder.parent)
+            remove_snapshots(work.folder.parent)
             return status
     except Timeout:
-        return "held"
+        return "locked"
 
 
-def sweep_snapshots(study: Path) -> None:
-    """Remove the shared starts in a study's folder that no unfinished run wants."""
-    fork.sweep(study / fork.FOLDER, lambda run: bool(status_of(study / run)))
+def remove_snapshots(study: Path) -> None:
+    """Remove the snapshots in a study's folder that no unfinished run forks from."""
+    fork.remove_unwanted(study / fork.SNAPSHOTS_FOLDER, lambda run: bool(status_of(study / run)))
 
 
-def finished(work: Job) -> str | None:
-    """`done` or `diverged`; None for what is still to be done, runs with damaged records among them."""
-    if work.rerun or status_of(rerun_folder(work.folder)):  # a rerun that was killed before it could be adopted
+def finished_status(work: Job) -> str | None:
+    """Return `done` or `diverged`; None for a run that has to be done, as one with damaged records."""
+    if work.rerun or status_of(rerun_folder(work.folder)):  # a rerun that was killed before `adopt_rerun`
         return None
     try:
         record = read_run(work.folder)
@@ -158,17 +158,17 @@ def finished(work: Job) -> str | None:
 
 
 def steps_done(work: Job) -> int:
-    """Steps that an unfinished run has behind it, in its checkpoint."""
+    """The number of steps in the checkpoint of an unfinished run."""
     if not (work.folder / checkpoint.NAME).exists():
         return 0
     try:
         return pq.read_metadata(work.folder / "steps.parquet").num_rows  # written with each checkpoint
-    except (OSError, ValueError):  # damaged: the plan errs, the run will not
+    except (OSError, ValueError):  # damaged: the plan is wrong, the run will not be
         return 0
 
 
 def status_of(folder: Path) -> str | None:
-    """`done` or `diverged` if the folder's run.json says so, else None."""
+    """Return `done` or `diverged` if that is the status in the folder's run.json, else None."""
     try:
         record = read_run(folder)
     except BrokenRecord:
@@ -177,23 +177,23 @@ def status_of(folder: Path) -> str | None:
 
 
 def adopt_rerun(work: Job) -> str | None:
-    """Let a finished rerun's files take the old ones' place, run.json last; goes on where a kill stopped it.
+    """Replace the files of a run by those of its finished rerun, run.json last; a killed call is completed later.
 
-    Returns the rerun's status; None where there is none to adopt.
+    Returns the status of the rerun, or None where there is none to adopt.
     """
-    beside = rerun_folder(work.folder)
-    status = status_of(beside)
+    rerun = rerun_folder(work.folder)
+    status = status_of(rerun)
     if status:
         if not work.config["trainer"]["keep_checkpoint"]:
-            checkpoint.remove(work.folder)
-        for path in sorted(beside.iterdir(), key=lambda path: path.name == "run.json"):
+            checkpoint.remove_checkpoint(work.folder)
+        for path in sorted(rerun.iterdir(), key=lambda path: path.name == "run.json"):
             os.replace(path, work.folder / path.name)
-        beside.rmdir()
+        rerun.rmdir()
     return status
 
 
 def attempt(work: Job, folder: Path, stop: StopRequest) -> str:
-    """Perform the run in `folder`. Whatever comes of it stands in run.json."""
+    """Perform the run in `folder` and write its outcome to run.json; return its status."""
     record: dict[str, Any] = {
         "schema": SCHEMA,
         "numerics": NUMERICS,
@@ -215,7 +215,7 @@ def attempt(work: Job, folder: Path, stop: StopRequest) -> str:
         record |= found | {"timing": record["timing"] | found["timing"]}
         write_json(folder / "run.json", record)
         if record["status"] == "diverged" or not work.config["trainer"]["keep_checkpoint"]:
-            checkpoint.remove(folder)
+            checkpoint.remove_checkpoint(folder)
     except (Stopped, KeyboardInterrupt):
         raise
     except BaseException as error:  # SystemExit as well
@@ -223,6 +223,6 @@ def attempt(work: Job, folder: Path, stop: StopRequest) -> str:
         log.error("%s failed: %s", work.folder.name, message)
         trace = "".join(traceback.format_exception(error))
         record |= {"status": "failed", "error": {"message": message, "traceback": trace}}
-        with suppress(OSError):  # on a full disk the run stays `running`, to be resumed
+        with suppress(OSError):  # on a full disk the status stays `running`, and the run can be resumed
             write_json(folder / "run.json", record)
     return record["status"]

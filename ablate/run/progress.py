@@ -1,6 +1,6 @@
-"""What a person sees while a sweep runs: one line for the sweep, one for the run.
+"""The console during a sweep: warnings, one progress line for the sweep and one for the run.
 
-Plain lines, a few a run, where there is no terminal, and from workers, which have one terminal between them.
+Where there is no terminal, and in workers, which share one terminal, the lines are plain: a few per run.
 """
 
 import contextlib
@@ -13,62 +13,49 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ablate.config.wording import duration
+from ablate.run import process
 from ablate.schema import Step
 
 console = Console(stderr=True)
 log = logging.getLogger("ablate")
-PLAIN_LINES = 4  # a run, where there is no terminal
-in_worker = False
-"""True in a process that a launcher started: what it shows goes to another's terminal, or to a file."""
+PLAIN_LINES = 4  # per run, where there is no terminal
 
 
 def is_live() -> bool:
-    """True where lines may be drawn over: in a terminal that is this process's alone."""
-    return console.is_terminal and not in_worker
+    """Whether lines may be overwritten: in a terminal that only this process writes to."""
+    return console.is_terminal and not process.current.is_worker
 
 
 def table_console() -> Console:
-    """Where tables go: standard output, wide enough where that is a file or a pipe."""
+    """Return a console on standard output for tables, 140 characters wide where that is a file or a pipe."""
     console = Console()
     if not console.is_terminal:
         console.width = 140
     return console
 
 
-said: set[str] = set()
-"""Warnings that this process has shown, or, in a worker, the command before it: each worker reads the data, too."""
-
-
 def configure_logging() -> None:
-    """Warnings go to the console, above the progress lines; everything goes to the run's own log file."""
+    """Show new warnings on the console, above the progress lines; the run's log file gets everything."""
     log.setLevel(logging.INFO)
     log.propagate = False
-    log.disabled = False  # Hydra disables all loggers that are there when it sets up its own
+    log.disabled = False  # Hydra disables all existing loggers when it sets up its own
     if not log.handlers:
         handler = console_handler()
-        handler.addFilter(is_news)
+        handler.addFilter(lambda record: process.current.is_news(record.getMessage()))
         log.addHandler(handler)
 
 
 def silence() -> None:
-    """Nothing but errors from this process: another one speaks for it (`ablate.distributed.ranks`)."""
+    """Show only errors of this process: rank 0 reports for all ranks (`ablate.distributed.ranks`)."""
     console.quiet = True
     for handler in log.handlers:
         handler.setLevel(logging.ERROR)
 
 
-def is_news(record: logging.LogRecord) -> bool:
-    message = record.getMessage()
-    if in_worker:
-        return message not in said
-    said.add(message)
-    return True
-
-
 def console_handler() -> logging.Handler:
     if is_live():
         return RichHandler(logging.WARNING, console, show_time=False, show_path=False)
-    plain = logging.StreamHandler(console.file)  # a line each, so that paths in it stay whole
+    plain = logging.StreamHandler(console.file)  # one line per warning, so that paths in it are not broken
     plain.setLevel(logging.WARNING)
     plain.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     return plain
@@ -76,7 +63,7 @@ def console_handler() -> logging.Handler:
 
 @contextlib.contextmanager
 def log_file(path: Path) -> Iterator[None]:
-    """Within the block, what is logged goes to `path` too, behind what is there."""
+    """Append everything that is logged within the block to `path` as well."""
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
@@ -88,10 +75,10 @@ def log_file(path: Path) -> Iterator[None]:
 
 
 class Display:
-    """Progress of a sweep of `runs` runs, `begun` of them begun, that still have `steps` steps to make in all."""
+    """Progress display for `runs` runs: `started` already started, `steps` steps left in total."""
 
-    def __init__(self, runs: int, steps: int, begun: int = 0) -> None:
-        self.runs, self.begun, self.is_live = runs, begun, is_live()
+    def __init__(self, runs: int, steps: int, started: int = 0) -> None:
+        self.runs, self.started, self.is_live = runs, started, is_live()
         self.progress = Progress(
             TextColumn("{task.description}"), BarColumn(20), TextColumn("{task.completed}/{task.total} steps"),
             TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[numbers]}"),
@@ -102,13 +89,13 @@ class Display:
         self.progress.start()
 
     def start_run(self, name: str, steps: int, done: int) -> None:
-        """A run of `steps` steps begins, `done` of them behind it (resumed)."""
-        self.begun += 1
+        """Show a run of `steps` steps that starts after step `done` (0 for a new run)."""
+        self.started += 1
         self.name = name
-        self.progress.update(self.sweep, description=f"sweep: run {self.begun} of {self.runs}")
+        self.progress.update(self.sweep, description=f"sweep: run {self.started} of {self.runs}")
         self.run = self.progress.add_task(name, total=steps, completed=done, numbers="")
         if not self.is_live:
-            console.print(f"[{self.begun}/{self.runs}] {name}", markup=False, highlight=False)
+            console.print(f"[{self.started}/{self.runs}] {name}", markup=False, highlight=False)
 
     def step(self, row: Step, steps: int) -> None:
         assert self.run is not None
@@ -118,7 +105,7 @@ class Display:
         if not self.is_live and row.step % max(1, steps // PLAIN_LINES) == 0:
             left = self.progress.tasks[self.sweep].time_remaining if self.runs > 1 else None
             console.print(
-                f"[{self.begun}/{self.runs}] {self.name}  step {row.step}/{steps}  {numbers}"
+                f"[{self.started}/{self.runs}] {self.name}  step {row.step}/{steps}  {numbers}"
                 + (f"  {duration(left)} left" if left else ""),
                 markup=False, highlight=False, soft_wrap=True,
             )  # fmt: skip
@@ -132,21 +119,19 @@ class Display:
         self.progress.stop()
 
 
-_current: list[Display] = []
+def current_display() -> Display:
+    """Return the display of this process; a new one for a single run where none is open, as in a SLURM job."""
+    return process.current.display or open_display(runs=1, steps=0)
 
 
-def current() -> Display:
-    """The display of this process's sweep; a new one for a run that has none (in a worker, say)."""
-    if not _current:
-        open_display(runs=1, steps=0)
-    return _current[0]
-
-
-def open_display(runs: int, steps: int, begun: int = 0) -> None:
+def open_display(runs: int, steps: int, started: int = 0) -> Display:
+    """Replace the display of this process."""
     close_display()
-    _current.append(Display(runs, steps, begun))
+    process.current.display = Display(runs, steps, started)
+    return process.current.display
 
 
 def close_display() -> None:
-    while _current:
-        _current.pop().close()
+    if process.current.display:
+        process.current.display.close()
+        process.current.display = None

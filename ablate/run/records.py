@@ -1,4 +1,4 @@
-"""A run's records: typed Parquet tables and run.json, written so that a kill leaves the old file or the new one."""
+"""The records of a run: typed Parquet tables and run.json, each written atomically."""
 
 import dataclasses
 import hashlib
@@ -24,7 +24,7 @@ SCHEMAS = {
 
 @dataclasses.dataclass
 class Rows:
-    """All rows of a run so far, plain data: they live in the checkpoint while the run is unfinished."""
+    """All rows of a run so far, as plain data; the checkpoint of an unfinished run holds them."""
 
     steps: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     layers: list[dict[str, Any]] = dataclasses.field(default_factory=list)
@@ -56,7 +56,7 @@ class Rows:
     def write(self, folder: Path) -> dict[str, dict[str, Any]]:
         """Write the tables and return run.json's `records`: row count and sha256 by file name."""
         return {
-            f"{name}.parquet": write_table(folder / f"{name}.parquet", getattr(self, name), schema)
+            f"{name}.parquet": write_parquet(folder / f"{name}.parquet", getattr(self, name), schema)
             for name, schema in SCHEMAS.items()
         }
 
@@ -70,29 +70,29 @@ class Layer:
 
 
 def layers_of(sizes: Mapping[str, int], roles: Mapping[str, Role]) -> dict[tuple[int | None, str], Layer]:
-    """Trained parameters (name -> count) grouped by layer and block, in the model's order."""
+    """Group trained parameters (name -> count) by layer and block, in the order of the model."""
     groups: dict[tuple[int | None, str], list[str]] = {}
     for name in sizes:
         groups.setdefault((roles[name].layer, roles[name].block), []).append(name)
     return {key: Layer(tuple(names), sum(sizes[n] for n in names)) for key, names in groups.items()}
 
 
-def write_table(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> dict[str, Any]:
-    """Write rows as Parquet with page checksums; returns row count and the file's sha256."""
+def write_parquet(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> dict[str, Any]:
+    """Write rows as Parquet with page checksums; return the row count and the sha256 of the file."""
     table = pa.Table.from_pylist(rows, schema)
     write(path, lambda file: pq.write_table(table, file, write_page_checksum=True))
     return {"rows": table.num_rows, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 class BrokenRecord(ValueError):
-    """A run.json that can't be read: what it stood for has to be done again."""
+    """A run.json or table that is damaged or missing: its run has to be done again."""
 
 
 def read_run(folder: Path) -> dict[str, Any] | None:
-    """A folder's run.json, or None where there is none.
+    """Return a folder's run.json, or None where there is none.
 
-    Raises BrokenRecord if it is no such record, ValueError if a newer version wrote it or the system does not let it
-    be read; all name the file.
+    Raises BrokenRecord if the file is damaged, ValueError if a newer version wrote it or the system refuses to read
+    it. Each message names the file.
     """
     path = folder / "run.json"
     try:
@@ -100,24 +100,24 @@ def read_run(folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise ValueError(f"{path}: not readable ({error.strerror})") from error
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise BrokenRecord(f"{path}: not readable as JSON ({error})") from error
+        raise BrokenRecord(f"{path}: not valid JSON ({error})") from error
     if not isinstance(content, dict) or not isinstance(content.get("schema"), int):
-        raise BrokenRecord(f"{path}: not a run's record")
+        raise BrokenRecord(f"{path}: not the record of a run")
     if content["schema"] > SCHEMA:
-        raise ValueError(f"{path}: schema {content['schema']} is newer than this version's, {SCHEMA}")
+        raise ValueError(f"{path}: schema {content['schema']} is newer than {SCHEMA}, which this version reads")
     if content.get("status") not in STATUSES:
-        raise BrokenRecord(f"{path}: its status is none of {', '.join(STATUSES)}")
+        raise BrokenRecord(f"{path}: status must be one of {', '.join(STATUSES)} (got {content.get('status')})")
     return content
 
 
 def check_tables(folder: Path, record: Mapping[str, Any]) -> None:
-    """Raises BrokenRecord unless the tables are what `record`, the folder's run.json, says was written."""
+    """Raise BrokenRecord unless the tables have the hashes in `record`, the folder's run.json."""
     for name in (f"{table}.parquet" for table in TABLES):
         try:
             content, expected = (folder / name).read_bytes(), record["records"][name]["sha256"]
         except (OSError, KeyError, TypeError) as error:
-            raise BrokenRecord(f"{folder / name}: missing, or run.json does not know it") from error
+            raise BrokenRecord(f"{folder / name}: missing, or not listed in run.json") from error
         if hashlib.sha256(content).hexdigest() != expected:
-            raise BrokenRecord(f"{folder / name}: damaged, its sha256 is not what the run wrote")
+            raise BrokenRecord(f"{folder / name}: damaged, its sha256 is not the one in run.json")

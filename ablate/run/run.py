@@ -1,4 +1,4 @@
-"""One run: build it from its options, take up its checkpoint, train, evaluate, write its records."""
+"""One run: build it from its options, resume from its checkpoint, train, evaluate, write its records."""
 
 import logging
 import time
@@ -12,10 +12,10 @@ from torch import Tensor
 from ablate.data.batches import Examples
 from ablate.data.corpus import Corpus, corpus
 from ablate.distributed.parallel import whole
-from ablate.distributed.ranks import Ranks, here
+from ablate.distributed.ranks import Ranks, current_ranks
 from ablate.experiment import build_options, flatten
 from ablate.model.parameter_roles import role
-from ablate.run import checkpoint, fork, progress
+from ablate.run import checkpoint, fork, process, progress
 from ablate.run.checkpoint import Checkpoint
 from ablate.run.records import Rows, layers_of
 from ablate.run.signals import StopRequest
@@ -29,21 +29,21 @@ from ablate.training.memory import count_parameters, memory_bytes, memory_line, 
 from ablate.training.step import Diverged, Learner, Moment, train
 
 log = logging.getLogger("ablate")
-PROBE_BATCH = 8  # examples, sorted by length: the probe is small, and one batch of it would be half padding
+PROBE_BATCH = 8  # examples, sorted by length: in one batch, half of the small probe would be padding
 
 
 def perform(
     settings: Mapping[str, Any], run_id: str, folder: Path, stop: StopRequest, tags: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """Train and evaluate; returns run.json's fields of a run that is `done` or `diverged`. `tags` are for its tracker.
+    """Train and evaluate; return run.json's fields of a run that is `done` or `diverged`. `tags` go to its tracker.
 
-    Raises Stopped, with a checkpoint in `folder`, at the end of the step in which `stop` is asked for. Of several
-    processes (`ablate.distributed.ranks`) all perform the run, and rank 0 alone reads and writes the folder.
+    All ranks (`ablate.distributed.ranks`) perform the run, and rank 0 alone reads and writes the folder. Raises
+    Stopped, with a checkpoint in `folder`, at the end of the step in which a signal asks for `stop`.
     """
-    began, ranks = time.perf_counter(), here()
+    started, ranks = time.perf_counter(), current_ranks()
     options, seed = build_options(settings), settings["seed"]
     trainer, accelerator = options.trainer, make_accelerator(options.trainer)
-    texts = corpus(options.model, options.data)
+    texts = corpus(options.model, options.data, process.current.corpora)
     learner = make_learner(options, texts, seed, accelerator, settings["nuisance"], ranks)
     order = order_of_examples(options, texts.train, seed)
     record = {
@@ -52,10 +52,10 @@ def perform(
     }
     log.info("parameters by block\n%s", parameter_table(record["parameters"]))
     tracker = options.tracker if ranks.leads else Nothing()
-    follower = Follower(tracker, Card(settings["study"], folder.name, tags or {}, flat(settings)))
+    follower = Follower(tracker, Card(settings["study"], folder.name, tags or {}, flat_settings(settings)))
     where = environment(accelerator.device, ranks.count, learner.parallel.name, matmul_backend(trainer))
-    run = Run(folder, run_id, where, trainer, learner, texts, stop, began, follower)
-    run.take_up()
+    run = TrainingRun(folder, run_id, where, trainer, learner, texts, stop, started, follower)
+    run.resume()
     with follower.following(run.rows.steps, run.rows.evals):
         outcome = run.train(order)
     memory = memory_bytes(learner)
@@ -73,14 +73,14 @@ def perform(
     }
 
 
-def flat(settings: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
-    """All settings by dotted keys, as trackers take them."""
+def flat_settings(settings: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
+    """Return all settings by dotted key, in the types that trackers accept."""
     return {k: v if isinstance(v, (str, int, float, bool)) else str(v) for k, v in flatten(settings).items()}
 
 
 @dataclass
-class Run:
-    """The loop's consumer: records each step, looks at the probe, evaluates, saves, and obeys a signal to stop."""
+class TrainingRun:
+    """Consumes the training loop: records each step, evaluates, saves, and obeys a signal to stop."""
 
     folder: Path
     id: str
@@ -89,11 +89,11 @@ class Run:
     learner: Learner
     texts: Corpus
     stop: StopRequest
-    began: float
+    started: float
     follower: Follower
     rows: Rows = field(default_factory=Rows)
     clip_state: Any = None
-    done: int = 0  # steps behind it when it begins
+    done: int = 0  # steps in the checkpoint or snapshot that it starts from
     resumed_from: int | None = None
     forked_from: dict[str, Any] | None = None
 
@@ -102,50 +102,51 @@ class Run:
         self.layers = layers_of(sizes, {name: role(name) for name in sizes})
         validation = self.texts.validation
         probe = probe_index(validation.label, self.trainer.probe_examples)
-        self.leave = self.ranks.agree(fork.steps_to_leave(self.folder) if self.trainer.fork.enabled else {})
+        self.snapshots = self.ranks.broadcast(fork.snapshots_of(self.folder) if self.trainer.fork.enabled else {})
         self.probe = Examples([validation.input_ids[i] for i in probe], [validation.label[i] for i in probe], 0)
 
-    def take_up(self) -> None:
-        """Go on where the folder's checkpoint stands, or from another arm's snapshot, or start anew."""
-        found = self.find() if self.ranks.leads else None
+    def resume(self) -> None:
+        """Continue from the folder's checkpoint, or else fork from another arm's snapshot, or else start at step 1."""
+        found = self.find_start() if self.ranks.leads else None
         if found:
             self.rows, self.forked_from = found.rows, found.forked_from
             self.environment = with_earlier(self.environment, found.environment)
-            self.began -= found.seconds
+            self.started -= found.seconds
         state = found and {
             "step": found.step, "clip": found.clip_state, "trained": found.trained, "optimizer": found.optimizer
         }  # fmt: skip
-        if state := self.ranks.from_first(state):
+        if state := self.ranks.broadcast_tensors(state):
             self.done, self.clip_state = state["step"], state["clip"]
             load_state(self.learner, state["trained"], state["optimizer"])
 
-    def find(self) -> Checkpoint | None:
-        """The run's own checkpoint if it has one, else the latest start that another arm shares with it."""
+    def find_start(self) -> Checkpoint | None:
+        """Return the run's own checkpoint if it has one, else the latest snapshot that it can fork from."""
         found = self.own_checkpoint()
         self.resumed_from = found.step if found else None
         if found is None and self.trainer.fork.enabled:
-            found = fork.take(self.folder, self.id, self.environment["key"], self.learner)
+            found = fork.find_snapshot(self.folder, self.id, self.environment["key"], self.learner)
         return found
 
     def own_checkpoint(self) -> Checkpoint | None:
-        """What this run itself left, if it can go on from it."""
-        found = checkpoint.load(self.folder)
+        """Return the checkpoint in the run's folder, if the run can continue from it."""
+        found = checkpoint.load_checkpoint(self.folder)
         if found and found.id != self.id:
-            log.warning("%s: its checkpoint is of run %s: the run starts anew", self.folder.name, found.id)
+            log.warning("%s: the checkpoint belongs to run %s: the run starts again", self.folder.name, found.id)
             return None
         if found and found.environment["key"] != self.environment["key"] and self.trainer.resume == "exact":
             log.warning(
-                "%s: its checkpoint was made with other threads, hardware or versions: the run starts anew "
-                "(trainer.resume=any would go on)", self.folder.name,
+                "%s: the checkpoint was made with other threads, hardware or versions: the run starts again "
+                "(trainer.resume=any would continue it)", self.folder.name,
             )  # fmt: skip
             return None
         return found
 
     def train(self, order: Tensor) -> dict[str, Any]:
-        """Train what is left and evaluate; a run that diverges is an outcome like any other."""
+        """Train the steps that are left and evaluate; divergence is an outcome, not an error."""
         trainer = self.trainer
         batches = make_batches(trainer, self.texts.train, order, self.pad_id, self.ranks)
-        progress.current().start_run(self.folder.name, trainer.steps, self.done)
+        display = progress.current_display()
+        display.start_run(self.folder.name, trainer.steps, self.done)
         try:
             for moment in train(self.learner, batches, self.done + 1, self.clip_state):
                 self.observe(moment)
@@ -154,10 +155,10 @@ class Run:
             log.warning("%s diverged at %s", self.folder.name, error)
             return {"status": "diverged", "error": {"step": error.step, "message": error.cause}, "metrics": {}}
         finally:
-            progress.current().end_run()
+            display.end_run()
 
     def observe(self, moment: Moment) -> None:
-        """All that happens after an update; a checkpoint comes last, so that it holds the step whole."""
+        """Record an update and evaluate; a checkpoint comes last, so that it contains the complete step."""
         row, trainer = moment.row, self.trainer
         self.rows.add_step(row)
         self.follower.step(self.rows.steps[-1])
@@ -170,20 +171,20 @@ class Run:
         if trainer.eval_every and row.step % trainer.eval_every == 0 and not last:
             for split in ("validation", "test"):
                 self.record(row.step, split, self.evaluate(getattr(self.texts, split)))
-        progress.current().step(row, trainer.steps)
-        if snapshot := self.leave.get(row.step):
+        progress.current_display().step(row, trainer.steps)
+        if snapshot := self.snapshots.get(row.step):
             state = self.state(row.step)
             if self.ranks.leads:
-                fork.leave(snapshot, state, fork.shared_folder(self.folder), trainer.fork.max_gb)
-        self.stop.agree(self.ranks)
+                fork.write_snapshot(snapshot, state, fork.shared_folder(self.folder), trainer.fork.max_gb)
+        self.stop.share(self.ranks)
         if self.stop.asked or (row.step % trainer.checkpoint_every == 0 and not last):
             self.save(row.step)
         self.stop.obey()
 
     def conclude(self) -> dict[str, float]:
-        """Evaluate at the last step: run.json's `metrics`, and the test split's predictions."""
+        """Evaluate at the last step; return run.json's `metrics` and keep the predictions of the test split."""
         if self.trainer.keep_checkpoint:
-            self.save(self.trainer.steps)  # before there are rows that a resumed run would write again
+            self.save(self.trainer.steps)  # before the rows below, which a resumed run would add again
         metrics = {}
         for split in ("validation", "test"):
             found = self.evaluate(getattr(self.texts, split))
@@ -198,10 +199,10 @@ class Run:
         self.follower.evaluated(self.rows.evals[-1])
 
     def save(self, step: int) -> None:
-        """Checkpoint, and the tables as far as they go, for those who look at a run while it runs."""
+        """Save a checkpoint, and write the tables so far for readers of an unfinished run."""
         state = self.state(step)
         if self.ranks.leads:
-            checkpoint.save(state, self.folder)
+            checkpoint.save_checkpoint(state, self.folder)
             self.rows.write(self.folder)
 
     def state(self, step: int) -> Checkpoint:
@@ -230,5 +231,5 @@ class Run:
         return self.texts.tokenizer.pad_token_id
 
     def seconds(self) -> float:
-        """Time spent on this run, earlier attempts up to their last checkpoint included."""
-        return time.perf_counter() - self.began
+        """Time spent on this run, including earlier attempts up to their last checkpoint."""
+        return time.perf_counter() - self.started

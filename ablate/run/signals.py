@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: within a run asked for now and obeyed at the end of the step, when all is whole."""
+"""SIGTERM and Ctrl-C: during a run, a signal is a request to stop that the run obeys at the end of the step."""
 
 import contextlib
 import signal
@@ -11,11 +11,11 @@ from types import FrameType
 from ablate.distributed.ranks import Ranks
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-TERMINATED = 75  # EX_TEMPFAIL of sysexits.h: try again; what a requeueing scheduler wants to see
+TERMINATED = 75  # EX_TEMPFAIL of sysexits.h, "try again": schedulers requeue a job that exits with it
 
 
 class Stopped(BaseException):
-    """The command was asked to stop, and what it had begun is whole. Not an Exception: it is no failure."""
+    """A signal stopped the command, and everything on disk is complete. Not an Exception: it is no failure."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(signum)
@@ -35,9 +35,9 @@ class StopRequest:
     def asked(self) -> bool:
         return self.signum is not None
 
-    def agree(self, ranks: Ranks) -> None:
-        """A signal to one process of a run is one to all of them: they stop at the same step."""
-        self.signum = ranks.most(self.signum or 0) or None
+    def share(self, ranks: Ranks) -> None:
+        """Pass a signal that reached one rank to all ranks of a run, so that they stop at the same step."""
+        self.signum = ranks.max(self.signum or 0) or None
 
     def obey(self) -> None:
         if self.signum is not None:
@@ -45,38 +45,37 @@ class StopRequest:
 
 
 def terminate(signum: int, frame: FrameType | None) -> None:
-    """The command's handler of SIGTERM where there is nothing to finish first."""
+    """Handle SIGTERM in the command outside of runs: stop at once."""
     raise Stopped(signum)
 
 
 def replaceable() -> list[int]:
-    """The signals with their usual handlers: neither ignored (nohup) nor a launcher's own (submitit's requeue, say)."""
+    """Return the signals that have their usual handlers: not ignored (nohup), not handled by submitit, for example."""
     usual = {signal.SIGTERM: (signal.SIG_DFL, terminate), signal.SIGINT: (signal.default_int_handler,)}
     return [signum for signum in SIGNALS if signal.getsignal(signum) in usual[signum]]
 
 
-SCHEDULERS = (
+SCHEDULER_HANDLERS = (
     "submitit.core.job_environment.SignalHandler.checkpoint_and_try_requeue",  # requeues the job and exits
     "ray._private.worker.Worker.main_loop.<locals>.sigterm_handler",  # exits
 )
 
 
-def schedulers() -> list[int]:
-    """The signals by which a scheduler ends this process its own way; within a run they wait for the step's end."""
-    return [signum for signum in signal.valid_signals() if name_of(signal.getsignal(signum)) in SCHEDULERS]
+def scheduler_signals() -> list[int]:
+    """Return the signals that a scheduler handles in this process; during a run they wait for the end of the step."""
+    return [signum for signum in signal.valid_signals() if name_of(signal.getsignal(signum)) in SCHEDULER_HANDLERS]
 
 
 def name_of(handler: object) -> str:
     return f"{getattr(handler, '__module__', '')}.{getattr(handler, '__qualname__', '')}"
 
 
-_kept: StopRequest | None = None
+def keep_requests() -> StopRequest:
+    """Install permanent handlers in a worker and return the request that they record a signal in.
 
-
-def keep_requests() -> None:
-    """In a worker, for good: a request is kept whenever it comes, between two runs too, and no further run begins."""
-    global _kept
-    request = _kept = StopRequest()
+    A stop request that arrives between runs also prevents the next run.
+    """
+    request = StopRequest()
 
     def ask(signum: int, frame: FrameType | None) -> None:
         request.signum = signum
@@ -84,22 +83,23 @@ def keep_requests() -> None:
     for signum in replaceable():
         signal.signal(signum, ask)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    return request
 
 
 @contextlib.contextmanager
-def stop_requests() -> Iterator[StopRequest]:
+def stop_requests(kept: StopRequest | None = None) -> Iterator[StopRequest]:
     """Catch SIGTERM, SIGINT and a scheduler's signal within the block; a second Ctrl-C interrupts at once, as usual.
 
-    A stop that a scheduler asked for is handed to its own handler at the end, when all is whole and let go of.
-    Submitit's raises an error of its own where the job has been requeued as often as it may be.
-    Signals reach a process's main thread only; elsewhere (a launcher's thread) the block changes nothing, nor where
-    `keep_requests` is at work.
+    A scheduler's signal goes to the scheduler's handler at the end of the block, when everything on disk is complete
+    and unlocked. Submitit's handler raises an error of its own if the job has been requeued as often as allowed.
+
+    Signals reach only the main thread of a process. In another thread (of a launcher), the block changes nothing; nor
+    does it in a worker, which passes the request that `keep_requests` returned.
     """
-    request = _kept or StopRequest()
-    if _kept or threading.current_thread() is not threading.main_thread():
-        yield request
+    if kept or threading.current_thread() is not threading.main_thread():
+        yield kept or StopRequest()
         return
-    ours, theirs = replaceable(), schedulers()
+    request, ours, theirs = StopRequest(), replaceable(), scheduler_signals()
     before = {signum: signal.getsignal(signum) for signum in (*ours, *theirs)}
 
     def ask(signum: int, frame: FrameType | None) -> None:
@@ -123,8 +123,8 @@ def stop_requests() -> Iterator[StopRequest]:
 def hand_over(handler: Callable[[int, None], None], signum: int) -> None:
     """Let a scheduler's handler requeue the job and exit.
 
-    Where SLURM pre-empts without time of grace, it has put the job into the queue again before it tells the run, and
-    refuses to do so twice ("Job is pending execution"); submitit would take that for a failure of the run.
+    Where SLURM pre-empts a job without grace time, it requeues the job before it signals the run, and refuses to
+    requeue it twice ("Job is pending execution"). Submitit would report that as a failure of the run.
     """
     try:
         handler(signum, None)

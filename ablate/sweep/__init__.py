@@ -1,11 +1,11 @@
 """All runs of one command.
 
-callback   what happens before the first run and after the last
+callback   before the first run and after the last
 compose    the jobs of a sweep, composed as Hydra composes them
 preflight  checks before the first run
-plan       what would run, what is shared, and what it costs
-sizes      bytes that a run takes
+plan       what would run, what is shared, and the costs
+sizes      bytes that a run needs
 launchers  where runs go: one by one, workers, SLURM, Ray
-workers    several runs in parallel on one machine
+workers    parallel runs on one machine
 summary    the table that ends a sweep, and the report
 """

@@ -1,7 +1,7 @@
-"""Around a sweep, as a Hydra callback: check every job before the first, show progress, close with the table.
+"""A Hydra callback around a sweep: check every job before the first run, show progress, end with the table.
 
-Hydra swallows a callback's exceptions into warnings; `SystemExit` goes through. So each hook ends the program
-itself where something is wrong: with exit code 2 before any run, with 1 after a run that failed.
+Hydra turns exceptions of a callback into warnings, except `SystemExit`. So each hook exits the program itself if
+something is wrong: with code 2 before any run, with 1 after a failed run.
 """
 
 import sys
@@ -18,24 +18,21 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ablate.config.checks import refusal
 from ablate.config.errors import complaint
-from ablate.distributed.ranks import here, join
+from ablate.distributed.ranks import connect_ranks, current_ranks
 from ablate.experiment import build_option
-from ablate.run import fork, progress
+from ablate.run import fork, process, progress
 from ablate.run.fork import Snapshot
-from ablate.run.job import Job, finished, job, sweep_snapshots
+from ablate.run.job import Job, finished_status, job, remove_snapshots
 from ablate.run.progress import console
 from ablate.sweep import launchers, plan, workers
 from ablate.sweep.compose import compose_jobs
 from ablate.sweep.launchers import Launcher
 from ablate.sweep.preflight import check, check_hydra, check_threads, prepare
-from ablate.sweep.summary import close, report
-
-begun: "Sweep | None" = None
-"""The sweep, once every check has passed: from here on a failure is a run's, not the config's."""
+from ablate.sweep.summary import print_summary, write_study_report
 
 
 def ends_program(hook: Callable[..., None]) -> Callable[..., None]:
-    """Let bad input that a hook finds end the program with 2, any other exception with 1."""
+    """Exit with 2 on bad input that a hook finds before the first run, and with 1 on any other exception."""
 
     @wraps(hook)
     def guarded(*arguments: Any, **settings: Any) -> None:
@@ -43,9 +40,9 @@ def ends_program(hook: Callable[..., None]) -> Callable[..., None]:
             hook(*arguments, **settings)
         except (ValueError, HydraException, OmegaConfBaseException) as error:
             progress.close_display()
-            if here().leads:
+            if current_ranks().leads:
                 console.print(complaint(error), markup=False, highlight=False, soft_wrap=True)
-            sys.exit(1 if begun else 2)
+            sys.exit(1 if process.current.end_sweep else 2)
         except Exception:
             traceback.print_exc()
             sys.exit(1)
@@ -54,32 +51,31 @@ def ends_program(hook: Callable[..., None]) -> Callable[..., None]:
 
 
 class Sweep(Callback):
-    """Hydra calls the run hooks for a single run, the multirun hooks for a sweep; both come to the same."""
+    """Hydra calls the run hooks for a single run and the multirun hooks for a sweep; both do the same."""
 
     team: workers.Team | None = None
     reports = False
 
     @ends_program
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        self.begin_together(config, [job(config, dict(config.hydra.runtime.choices))], launchers.one_by_one())
+        self.begin_on_ranks(config, [job(config, dict(config.hydra.runtime.choices))], launchers.one_by_one())
 
     @ends_program
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         self.reports = config.report
-        self.begin_together(config, compose_jobs(config), launchers.launcher(config))
+        self.begin_on_ranks(config, compose_jobs(config), launchers.launcher(config))
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """In whatever process the job runs; in a launcher's nothing is set up yet but what was pickled: this object."""
-        in_worker = begun is None
+        """Set up the process in which the job runs; one that a launcher started only has this pickled object."""
+        in_worker = process.current.end_sweep is None
         if in_worker:
-            launchers.here, progress.in_worker = self.launcher, True
-            progress.said.update(self.said)
+            process.current.become_worker(self.launcher.threads, self.shown)
             if self.team:
                 workers.enrol(self.team)
         progress.configure_logging()
         name = Path(config.hydra.runtime.output_dir).name
         if in_worker and name in self.todo:
-            progress.open_display(len(self.todo), 0, begun=self.todo.index(name))
+            progress.open_display(len(self.todo), 0, started=self.todo.index(name))
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
         self.end()
@@ -89,16 +85,15 @@ class Sweep(Callback):
             self.team.dismiss()
         self.end()
 
-    def begin_together(self, config: DictConfig, jobs: Iterable[Job], launcher: Launcher) -> None:
-        """`begin` on rank 0; of several processes the others go on, or end, as it does."""
-        global begun
-        ranks, code = join(), None
+    def begin_on_ranks(self, config: DictConfig, jobs: Iterable[Job], launcher: Launcher) -> None:
+        """Call `begin` on rank 0; the other ranks then continue, or exit with the same code."""
+        ranks, code = connect_ranks(), None
         if ranks.count > 1 and launcher.is_elsewhere:
             name = config.hydra.runtime.choices["hydra/launcher"]
             raise refusal("hydra/launcher", name, "basic where a run has several ranks")
         if not ranks.leads:
             progress.silence()
-            code, begun = ranks.agree(), self
+            code, process.current.end_sweep = ranks.broadcast(), self.end
             if code is not None:
                 sys.exit(code)
             return
@@ -108,12 +103,11 @@ class Sweep(Callback):
             code = end.code
             raise
         finally:
-            ranks.agree(code)
+            ranks.broadcast(code)
 
     @ends_program
     def begin(self, config: DictConfig, jobs: Iterable[Job], launcher: Launcher) -> None:
-        """Check all jobs and plan them; end here if only the plan was wanted, or, with the table, if all are done."""
-        global begun
+        """Check and plan all jobs; exit here if only the plan is wanted, or, after the table, if all are done."""
         progress.configure_logging()
         typed = unique(jobs)
         jobs = [work.with_threads(launcher.threads) for work in typed]
@@ -121,71 +115,72 @@ class Sweep(Callback):
         check(jobs)
         self.tracker = build_option("tracker", jobs[0].config)
         self.folders, self.rerun = [work.folder for work in jobs], any(work.rerun for work in jobs)
-        todo = [work for work in jobs if work.rerun or not finished(work)]
-        at_once = max(1, min(launcher.at_once, len(todo)))
-        shared = plan.snapshots(todo)
-        known = plan.known(todo)
-        runs = plan.make(jobs, shared, known)
+        todo = [work for work in jobs if work.rerun or not finished_status(work)]
+        parallel_runs = max(1, min(launcher.parallel_runs, len(todo)))
+        shared = plan.shared_starts(todo)
+        measured = plan.measured_costs(todo)
+        runs = plan.plan_runs(jobs, shared, measured)
         if todo:
             check_threads(todo)
         if config.plan:
-            local = local_totals(config, typed, shared, known)
+            local = local_totals(config, typed, shared, measured)
             advice = "" if launcher.is_elsewhere else plan.advice(plan.totals(runs), *local)
-            print_plan(config.plan, runs, at_once, advice)
+            print_plan(config.plan, runs, parallel_runs, advice)
             sys.exit(0)
         prepare(todo)
-        begun, self.launcher, launchers.here = self, launcher, launcher
+        self.launcher, process.current.end_sweep = launcher, self.end
+        process.current.threads, process.current.after_stop = launcher.threads, launcher.after_stop
         if not todo:
-            sweep_snapshots(jobs[0].folder.parent)  # a kill may have left some
+            remove_snapshots(jobs[0].folder.parent)  # a kill may have left some
             console.print(f"all {len(jobs)} runs are done already; rerun=true does them again")
             self.end()
             sys.exit(0)
         fork.announce(fork.shared_folder(jobs[0].folder), shared)
-        console.print(plan.in_short(runs, at_once), markup=False, highlight=False, soft_wrap=True)
+        console.print(plan.in_short(runs, parallel_runs), markup=False, highlight=False, soft_wrap=True)
         self.open(config, todo, runs)
 
     def open(self, config: DictConfig, todo: Sequence[Job], runs: Sequence[plan.PlannedRun]) -> None:
-        """The display of runs that go one by one, or what runs in other processes need; each of these has its own."""
+        """Start the launcher whose processes each have a display, or open the display of runs in this process."""
         if self.launcher.is_elsewhere:
-            self.todo, self.said = [work.folder.name for work in todo], progress.said
+            self.todo, self.shown = [work.folder.name for work in todo], process.current.shown
             self.team = self.launcher.start(config)
-            console.print(self.launcher.begins, markup=False, highlight=False, soft_wrap=True)
+            console.print(self.launcher.announcement, markup=False, highlight=False, soft_wrap=True)
         else:
             progress.open_display(len(todo), sum(run.steps for run in runs))
 
     @ends_program
     def end(self) -> None:
-        """The table, whatever needs attention, and the report; exit code 1 if a run failed or was left unfinished."""
+        """Print the table and what needs attention, write the report; exit with 1 if a run failed or is unfinished."""
         progress.close_display()
-        if not here().leads:
+        if not current_ranks().leads:
             return
-        all_ended = close(self.folders, self.rerun)
+        all_ended = print_summary(self.folders, self.rerun)
         if self.reports:
-            report(self.folders[0].parent, self.tracker)
+            write_study_report(self.folders[0].parent, self.tracker)
         if not all_ended:
             sys.exit(1)
 
 
 def local_totals(
-    config: DictConfig, jobs: Sequence[Job], shared: Sequence[Snapshot], known: plan.Known
+    config: DictConfig, jobs: Sequence[Job], shared: Sequence[Snapshot], measured: plan.MeasuredCosts
 ) -> tuple[dict[str, Any], int, int]:
-    """What the sweep would take with hydra/launcher=local: totals, runs at once, and threads of each."""
+    """The costs with hydra/launcher=local: totals, number of parallel runs, and threads of each."""
     local = launchers.sharing(workers.suggested(_root_=config))
     jobs = [work.with_threads(local.threads) for work in jobs]
-    totals = plan.totals(plan.make(jobs, shared, known), local.at_once)
-    return totals, local.at_once, jobs[0].config["trainer"]["threads"]
+    totals = plan.totals(plan.plan_runs(jobs, shared, measured), local.parallel_runs)
+    return totals, local.parallel_runs, jobs[0].config["trainer"]["threads"]
 
 
-def print_plan(form: object, runs: Sequence[plan.PlannedRun], at_once: int, advice: str) -> None:
-    """plan=true: for people; plan=json: for programs."""
+def print_plan(form: object, runs: Sequence[plan.PlannedRun], parallel_runs: int, advice: str) -> None:
+    """Print the plan: a table for plan=true, JSON for plan=json."""
     if form == "json":
-        print(plan.as_json(runs, at_once))
+        print(plan.as_json(runs, parallel_runs))
     elif form is True:
-        plan.show(runs, progress.table_console(), at_once, advice)
+        plan.show_plan(runs, progress.table_console(), parallel_runs, advice)
     else:
         raise refusal("plan", form, "true, json or false")
 
 
 def unique(jobs: Iterable[Job]) -> list[Job]:
-    """Each run once, however often the sweep names it."""
+    """Return each run once, however often the sweep names it."""
     return list({work.folder: work for work in jobs}.values())

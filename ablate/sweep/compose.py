@@ -16,14 +16,14 @@ NOT_SWEPT = ("study", "experiment", "hydra.sweep.dir", "hydra.run.dir")
 
 
 def compose_jobs(config: DictConfig) -> list[Job]:
-    """All jobs of the sweep that `config` describes, seed by seed; `config`'s sweep is put into that order too.
+    """Return all jobs of the sweep that `config` describes, seed by seed, and reorder the sweep in `config` likewise.
 
-    Whole comparisons come early that way, whatever order the user typed. Each arm is composed once and its seeds
-    are set in copies: a composition takes 70 ms. ValueError for what can't be swept.
+    Complete comparisons come early in this order, whatever order the user typed. Each arm is composed once, and its
+    seeds are set in copies: a composition takes 70 ms. Raises ValueError for keys that cannot be swept.
     """
     sweeper = config.hydra.sweeper._target_
     if sweeper != f"{BasicSweeper.__module__}.{BasicSweeper.__name__}":
-        raise refusal("hydra/sweeper", sweeper, "basic: the arms of a study are given, not searched for")
+        raise refusal("hydra/sweeper", sweeper, "basic, as the arms of a study are given and not searched for")
     loader = GlobalHydra.instance().config_loader()
     put_seeds_first(config, parse(loader, config))
     arms: dict[tuple[str, ...], Job] = {}
@@ -42,18 +42,18 @@ def compose_jobs(config: DictConfig) -> list[Job]:
 
 
 def parse(loader: ConfigLoader, config: DictConfig) -> list[Override]:
-    """The sweep's overrides: those of its experiment, then those typed (which take their place)."""
+    """Return the sweep's overrides: those of its experiment, then those typed, which replace them."""
     params = [f"{key}={value}" for key, value in config.hydra.sweeper.params.items()]
     overrides = OverridesParser.create(config_loader=loader).parse_overrides([*params, *config.hydra.overrides.task])
     for override in overrides:
         if override.is_sweep_override() and override.get_key_element() in NOT_SWEPT:
             key = override.get_key_element()
-            raise refusal(key, override.input_line, "one value: a sweep belongs to one study")
+            raise refusal(key, override.input_line, "one value, as a sweep belongs to one study")
     return overrides
 
 
 def put_seeds_first(config: DictConfig, overrides: list[Override]) -> None:
-    """Let Hydra's sweeper, which varies its first parameter slowest, take the seeds one by one."""
+    """Make the seed the first parameter, which Hydra's sweeper varies slowest."""
     seeds = [o.input_line.partition("=")[2] for o in overrides if o.get_key_element() == "seed"]
     if seeds:
         rest = {key: value for key, value in config.hydra.sweeper.params.items() if key != "seed"}

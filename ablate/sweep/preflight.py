@@ -1,4 +1,4 @@
-"""What is checked before the first run: settings, folders, files. Bad input costs nothing that way."""
+"""Checks before the first run: settings, folders, files. Bad input costs no computation."""
 
 import contextlib
 import os
@@ -17,16 +17,16 @@ from ablate.config.paths import OUTPUTS, claims_file
 from ablate.config.secrets import check_secrets
 from ablate.data.corpus import corpus
 from ablate.data.sources import Data, Hub
-from ablate.distributed.ranks import Ranks, here
+from ablate.distributed.ranks import Ranks, current_ranks
 from ablate.experiment import FACTORS, Options, build_options, present
-from ablate.run import progress
+from ablate.run import process, progress
 from ablate.run.job import Job
 from ablate.run.records import BrokenRecord, read_run
 from ablate.tracker import check_tracker_installed
 from ablate.trainer import Trainer
 from ablate.training.device import matmul_backend
 
-HYDRA_FOLDERS: dict[str, tuple[Any, ...]] = {  # as in conf/config.yaml
+HYDRA_FOLDERS: dict[str, tuple[Any, ...]] = {  # allowed values, those of conf/config.yaml
     "run.dir": ("outputs/${study}/${run_name:}",),
     "sweep.dir": ("outputs/${study}",),
     "sweep.subdir": ("${run_name:}",),
@@ -35,7 +35,7 @@ HYDRA_FOLDERS: dict[str, tuple[Any, ...]] = {  # as in conf/config.yaml
 
 
 def check(jobs: Sequence[Job]) -> None:
-    """Refuse a sweep in which anything is wrong, before anything is done. ValueError says what is allowed."""
+    """Raise ValueError if any setting or folder of a sweep is wrong, before anything is done."""
     check_folder(jobs[0].folder.parent)
     claims_file(jobs[0].config["claims"])
     for work in jobs:
@@ -48,11 +48,11 @@ def check(jobs: Sequence[Job]) -> None:
                 raise refusal(key, work.config[key], "true or false")
     for arm in {repr(work.config | {"seed": None}): work.config for work in jobs}.values():
         options = build_options(arm)
-        check_ranks(options.trainer, here())
+        check_ranks(options.trainer, current_ranks())
         matmul_backend(options.trainer)
         check_tracker_installed(options.tracker)
         check_data(options.data)
-        warn(options)
+        warn_of_late_clipping(options)
     for work in jobs:
         check_run_folder(work.folder)
     for group in {name for work in jobs for name in present(work.config, work.choices) if name not in FACTORS}:
@@ -60,23 +60,23 @@ def check(jobs: Sequence[Job]) -> None:
 
 
 def check_hydra(config: DictConfig) -> None:
-    """Refuse a composed config by which Hydra would write elsewhere than we do, or write down a token."""
+    """Raise ValueError if Hydra would write to other folders than the runs do, or write down a token."""
     settings: Any = OmegaConf.to_container(config, resolve=False)
     check_secrets(settings)
     for key, ours in HYDRA_FOLDERS.items():
         section, _, name = key.partition(".")
         given = settings["hydra"][section][name]
         if given not in ours:
-            raise refusal(f"hydra.{key}", given, f"{ours[0]}; study=<name> chooses the folder in outputs/")
+            raise refusal(f"hydra.{key}", given, f"{ours[0]}, as study=<name> sets the folder in outputs/")
 
 
 def check_data(data: Data) -> None:
-    """The content of a local data set is part of each run's name: no run may write into it."""
+    """Raise ValueError if a local data set contains outputs/: run ids hash its content, and runs write there."""
     if isinstance(data, Hub) and OUTPUTS.resolve().is_relative_to(Path(data.path).expanduser().resolve()):
         raise refusal("data.path", data.path, f"a folder that does not contain {OUTPUTS}/, which every run changes")
 
 
-def warn(options: Options) -> None:
+def warn_of_late_clipping(options: Options) -> None:
     if isinstance(options.clip, Delayed) and options.clip.start > options.trainer.steps:
         progress.log.warning(
             "clip.start=%d is beyond the last step, trainer.steps=%d: the rule never acts",
@@ -85,12 +85,12 @@ def warn(options: Options) -> None:
 
 
 def check_ranks(trainer: Trainer, ranks: Ranks) -> None:
-    """Refuse what can't be done with so many processes a run."""
+    """Raise ValueError for settings that do not work with this number of ranks."""
     if ranks.count == 1 and trainer.distributed != "ddp":
-        raise ValueError(
-            f"trainer.distributed={trainer.distributed}: there is one process; "
-            "torchrun --standalone --nproc-per-node 2 -m ablate ... starts two"
-        )
+        raise refusal(
+            "trainer.distributed", trainer.distributed,
+            "ddp where a run has one rank; torchrun --standalone --nproc-per-node 2 -m ablate ... starts two",
+        )  # fmt: skip
     if trainer.batch_size < ranks.count:
         raise refusal("trainer.batch_size", trainer.batch_size, f"at least {ranks.count}, one example per rank")
     for engine in ("FSDP", "DEEPSPEED"):
@@ -101,39 +101,39 @@ def check_ranks(trainer: Trainer, ranks: Ranks) -> None:
 
 
 def check_folder(study: Path) -> None:
-    """A study's folder lies in outputs/, is no link out of it, and can be written."""
+    """Raise ValueError unless a study's folder is inside outputs/, also when links are followed, and writable."""
     name = study.relative_to(OUTPUTS) if study.is_relative_to(OUTPUTS) else study
     if not all(re.fullmatch(r"\w[\w.-]*", part) for part in name.parts) or not name.parts:
-        raise refusal("study", name, "a name of letters, digits, '_', '-' and '.'; '/' puts it below another")
+        raise refusal("study", name, "a name of letters, digits, '_', '-' and '.', with '/' between folders")
     if not study.resolve().is_relative_to(OUTPUTS.resolve()):
-        raise refusal("study", name, f"a folder inside {OUTPUTS}/; it leads to {study.resolve()}")
+        raise refusal("study", name, f"a folder inside {OUTPUTS}/, but it is a link to {study.resolve()}")
     check_writable(study)
 
 
 def check_writable(folder: Path) -> None:
-    """The nearest thing that exists at or above `folder` is a folder that can be written."""
+    """Raise ValueError unless `folder`, or its nearest parent that exists, is a folder that can be written."""
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists() or path.is_symlink())
     if not existing.is_dir():
-        raise ValueError(f"{existing} must be a folder, and is something else")
+        raise ValueError(f"{existing} must be a folder, but is something else")
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise ValueError(f"{existing}: not writable")
+        raise ValueError(f"{existing} must be writable, but is not")
 
 
 def check_threads(jobs: Sequence[Job]) -> None:
-    """Warn of a study whose earlier runs used another number of threads: other bits, so they are not paired."""
+    """Warn if earlier runs of a study used another number of threads: other bits, so they would not be paired."""
     study, wanted = jobs[0].folder.parent, {work.config["trainer"]["threads"] for work in jobs}
     counts = Counter(threads for path in study.glob("*/run.json") if (threads := threads_of(path.parent)))
     if len(wanted) == 1 and counts.keys() - wanted:
         earlier = " or ".join(str(threads) for threads, _ in counts.most_common())
         progress.log.warning(
-            "%s: its %d earlier runs used trainer.threads=%s, these would use %d; only runs with the same are "
-            "paired; trainer.threads=%d keeps the study whole",
+            "%s: the %d earlier runs used trainer.threads=%s, and these would use %d. Only runs with the same number "
+            "are paired: set trainer.threads=%d to pair all of them",
             study, counts.total(), earlier, *wanted, counts.most_common(1)[0][0],
         )  # fmt: skip
 
 
 def threads_of(folder: Path) -> int | None:
-    """Threads that a run was made with, or that an unfinished one was begun with; None where it can't be told."""
+    """The number of threads of a run, also of an unfinished one; None if its files do not contain it."""
     try:
         record = read_run(folder) or {}
         return (record.get("environment") or yaml.safe_load((folder / "config.yaml").read_text())["trainer"])["threads"]
@@ -142,16 +142,16 @@ def threads_of(folder: Path) -> int | None:
 
 
 def check_run_folder(folder: Path) -> None:
-    """A run's folder that is there already is one of ours, readable and writable. ValueError names the path."""
+    """Raise ValueError unless an existing run folder is inside outputs/, writable, and of a version that we read."""
     check_writable(folder)
     if not folder.resolve().is_relative_to(OUTPUTS.resolve()):
-        raise ValueError(f"{folder} must be a folder inside {OUTPUTS}/; it leads to {folder.resolve()}")
-    with contextlib.suppress(BrokenRecord):  # to be done again, with a warning
+        raise ValueError(f"{folder} must be a folder inside {OUTPUTS}/, but it is a link to {folder.resolve()}")
+    with contextlib.suppress(BrokenRecord):  # the run is done again, with a warning
         read_run(folder)
 
 
 def prepare(jobs: Iterable[Job]) -> None:
-    """Fetch, read and check model files and data of all jobs that are still to be done."""
+    """Fetch, read and check the model files and data of all jobs that are to be done."""
     for work in {repr((w.config["model"], w.config["data"])): w for w in jobs}.values():
         options = build_options(work.config)
-        corpus(options.model, options.data)
+        corpus(options.model, options.data, process.current.corpora)

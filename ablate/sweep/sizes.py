@@ -1,4 +1,4 @@
-"""Bytes that a run takes: as run.json has them of a finished one, or by count, before any has been done."""
+"""Bytes that a run needs: measured in a finished run, or estimated from its configuration before any run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PretrainedConfig
 
-ROWS = (100, 20_000)  # bytes of a run's tables, compressed: a step, and beside; between 0.5 and 1.3 of what runs took
+ROWS = (100, 20_000)  # compressed bytes of tables, per step and per run: 0.5 to 1.3 of the measured sizes
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,12 @@ class Size:
     """Bytes."""
 
     memory: int  # weights, gradients and optimizer states
-    snapshot: int  # a checkpoint: what is trained, and the optimizer's states
-    disk: int  # the finished run's folder
+    snapshot: int  # a checkpoint: trained parameters and optimizer states
+    disk: int  # the folder of the finished run
 
 
-def measured(folder: Path, record: Mapping[str, Any]) -> Size:
-    """Of a finished run; `record` is its run.json."""
+def measured_size(folder: Path, record: Mapping[str, Any]) -> Size:
+    """Return the size of a finished run; `record` is its run.json."""
     found = record["memory_bytes"]
     return Size(
         memory=found["weights"] + found["gradients"] + found["optimizer"],
@@ -36,11 +36,11 @@ def measured(folder: Path, record: Mapping[str, Any]) -> Size:
     )
 
 
-def counted(options: Options) -> Size | None:
-    """Weights, gradients and optimizer states of the model's configuration, in float32; no weights are loaded.
+def estimated_size(options: Options) -> Size | None:
+    """Estimate the size of a run from the model's configuration, in float32, without loading weights.
 
-    None for a model whose configuration is not on this machine yet, or whose size depends on the data (`tiny`), and for
-    whatever is wrong with it: the plan is not where that is judged.
+    None if the configuration is not on this machine yet, if the size depends on the data (`tiny`), or if the
+    configuration is invalid: other checks report that.
     """
     from ablate.training.memory import total_bytes
 
@@ -49,20 +49,20 @@ def counted(options: Options) -> Size | None:
         if model is None:
             return None
         trained = total_bytes(freeze(model, options.freeze).values())
-    except (OSError, ValueError):  # of transformers, the hub's cache, or the freezing rule
+    except (OSError, ValueError):  # from transformers, the hub's cache, or the freezing rule
         return None
     states = round(trained * states_per_byte(options.optimizer))
-    per_step, beside = ROWS
+    per_step, per_run = ROWS
     kept = trained + states if options.trainer.keep_checkpoint else 0
     return Size(
         memory=total_bytes(model.parameters()) + trained + states,
         snapshot=trained + states,
-        disk=per_step * options.trainer.steps + beside + kept,
+        disk=per_step * options.trainer.steps + per_run + kept,
     )
 
 
 def skeleton(model: Model) -> "nn.Module | None":
-    """The model without weights (on torch's meta device), with a head of two classes; None if it is not at hand."""
+    """Return the model without weights (on torch's meta device), with a head of two classes; None if unavailable."""
     config = configuration(model)
     if config is None:
         return None
@@ -85,7 +85,7 @@ def configuration(model: Model) -> "PretrainedConfig | None":
 
 
 def local_folder(model: Model) -> Path | None:
-    """Where the configuration of a pretrained model lies, if it does; nothing is fetched."""
+    """Return the local folder with the configuration of a pretrained model, or None; nothing is downloaded."""
     if not isinstance(model, Pretrained):
         return None
     folder = model.asset.folder if model.path.startswith("asset:") else Path(model.path).expanduser()
@@ -98,7 +98,7 @@ def local_folder(model: Model) -> Path | None:
 
 
 def states_per_byte(rule: OptimizerRule) -> float:
-    """Bytes of an optimizer's states for a byte that it trains: AdamW 2, SGD with momentum 1.
+    """Bytes of optimizer states per byte of trained parameters: AdamW 2, SGD with momentum 1.
 
     >>> from ablate.optimizer import SGD, AdamW
     >>> [states_per_byte(rule) for rule in (AdamW(lr=0.1), SGD(lr=0.1), SGD(lr=0.1, momentum=0))]

@@ -1,4 +1,4 @@
-"""The table that ends a sweep: one line an arm, where the records are, and what needs attention."""
+"""The table that ends a sweep: one line per arm, where the records are, and which runs need attention."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from filelock import FileLock, Timeout
 from rich.markup import escape
 from rich.table import Table
 
-from ablate.config.wording import duration
+from ablate.config.wording import count, duration
 from ablate.run.job import rerun_folder
 from ablate.run.progress import table_console
 from ablate.run.records import BrokenRecord, read_run
@@ -17,11 +17,14 @@ from ablate.tracker import Tracker, publish
 from analysis.records.study import load
 from analysis.tables.formats import summary, summary_in_words
 
-NOT_BEGUN = "not begun"
+NOT_STARTED = "not started"
 
 
-def close(folders: Sequence[Path], rerun: bool = False) -> bool:
-    """Print the table of these runs and what is amiss; False if one (or its rerun) failed or was left unfinished."""
+def print_summary(folders: Sequence[Path], rerun: bool = False) -> bool:
+    """Print the table of these runs and list those with problems; return False if one failed or is unfinished.
+
+    `rerun`: report the reruns instead of the runs that they repeat.
+    """
     console = table_console()
     study = load(folders[0].parent, only={folder.name for folder in folders})
     table = summary(study)
@@ -29,14 +32,14 @@ def close(folders: Sequence[Path], rerun: bool = False) -> bool:
         console.print(as_rich(summary_in_words(table)))
     states = {folder: state(folder, rerun) for folder in folders}
     for folder, (status, message) in states.items():
-        if status not in ("done", "diverged", NOT_BEGUN):
+        if status not in ("done", "diverged", NOT_STARTED):
             console.print(f"{status}: {folder.name}{message}", markup=False, highlight=False, soft_wrap=True)
-    if waiting := [status for status, _ in states.values()].count(NOT_BEGUN):
-        console.print(f"{NOT_BEGUN}: {waiting} run{'s' if waiting > 1 else ''}; run the same command again")
+    if waiting := [status for status, _ in states.values()].count(NOT_STARTED):
+        console.print(f"{NOT_STARTED}: {count(waiting, 'run')}; run the same command again")
     console.print(f"records: {folders[0].parent}/", markup=False, highlight=False)
     if len(table) and (table["done"] == 1).all():
         console.print(more_seeds(table), markup=False, highlight=False, soft_wrap=True)
-    return not any(status in ("failed", "interrupted", NOT_BEGUN) for status, _ in states.values())
+    return not any(status in ("failed", "interrupted", NOT_STARTED) for status, _ in states.values())
 
 
 def as_rich(words: pd.DataFrame) -> Table:
@@ -49,23 +52,23 @@ def as_rich(words: pd.DataFrame) -> Table:
 
 
 def state(folder: Path, rerun: bool) -> tuple[str, str]:
-    """A run's status as the disk has it, and what there is to say of it; if a rerun was asked for, of that."""
-    beside = rerun_folder(folder)
-    told_by = beside if rerun and beside.exists() else folder
-    found = recorded(told_by)
-    if found[0] in ("running", NOT_BEGUN) and folder.exists():
+    """The status of a run, or of its rerun if that was asked for, and a message that explains it."""
+    other = rerun_folder(folder)
+    source = other if rerun and other.exists() else folder
+    found = recorded_status(source)
+    if found[0] in ("running", NOT_STARTED) and folder.exists():
         try:
             with FileLock(folder / ".lock", timeout=0):
-                found = recorded(told_by)  # again: its holder may have ended it since
+                found = recorded_status(source)  # again: the process with the lock may have finished the run since
         except Timeout:
-            return "held", ": another process is at it"
+            return "locked", ": another process is running it"
     return ("interrupted", ": run the same command again") if found[0] == "running" else found
 
 
-def recorded(folder: Path) -> tuple[str, str]:
-    """Status and message of a folder's run.json."""
+def recorded_status(folder: Path) -> tuple[str, str]:
+    """The status in a folder's run.json, and a message that explains it."""
     try:
-        record: dict[str, Any] = read_run(folder) or {"status": NOT_BEGUN}
+        record: dict[str, Any] = read_run(folder) or {"status": NOT_STARTED}
     except BrokenRecord as error:
         return "failed", f": {error}"
     if record["status"] == "failed":
@@ -73,9 +76,9 @@ def recorded(folder: Path) -> tuple[str, str]:
     return record["status"], ""
 
 
-def report(study: Path, tracker: Tracker) -> None:
-    """Write the study's report where its runs changed, and say where it is; what stands in its way costs no run."""
-    from analysis.claims.reading import read_claims  # here, or a plan would wait for what draws the figures
+def write_study_report(study: Path, tracker: Tracker) -> None:
+    """Write the study's report if its runs have changed, and print where it is; a failure here fails no run."""
+    from analysis.claims.reading import read_claims  # here, so that a plan does not wait for matplotlib
     from analysis.page.sentences import tally
     from analysis.report import PAGE, named_claims, write_report
 
@@ -89,11 +92,14 @@ def report(study: Path, tracker: Tracker) -> None:
             publish(tracker, study.name, study / "report")
         line = f"report: {study / 'report' / PAGE}: {tally(written.findings)}"
     except Exception as error:
-        line = f"no report: {error}; the runs are not touched by that, python -m analysis {study} tries again"
+        line = f"no report: {error}; the runs are unaffected, and python -m analysis {study} tries again"
     console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def more_seeds(table: pd.DataFrame) -> str:
-    """One seed tells nothing of chance: the way to more, and what it takes."""
+    """How to add four seeds to a sweep of one seed, and about how long they take."""
     seconds = table["training_seconds"].sum() * 4
-    return f"one seed has no spread: add seed=0,1,2,3,4 to the command (about {duration(seconds)} more)"
+    return (
+        "one seed cannot separate an effect from chance: add seed=0,1,2,3,4 to the command "
+        f"(about {duration(seconds)} more)"
+    )

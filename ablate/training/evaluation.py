@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ablate.data.batches import Examples, collate
-from ablate.distributed.ranks import Ranks
+from ablate.distributed.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def evaluate(
     examples: Examples,
     batch_size: int,
     pad_id: int,
-    ranks: Ranks = Ranks(),  # noqa: B008  frozen
+    ranks: Ranks = ALONE,
 ) -> Predictions:
     """Predict all `examples`. Keeps the model in training or evaluation mode and draws no random numbers.
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ablate.data.batches import Batches, Examples, grouped_order, planned_order
 from ablate.data.corpus import Corpus
-from ablate.distributed.parallel import parallel, part, whole
-from ablate.distributed.ranks import Ranks
+from ablate.distributed.parallel import parallel, shard_like, whole
+from ablate.distributed.ranks import ALONE, Ranks
 from ablate.experiment import Options
 from ablate.freeze import freeze
 from ablate.model.first_token import skip_unread
@@ -29,7 +29,7 @@ def make_learner(
     seed: int,
     accelerator: Accelerator,
     nuisance: int = 0,
-    ranks: Ranks = Ranks(),  # noqa: B008  frozen
+    ranks: Ranks = ALONE,
 ) -> Learner:
     """Build the model (head initialised, blocks frozen, on its device, shared by all ranks) and its optimizer."""
     model = options.model.build(texts.classes, seed, texts.tokenizer)
@@ -73,10 +73,10 @@ def load_state(learner: Learner, trained: Mapping[str, Tensor], optimizer: Mappi
     """Load the whole tensors of a checkpoint into the learner, sharded if the learner's tensors are."""
     with torch.no_grad():
         for name, parameter in learner.trained.items():
-            parameter.copy_(part(trained[name], parameter))
-    like = dict(enumerate(learner.trained.values()))  # numbered as in the optimizer's state
+            parameter.copy_(shard_like(trained[name], parameter))
+    like = dict(enumerate(learner.trained.values()))  # as the optimizer counts them
     states = {
-        i: {key: part(value, like[i]) if isinstance(value, Tensor) else value for key, value in state.items()}
+        i: {key: shard_like(value, like[i]) if isinstance(value, Tensor) else value for key, value in state.items()}
         for i, state in optimizer["state"].items()
     }
     learner.optimizer.load_state_dict({**optimizer, "state": states})
@@ -96,7 +96,7 @@ def make_batches(
     train: Examples,
     order: Tensor,
     pad_id: int,
-    ranks: Ranks = Ranks(),  # noqa: B008  frozen
+    ranks: Ranks = ALONE,
 ) -> Batches:
     """The batches of a run, with the sizes that the trainer sets."""
     sizes = (trainer.batch_size, trainer.grad_accumulation, trainer.length_splits)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ablate.distributed.parallel import local
+from ablate.distributed.parallel import local_shard
 from ablate.model.parameter_roles import role
 from ablate.schema import BLOCKS
 from ablate.training.step import Learner
@@ -69,4 +69,4 @@ def process_peak() -> int | None:
 
 def total_bytes(tensors: Iterable[Tensor]) -> int:
     """Bytes of the parts of `tensors` that this process holds."""
-    return sum(local(t).numel() * t.element_size() for t in tensors)
+    return sum(local_shard(t).numel() * t.element_size() for t in tensors)

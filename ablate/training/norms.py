@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ablate.distributed.parallel import local
+from ablate.distributed.parallel import local_shard
 
 CHUNK = 1 << 18  # elements: 2 MiB in float64
 
@@ -41,7 +41,7 @@ def gradient_norms(
 
     `sum_over_ranks` adds up the squares [P] of gradients that are sharded over several ranks.
     """
-    gradients = {name: local(p.grad) for name, p in parameters.items() if p.grad is not None}
+    gradients = {name: local_shard(p.grad) for name, p in parameters.items() if p.grad is not None}
     squares = sum_over_ranks(torch.stack([sum_of_squares(g) for g in gradients.values()]))  # [P] float64
     return Norms(dict(zip(gradients, squares.tolist(), strict=True)))
 

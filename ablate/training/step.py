@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ablate import clip
 from ablate.data.batches import Batch
-from ablate.distributed.parallel import Parallel, local
+from ablate.distributed.parallel import Parallel, local_shard
 from ablate.distributed.ranks import Ranks
 from ablate.optimizer import set_lr
 from ablate.scheduler import Scheduler
@@ -89,7 +89,7 @@ def step(learner: Learner, pieces: Sequence[Batch], t: int, state: Any) -> tuple
     norm = norms.total
     check_finite(t, loss, norm)
     scale, state = learner.clip.scale(norm, t, state)
-    clip.apply(scale, (local(p.grad) for p in learner.trained.values() if p.grad is not None))  # 4 clip
+    clip.apply(scale, (local_shard(p.grad) for p in learner.trained.values() if p.grad is not None))  # 4 clip
     lr = set_lr(learner.optimizer, learner.peak_lr * learner.scheduler.factor(t, learner.steps))  # 5 schedule
     learner.optimizer.step()  # 6 update
     learner.optimizer.zero_grad()

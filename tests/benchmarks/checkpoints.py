@@ -15,14 +15,14 @@ from tests.tools import compose_settings, run_settings
 
 def main() -> None:
     spent: list[float] = []
-    save = run.Run.save
+    save = run.TrainingRun.save
 
-    def timed(self: run.Run, step: int) -> None:
+    def timed(self: run.TrainingRun, step: int) -> None:
         began = time.perf_counter()
         save(self, step)
         spent.append(time.perf_counter() - began)
 
-    run.Run.save = timed  # type: ignore[method-assign]
+    run.TrainingRun.save = timed  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as folder:
         record = run_settings(compose_settings(*sys.argv[1:]), Path(folder))
     seconds = record["timing"]["seconds"]

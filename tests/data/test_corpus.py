@@ -19,7 +19,7 @@ from ablate.data.batches import collate
 from ablate.data.corpus import Corpus, build_corpus, corpus, pack
 from ablate.data.sources import Data, Files, Hub, MovieSnippets, Synthetic
 from ablate.model.loading import Model, Pretrained, Tiny
-from ablate.run import run
+from ablate.run import process, run
 from tests.faults.models import save_model
 from tests.tools import ROOT, compose_settings, run_settings
 
@@ -35,9 +35,8 @@ HUB = Hub(
 
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The empty folder of the cache; this process has no corpus in memory."""
+    """The folder of the cache, empty."""
     monkeypatch.setenv("ABLATE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(module, "_corpora", {})
     yield token_cache.folder()
 
 
@@ -62,14 +61,8 @@ def pretrained(tmp_path: Path) -> Pretrained:
     return Pretrained(str(tmp_path / "model"), None, lr=1e-3)
 
 
-def forget() -> None:
-    """Empty the memory, as in a new process."""
-    module._corpora.clear()
-
-
 def again(model: Model, source: Data, monkeypatch: pytest.MonkeyPatch) -> Corpus:
-    """The corpus as another process loads it: no text is read."""
-    forget()
+    """The corpus as another process finds it: no text is read."""
     with monkeypatch.context() as patch:
         patch.setattr(sources, "load_splits", lambda source: pytest.fail("texts were read"))
         return corpus(model, source)
@@ -116,19 +109,20 @@ def test_a_run_does_not_depend_on_the_cache(tmp_path: Path, place: Path, monkeyp
     )  # fmt: skip
 
     def tables(name: str) -> list:
+        process.current.corpora.clear()
         run_settings(settings, tmp_path / name)
         found = [pq.read_table(tmp_path / name / f"{table}.parquet") for table in ("steps", "evals", "predictions")]
         return [found[0].drop_columns(["seconds"]), *found[1:]]
 
     made = tables("made")
     assert entry(place).is_file()
-    forget()
     with monkeypatch.context() as patch:
         patch.setattr(sources, "load_splits", lambda source: pytest.fail("texts were read"))
         assert tables("read") == made
-    forget()
     with monkeypatch.context() as patch:
-        patch.setattr(run, "corpus", build_corpus)  # without any cache
+        patch.setattr(
+            run, "corpus", lambda model, source, known: build_corpus(model, source)
+        )  # what no cache has touched
         assert tables("plain") == made
     settings["seed"] = 1
     assert tables("control") != made
@@ -154,7 +148,6 @@ def test_damage_is_found_and_mended(
     path = entry(place)
     whole = path.read_bytes()
     path.write_bytes(damage(whole))
-    forget()
     assert same(corpus(TINY, SYNTHETIC), made)
     assert caplog.messages == [f"{path} is damaged (its hash does not match); we tokenise the data again"]
     assert entry(place).read_bytes() == whole
@@ -166,12 +159,12 @@ def test_two_processes_at_once(place: Path) -> None:
     context = multiprocessing.get_context("spawn")
     barrier, found = context.Barrier(2), context.Queue()
     both = [context.Process(target=make_at_once, args=(barrier, found)) for _ in range(2)]
-    for process in both:
-        process.start()
+    for child in both:
+        child.start()
     answers = [found.get(timeout=300) for _ in both]
-    for process in both:
-        process.join()
-    assert [process.exitcode for process in both] == [0, 0]
+    for child in both:
+        child.join()
+    assert [child.exitcode for child in both] == [0, 0]
     assert answers == [(True, len(corpus(TINY, SYNTHETIC).train.label))] * 2
     assert entry(place).name == token_cache.entry_key(TINY, SYNTHETIC)
 
@@ -233,7 +226,6 @@ def test_a_file_that_another_user_may_not_read_is_made_again(place: Path) -> Non
     path = entry(place)
     path.unlink()
     path.mkdir()  # unreadable for root, too
-    forget()
     assert same(corpus(TINY, SYNTHETIC), build_corpus(TINY, SYNTHETIC))
 
 
@@ -243,7 +235,6 @@ def test_the_folder_may_go_at_any_time(tmp_path: Path, place: Path, monkeypatch:
         "trainer.steps=3", "trainer.batch_size=4", "trainer.probe_examples=4",
     )  # fmt: skip
     undisturbed = run_settings(settings, tmp_path / "undisturbed")["metrics"]
-    forget()
     train = run.train
 
     def disturbed(*arguments: object) -> Iterator:
@@ -310,9 +301,10 @@ def test_what_the_key_leaves_out(tmp_path: Path, reviews: Files, pretrained: Pre
 
 
 def test_a_sweep_over_other_settings_reads_texts_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = corpus(TINY, SYNTHETIC)
+    known: dict[str, Corpus] = {}
+    first = corpus(TINY, SYNTHETIC, known)
     monkeypatch.setattr(sources, "load_splits", lambda source: pytest.fail("texts were read"))
-    assert corpus(replace(TINY, lr=0.5), SYNTHETIC) is first
+    assert corpus(replace(TINY, lr=0.5), SYNTHETIC, known) is first
 
 
 def test_every_option_has_a_key() -> None:
@@ -348,13 +340,14 @@ def test_a_branch_of_the_hub_is_not_kept(place: Path, monkeypatch: pytest.Monkey
 
 
 def test_every_process_warns(reviews: Files, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    corpus(TINY, reviews)
+    known: dict[str, Corpus] = {}
+    corpus(TINY, reviews, known)
     warned = list(caplog.messages)
     assert warned == [
         "data: 1 of 4 test texts are also in the training split",
         "data: 1 of 4 test texts are longer than data.max_length=16 tokens and were cut",
     ]
-    corpus(TINY, reviews)
+    corpus(TINY, reviews, known)
     assert caplog.messages == warned  # once per process
     again(TINY, reviews, monkeypatch)
     assert caplog.messages == warned * 2

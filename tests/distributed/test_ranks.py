@@ -1,4 +1,4 @@
-"""A run on several processes: as on one, and all of them at the same place whatever happens to one."""
+"""A run on several ranks: its numbers are those of one process, and the ranks stay in sync whatever happens to one."""
 
 import functools
 import os
@@ -42,7 +42,7 @@ STILL = (*FIXTURE, "model.dropout=0")
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """The run on one process with some settings, each made once."""
+    """Runs on one process, made once per set of settings."""
 
     @functools.cache
     def made(*settings: str) -> Path:
@@ -200,7 +200,7 @@ def impatient(fault: Fault) -> None:
 
     from ablate.distributed import ranks
 
-    ranks.MEETING = timedelta(seconds=3)
+    ranks.BARRIER_TIMEOUT = timedelta(seconds=3)
     fault()
 
 
@@ -218,7 +218,7 @@ def test_a_checkpoint_of_another_number_of_processes_is_not_taken_up(tmp_path: P
     stopped = functools.partial(injection.at_step, 8, functools.partial(injection.send, signal.SIGTERM))
     assert together(tmp_path, *FIXTURE, faults={0: stopped}) == [75, 75]
     assert ablate(tmp_path, *FIXTURE) == 0
-    assert resumed_from(the_run(tmp_path)) is None and "the run starts anew" in output(tmp_path)
+    assert resumed_from(the_run(tmp_path)) is None and "the run starts again" in output(tmp_path)
 
 
 # The real launcher
@@ -235,5 +235,5 @@ def test_torchrun(tmp_path: Path) -> None:
 
 
 def test_one_process_agrees_with_itself() -> None:
-    assert Ranks().agree("done") == "done" and Ranks().gather(1) == [1] and Ranks().sum([1, 2.5]) == [1, 2.5]
-    assert Ranks().most(3) == 3 and Ranks().from_first({"step": 1}) == {"step": 1}
+    assert Ranks().broadcast("done") == "done" and Ranks().gather(1) == [1] and Ranks().sum([1, 2.5]) == [1, 2.5]
+    assert Ranks().max(3) == 3 and Ranks().broadcast_tensors({"step": 1}) == {"step": 1}

@@ -1,4 +1,4 @@
-"""Undisturbed runs to compare with, made once, and an end for every process that a test leaves behind."""
+"""Undisturbed runs to compare with, made once; and an end for every process that a test leaves behind."""
 
 import contextlib
 import multiprocessing
@@ -25,7 +25,7 @@ def no_process_is_left() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """FAULTS' B: the working directory of the run that nothing happened to."""
+    """The working directory of an undisturbed run."""
     cwd = tmp_path_factory.mktemp("undisturbed")
     assert ablate(cwd, *FIXTURE) == 0
     return cwd
@@ -41,7 +41,7 @@ def undisturbed_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run of `undisturbed`, killed at step 12: its checkpoint is of step 10."""
+    """The run of `undisturbed`, killed at step 12: it has a checkpoint of step 10."""
     cwd = tmp_path_factory.mktemp("killed")
     assert ablate(cwd, *FIXTURE, fault=partial(at_step, 12, kill)) == -signal.SIGKILL
     return cwd

@@ -1,8 +1,8 @@
-"""Real processes for fault tests, and what it means that two runs are equal.
+"""Real processes for fault tests, and the comparison of two runs.
 
 The command itself runs in a process forked from a server that has the imports done: a start costs half a second.
 Faults come from outside where that is possible (signals, limits, edited files); else the child patches a function
-of `ablate` before it starts the command (`tests.faults.injection`), and nothing in the package knows of it.
+of `ablate` before it starts the command (`tests.faults.injection`), and the package needs no code for that.
 """
 
 import json
@@ -38,7 +38,7 @@ FIXTURE = (*COMMON, "clip.start=8")
 STARTS = (20, 8, 1)  # the sweep's arms; the second shares seven steps with the first, and is FIXTURE's run
 SWEEP = ("-m", *COMMON, "clip.start=20,8,1")
 TABLES = ("steps", "layers", "evals", "predictions")
-PATIENCE = 300.0  # seconds for a command that takes one: a busy machine is no fault
+PATIENCE = 300.0  # seconds for a command that takes one second: a busy machine is no fault
 Fault = Callable[[], None]
 
 
@@ -46,14 +46,14 @@ Fault = Callable[[], None]
 
 
 def server() -> BaseContext:
-    """A fork server with torch, transformers and Hydra imported."""
+    """Return a fork server that has imported torch, transformers and Hydra."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.faults.warm"])
     return context
 
 
 def start(cwd: Path, *arguments: str, fault: Fault | None = None) -> BaseProcess:
-    """Start `python -m ablate <arguments>` in `cwd`; what it prints is added to `cwd/output.txt`."""
+    """Start `python -m ablate <arguments>` in `cwd`; its output is appended to `cwd/output.txt`."""
     process = server().Process(target=command, args=(arguments, cwd, fault))  # type: ignore[attr-defined]
     process.start()
     return process
@@ -76,7 +76,7 @@ def command(arguments: Sequence[str], cwd: Path, fault: Fault | None) -> None:
 
 
 def finish(process: BaseProcess) -> int:
-    """The command's exit code; negative: the signal that killed it."""
+    """Wait for the command and return its exit code; a negative one is the signal that killed it."""
     process.join(PATIENCE)
     if process.exitcode is None:
         process.kill()
@@ -100,12 +100,12 @@ def begin(cwd: Path, *arguments: str, **environment: str) -> subprocess.Popen[by
 
 
 def heed_ctrl_c() -> None:
-    """A shell has its background jobs ignore SIGINT, and so would all that the tests start there."""
+    """Reset SIGINT, which a shell's background jobs, and all processes that the tests start there, ignore."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def end(process: subprocess.Popen[bytes]) -> int:
-    """The exit code of a command that `begin` started; nothing of it lives on."""
+    """Wait for a command that `begin` started, end all its processes, and return its exit code."""
     try:
         code = process.wait(PATIENCE)
         wait_until(lambda: not alive(process.pid))
@@ -116,7 +116,7 @@ def end(process: subprocess.Popen[bytes]) -> int:
 
 
 def alive(session: int) -> list[str]:
-    """Processes of a session that are more than an entry in the system's table."""
+    """Return the processes of a session that are not zombies."""
     shown = subprocess.run(["ps", "-o", "stat=,args=", "-s", str(session)], capture_output=True, text=True).stdout
     return [line for line in shown.splitlines() if not line.startswith("Z")]
 
@@ -129,19 +129,19 @@ def wait_until(condition: Callable[[], object], patience: float = 60.0) -> None:
 
 
 def output(cwd: Path) -> str:
-    """All that the commands run in `cwd` have printed."""
+    """Return everything that the commands in `cwd` have printed."""
     return (cwd / "output.txt").read_text(encoding="utf-8")
 
 
 def job_of(*overrides: str) -> "Job":
-    """The job of FIXTURE's run, to be executed in this process."""
+    """Return the job of FIXTURE's run, to execute it in this process."""
     from ablate.run.job import job
 
     config = compose_config(*FIXTURE, *overrides)
     return job(config, OmegaConf.to_container(config.hydra.runtime.choices))  # type: ignore[arg-type]
 
 
-# What they leave
+# Their files
 
 
 def runs(cwd: Path, study: str = "faults") -> dict[str, Path]:
@@ -156,13 +156,13 @@ def the_run(cwd: Path) -> Path:
 
 
 def run_of(cwd: Path, start: int) -> Path:
-    """The folder of the sweep's run whose clipping begins at this step."""
+    """The folder of the run whose clipping starts at this step."""
     (folder,) = (f for f in runs(cwd).values() if record(f)["factors"]["clip"]["settings"]["start"] == start)
     return folder
 
 
 def statuses(cwd: Path) -> dict[int, str]:
-    """The status of each of the sweep's runs that has begun, by the step at which its clipping begins."""
+    """The status of each run that has started, by the step at which its clipping starts."""
     records = [record(folder) for folder in runs(cwd).values() if (folder / "run.json").exists()]
     return {found["factors"]["clip"]["settings"]["start"]: found["status"] for found in records}
 
@@ -172,12 +172,12 @@ def record(folder: Path) -> dict[str, Any]:
 
 
 def resumed_from(folder: Path) -> int | None:
-    """The step after which the run's last attempt began; None: at the start."""
+    """The step of the checkpoint from which the last attempt continued; None if it started at step 1."""
     return record(folder)["timing"]["resumed_from"]
 
 
 def attempts(folder: Path) -> int:
-    """How often a process began to work on the run."""
+    """How often a process started to work on the run."""
     return (folder / "run.log").read_text(encoding="utf-8").count("parameters by block")
 
 
@@ -187,7 +187,7 @@ def leftovers(cwd: Path) -> list[Path]:
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, int, bytes]]:
-    """Everything in a folder: each path's inode, time and content."""
+    """The inode, time and content of every path in a folder."""
     found = {}
     for path in sorted([folder, *folder.rglob("*")]):
         status = path.stat()
@@ -197,7 +197,7 @@ def snapshot(folder: Path) -> dict[str, tuple[int, int, bytes]]:
 
 
 def content(folder: Path) -> dict[str, Any]:
-    """What has to be equal in a disturbed and an undisturbed run: every row (timings apart) and final tensor."""
+    """The parts that are equal in a disturbed and an undisturbed run: all rows (without timings) and final tensors."""
     parts: dict[str, Any] = {name: pq.read_table(folder / f"{name}.parquet") for name in TABLES}
     parts["steps"] = parts["steps"].drop_columns(["seconds"])
     kept = torch.load(folder / "checkpoint.pt", weights_only=True) if (folder / "checkpoint.pt").exists() else None
@@ -209,7 +209,7 @@ def content(folder: Path) -> dict[str, Any]:
 
 
 def differences(one: Path, other: Path) -> list[str]:
-    """What differs between two run folders, or between all runs of two working directories; [] is FAULTS' ≡."""
+    """The parts that differ between two run folders, or between all runs of two working directories; [] if equal."""
     if (one / "outputs").exists():
         ours, theirs = runs(one), runs(other)
         shared = ours.keys() & theirs.keys()

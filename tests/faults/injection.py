@@ -1,4 +1,4 @@
-"""Faults that have to happen at one very moment: patches that a forked child makes before it starts the command.
+"""Faults at an exact moment: patches that a forked child makes before it starts the command.
 
 Used as `ablate(cwd, *FIXTURE, fault=partial(at_step, 7, kill))`.
 """
@@ -36,13 +36,13 @@ def leave() -> None:
 
 
 def then(*acts: Act) -> None:
-    """One after the other; of faults as well."""
+    """Act, or inject faults, one after the other."""
     for act in acts:
         act()
 
 
 def uninstall(launcher: str) -> None:
-    """Hydra no longer finds this launcher, as where its extra is not installed."""
+    """Hide a launcher from Hydra, as if its extra were not installed."""
     from hydra.core.plugins import Plugins
 
     del Plugins.instance().class_name_to_class[f"hydra_plugins.{launcher}"]
@@ -52,7 +52,7 @@ def uninstall(launcher: str) -> None:
 
 
 def at_step(step: int, act: Act, start: int | None = None) -> None:
-    """`act` right after the update of `step`, before anything is recorded of it; `start`: in this arm only."""
+    """Call `act` right after the update of `step`, before it is recorded; `start` limits this to one arm."""
     from ablate.run import run
 
     train = run.train
@@ -67,7 +67,7 @@ def at_step(step: int, act: Act, start: int | None = None) -> None:
 
 
 def before_training(act: Act) -> None:
-    """`act` while the first run's model is made."""
+    """Call `act` while the model of the first run is built."""
     from ablate.run import run
 
     make_learner = run.make_learner
@@ -80,21 +80,21 @@ def before_training(act: Act) -> None:
 
 
 def before_evaluation(split: Literal["validation", "test"], act: Act) -> None:
-    """`act` before a run looks at a whole split."""
+    """Call `act` before a run evaluates a whole split."""
     from ablate.run import run
 
-    evaluate = run.Run.evaluate
+    evaluate = run.TrainingRun.evaluate
 
     def disturbed(self: Any, examples: Any, *batch_size: int) -> Any:
         if examples is getattr(self.texts, split):
             act()
         return evaluate(self, examples, *batch_size)
 
-    run.Run.evaluate = disturbed
+    run.TrainingRun.evaluate = disturbed
 
 
 def in_write(name: str, when: Literal["midway", "unmoved", "moved"], act: Act, nth: int = 1) -> None:
-    """`act` in the nth write of a file: half of it written, whole but not in its place yet, or just put there."""
+    """Call `act` in the nth write of a file: after half of it, before the rename, or after the rename."""
     from ablate.files import atomic
     from ablate.run import checkpoint
 
@@ -115,7 +115,7 @@ def in_write(name: str, when: Literal["midway", "unmoved", "moved"], act: Act, n
 
 
 class Halved:
-    """A file whose first write gets half of the bytes to the disk and then acts."""
+    """A file whose first write puts half of the bytes on disk and then acts."""
 
     def __init__(self, file: IO[bytes], act: Act) -> None:
         self.file, self.act = file, act
@@ -132,7 +132,7 @@ class Halved:
 
 
 def full_disk(*names: str) -> None:
-    """Writes of files of these names go to a device that is full; `*`: all writes."""
+    """Redirect writes of files of these names to a full device; `*` means all writes."""
     from ablate.files import atomic
     from ablate.run import checkpoint
 
@@ -154,7 +154,7 @@ def full_disk(*names: str) -> None:
 
 
 def spoil_loss(size: float, step: int, start: int) -> None:
-    """At `step`, in the arm that clips from `start` on, the logits are -`size` for the right class and `size` beside.
+    """At `step`, in the arm that clips from `start` on, make the logits -`size` for the right class, else `size`.
 
     The loss is 2 · size: infinite in float32 from 1.8e38 on.
     """
@@ -172,7 +172,7 @@ def spoil_loss(size: float, step: int, start: int) -> None:
 
 
 def spoil_gradient(value: float, step: int, start: int) -> None:
-    """One entry of the gradient of `step` is `value`; the loss is finite."""
+    """Set one entry of the gradient of `step` to `value`; the loss is finite."""
     from ablate.training import step as training
 
     gradient_norms, now = training.gradient_norms, watch_steps()
@@ -186,7 +186,7 @@ def spoil_gradient(value: float, step: int, start: int) -> None:
 
 
 def watch_steps() -> list[int]:
-    """A list that always holds the step that is being made, and where its arm's clipping begins."""
+    """Return a list that always holds the current step, and the step at which the arm's clipping starts."""
     from ablate.training import step as training
 
     step, now = training.step, [0, 0]
@@ -199,7 +199,7 @@ def watch_steps() -> list[int]:
     return now
 
 
-# What a resumed run does not take from its checkpoint
+# Parts of a checkpoint that a resumed run ignores
 
 
 def forget_optimizer() -> None:
@@ -207,7 +207,7 @@ def forget_optimizer() -> None:
 
 
 def forget_position() -> None:
-    """The data begin anew."""
+    """Start again with the first batch."""
     from ablate.run import run
 
     train = run.train
@@ -228,5 +228,5 @@ def forget_field(name: str) -> None:
     from ablate.run import checkpoint
     from ablate.run.records import Rows
 
-    load, empty = checkpoint.load, {"rows": Rows(), "clip_state": None}
-    checkpoint.load = lambda folder: dataclasses.replace(load(folder), **{name: empty[name]})
+    load, empty = checkpoint.load_checkpoint, {"rows": Rows(), "clip_state": None}
+    checkpoint.load_checkpoint = lambda folder: dataclasses.replace(load(folder), **{name: empty[name]})

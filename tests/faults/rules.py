@@ -1,4 +1,4 @@
-"""Clipping rules of a user's own: one with state, one that disturbs."""
+"""A user's own clipping rules: one with state, and two that disturb a run."""
 
 import os
 import time
@@ -22,9 +22,9 @@ class Running:
 
 @dataclass(frozen=True)
 class Signalling:
-    """Clips nothing. At step `at` it sends the signal that the file `fault` names, to whom it names, once.
+    """Clips nothing. At step `at` it sends, once, the signal in the file `fault` to the process named there.
 
-    A worker is a process that joblib starts, where nothing can be patched: so the fault comes in by the config.
+    joblib starts the workers, and the tests cannot patch them: so the fault comes with the config.
     """
 
     at: int
@@ -35,13 +35,13 @@ class Signalling:
                 signum, whom = Path("fault").read_text().split()
                 Path("fault").unlink()
                 os.kill({"own": os.getpid(), "parent": os.getppid(), "group": 0}[whom], int(signum))
-                time.sleep(1)  # within this step, until whoever got the signal has done something about it
+                time.sleep(1)  # stay within this step until the signal has been handled
         return 1.0, state
 
 
 @dataclass(frozen=True)
 class Halting:
-    """Clips nothing. At step `at` it says so by a file `halted`, and goes on when there is a file `go`."""
+    """Clips nothing. At step `at` it creates a file `halted`, and continues when there is a file `go`."""
 
     at: int
 

@@ -1,4 +1,4 @@
-"""Several processes at one sweep: each run is done once, by whoever holds its lock.
+"""Several processes work on one sweep: each run is done once, by the process that has its lock.
 
 Row 11, two processes that fetch the same asset, is in tests/test_assets.py.
 """
@@ -39,7 +39,7 @@ def wait_until_it_stands(process: BaseProcess, cwd: Path) -> None:
         time.sleep(0.01)
 
 
-# Within a step of the first run: say so and stand still.
+# Within a step of the first run: create a file and stop.
 standing_still = partial(
     at_step, 8, partial(then, partial(Path.touch, Path("stands")), partial(send, signal.SIGSTOP)), 20
 )
@@ -52,12 +52,12 @@ def test_row_09_two_processes_share_a_sweep(tmp_path: Path, undisturbed_sweep: P
     assert differences(tmp_path, undisturbed_sweep) == []
 
 
-def test_row_09_a_held_run_is_passed_over_and_named(tmp_path: Path, undisturbed_sweep: Path) -> None:
+def test_row_09_a_locked_run_is_skipped_and_listed(tmp_path: Path, undisturbed_sweep: Path) -> None:
     holder = start(tmp_path, *SWEEP, fault=standing_still)
     wait_until_it_stands(holder, tmp_path)
     assert ablate(tmp_path, *SWEEP) == 0
     assert statuses(tmp_path) == {20: "running", 8: "done", 1: "done"}
-    assert f"held: {run_of(tmp_path, 20).name}: another process is at it" in output(tmp_path)
+    assert f"locked: {run_of(tmp_path, 20).name}: another process is running it" in output(tmp_path)
     assert holder.pid is not None
     os.kill(holder.pid, signal.SIGCONT)
     assert finish(holder) == 0
@@ -66,7 +66,7 @@ def test_row_09_a_held_run_is_passed_over_and_named(tmp_path: Path, undisturbed_
 
 
 def test_row_09_one_of_two_is_killed(tmp_path: Path, undisturbed_sweep: Path) -> None:
-    """The other does not wait for it; its run is taken up by who comes next."""
+    """The other process does not wait for it; the next command resumes its run."""
     killed = start(tmp_path, *SWEEP, fault=standing_still)
     wait_until_it_stands(killed, tmp_path)
     other = start(tmp_path, *SWEEP)
@@ -80,9 +80,9 @@ def test_row_09_one_of_two_is_killed(tmp_path: Path, undisturbed_sweep: Path) ->
 
 
 def test_row_09_a_run_that_ends_while_we_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between reading `running` and finding its lock free the holder may have written `done`: not interrupted."""
+    """A process may write `done` after another has read `running` and before it tests the lock: not interrupted."""
     told = iter([("running", ""), ("done", "")])
-    monkeypatch.setattr(summary, "recorded", lambda folder: next(told))
+    monkeypatch.setattr(summary, "recorded_status", lambda folder: next(told))
     assert summary.state(tmp_path, rerun=False) == ("done", "")
 
 
@@ -91,7 +91,7 @@ def test_row_10_stale_lock(tmp_path: Path, undisturbed: Path) -> None:
     folder.mkdir(parents=True)
     (folder / ".lock").write_text("4711\n")
     assert ablate(tmp_path, *FIXTURE) == 0
-    assert "held" not in output(tmp_path)
+    assert "locked" not in output(tmp_path)
     assert differences(tmp_path, undisturbed) == []
 
 
@@ -102,5 +102,5 @@ def test_row_10_control_a_lock_with_a_holder(tmp_path: Path, undisturbed: Path) 
     folder.mkdir(parents=True)
     with FileLock(folder / ".lock"):
         assert ablate(tmp_path, *FIXTURE) == 0
-        assert f"held: {folder.name}" in output(tmp_path)
+        assert f"locked: {folder.name}" in output(tmp_path)
         assert not (folder / "run.json").exists()

@@ -1,4 +1,4 @@
-"""Damaged files: found by their hash, said, never used silently."""
+"""Damaged files: found by their hash, reported, never used silently."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ def cut(content: bytes, share: float) -> bytes:
 
 
 def flip(content: bytes, share: float) -> bytes:
-    """With one bit of one byte the other way round."""
+    """Flip one bit of one byte."""
     place = int(share * (len(content) - 1))
     return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
 
@@ -53,7 +53,7 @@ def test_row_07_damaged_checkpoint(tmp_path: Path, killed: Path, undisturbed: Pa
 
 
 def test_row_07_the_copied_checkpoint_is_good(tmp_path: Path, killed: Path, undisturbed: Path) -> None:
-    """The control: without damage it is used, and nothing is said."""
+    """The control: an undamaged checkpoint is used, without a warning."""
     shutil.copytree(killed / "outputs", tmp_path / "outputs")
     assert ablate(tmp_path, *FIXTURE) == 0
     assert "damaged" not in output(tmp_path)
@@ -66,13 +66,13 @@ def test_row_07_another_runs_checkpoint(tmp_path: Path, killed: Path, undisturbe
     (tmp_path / "outputs/faults" / other.name).mkdir(parents=True)
     shutil.copy(the_run(killed) / "checkpoint.pt", tmp_path / "outputs/faults" / other.name)
     assert ablate(tmp_path, *COMMON, "clip.start=20") == 0
-    assert "its checkpoint is of run" in output(tmp_path)
+    assert "the checkpoint belongs to run" in output(tmp_path)
     assert differences(the_run(tmp_path), other) == []
 
 
 @pytest.mark.parametrize("name", ["steps", "layers", "evals", "predictions"])
 def test_row_07_damaged_record_of_a_finished_run(tmp_path: Path, undisturbed: Path, name: str) -> None:
-    """The run's own folder is put right; that the analysis leaves a damaged run out is its own tests' matter."""
+    """The run is done again. (Tests of the analysis check that it leaves damaged runs out.)"""
     shutil.copytree(undisturbed / "outputs", tmp_path / "outputs")
     path = the_run(tmp_path) / f"{name}.parquet"
     path.write_bytes(flip(path.read_bytes(), 0.5))
@@ -83,7 +83,7 @@ def test_row_07_damaged_record_of_a_finished_run(tmp_path: Path, undisturbed: Pa
 
 
 def test_row_07_damaged_record_of_an_unfinished_run(tmp_path: Path, killed: Path, undisturbed: Path) -> None:
-    """Its rows live in the checkpoint; the tables are written anew."""
+    """The checkpoint holds its rows; the tables are written again."""
     shutil.copytree(killed / "outputs", tmp_path / "outputs")
     (the_run(tmp_path) / "steps.parquet").write_bytes(b"PAR1 nothing PAR1")
     assert ablate(tmp_path, *FIXTURE) == 0
@@ -108,7 +108,7 @@ def test_row_07_missing_record_of_a_finished_run(tmp_path: Path, undisturbed: Pa
     ],
 )  # fmt: skip
 def test_row_08_broken_run_json(tmp_path: Path, undisturbed: Path, content: bytes) -> None:
-    """Of a finished run, without a checkpoint: named, and the run is done again."""
+    """For a finished run without a checkpoint: the file is named, and the run is done again."""
     shutil.copytree(undisturbed / "outputs", tmp_path / "outputs")
     (the_run(tmp_path) / "checkpoint.pt").unlink()
     (the_run(tmp_path) / "run.json").write_bytes(content)
@@ -123,13 +123,13 @@ def test_row_08_the_file_is_named(tmp_path: Path, undisturbed: Path) -> None:
     path.parent.mkdir(parents=True)
     path.touch()
     assert ablate(tmp_path, *FIXTURE) == 0
-    assert f"{path.relative_to(tmp_path)}: not readable as JSON" in output(tmp_path)
+    assert f"{path.relative_to(tmp_path)}: not valid JSON" in output(tmp_path)
 
 
 @pytest.mark.parametrize("arguments", [FIXTURE, SWEEP], ids=["run", "sweep"])
 @pytest.mark.parametrize("place", ["outputs/faults", "outputs/faults/.rerun"])
 def test_row_08_newer_run_json(tmp_path: Path, undisturbed: Path, arguments: tuple[str, ...], place: str) -> None:
-    """A later version's run is left alone, before anything is run."""
+    """The command refuses to touch the run of a later version, before any run."""
     folder = tmp_path / place / the_run(undisturbed).name
     shutil.copytree(the_run(undisturbed), folder)
     (folder / "run.json").write_text(json.dumps(record(folder) | {"schema": SCHEMA + 1}))

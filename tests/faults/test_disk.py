@@ -1,4 +1,4 @@
-"""A full disk, and places that can't be written."""
+"""A full disk, and folders that cannot be written."""
 
 import os
 import shutil
@@ -41,11 +41,11 @@ NOBODY = 65534
 def test_row_06_full_disk(
     tmp_path: Path, undisturbed: Path, since: int, names: list[str], status: str, step: int
 ) -> None:
-    """From step `since` on there is no room for these files."""
+    """From step `since` on, the disk is full for these files."""
     assert ablate(tmp_path, *FIXTURE, fault=partial(at_step, since, partial(full_disk, *names))) == 1
     folder = the_run(tmp_path)
     assert "No space left on device" in output(tmp_path)
-    assert record(folder)["status"] == status  # what was there, where run.json can't be written either
+    assert record(folder)["status"] == status  # the former content, where run.json cannot be written either
     assert checkpointed(folder) == step
     assert leftovers(tmp_path) == []
     assert ablate(tmp_path, *FIXTURE) == 0

@@ -1,4 +1,4 @@
-"""A loss or gradient that is not finite: no update with it, `diverged` at that step, and nobody else is touched."""
+"""A loss or gradient that is not finite: no update with it, `diverged` at that step, and no effect on other runs."""
 
 import math
 from functools import partial
@@ -53,9 +53,9 @@ def test_row_18_diverged_at_that_step(tmp_path: Path, undisturbed_sweep: Path, s
 def test_row_18_no_update_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: partial, cause: str) -> None:
     """In this process, to look at the weights: those after step 11 are the last."""
     seen: dict[str, torch.Tensor] = {}
-    observe = run.Run.observe
+    observe = run.TrainingRun.observe
 
-    def look(self: run.Run, moment: training.Moment) -> None:
+    def look(self: run.TrainingRun, moment: training.Moment) -> None:
         observe(self, moment)
         seen.update({name: p.detach().clone() for name, p in self.learner.trained.items()})
         learners.append(self.learner)
@@ -63,7 +63,7 @@ def test_row_18_no_update_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     learners: list[training.Learner] = []
     for name in ("forward", "gradient_norms", "step"):  # restored at the end, whatever `spoil` puts there
         monkeypatch.setattr(training, name, getattr(training, name))
-    monkeypatch.setattr(run.Run, "observe", look)
+    monkeypatch.setattr(run.TrainingRun, "observe", look)
     monkeypatch.chdir(tmp_path)
     spoil(12, 8)
     assert execute(job_of()) == "diverged"

@@ -1,4 +1,4 @@
-"""One run of a sweep fails, in whatever way: the others don't, and each failure is listed."""
+"""One run of a sweep fails in any way: the other runs do not, and each failure is listed."""
 
 import signal
 from functools import partial
@@ -56,7 +56,7 @@ def test_row_05_every_failure_is_listed(tmp_path: Path) -> None:
 
 
 def break_jobs() -> None:
-    """Every job but the first fails before it can be told which run it is."""
+    """Let every job but the first fail before its run is known."""
     from ablate.run import job
 
     execute, seen = job.execute, []
@@ -84,18 +84,18 @@ def break_the_launcher() -> None:
 
 @pytest.mark.parametrize(("fault", "said"), [(break_jobs, "before the run"), (break_the_launcher, "the launcher died")])
 def test_row_05_the_table_is_printed_when_the_launcher_dies(tmp_path: Path, fault: Fault, said: str) -> None:
-    """As a killed worker makes it: Hydra never calls the callback's end, so the entry prints the table."""
+    """As after a killed worker: Hydra does not call the callback's end, so `__main__` prints the table."""
     assert ablate(tmp_path, *SWEEP, fault=fault) == 1
     assert said in output(tmp_path)
     assert "test accuracy" in output(tmp_path)  # the table's heading
-    assert "not begun: 2 runs" in output(tmp_path)
+    assert "not started: 2 runs" in output(tmp_path)
     assert statuses(tmp_path) == {20: "done"}
     assert ablate(tmp_path, *SWEEP) == 0
     assert statuses(tmp_path) == {20: "done", 8: "done", 1: "done"}
 
 
 def test_row_05_a_job_never_raises(tmp_path: Path, undisturbed_sweep: Path) -> None:
-    """Not even where the run can't be begun: something that is no file takes the place of its lock in mid-sweep."""
+    """Not even if the run cannot start: during the sweep, a folder appears in the place of its lock."""
     lock = run_of(undisturbed_sweep, MIDDLE).relative_to(undisturbed_sweep) / ".lock"
     assert ablate(tmp_path, *SWEEP, fault=partial(before_evaluation, "test", partial(make_folder, lock))) == 1
     assert statuses(tmp_path) == {20: "done", 1: "done"}

@@ -1,4 +1,4 @@
-"""Bad input, a command each: exit code 2, a message that helps, and nothing made. More of it: tests/test_sweep.py."""
+"""Bad input, one command each: exit code 2, a helpful message, no files. More of it: tests/sweep/test_sweep.py."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ FILES = (*[argument for argument in FIXTURE if not argument.startswith("data")],
 
 
 def refused(cwd: Path, *arguments: str, said: tuple[str, ...]) -> None:
-    """The command ends with 2, says these words, and has made nothing."""
+    """The command exits with 2, prints these words, and creates no file."""
     before = {path for path in cwd.rglob("*") if path.name != "output.txt"}
     assert ablate(cwd, *arguments) == 2, output(cwd)
     for words in said:
@@ -110,7 +110,7 @@ def test_row_26_bad_data(tmp_path: Path, rows: list[str], header: str, said: tup
 
 
 def test_row_26_odd_but_good_data(tmp_path: Path) -> None:
-    """A byte order mark is no text; what is cut is told."""
+    """A byte order mark is not part of the text; the command warns of texts that are cut."""
     write_csv(tmp_path / "train.csv", REVIEWS, "\ufefftext,label")
     write_csv(tmp_path / "test.csv", [f"new {REVIEWS[0]}", f"new {'long ' * 200},1"])
     assert ablate(tmp_path, *FILES) == 0

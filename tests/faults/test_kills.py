@@ -1,4 +1,4 @@
-"""SIGKILL between steps and in the midst of every kind of write: the run goes on as if nothing had happened."""
+"""SIGKILL between steps and during every kind of write: the run continues as if nothing had happened."""
 
 import signal
 from functools import partial
@@ -55,7 +55,7 @@ def test_row_02_kill_after_done(tmp_path: Path, undisturbed: Path) -> None:
 
 
 def test_row_02_kill_before_the_shared_starts_are_swept(tmp_path: Path) -> None:
-    """The last run is done, and nobody has swept yet: the next command does."""
+    """The last run is done, and its snapshots are still there: the next command removes them."""
     pair, shared = ("-m", *COMMON, "clip.start=20,8"), tmp_path / "outputs/faults/.shared"
     assert ablate(tmp_path, *pair, fault=partial(in_write, "run.json", "moved", kill, 4)) == -signal.SIGKILL
     assert any(shared.iterdir())

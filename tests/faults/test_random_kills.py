@@ -57,7 +57,7 @@ def test_row_03_random_kills(tmp_path: Path, undisturbed_six: Path, kills: int) 
 
 
 def kill_until_done(cwd: Path, chance: random.Random, most: int) -> Counter[str]:
-    """Run the sweep to its end, though it is killed up to `most` times; what the kills hit."""
+    """Run the sweep to its end and kill it up to `most` times; return counts of what the kills hit."""
     hit, reached, finished = Counter[str](), {}, {}
     while True:
         code = finish_or_kill(cwd, chance.uniform(0, LONGEST) if hit.total() < most else None)
@@ -88,7 +88,7 @@ def finish_or_kill(cwd: Path, delay: float | None) -> int:
 
 
 def tell_of_steps(tell: Connection) -> None:
-    """In the child: send a word after the first step."""
+    """In the child: send a message after the first step."""
     from ablate.run import run
 
     train, told = run.train, []
@@ -104,7 +104,7 @@ def tell_of_steps(tell: Connection) -> None:
 
 
 def progress(cwd: Path) -> dict[str, int]:
-    """How far each run has come for good: the step of its checkpoint, more than all steps if it is done."""
+    """The step of each run's checkpoint; more than all steps if the run is done."""
     return {name: STEPS + 1 if is_done(folder) else checkpointed(folder) for name, folder in runs(cwd).items()}
 
 

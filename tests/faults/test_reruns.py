@@ -29,7 +29,7 @@ TWO_THREADS = (*FIXTURE, "trainer.threads=2")
 
 
 def copy_of(undisturbed: Path, cwd: Path) -> Path:
-    """The finished run in a working directory of its own."""
+    """Copy the finished run to another working directory; return its folder."""
     shutil.copytree(undisturbed / "outputs", cwd / "outputs")
     return the_run(cwd)
 
@@ -64,14 +64,14 @@ def test_row_14_two_folders(tmp_path: Path, undisturbed: Path) -> None:
 
 
 def test_row_14_alone_or_after_others(undisturbed: Path, undisturbed_sweep: Path) -> None:
-    """After others it begins with a snapshot of one of them."""
+    """After other runs it forks from one of them."""
     assert record(the_run(undisturbed))["forked_from"] is None
     assert record(run_of(undisturbed_sweep, 8))["forked_from"] is not None
     assert differences(the_run(undisturbed), run_of(undisturbed_sweep, 8)) == []
 
 
 def test_row_14_after_runs_of_another_kind(tmp_path: Path, undisturbed: Path) -> None:
-    """Precision, threads and random streams of one run leak into no other of the same process."""
+    """Precision, threads and random streams of one run do not leak into another run of the same process."""
     assert ablate(tmp_path, "-m", "trainer.precision=bf16,fp32", "seed=1,0", *FIXTURE) == 0
     name = the_run(undisturbed).name
     assert len(runs(tmp_path)) == 4
@@ -149,7 +149,7 @@ def killed_at_12(cwd: Path) -> Path:
 def test_row_20_other_threads_start_anew(tmp_path: Path) -> None:
     folder = killed_at_12(tmp_path)
     assert ablate(tmp_path, *TWO_THREADS) == 0
-    assert f"{folder.name}: its checkpoint was made with other threads" in output(tmp_path)
+    assert f"{folder.name}: the checkpoint was made with other threads" in output(tmp_path)
     assert resumed_from(folder) is None
     assert record(folder)["environment"]["threads"] == 2
 
@@ -200,7 +200,7 @@ def test_rerun_keeps_the_old_until_the_new_is_done(tmp_path: Path, undisturbed: 
     assert ablate(tmp_path, *FIXTURE) == 0  # without rerun: done
     assert record_files(folder) == before
     assert ablate(tmp_path, *FIXTURE, "rerun=true") == 0
-    assert resumed_from(folder) == 10  # goes on under the same command
+    assert resumed_from(folder) == 10  # the same command continues it
     assert record_files(folder) != before
     assert differences(tmp_path, undisturbed) == []
 
@@ -219,7 +219,7 @@ def test_rerun_killed_while_it_takes_the_old_ones_place(
 
 
 def kill_in_mid_move() -> None:
-    """Once the rerun is done, at the third file that is moved to its place."""
+    """Kill the command after the rerun, at the third file that replaces an old one."""
     import os
 
     from ablate.run import job
@@ -254,7 +254,7 @@ def test_rerun_that_fails_is_a_failure(tmp_path: Path, undisturbed: Path) -> Non
     assert ablate(tmp_path, *FIXTURE, "rerun=true", fault=partial(at_step, 8, fail)) == 1
     assert f"failed: {folder.name}: RuntimeError: a fault of the test" in output(tmp_path)
     assert record_files(folder) == before
-    assert ablate(tmp_path, *FIXTURE) == 0  # what was there counts on
+    assert ablate(tmp_path, *FIXTURE) == 0  # the old records still count
 
 
 def record_files(folder: Path) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""A resumed run is the unbroken one, wherever it was broken; and the tests that say so can fail."""
+"""A resumed run equals the unbroken one, wherever it was stopped; and these tests can fail."""
 
 import shutil
 import signal
@@ -32,10 +32,10 @@ ACCUMULATION = ("trainer.grad_accumulation=2", "trainer.batch_size=3", "trainer.
 def test_row_16_resume_around_every_edge(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: tuple[str, ...], more: tuple[str, ...]
 ) -> None:
-    """In one process, for speed: each checkpoint of an unbroken run is put into a folder of its own and taken up."""
+    """In one process, for speed: copy each checkpoint of an unbroken run into another folder, and resume from it."""
     settings, unbroken = ("scheduler.warmup=0.25", *optimizer, *more), tmp_path / "unbroken"
     work, often = job_of(*settings), job_of(*settings, "trainer.checkpoint_every=1")
-    save = checkpoint.save
+    save = checkpoint.save_checkpoint
 
     def save_and_keep(state: checkpoint.Checkpoint, folder: Path) -> None:
         save(state, folder)
@@ -44,7 +44,7 @@ def test_row_16_resume_around_every_edge(
     unbroken.mkdir()
     with monkeypatch.context() as patch:
         patch.chdir(unbroken)
-        patch.setattr(checkpoint, "save", save_and_keep)
+        patch.setattr(checkpoint, "save_checkpoint", save_and_keep)
         assert execute(often) == "done"
     for step in AROUND:
         cwd = tmp_path / str(step)
@@ -59,7 +59,7 @@ def test_row_16_resume_around_every_edge(
 
 @pytest.mark.parametrize("fault", [forget_optimizer, forget_position, forget_rows])
 def test_row_17_negative_control(tmp_path: Path, killed: Path, undisturbed: Path, fault: Fault) -> None:
-    """The comparison that all these tests make finds each part of a checkpoint that is left out."""
+    """The comparison in these tests detects each part of a checkpoint that is left out."""
     shutil.copytree(killed / "outputs", tmp_path / "outputs")
     assert ablate(tmp_path, *FIXTURE, fault=fault) == 0
     assert resumed_from(the_run(tmp_path)) == 10

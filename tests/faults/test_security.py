@@ -1,4 +1,4 @@
-"""No code out of a config, a checkpoint or a model's folder is run; no token is written. Marker files would tell."""
+"""No code from a config, a checkpoint or a model's folder runs (it would create `marker`); no token is written."""
 
 import hashlib
 import json
@@ -35,7 +35,7 @@ FOREIGN = ["os.system", "transformers.utils.hub.os.system", "ablate.files.assets
 
 
 def write_hostile_module(cwd: Path) -> None:
-    """A package that leaves its mark when it is imported."""
+    """Write a package that creates the file `marker` when it is imported."""
     (cwd / "hostile").mkdir()
     (cwd / "hostile/__init__.py").write_text(TOUCH)
     (cwd / "hostile/rules.py").write_text(
@@ -67,13 +67,13 @@ def test_row_30_call_settings_of_hydras(tmp_path: Path) -> None:
 
 
 def test_row_30_hydras_own_callbacks(tmp_path: Path) -> None:
-    """Hydra makes these before anything of ours is asked; it has a list of what it refuses."""
+    """Hydra builds callbacks before our checks; its own list of forbidden targets refuses this one."""
     arguments = ("+hydra.callbacks.x._target_=os.system", "+hydra.callbacks.x.command='touch marker'")
     refused(tmp_path, *FIXTURE, *arguments, said="os.system")
 
 
 def test_row_30_control_an_allowed_module_is_imported(tmp_path: Path) -> None:
-    """The marker would be there."""
+    """Otherwise the tests above would pass for any reason."""
     write_hostile_module(tmp_path)
     (tmp_path / "conf/clip").mkdir(parents=True)
     (tmp_path / "conf/clip/own.yaml").write_text("_target_: hostile.rules.Rule\ncommand: ''\n")
@@ -99,21 +99,21 @@ def saved(path: Path) -> None:
 
 
 def inside_a_good_one(path: Path) -> None:
-    """All else is as it should be."""
+    """Replace one field of a valid checkpoint."""
     good = torch.load(path, weights_only=True)
     torch.save(good | {"clip_state": Hostile()}, path)
 
 
 @pytest.mark.parametrize("write", [pickled, saved, inside_a_good_one])
 def test_row_31_hostile_checkpoint(tmp_path: Path, killed: Path, undisturbed: Path, write: Callable) -> None:
-    """With the right hash behind it, so that it is really read."""
+    """With a valid hash, so that the file is really read."""
     shutil.copytree(killed / "outputs", tmp_path / "outputs")
     path = the_run(tmp_path) / "checkpoint.pt"
     path.write_bytes(path.read_bytes()[:-64])
     write(path)
     path.write_bytes(path.read_bytes() + hashlib.sha256(path.read_bytes()).hexdigest().encode())
     assert ablate(tmp_path, *FIXTURE) == 0
-    assert "is no checkpoint of ours" in output(tmp_path)
+    assert "is not a checkpoint of ablate" in output(tmp_path)
     assert not (tmp_path / "marker").exists()
     assert differences(tmp_path, undisturbed) == []
 
@@ -140,7 +140,7 @@ def test_row_31_pickled_weights_beside_good_ones(tmp_path: Path) -> None:
 
 
 def add_code(folder: Path, **changes: str) -> None:
-    """Let the model's folder ask for code of its own in all the ways that transformers knows."""
+    """Let the files of a model request custom code in every way that transformers knows."""
     (folder / "hostile.py").write_text(TOUCH + "class Anything:\n    pass\n")
     kinds = ("AutoConfig", "AutoModel", "AutoModelForSequenceClassification")
     for name, asked in {
@@ -152,7 +152,7 @@ def add_code(folder: Path, **changes: str) -> None:
 
 
 def test_row_31_code_in_a_models_folder(tmp_path: Path) -> None:
-    """A known kind of model needs none of it: it is not run."""
+    """A known kind of model needs no custom code, and none runs."""
     save_model(tmp_path / "mine")
     add_code(tmp_path / "mine")
     assert ablate(tmp_path, *OWN_MODEL, "model.path=mine") == 0
@@ -208,11 +208,11 @@ def test_row_33_tokens_in_the_config_are_refused(
 
 
 def test_row_33_a_swept_token_is_refused(tmp_path: Path) -> None:
-    """It stands in Hydra's list of overrides only."""
+    """Only Hydra's list of overrides contains it."""
     refused(tmp_path, "-m", *FIXTURE, f"+tracker.token={TOKEN},other", said="export TOKEN=")
     assert TOKEN not in output(tmp_path)
 
 
 def test_row_33_what_only_sounds_like_a_token(tmp_path: Path) -> None:
-    """Harmless keys of Hydra's, and none of ours, are taken for one."""
+    """A harmless key whose name contains `token` is allowed."""
     assert ablate(tmp_path, *FIXTURE, "+hydra.job.env_set.TOKENIZERS_PARALLELISM=false") == 0

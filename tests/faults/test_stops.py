@@ -1,4 +1,4 @@
-"""SIGTERM (pre-emption) and Ctrl-C: a checkpoint at the step's end, an exit code that says "again", no process left."""
+"""SIGTERM (pre-emption) and Ctrl-C: a checkpoint at the step's end, an exit code for "try again", no process left."""
 
 import os
 import signal
@@ -37,10 +37,10 @@ def test_row_04_stop_at_the_steps_end(tmp_path: Path, undisturbed: Path, signum:
     process = start(tmp_path, *FIXTURE, fault=partial(at_step, 8, partial(send, signum)))
     assert finish(process) == code
     with pytest.raises(ProcessLookupError):
-        os.killpg(process.pid, 0)  # nobody of its group is left
+        os.killpg(process.pid, 0)  # no process of its group is left
     assert checkpointed(the_run(tmp_path)) == 8
     assert steps(the_run(tmp_path)) == list(range(1, 9))
-    assert "the same command goes on from here" in output(tmp_path)
+    assert "run the same command again to continue" in output(tmp_path)
     assert "Traceback" not in output(tmp_path)
     assert ablate(tmp_path, *FIXTURE) == 0
     assert resumed_from(the_run(tmp_path)) == 8
@@ -50,7 +50,7 @@ def test_row_04_stop_at_the_steps_end(tmp_path: Path, undisturbed: Path, signum:
 @pytest.mark.parametrize(("signum", "code"), SIGNALS)
 def test_row_04_a_stop_ends_the_sweep(tmp_path: Path, undisturbed_sweep: Path, signum: int, code: int) -> None:
     assert ablate(tmp_path, *SWEEP, fault=partial(at_step, 12, partial(send, signum), 8)) == code
-    assert statuses(tmp_path) == {20: "done", 8: "running"}  # the third arm has not begun
+    assert statuses(tmp_path) == {20: "done", 8: "running"}  # the third arm has not started
     assert ablate(tmp_path, *SWEEP) == 0
     assert attempts(run_of(tmp_path, 20)) == 1
     assert resumed_from(run_of(tmp_path, 8)) == 12
@@ -75,7 +75,7 @@ def test_row_04_stop_at_a_special_step(tmp_path: Path, undisturbed: Path, step: 
 
 
 def test_row_04_stop_in_the_last_evaluation(tmp_path: Path, undisturbed_sweep: Path) -> None:
-    """Too late for a checkpoint: the run is finished, and the sweep ends all the same."""
+    """Too late for a checkpoint: the run is finished, and the sweep still ends."""
     disturb = partial(before_evaluation, "test", partial(send, signal.SIGTERM))
     assert ablate(tmp_path, *SWEEP, fault=disturb) == 75
     (first,) = runs(tmp_path).values()
@@ -102,7 +102,7 @@ def test_row_04_ctrl_c_in_a_terminal_gives_the_cursor_back(tmp_path: Path) -> No
 
 
 def in_a_terminal() -> None:
-    """Take the progress lines for those of a terminal, and write them to terminal.txt."""
+    """Write the progress lines to terminal.txt, as to a terminal."""
     from ablate.run import progress
 
     progress.console.file = open("terminal.txt", "w", encoding="utf-8")  # noqa: SIM115
@@ -113,7 +113,7 @@ def in_a_terminal() -> None:
 
 
 def test_row_04_a_launchers_handler_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """submitit's requeues the job and ends it; it has to get the signal."""
+    """submitit's handler requeues the job and ends it; it has to get the signal."""
     seen = []
     before = signal.signal(signal.SIGTERM, lambda signum, frame: seen.append(signum))
     try:
@@ -154,7 +154,7 @@ def test_row_04_an_ignored_ctrl_c_stays_ignored() -> None:
 
 
 def test_row_04_in_a_thread_nothing_is_caught() -> None:
-    """A launcher that runs jobs in threads: Python lets the main thread only set handlers."""
+    """For a launcher that runs jobs in threads: Python allows only the main thread to set handlers."""
     found: list[StopRequest] = []
 
     def work() -> None:

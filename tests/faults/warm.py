@@ -1,4 +1,4 @@
-"""Imported by the fork server: what a command imports anyway, much of it late."""
+"""Imported by the fork server: modules that every command imports sooner or later."""
 
 import accelerate  # noqa: F401
 import datasets  # noqa: F401
@@ -7,7 +7,7 @@ import torch._inductor
 import transformers.models.bert.modeling_bert  # noqa: F401
 from hydra.core.plugins import Plugins
 
-Plugins.instance()  # Hydra's scan makes its plugins' classes anew: before anything of ours imports one
+Plugins.instance()  # before other imports, as Hydra's scan defines the classes of its plugins again
 
 import ablate.__main__  # noqa: E402
 import ablate.sweep.callback  # noqa: E402, F401

@@ -1,4 +1,4 @@
-"""Shared starts: what the plan shares, and that a forked run is the unforked one, bit for bit."""
+"""Shared starts: which steps the plan shares, and that a forked run equals the unforked one bit for bit."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ablate.clip import Delayed, Fixed, NormRule, Nothing
-from ablate.run.fork import Arm, Snapshot, active, announce, plan, shared_steps
+from ablate.run.fork import PlannedArm, Snapshot, active, announce, plan_snapshots, shared_steps
 from ablate.scheduler import Constant, Scheduler, WarmupLinear, WarmupLinearHF
 from tests.tools import ablate
 
@@ -30,16 +30,16 @@ SCHEDULERS = st.sampled_from([Constant(), WarmupLinear(), WarmupLinear(horizon=2
 
 def arm(
     run: str, clip: NormRule, scheduler: Scheduler = CONSTANT, steps: int = 300, stem: str = "", done: int = 0
-) -> Arm:
-    return Arm(run, stem, clip, scheduler, steps, done)
+) -> PlannedArm:
+    return PlannedArm(run, stem, clip, scheduler, steps, done)
 
 
-def trained_steps(arms: list[Arm]) -> int:
-    shared = {child: s.step for s in plan(arms) for child in s.children}
+def trained_steps(arms: list[PlannedArm]) -> int:
+    shared = {child: s.step for s in plan_snapshots(arms) for child in s.children}
     return sum(a.steps - shared.get(a.run, 0) for a in arms)
 
 
-def delayed(*starts: int) -> list[Arm]:
+def delayed(*starts: int) -> list[PlannedArm]:
     return [arm(f"d{start}", Delayed(start, Fixed())) for start in starts]
 
 
@@ -51,26 +51,26 @@ def test_the_studys_delays_train_1055_of_1800_steps() -> None:
 
 
 def test_rules_that_differ_from_step_1_share_nothing() -> None:
-    assert plan([arm("none", Nothing()), arm("fixed", Fixed()), arm("half", Fixed(0.5))]) == []
-    assert plan([arm("a", Nothing()), arm("b", Nothing(), WarmupLinear())]) == []
+    assert plan_snapshots([arm("none", Nothing()), arm("fixed", Fixed()), arm("half", Fixed(0.5))]) == []
+    assert plan_snapshots([arm("a", Nothing()), arm("b", Nothing(), WarmupLinear())]) == []
 
 
 def test_schedules_share_their_common_start() -> None:
     longer = arm("longer", Nothing(), WarmupLinear(horizon=2.0))
-    assert plan([arm("usual", Nothing(), WarmupLinear()), longer]) == [Snapshot("usual", 15, ("longer",), "")]
+    assert plan_snapshots([arm("usual", Nothing(), WarmupLinear()), longer]) == [Snapshot("usual", 15, ("longer",), "")]
 
 
 def test_a_rule_that_never_acts_shares_everything() -> None:
-    assert plan([arm("none", Nothing()), *delayed(301)]) == [Snapshot("none", 300, ("d301",), "")]
+    assert plan_snapshots([arm("none", Nothing()), *delayed(301)]) == [Snapshot("none", 300, ("d301",), "")]
 
 
 def test_only_what_has_the_stem_in_common_is_shared() -> None:
-    assert plan([arm("none", Nothing(), stem="a"), arm("d", Delayed(50, Fixed()), stem="b")]) == []
+    assert plan_snapshots([arm("none", Nothing(), stem="a"), arm("d", Delayed(50, Fixed()), stem="b")]) == []
 
 
 def test_a_resumed_run_needs_no_start_and_leaves_no_past_one() -> None:
-    assert plan([arm("none", Nothing()), arm("d", Delayed(50, Fixed()), done=10)]) == []
-    assert plan([arm("none", Nothing(), done=49), *delayed(50, 100)]) == [Snapshot("none", 99, ("d100",), "")]
+    assert plan_snapshots([arm("none", Nothing()), arm("d", Delayed(50, Fixed()), done=10)]) == []
+    assert plan_snapshots([arm("none", Nothing(), done=49), *delayed(50, 100)]) == [Snapshot("none", 99, ("d100",), "")]
 
 
 @given(RULES, RULES, SCHEDULERS, SCHEDULERS)
@@ -147,7 +147,7 @@ def test_where_the_parent_is_still_on_the_way_an_earlier_start_is_taken(tmp_path
 
 
 def test_a_snapshot_that_does_not_fit_is_not_taken(tmp_path: Path) -> None:
-    """The negative control: a forged plan sends an arm to a snapshot that its own rule would not have come to."""
+    """The negative control: a forged plan offers a snapshot that the arm's own rule would not have reached."""
     done = ablate("-m", "clip=delayed", "clip.start=6,11", *SETTINGS, "trainer.fork.enabled=false", cwd=tmp_path)
     assert done.returncode == 0
     parent, child = (next(f for f in runs(tmp_path).values() if start in f"{json.loads((f / 'run.json').read_text())}")

@@ -1,4 +1,4 @@
-"""A run's records: the contract's columns, and files that are old or new, never half."""
+"""The records of a run: fixed columns, and atomic writes."""
 
 import errno
 import hashlib
@@ -22,14 +22,14 @@ from ablate.run.records import (
     Rows,
     layers_of,
     read_run,
-    write_table,
+    write_parquet,
 )
 from ablate.schema import SCHEMA, Step
 from ablate.training.evaluation import Predictions
 from ablate.training.norms import Norms
 
 INT, FLOAT, TEXT = pa.int64(), pa.float64(), pa.string()
-COLUMNS = {  # a change here is a change for all who read the files
+COLUMNS = {  # a change here affects every reader of the files
     "steps": {
         "step": INT,
         "loss": FLOAT,
@@ -157,7 +157,7 @@ def test_the_same_rows_give_the_same_bytes(rows: Rows, tmp_path: Path) -> None:
 def test_a_flipped_bit_is_found_when_the_table_is_read(tmp_path: Path) -> None:
     path = tmp_path / "evals.parquet"
     row = {"step": 1, "split": "validation", "loss": 0.5, "accuracy": 0.5, "examples": 3}
-    write_table(path, [row | {"step": t} for t in range(1000)], SCHEMAS["evals"])
+    write_parquet(path, [row | {"step": t} for t in range(1000)], SCHEMAS["evals"])
     content = bytearray(path.read_bytes())
     content[100] ^= 1  # within the first page
     path.write_bytes(content)
@@ -180,7 +180,7 @@ def test_layers_are_grouped_in_the_models_order() -> None:
     ]
 
 
-# Old or new, never half
+# Atomic writes
 
 
 def test_replacing(target: Path) -> None:

@@ -1,4 +1,4 @@
-"""Several runs at once: the same records as one by one, and no fault of a worker costs more than it has to."""
+"""Parallel runs: the same records as one by one, and a fault of a worker costs no more than necessary."""
 
 import os
 import signal
@@ -40,7 +40,7 @@ def one_by_one(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def at_once(cwd: Path, *arguments: str) -> int:
-    """The command with two workers, to its end: one of the fault tests' own would wait for workers, which wait too."""
+    """Run the command with two workers, not from the fork server, where command and workers wait for each other."""
     return end(begin(cwd, *arguments, *LOCAL))
 
 
@@ -54,7 +54,7 @@ def test_the_same_records_and_no_run_twice(tmp_path: Path) -> None:
     assert ablate(basic, *FORKING) == at_once(local, *FORKING) == 0
     check_same(local, basic)
     shown = output(local)
-    assert "6 runs, 2 at once: 4 new, 2 fork" in shown and "up to 14 more are shared" in shown
+    assert "6 runs, 2 in parallel: 4 new, 2 fork" in shown and "up to 14 more are shared" in shown
     assert "test accuracy" in shown and "\x1b" not in shown  # the table, and plain lines from the workers
     assert {line.partition("]")[0] for line in shown.splitlines() if line.startswith("[")} == {
         f"[{n}/6" for n in range(1, 7)
@@ -71,7 +71,7 @@ def test_a_single_run_has_no_launcher(tmp_path: Path) -> None:
 
 
 def test_workers_share_the_cores() -> None:
-    """trainer.threads: null; a number that was set stays."""
+    """With trainer.threads: null; a given number stays."""
     assert launchers.one_by_one().threads == launchers.sharing(1).threads == cores()
     assert launchers.sharing(2).threads == max(1, cores() // 2)
     assert launchers.sharing(10**6).threads == 1
@@ -84,23 +84,23 @@ def test_workers_share_the_cores() -> None:
     ("cores", "devices", "at_once"), [(1, 0, 1), (2, 0, 2), (64, 0, 4), (2, 1, 2), (64, 1, 2), (64, 8, 8)]
 )
 def test_how_many_at_once(cores: int, devices: int, at_once: int) -> None:
-    assert workers.sensible(cores, devices) == at_once
+    assert workers.default_workers(cores, devices) == at_once
 
 
 def test_as_many_as_make_sense_unless_told() -> None:
     assert compose_config("hydra/launcher=local", "trainer.device=cpu").hydra.launcher.n_jobs == min(cores(), 4)
-    assert launcher(compose_config(*LOCAL)).at_once == 2
-    assert launcher(compose_config("hydra/launcher=joblib")).at_once == cores()
+    assert launcher(compose_config(*LOCAL)).parallel_runs == 2
+    assert launcher(compose_config("hydra/launcher=joblib")).parallel_runs == cores()
     assert launcher(compose_config()) == launchers.one_by_one()
 
 
 def test_each_worker_has_a_number_of_its_own(tmp_path: Path) -> None:
     team = workers.Team(2, tmp_path, ())
-    (one, life), (other, _kept) = team.number(), team.number()
-    assert {one, other} == {0, 1} and team.is_held(one)
+    (one, life), (other, _kept) = team.claim_number(), team.claim_number()
+    assert {one, other} == {0, 1} and team.is_locked(one)
     life.release()  # as the system does when a worker ends
-    assert not team.is_held(one)
-    assert team.number()[0] == one
+    assert not team.is_locked(one)
+    assert team.claim_number()[0] == one
 
 
 def test_dismissed_workers_are_gone(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_gpu_for_each_worker(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_row_05_a_killed_worker(tmp_path: Path, one_by_one: Path) -> None:
-    """It takes the others with it: the table, exit code 1, and the same command goes on from the checkpoints."""
+    """It ends the others: the table, exit code 1, and the same command continues from the checkpoints."""
     (tmp_path / "fault").write_text(f"{int(signal.SIGKILL)} own")
     assert at_once(tmp_path, *DISTURBED) == 1
     shown = output(tmp_path)
@@ -138,10 +138,10 @@ def test_row_05_a_killed_worker(tmp_path: Path, one_by_one: Path) -> None:
     ("signum", "whom", "code"), [(signal.SIGTERM, "parent", 75), (signal.SIGINT, "group", 130)], ids=["term", "ctrl_c"]
 )
 def test_row_04_a_stop_of_the_command(tmp_path: Path, one_by_one: Path, signum: int, whom: str, code: int) -> None:
-    """Each worker ends its step and saves, and no further run begins. Ctrl-C reaches the workers by itself, too."""
+    """Each worker ends its step and saves, and no further run begins. Ctrl-C also reaches the workers directly."""
     (tmp_path / "fault").write_text(f"{int(signum)} {whom}")
     assert at_once(tmp_path, *DISTURBED) == code
-    assert "the same command goes on from here" in output(tmp_path)
+    assert "run the same command again to continue" in output(tmp_path)
     assert "Traceback" not in output(tmp_path) and "warn" not in output(tmp_path).lower()
     begun = [folder for folder in runs(tmp_path).values() if (folder / "run.json").exists()]
     assert 8 in [checkpointed(folder) for folder in begun]

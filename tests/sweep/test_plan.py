@@ -1,4 +1,4 @@
-"""The plan says what will happen, before anything does, and it comes true."""
+"""The plan predicts, before any run, what the sweep then does."""
 
 import json
 from pathlib import Path
@@ -55,7 +55,7 @@ def test_for_people(tmp_path: Path) -> None:
     assert shown.returncode == 0
     assert "6 runs: 2 new, 4 fork; 48 steps to train, 24 more are shared" in shown.stdout
     assert "at step 4" in shown.stdout
-    assert "2 paired seeds find an effect of" in shown.stdout
+    assert "2 paired seeds detect an effect of" in shown.stdout
 
 
 def test_another_word_is_refused(tmp_path: Path) -> None:
@@ -99,17 +99,20 @@ def test_several_at_once_take_the_longest_of_them() -> None:
     runs = runs_of(100.0, 50.0, 50.0, 30.0)
     assert [totals(runs, at_once)["seconds"] for at_once in (1, 2, 4, 9)] == [230.0, 130.0, 100.0, 100.0]
     assert [totals(runs, at_once)["memory_gb"] for at_once in (1, 2, 9)] == [1.0, 2.0, 4.0]
-    assert "4 runs, 2 at once" in in_short(runs, 2) and "about 2 min 10 s" in in_short(runs, 2)
+    assert "4 runs, 2 in parallel" in in_short(runs, 2) and "about 2 min 10 s" in in_short(runs, 2)
 
 
 def test_when_several_at_once_are_advised() -> None:
     now, local, unknown = totals(runs_of(100.0, 100.0)), totals(runs_of(150.0, 150.0), 2), totals(runs_of(None, None))
-    said = "hydra/launcher=local (2 runs at once, 1 thread each)"
+    said = "hydra/launcher=local (2 parallel runs, 1 thread each)"
     assert advice(now, local, 2, 1) == f"{said} would take about 2 min 30 s"
     assert advice(unknown, local, 2, 1) == f"{said} would take about 2 min 30 s"
-    assert advice(now, unknown, 2, 1) == f"{said} may take less: none like it was measured here with 1 thread yet"
+    assert (
+        advice(now, unknown, 2, 1)
+        == f"{said} may be faster: no run of this kind has been measured here with 1 thread yet"
+    )
     assert advice(now, totals(runs_of(250.0, 250.0), 2), 2, 1) == ""  # it would take longer
-    assert advice(totals(runs_of(100.0)), local, 2, 1) == ""  # nothing to do at the same time
+    assert advice(totals(runs_of(100.0)), local, 2, 1) == ""  # only one run
     assert advice(now, local, 1, 1) == ""  # one core
 
 
@@ -121,9 +124,9 @@ def test_time_is_known_for_the_threads_it_was_measured_with(tmp_path: Path) -> N
     other = ablate(*more, "trainer.threads=2", "plan=json", cwd=tmp_path)
     total = json.loads(other.stdout)["totals"]
     assert total["seconds"] is None and total["memory_gb"] > 0 and total["disk_gb"] > 0
-    assert "its 2 earlier runs used trainer.threads=1, these would use 2" in other.stderr
-    assert "trainer.threads=1 keeps the study whole" in other.stderr
-    assert "keeps the study whole" not in ablate(*more, "plan=json", cwd=tmp_path).stderr
+    assert "the 2 earlier runs used trainer.threads=1, and these would use 2" in other.stderr
+    assert "set trainer.threads=1 to pair all of them" in other.stderr
+    assert "to pair all of them" not in ablate(*more, "plan=json", cwd=tmp_path).stderr
 
 
 @pytest.mark.parametrize("freeze", ["none", "embeddings_attention"])
@@ -137,10 +140,10 @@ def test_memory_by_count_is_what_a_run_finds(tmp_path: Path, freeze: str, optimi
             f"freeze={freeze}", f"optimizer={optimizer}",
         )
     )  # fmt: skip
-    count = sizes.counted(options)
+    count = sizes.estimated_size(options)
     for weights in tmp_path.glob("*.safetensors"):
         weights.rename(tmp_path / "weights.moved")  # nothing of them is read
-    assert sizes.counted(options) == count
+    assert sizes.estimated_size(options) == count
     (tmp_path / "weights.moved").rename(tmp_path / "model.safetensors")
 
     learner = make_learner(options, corpus(options.model, options.data), 0, make_accelerator(options.trainer))
@@ -149,12 +152,12 @@ def test_memory_by_count_is_what_a_run_finds(tmp_path: Path, freeze: str, optimi
     learner.optimizer.step()
     found = memory_bytes(learner)
     taken = found["weights"] + found["gradients"] + found["optimizer"]
-    assert count.memory == pytest.approx(taken, rel=0.01)  # AdamW counts its steps besides
+    assert count.memory == pytest.approx(taken, rel=0.01)  # AdamW also stores step counts
     assert count.snapshot == pytest.approx(found["gradients"] + found["optimizer"], rel=0.01)
 
 
 def test_what_is_not_here_is_not_counted(tmp_path: Path) -> None:
-    assert sizes.counted(build_options(compose_settings("model=tiny"))) is None  # its words are the data's
+    assert sizes.estimated_size(build_options(compose_settings("model=tiny"))) is None  # its words are the data's
     (tmp_path / "config.json").write_text("{")
     for path in ("some/where", "/nowhere", "nowhere", tmp_path):
-        assert sizes.counted(build_options(compose_settings(f"model.path={path}"))) is None
+        assert sizes.estimated_size(build_options(compose_settings(f"model.path={path}"))) is None

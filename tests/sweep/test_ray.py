@@ -1,4 +1,4 @@
-"""Sweeps on Ray (hydra/launcher=cluster): equal records, and a run whose process dies goes on from its checkpoint."""
+"""Sweeps on Ray (hydra/launcher=cluster): equal records, and a run whose process dies resumes from its checkpoint."""
 
 import os
 import re
@@ -36,7 +36,7 @@ from tests.tools import ROOT, compose_config
 
 UNINSTALL = partial(injection.uninstall, "hydra_ray_launcher.ray_launcher.RayLauncher")
 RAY = ("hydra/launcher=cluster",)
-AS_IMPORTANT = {"RAY_worker_niceness": "0"}  # Ray's workers stand back, for long where the machine is busy
+AS_IMPORTANT = {"RAY_worker_niceness": "0"}  # Ray workers' low priority would cost long waits
 
 
 def by_ray(cwd: Path, *arguments: str) -> int:
@@ -52,7 +52,7 @@ def one_by_one(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a cluster that was started in another folder, as on a cluster of several machines."""
+    """The address of a cluster that was started in another folder, as a cluster of several machines is."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -93,18 +93,18 @@ def test_the_same_records_and_no_run_twice(tmp_path: Path, one_by_one: Path) -> 
 
 
 def test_a_cluster_that_is_there_already(tmp_path: Path, one_by_one: Path, elsewhere: str) -> None:
-    """Its workers come to the command's folder, for what the runs read and write, and stay when it is done."""
+    """Its workers enter the command's folder, where runs read and write, and keep running after the command."""
     for _ in range(2):
         address = f"hydra.launcher.ray.init.address={elsewhere}"
         assert end(begin(tmp_path, *FORKING, *RAY, address)) == 0
     check_same(tmp_path, one_by_one)
     shown = output(tmp_path)
-    assert "6 runs, 2 at once: 4 new, 2 fork" in shown and elsewhere in shown
+    assert "6 runs, 2 in parallel: 4 new, 2 fork" in shown and elsewhere in shown
     assert "all 6 runs are done already" in shown
 
 
 def test_shares_starts_and_passes_over_a_run_that_is_held(tmp_path: Path, one_by_one: Path) -> None:
-    """Ray does not promise to begin tasks in the order it is given them: where it began the second first, once more."""
+    """Ray may start tasks in another order than given: if the second run started first, try once more."""
     engine = (*RAY, "hydra.launcher.ray.init.num_cpus=1")
     try:
         check_shares_and_passes_over(tmp_path, one_by_one, *engine, **AS_IMPORTANT)
@@ -132,12 +132,12 @@ def test_row_05_a_killed_worker_is_replaced(tmp_path: Path, tmp_path_factory: py
 def test_row_04_a_stop_of_the_command(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, signum: int, code: int
 ) -> None:
-    """Its cluster ends with it, in the middle of a run; this is no failure of the run's, and it goes on."""
+    """Its cluster ends with it, during a run; the run does not count as failed, and can be resumed."""
     process = begin(tmp_path, *HALTING, *RAY, **AS_IMPORTANT)
     wait_until((tmp_path / "halted").exists, patience=120)
     process.send_signal(signum)
     assert end(process) == code
-    assert "the same command goes on from the last checkpoints" in output(tmp_path)
+    assert "run the same command again to continue from the last checkpoints" in output(tmp_path)
     assert record(the_run(tmp_path))["status"] == "running" and checkpointed(the_run(tmp_path)) == 5
     (tmp_path / "go").touch()
     undisturbed = tmp_path_factory.mktemp("undisturbed")
@@ -153,8 +153,8 @@ def test_row_04_a_stop_of_the_command(
 def test_a_run_has_its_tasks_cpus() -> None:
     found = launcher(compose_config("hydra/launcher=cluster", "hydra.launcher.ray.init.num_cpus=7",
                                     "hydra.launcher.ray.remote.num_cpus=3"))  # fmt: skip
-    assert (found.threads, found.at_once) == (3, 2)
-    assert launcher(compose_config("hydra/launcher=cluster")).at_once == cores()
+    assert (found.threads, found.parallel_runs) == (3, 2)
+    assert launcher(compose_config("hydra/launcher=cluster")).parallel_runs == cores()
 
 
 @pytest.mark.parametrize("number", ["0", "0.5", "null"])
@@ -174,7 +174,9 @@ def test_row_23_more_cpus_than_there_are(tmp_path: Path) -> None:
 
 def test_row_25_no_cluster_at_the_address(tmp_path: Path) -> None:
     assert end(begin(tmp_path, *FORKING, *RAY, "hydra.launcher.ray.init.address=127.0.0.1:1")) == 2
-    assert "hydra.launcher.ray.init.address=127.0.0.1:1: no cluster there" in output(tmp_path)
+    assert "hydra.launcher.ray.init.address must be the address of a running Ray cluster (got 127.0.0.1:1)" in output(
+        tmp_path
+    )
     assert "Traceback" not in output(tmp_path)
     assert runs(tmp_path) == {}
 

@@ -1,4 +1,4 @@
-"""Sweeps on SLURM (hydra/launcher=slurm), a real one of one node: equal records, and a job that is requeued goes on.
+"""Sweeps on a real SLURM of one node (hydra/launcher=slurm): equal records, and a requeued job resumes its run.
 
 Where SLURM can't be started these tests are skipped; with ABLATE_SLURM=required they fail.
 """
@@ -68,22 +68,22 @@ def asked(*command: str) -> str:
 
 
 def jobs(name: str) -> dict[str, str]:
-    """State by id of the jobs of this name that are not over."""
+    """The state, by id, of the jobs of this name that have not ended."""
     return dict(line.split() for line in asked("squeue", "-h", "-r", "-n", name, "-o", "%i %T").splitlines())
 
 
 def halted(cwd: Path, name: str) -> str:
-    """Wait until the only run is in mid step; its job's id."""
+    """Wait until the only run is within a step; return the id of its job."""
     wait_until((cwd / "halted").exists, patience=120)
     ((job, _),) = jobs(name).items()
     return job
 
 
 def tell(cwd: Path, job: str, *signals: str) -> None:
-    """Send signals to a job as SLURM does, and let its run go on."""
+    """Send signals to a job as SLURM does, and let its run continue."""
     for name in signals:
         asked("scancel", job, "--signal", name)
-    time.sleep(3)  # SLURM hands them over some time after it said so
+    time.sleep(3)  # SLURM delivers them some time after scancel returns
     (cwd / "go").touch()
 
 
@@ -108,7 +108,7 @@ def test_the_same_records_and_no_run_twice(tmp_path: Path, cluster: None, one_by
     assert end(begin(tmp_path, *FORKING, *SLURM)) == 0
     check_same(tmp_path, one_by_one)
     shown = output(tmp_path)
-    assert "6 runs, 6 at once: 4 new, 2 fork" in shown and "up to 14 more are shared" in shown
+    assert "6 runs, 6 in parallel: 4 new, 2 fork" in shown and "up to 14 more are shared" in shown
     assert "scancel --me --name=ablate-faults" in shown and "python -m analysis outputs/faults" in shown
     assert "test accuracy" in shown
     assert (tmp_path / "outputs/faults/.submitit").is_dir()
@@ -206,7 +206,9 @@ def test_the_jobs_outlive_a_command_that_is_stopped(tmp_path: Path, cluster: Non
     halted(tmp_path, "left")
     process.terminate()
     assert end(process) == 75
-    assert "the jobs go on without it" in output(tmp_path) and "scancel --me --name=left" in output(tmp_path)
+    assert "the jobs continue without this command" in output(tmp_path) and "scancel --me --name=left" in output(
+        tmp_path
+    )
     (tmp_path / "go").touch()
     wait_until(lambda: not jobs("left"))
     assert attempts(the_run(tmp_path)) == 1
@@ -219,7 +221,7 @@ def test_the_jobs_outlive_a_command_that_is_stopped(tmp_path: Path, cluster: Non
 def test_a_run_has_its_jobs_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: name)
     found = launcher(compose_config("hydra/launcher=slurm", "hydra.launcher.cpus_per_task=6"))
-    assert (found.threads, found.at_once) == (6, 16)
+    assert (found.threads, found.parallel_runs) == (6, 16)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +240,8 @@ def leave_the_cluster() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "complaint"), [(UNINSTALL, 'pip install "ablate-finetuning[slurm]"'), (leave_the_cluster, "no sbatch")]
+    ("fault", "complaint"),
+    [(UNINSTALL, 'pip install "ablate-finetuning[slurm]"'), (leave_the_cluster, "needs sbatch on the PATH")],
 )
 def test_row_25_without_slurm(tmp_path: Path, fault: object, complaint: str) -> None:
     assert ablate(tmp_path, *FORKING, "hydra/launcher=slurm", fault=fault) == 2  # type: ignore[arg-type]

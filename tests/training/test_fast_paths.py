@@ -101,15 +101,17 @@ def test_arms_of_a_seed_share_the_grouped_order(tmp_path: Path) -> None:
 
 
 def test_grouping_reuses_the_tokens() -> None:
-    from ablate.data.corpus import corpus
+    from ablate.data.corpus import Corpus, corpus
     from ablate.experiment import build_options
 
     plain, grouped, cut = (
         build_options(compose_settings(*SMALL, more))
         for more in ("data.group_by_length=false", "data.group_by_length=true", "data.max_length=5")
     )
-    assert corpus(plain.model, plain.data) is corpus(grouped.model, grouped.data)
-    assert corpus(plain.model, plain.data) is not corpus(cut.model, cut.data)
+    known: dict[str, Corpus] = {}
+    first = corpus(plain.model, plain.data, known)
+    assert corpus(grouped.model, grouped.data, known) is first
+    assert corpus(cut.model, cut.data, known) is not first
 
 
 def gradients(keep: bool, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, torch.Tensor], float, int]:
