@@ -34,13 +34,13 @@ from analysis.records.arms import merged_order, value_text, varying, with_factor
 from analysis.records.study import Study
 from analysis.stats.effects import ALPHA, EQUAL, Interval, student_half_width
 
-ARMS = (
+ARMS_COLUMNS = (
     *("arm", "arm_against", "match", "test_accuracy", "test_accuracy_against", "difference", "low", "high"),
     *("comparison", "runs", "runs_against", "diverged", "diverged_against"),
     *("common_seeds", "identical", "first_difference"),
 )
-SETTINGS = ("key", "value", "value_against", "where")
-CLAIMS = (
+SETTINGS_COLUMNS = ("key", "value", "value_against", "where")
+CLAIMS_COLUMNS = (
     *("change", "id", "statement", "scale", "effect", "low", "high", "n", "verdict", "reason"),
     *("effect_against", "low_against", "high_against", "n_against", "verdict_against", "reason_against"),
 )
@@ -117,7 +117,7 @@ def changed_settings(ours: Study, theirs: Study, matching: Matching) -> pd.DataF
                 ", ".join(ours_of) if len(ours_of) < 4 else f"{len(ours_of)} of {len(matching.pairs)} arms"
             )
         rows.append((key, values_of(key, ours, ours_of), values_of(key, theirs, theirs_of), where))
-    return pd.DataFrame(rows, columns=list(SETTINGS))
+    return pd.DataFrame(rows, columns=list(SETTINGS_COLUMNS))
 
 
 def values_of(key: str, study: Study, arms: Sequence[str]) -> str:
@@ -134,7 +134,7 @@ def changed_environment(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFram
             values = values_in_runs(key, ours), values_in_runs(key, theirs)
             if values[0] != values[1] and key != "environment.key":  # a hash of the others
                 rows.append((key, *values, "environment"))
-    return pd.DataFrame(rows, columns=list(SETTINGS))
+    return pd.DataFrame(rows, columns=list(SETTINGS_COLUMNS))
 
 
 def values_in_runs(key: str, runs: pd.DataFrame) -> str:
@@ -159,8 +159,10 @@ def compared_arms(ours: Study, theirs: Study, matching: Matching) -> pd.DataFram
     for why, of_first, of_second in unmatched:
         rows += [{"arm": a, "match": why} | side("", first[a]) for a in of_first]
         rows += [{"arm_against": b, "match": why} | side("_against", second[b]) for b in of_second]
-    counts = [column for column in ARMS if column.startswith(("runs", "diverged", "common", "identical", "first"))]
-    return pd.DataFrame(rows, columns=list(ARMS)).astype(dict.fromkeys(counts, "Int64"))
+    counts = [
+        column for column in ARMS_COLUMNS if column.startswith(("runs", "diverged", "common", "identical", "first"))
+    ]
+    return pd.DataFrame(rows, columns=list(ARMS_COLUMNS)).astype(dict.fromkeys(counts, "Int64"))
 
 
 def runs_by_arm(study: Study) -> dict[str, pd.DataFrame]:
@@ -248,8 +250,8 @@ def compared_claims(ours: Sequence[Finding], theirs: Sequence[Finding], claims: 
     )
     rows = [claim_row(first.get(id), second.get(id)) for id in dict.fromkeys([*first, *second])]
     rows.sort(key=lambda row: CHANGES.index(row["change"]))
-    numbers = {column: float for column in CLAIMS if column.startswith(("effect", "low", "high"))}
-    return pd.DataFrame(rows, columns=list(CLAIMS)).astype(numbers | {"n": "Int64", "n_against": "Int64"})
+    numbers = {column: float for column in CLAIMS_COLUMNS if column.startswith(("effect", "low", "high"))}
+    return pd.DataFrame(rows, columns=list(CLAIMS_COLUMNS)).astype(numbers | {"n": "Int64", "n_against": "Int64"})
 
 
 def claim_row(ours: Finding | None, theirs: Finding | None) -> dict[str, Any]:

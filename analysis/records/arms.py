@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
+from ablate.experiment import normalised
 from ablate.schema import NONE, SETUP
 
 T = TypeVar("T")
@@ -249,14 +250,6 @@ def value_text(value: Any) -> str:
 def canonical(value: Any) -> str:
     """JSON in which equal settings are equal text: 1 and 1.0 are, 1, "1" and true are not."""
     return json.dumps(normalised(value), sort_keys=True, ensure_ascii=False)
-
-
-def normalised(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: normalised(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [normalised(item) for item in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def ranges(numbers: Iterable[int]) -> str:
