@@ -16,6 +16,9 @@ from analysis.quantities.formulas import NotMeasurable
 from analysis.quantities.run_records import RunRecords
 from analysis.write_up import PROBE_LEVEL
 
+Formula = Callable[[pd.DataFrame], float]
+Measure = Callable[[RunRecords], float]
+
 
 @dataclass(frozen=True)
 class Chance:
@@ -51,7 +54,7 @@ class Quantity:
     words: str
     unit: str
     scale: str
-    measure: Callable[[RunRecords], float] | None = None
+    measure: Measure | None = None
     diverged: Callable[[Chance, float, float], float] | None = None
     per_run: bool = True
     heading: str | None = None
@@ -117,147 +120,70 @@ def memory_mb(run: RunRecords) -> float:
     return float(sum(parts)) / 1e6
 
 
+def of_steps(formula: Formula) -> Measure:
+    return lambda run: formula(run.steps)
+
+
+def of_evals(formula: Formula) -> Measure:
+    return lambda run: formula(run.evals)
+
+
 QUANTITIES = (
-    Quantity(
-        *("test_accuracy", "test accuracy", "", "points"),
-        diverged=at_chance_accuracy,
-        heading="test accuracy %",
-        decimals=1,
-        in_figures=True,
-        has_interaction=True,
-    ),
+    Quantity("test_accuracy", "test accuracy", "", "points", diverged=at_chance_accuracy,
+             heading="test accuracy %", decimals=1, in_figures=True, has_interaction=True),
     Quantity("test_loss", "test loss", "nats", "log", diverged=at_chance_loss),
     Quantity("validation_accuracy", "validation accuracy", "", "points", diverged=at_chance_accuracy),
     Quantity("validation_loss", "validation loss", "nats", "log", diverged=at_chance_loss),
-    Quantity(
-        *("capped_test_loss", "test loss, capped at that of a uniform guess", "nats", "log"),
-        measure=lambda run: formulas.capped_test_loss(run.evals, run.predictions),
-        diverged=at_chance_loss,
-    ),
-    Quantity(
-        *("learned", "share of runs that learn", "", "raw"),
-        measure=lambda run: float(not formulas.did_not_learn(run.predictions)),
-        diverged=lambda chance, planned, measured: 0.0,
-    ),
-    Quantity(
-        *("last_training_loss", "training loss at the end", "nats", "log"),
-        measure=lambda run: formulas.last_training_loss(run.steps),
-        heading="last loss",
-        decimals=3,
-        in_summary=True,
-    ),
-    Quantity(
-        *("loss_variance", "variance of the training loss", "nats²", "log"),
-        measure=lambda run: formulas.loss_variance(run.steps),
-    ),
-    Quantity(
-        *("last_loss_variance", f"variance of the last {formulas.SPAN} training losses", "nats²", "log"),
-        measure=lambda run: formulas.last_loss_variance(run.steps),
-    ),
-    Quantity(
-        *("loss_jitter", "jitter of the training loss", "nats²", "log"),
-        measure=lambda run: formulas.loss_jitter(run.steps, run.batches),
-        heading="training jitter, nats²",
-    ),
-    Quantity(
-        *("spikes", "share of steps with a loss spike", "", "raw"),
-        measure=lambda run: formulas.spikes(run.steps),
-    ),
-    Quantity(
-        *("mean_grad_norm", "mean gradient norm", "", "log"),
-        measure=lambda run: formulas.mean_grad_norm(run.steps),
-        heading="‖g‖",
-        decimals=2,
-        in_summary=True,
-    ),
-    Quantity(
-        *("clip_rate", "share of steps that were clipped", "", "raw"),
-        measure=lambda run: formulas.clip_rate(run.steps),
-        heading="clip rate",
-        decimals=2,
-        in_summary=True,
-    ),
-    Quantity(
-        *("mean_delta_g", "mean Δg", "", "raw"),
-        measure=lambda run: formulas.mean_delta_g(run.steps),
-        heading="Δg",
-        decimals=2,
-        in_summary=True,
-    ),
-    Quantity(
-        *("delta_g_slope", "slope of log(1 + Δg)", "per step", "raw"),
-        measure=lambda run: formulas.delta_g_slope(run.steps),
-    ),
-    Quantity(
-        *("early_delta_g_share", "share of all Δg in the first tenth of the steps", "", "logit"),
-        measure=lambda run: formulas.early_delta_g_share(run.steps),
-    ),
-    Quantity(
-        *("mlp_share_below_one", "share of steps with G_MLP below 1", "", "logit"),
-        measure=lambda run: formulas.mlp_share_below_one(run.steps),
-    ),
-    Quantity(
-        *("early_classifier_norm", "median G_CLS over the first tenth of the steps", "", "log"),
-        measure=lambda run: formulas.early_classifier_norm(run.steps),
-    ),
-    Quantity(
-        *("late_classifier_norm", "median G_CLS over the last tenth of the steps", "", "log"),
-        measure=lambda run: formulas.late_classifier_norm(run.steps),
-    ),
-    Quantity(
-        *("classifier_norm_fall", "early G_CLS over late G_CLS", "", "log"),
-        measure=lambda run: formulas.classifier_norm_fall(run.steps),
-    ),
-    Quantity(
-        *("mean_probe_loss", "mean probe loss", "nats", "log"),
-        measure=lambda run: formulas.mean_probe_loss(run.evals),
-        diverged=at_chance_loss,
-        heading="mean probe loss, nats",
-        decimals=3,
-        in_figures=True,
-    ),
-    Quantity(
-        *("probe_jitter", "jitter of the probe loss", "nats²", "log"),
-        measure=lambda run: formulas.probe_jitter(run.evals),
-        heading="probe jitter, nats²",
-        in_figures=True,
-        has_interaction=True,
-    ),
-    Quantity(
-        *("max_drawdown", "largest rise of the probe loss", "nats", "raw"),
-        measure=lambda run: formulas.max_drawdown(run.evals),
-    ),
-    Quantity(
-        *("steps_to_probe_loss", f"number of steps to a probe loss of {PROBE_LEVEL:g}", "steps", "raw"),
-        measure=lambda run: formulas.steps_to_probe_loss(run.evals, run.planned),
-        diverged=all_planned_steps,
-        row=f"steps to a probe loss of {PROBE_LEVEL:g}, at most all",
-    ),
+    Quantity("capped_test_loss", "test loss, capped at that of a uniform guess", "nats", "log",
+             lambda run: formulas.capped_test_loss(run.evals, run.predictions), at_chance_loss),
+    Quantity("learned", "share of runs that learn", "", "raw",
+             lambda run: float(not formulas.did_not_learn(run.predictions)), lambda chance, planned, measured: 0.0),
+    Quantity("last_training_loss", "training loss at the end", "nats", "log", of_steps(formulas.last_training_loss),
+             heading="last loss", decimals=3, in_summary=True),
+    Quantity("loss_variance", "variance of the training loss", "nats²", "log", of_steps(formulas.loss_variance)),
+    Quantity("last_loss_variance", f"variance of the last {formulas.SPAN} training losses", "nats²", "log",
+             of_steps(formulas.last_loss_variance)),
+    Quantity("loss_jitter", "jitter of the training loss", "nats²", "log",
+             lambda run: formulas.loss_jitter(run.steps, run.batches), heading="training jitter, nats²"),
+    Quantity("spikes", "share of steps with a loss spike", "", "raw", of_steps(formulas.spikes)),
+    Quantity("mean_grad_norm", "mean gradient norm", "", "log", of_steps(formulas.mean_grad_norm),
+             heading="‖g‖", decimals=2, in_summary=True),
+    Quantity("clip_rate", "share of steps that were clipped", "", "raw", of_steps(formulas.clip_rate),
+             heading="clip rate", decimals=2, in_summary=True),
+    Quantity("mean_delta_g", "mean Δg", "", "raw", of_steps(formulas.mean_delta_g),
+             heading="Δg", decimals=2, in_summary=True),
+    Quantity("delta_g_slope", "slope of log(1 + Δg)", "per step", "raw", of_steps(formulas.delta_g_slope)),
+    Quantity("early_delta_g_share", "share of all Δg in the first tenth of the steps", "", "logit",
+             of_steps(formulas.early_delta_g_share)),
+    Quantity("mlp_share_below_one", "share of steps with G_MLP below 1", "", "logit",
+             of_steps(formulas.mlp_share_below_one)),
+    Quantity("early_classifier_norm", "median G_CLS over the first tenth of the steps", "", "log",
+             of_steps(formulas.early_classifier_norm)),
+    Quantity("late_classifier_norm", "median G_CLS over the last tenth of the steps", "", "log",
+             of_steps(formulas.late_classifier_norm)),
+    Quantity("classifier_norm_fall", "early G_CLS over late G_CLS", "", "log", of_steps(formulas.classifier_norm_fall)),
+    Quantity("mean_probe_loss", "mean probe loss", "nats", "log", of_evals(formulas.mean_probe_loss), at_chance_loss,
+             heading="mean probe loss, nats", decimals=3, in_figures=True),
+    Quantity("probe_jitter", "jitter of the probe loss", "nats²", "log", of_evals(formulas.probe_jitter),
+             heading="probe jitter, nats²", in_figures=True, has_interaction=True),
+    Quantity("max_drawdown", "largest rise of the probe loss", "nats", "raw", of_evals(formulas.max_drawdown)),
+    Quantity("steps_to_probe_loss", f"number of steps to a probe loss of {PROBE_LEVEL:g}", "steps", "raw",
+             lambda run: formulas.steps_to_probe_loss(run.evals, run.planned), all_planned_steps,
+             row=f"steps to a probe loss of {PROBE_LEVEL:g}, at most all"),
     Quantity("parameters.ratio", "share of parameters trained", "", "log"),
     Quantity("parameters.trained", "number of trained parameters", "", "log"),
     Quantity("parameters.total", "number of parameters", "", "log"),
     Quantity("memory_bytes.weights", "memory for weights", "bytes", "log"),
     Quantity("memory_bytes.gradients", "memory for gradients", "bytes", "log"),
     Quantity("memory_bytes.optimizer", "memory for the optimizer", "bytes", "log"),
-    Quantity(
-        *("memory_mb", "memory of weights, gradients and optimizer", "MB", "log"),
-        measure=memory_mb,
-        row="memory of weights, gradients and optimizer, MB, by count",
-    ),
-    Quantity(
-        *("step_seconds", "time of a step", "s", "log"),
-        measure=lambda run: formulas.step_seconds(run.steps),
-    ),
-    Quantity(
-        *("training_seconds", "training time", "s", "log"),
-        measure=lambda run: formulas.training_seconds(run.steps),
-        heading="training s",
-        decimals=1,
-        in_summary=True,
-    ),
+    Quantity("memory_mb", "memory of weights, gradients and optimizer", "MB", "log", memory_mb,
+             row="memory of weights, gradients and optimizer, MB, by count"),
+    Quantity("step_seconds", "time of a step", "s", "log", of_steps(formulas.step_seconds)),
+    Quantity("training_seconds", "training time", "s", "log", of_steps(formulas.training_seconds),
+             heading="training s", decimals=1, in_summary=True),
     Quantity("timing.seconds", "run time", "s", "log"),
     Quantity("churn", "share of test predictions on which two seeds differ", "", "points", per_run=False),
-)
+)  # fmt: skip
 
 REGISTRY = {quantity.name: quantity for quantity in QUANTITIES}
 """Name -> quantity, in the order in which tables and figures show them."""
