@@ -109,9 +109,9 @@ class Sweep(Callback):
     def begin(self, config: DictConfig, jobs: Iterable[Job], launcher: Launcher) -> None:
         """Check and plan all jobs; exit here if only the plan is wanted, or, after the table, if all are done."""
         progress.configure_logging()
+        check_hydra(config)
         typed = unique(jobs)
         jobs = [work.with_threads(launcher.threads) for work in typed]
-        check_hydra(config)
         check(jobs)
         self.tracker = build_option("tracker", jobs[0].config)
         self.folders, self.rerun = [work.folder for work in jobs], any(work.rerun for work in jobs)
