@@ -41,9 +41,12 @@ class Batch:
 
 
 def tokenise(texts: Texts, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Examples:
-    """Token ids from a fast tokenizer, with special tokens, at most `max_length` per text."""
+    """Token ids with special tokens, at most `max_length` per text."""
     encoded = tokenizer(texts.text, truncation=True, max_length=max_length)
-    truncated = sum(bool(encoding.overflowing) for encoding in encoded.encodings)
+    if tokenizer.is_fast:
+        truncated = sum(bool(encoding.overflowing) for encoding in encoded.encodings)
+    else:  # written in Python: it does not report what it cuts
+        truncated = sum(len(ids) > max_length for ids in tokenizer(texts.text, verbose=False)["input_ids"])
     return Examples(encoded["input_ids"], texts.label, truncated)
 
 

@@ -20,10 +20,24 @@ def head_of(model: "nn.Module") -> "list[nn.Module]":
     ]
 
 
+def reset_head(model: "nn.Module") -> None:
+    """Initialise the head of a model of transformers as transformers does, from torch's global generator.
+
+    The modules around the head are asked, too: in some families it is they that initialise the head.
+    """
+    heads = set(head_of(model))
+    drawn = {parameter for module in heads for parameter in module.parameters(recurse=False)}
+    for parameter in model.parameters():
+        parameter._is_hf_initialized = parameter not in drawn
+    for module in model.modules():
+        module._is_hf_initialized = heads.isdisjoint(module.modules())
+    model.initialize_weights()
+
+
 def initialise_head(model: "nn.Module", rule: HeadInit, seed: int) -> None:
     """Initialise the head's linear layers from the seed's own random stream: Xavier-uniform weights, zero biases.
 
-    The rule "default" keeps transformers' initialisation (normal with sd 0.02 in BERT).
+    The rule "default" keeps transformers' initialisation (normal with sd 0.02 in BERT). A head's norms keep it, too.
     """
     if rule == "default":
         return

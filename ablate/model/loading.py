@@ -12,7 +12,9 @@ from ablate.config.checks import refusal, require
 from ablate.files.assets import ASSETS, Asset, fetch
 from ablate.files.hashing import matching_sha256
 from ablate.files.hub import snapshot
-from ablate.model.head import HeadInit, head_of, initialise_head
+from ablate.model.head import HeadInit, initialise_head, reset_head
+from ablate.model.parameter_roles import role
+from ablate.model.weights import SMALL_FILES, WEIGHTS, check_files, check_loaded
 from ablate.model.word_tokenizer import SPECIAL, word_tokenizer
 from ablate.seeds import stream
 
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-WEIGHTS = "*.safetensors"
-SMALL_FILES = ("*.json", "*.txt", "*.model")  # configuration and tokenizer
 LOADABLE = "a model and tokenizer that transformers can load"
 
 
@@ -96,7 +96,8 @@ class Pretrained:
             hub = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", self.path) is not None
             require("model.path", self.path, hub, "asset:<name>, an existing folder, or a hub id (owner/name)")
             folder = hub_folder(self.path, self.revision)
-        return with_safetensors(folder, self.path)
+        check_files(folder, self.path)
+        return folder
 
     def tokenizer_identity(self) -> dict[str, Any]:
         return {"sha256": matching_sha256(self.locate(), SMALL_FILES)}
@@ -106,20 +107,45 @@ class Pretrained:
 
     def build(self, labels: int, seed: int, tokenizer: Vocabulary) -> "nn.Module":
         import torch
-        from transformers import AutoModelForSequenceClassification
 
-        with torch.random.fork_rng(), quiet_transformers():
+        with torch.random.fork_rng():
             torch.manual_seed(stream("head", seed))  # for modules that the checkpoint lacks, e.g. a pooler
-            try:
-                model = AutoModelForSequenceClassification.from_pretrained(
-                    self.locate(), num_labels=labels, dtype=torch.float32, use_safetensors=True,
-                    trust_remote_code=False, local_files_only=True,
-                )  # fmt: skip
-            except OSError as error:
-                raise ValueError(f"{refusal('model.path', self.path, LOADABLE)}: {error}") from error
+            model, found = self.load(labels)
+            if any(role(name).block == "head" for name in found):
+                torch.manual_seed(stream("head", seed))
+                reset_head(model)
         model.config.pad_token_id = tokenizer.pad_token_id
         initialise_head(model, self.head_init, seed)
         return without_cache(model)
+
+    def skeleton(self, labels: int) -> "nn.Module":
+        """The model without weights, on torch's meta device, after all checks of its files, names and shapes."""
+        import torch
+
+        with torch.random.fork_rng():
+            return self.load(labels, device_map="meta")[0]
+
+    def load(self, labels: int, **how: Any) -> "tuple[nn.Module, set[str]]":
+        """The model and the names of its parameters that the checkpoint has.
+
+        Raises ValueError if transformers cannot load the checkpoint, if its family is unknown, or if its tensors are
+        not those of the model.
+        """
+        import torch
+        from transformers import AutoModelForSequenceClassification
+
+        folder = self.locate()
+        with quiet_transformers():
+            try:
+                model, info = AutoModelForSequenceClassification.from_pretrained(
+                    folder, num_labels=labels, dtype=torch.float32, use_safetensors=True, trust_remote_code=False,
+                    local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True, **how,
+                )  # fmt: skip
+            except Exception as error:  # transformers has many kinds for a folder that it cannot load
+                raise ValueError(f"{refusal('model.path', self.path, LOADABLE)}: {first_line(error)}") from error
+        check_loaded(model, info, self.path)
+        fresh = info["missing_keys"] | {name for name, *_ in info["mismatched_keys"]}
+        return model, {name for name, _ in model.named_parameters()} - fresh
 
 
 @dataclass(frozen=True)
@@ -235,11 +261,15 @@ class Random:
             torch.manual_seed(stream("weights", self.weights_seed))
             model = AutoModelForSequenceClassification.from_config(self.configuration(labels), dtype=torch.float32)
             torch.manual_seed(stream("head", seed))
-            for module in head_of(model):
-                model._init_weights(module)
+            reset_head(model)
         model.config.pad_token_id = tokenizer.pad_token_id
         initialise_head(model, self.head_init, seed)
         return without_cache(model)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a message of transformers, which may go on with a list of all its models."""
+    return str(error).strip().partition("\n")[0]
 
 
 def without_cache(model: "nn.Module") -> "nn.Module":
@@ -285,14 +315,3 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
         what = "a model whose tokenizer has a padding token or an end-of-text token"
         raise refusal("model.path", folder, what)
     return tokenizer
-
-
-def with_safetensors(folder: Path, path: str) -> Path:
-    """`folder`, if it contains a configuration and weights in safetensors, which cannot run code."""
-    for pattern in ("config.json", WEIGHTS):
-        if not any(folder.glob(pattern)):
-            raise ValueError(
-                f"model.path must be a folder in transformers' format with safetensors (got {path}; {folder} has no "
-                f"{pattern}). Convert pickled weights (*.bin): these can run code when they are read"
-            )
-    return folder

@@ -27,7 +27,7 @@ from ablate.run.progress import console
 from ablate.sweep import launchers, plan, workers
 from ablate.sweep.compose import compose_jobs
 from ablate.sweep.launchers import Launcher
-from ablate.sweep.preflight import check, check_hydra, check_threads, prepare
+from ablate.sweep.preflight import check, check_hydra, check_models, check_threads, prepare
 from ablate.sweep.summary import print_summary, write_study_report
 
 
@@ -122,6 +122,7 @@ class Sweep(Callback):
         runs = plan.plan_runs(jobs, shared, measured)
         if todo:
             check_threads(todo)
+            check_models(todo)
         if config.plan:
             local = local_totals(config, typed, shared, measured)
             advice = "" if launcher.is_elsewhere else plan.advice(plan.totals(runs), *local)

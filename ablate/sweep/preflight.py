@@ -10,18 +10,21 @@ from typing import Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from ablate.clip import Delayed
 from ablate.config.checks import refusal
 from ablate.config.paths import OUTPUTS, claims_file
 from ablate.config.secrets import check_secrets
-from ablate.data.corpus import corpus
+from ablate.data.corpus import Corpus, corpus
 from ablate.data.sources import Data, Hub
 from ablate.distributed.ranks import Ranks, current_ranks
 from ablate.experiment import FACTORS, Options, build_options, present
+from ablate.model.loading import Pretrained
 from ablate.run import process, progress
 from ablate.run.job import Job
 from ablate.run.records import BrokenRecord, read_run
+from ablate.sweep.model_check import check_arm, structure
 from ablate.tracker import check_tracker_installed
 from ablate.trainer import Trainer
 from ablate.training.device import matmul_backend
@@ -150,8 +153,21 @@ def check_run_folder(folder: Path) -> None:
         read_run(folder)
 
 
+def check_models(jobs: Iterable[Job]) -> None:
+    """Raise ValueError if the files of a model that is on this machine are damaged; downloads nothing."""
+    for work in {repr(w.config["model"]): w for w in jobs}.values():
+        model = build_options(work.config).model
+        if isinstance(model, Pretrained) and Path(model.path).expanduser().is_dir():
+            model.skeleton(labels=2)  # the number of a model's labels is irrelevant: its head is fresh
+
+
 def prepare(jobs: Iterable[Job]) -> None:
-    """Fetch, read and check the model files and data of all jobs that are to be done."""
-    for work in {repr((w.config["model"], w.config["data"])): w for w in jobs}.values():
-        options = build_options(work.config)
-        corpus(options.model, options.data, process.current.corpora)
+    """Fetch, read and check the model files and data of all jobs that are to be done, and each arm's use of them."""
+    arms = {repr(w.config | {"seed": None}): build_options(w.config) for w in jobs}.values()
+    found: dict[str, tuple[Corpus, nn.Module]] = {}
+    for options in arms:
+        key = repr((options.model, options.data))
+        if key not in found:
+            texts = corpus(options.model, options.data, process.current.corpora)
+            found[key] = texts, structure(options.model, texts)
+        check_arm(options, *found[key])

@@ -1,13 +1,15 @@
 """Build a run from its options: the learner, the order of examples and batches, and the hashes that pair arms."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from ablate.config.checks import refusal
+from ablate.config.wording import nearest
 from ablate.data.batches import Batches, Examples, grouped_order, planned_order
 from ablate.data.corpus import Corpus
 from ablate.distributed.parallel import parallel, shard_like, whole
@@ -17,7 +19,7 @@ from ablate.freeze import freeze
 from ablate.model.first_token import skip_unread
 from ablate.model.parameter_roles import classifier_weight, mlp_weight, role
 from ablate.seeds import stream
-from ablate.trainer import Trainer
+from ablate.trainer import Track, Trainer
 from ablate.training.device import checkpoint_activations, compile_forward, matmul_backend, use_onednn
 from ablate.training.dropout import make_dropout
 from ablate.training.step import Learner
@@ -34,7 +36,7 @@ def make_learner(
     """Build the model (head initialised, blocks frozen, on its device, shared by all ranks) and its optimizer."""
     model = options.model.build(texts.classes, seed, texts.tokenizer)
     names = [name for name, _ in model.named_parameters()]
-    trainer, track = options.trainer, options.trainer.track
+    trainer = options.trainer
     trained = freeze(model, options.freeze)
     if trainer.skip_unread:
         skip_unread(model)
@@ -65,8 +67,17 @@ def make_learner(
         accelerator=accelerator,
         ranks=ranks,
         parallel=shared,
-        tracked=(track.mlp or mlp_weight(names), track.classifier or classifier_weight(names)),
+        tracked=tracked_parameters(trainer.track, names),
     )
+
+
+def tracked_parameters(track: Track, names: Sequence[str]) -> tuple[str, str]:
+    """The parameters behind G_MLP and G_CLS. Raises ValueError for a name that is none of the model's `names`."""
+    for key, name in (("mlp", track.mlp), ("classifier", track.classifier)):
+        if name is not None and name not in names:
+            what = refusal(f"trainer.track.{key}", name, "null or the name of a parameter of the model")
+            raise ValueError(f"{what}; {nearest(name, names)}")
+    return track.mlp or mlp_weight(names), track.classifier or classifier_weight(names)
 
 
 def load_state(learner: Learner, trained: Mapping[str, Tensor], optimizer: Mapping[str, Any]) -> None:
