@@ -1,7 +1,7 @@
 """Data sets, from their source to padded batches of tokens.
 
 sources      one class per kind of data set, and `load_splits`, which returns its checked splits
-readers      read CSV, TSV, JSON lines, Parquet and every other format of `datasets`, row by row
+readers      read CSV, TSV, JSON, JSON lines, Parquet and every other format of `datasets`, row by row
 texts        labelled texts and stratified samples of them
 synthetic    a seeded grammar that generates film reviews
 token_cache  tokenised data sets, cached on this machine
