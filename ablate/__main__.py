@@ -34,7 +34,13 @@ def app(config: DictConfig) -> str:
 
 def main() -> None:
     """Run the command. Exit code 0: all runs are done; 1: a run failed; 2: the input is wrong, and nothing was run."""
-    if current_ranks().count == 1:
+    try:
+        check_interpreter()
+        ranks = current_ranks()
+    except ValueError as error:
+        print(complaint(error), file=sys.stderr)
+        sys.exit(2)
+    if ranks.count == 1:
         return run_command()
     code: Any = 0
     try:
@@ -45,6 +51,15 @@ def main() -> None:
         traceback.print_exc()
         code = 1
     exit_rank(code)
+
+
+def check_interpreter() -> None:
+    """Raise ValueError where Python drops assertions: Hydra's parser and transformers' docstrings need them."""
+    if sys.flags.optimize:
+        raise ValueError(
+            "PYTHONOPTIMIZE must be unset, and python must run without -O: "
+            f"Hydra and transformers need assertions and docstrings (got {sys.flags.optimize})"
+        )
 
 
 def run_command() -> None:

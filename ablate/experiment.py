@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ablate.clip import NormRule
 from ablate.config.build import ALLOWED, MOVED, build, check_targets, conform
+from ablate.config.checks import require
 from ablate.config.wording import nearest
 from ablate.data.sources import Data
 from ablate.files.hashing import file_sha256
@@ -102,6 +103,20 @@ def plain(config: DictConfig) -> dict[str, Any]:
     """A composed config without `hydra`, resolved, as plain data. Raises OmegaConf's error for a missing value."""
     own = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])  # hydra.run.dir asks for this
     return OmegaConf.to_container(own, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+
+
+def check_complete(settings: Mapping[str, Any], choices: Mapping[str, str]) -> None:
+    """Raises ValueError unless a config has every key, and one option in each config group.
+
+    A user's own primary config may lack a key, and `clip=[none,fixed]` merges two options into one.
+    """
+    for key in KEYS:
+        if key not in settings:
+            raise ValueError(f"{key} is missing from the config; set it: {key}=<value>")
+    for group in (*FACTORS, "tracker"):
+        require(group, settings[group], isinstance(settings[group], Mapping), "the name of an option")
+        if not isinstance(choices.get(group), str):
+            raise ValueError(f"{group} must be the name of one option (got a list); to compare several: -m {group}=a,b")
 
 
 # --- The factors of a config ---

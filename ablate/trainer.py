@@ -92,4 +92,5 @@ class Trainer:
 def cores() -> int:
     """CPU cores that this process may use. Processes that torchrun started on this machine divide the cores."""
     found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, found // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    local = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return max(1, found // max(1, int(local) if local.isdecimal() else 1))

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from ablate.config.checks import require
+
 if TYPE_CHECKING:
     import torch
 
@@ -121,13 +123,29 @@ class Ranks:
             ) from error
 
 
+STARTER = "torchrun or accelerate launch"
+RENDEZVOUS = ("RANK", "MASTER_ADDR", "MASTER_PORT")  # what torch needs where there are several ranks
+
 ALONE = Ranks()
 """A run on one process."""
 
 
 def current_ranks() -> Ranks:
-    """The ranks of this command and the index of this process, from the variables that torchrun sets."""
-    return Ranks(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
+    """The ranks of this command and the index of this process, from the variables that torchrun sets.
+
+    An empty variable counts as unset. Raises ValueError for values that torchrun does not set.
+    """
+    rank, size = os.environ.get("RANK") or "0", os.environ.get("WORLD_SIZE") or "1"
+    require("WORLD_SIZE", size, is_whole(size) and int(size) >= 1, f"the number of ranks, as {STARTER} sets it")
+    allowed = is_whole(rank) and int(rank) < int(size)
+    require("RANK", rank, allowed, f"unset, or below WORLD_SIZE={size} as {STARTER} sets it")
+    connects = int(size) == 1 or all(map(os.environ.get, RENDEZVOUS))
+    require("WORLD_SIZE", size, connects, f"1 unless {', '.join(RENDEZVOUS)} are set, too, as {STARTER} sets them")
+    return Ranks(int(rank), int(size))
+
+
+def is_whole(text: str) -> bool:
+    return text.isascii() and text.isdecimal()
 
 
 def connect_ranks() -> Ranks:

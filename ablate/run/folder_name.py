@@ -23,7 +23,7 @@ LONGEST = 120
 
 def run_folder(settings: Mapping[str, Any], choices: Mapping[str, str]) -> Path:
     """outputs/<study>/<name>: the folder that holds the run already, or the one that it would get."""
-    study, id = OUTPUTS / settings["study"], run_id(settings, choices)
+    study, id = OUTPUTS / str(settings["study"]), run_id(settings, choices)
     wanted = f"{readable_name(settings, choices)}-{id}"
     return study / existing_name(study, id, wanted)
 

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ablate.config.paths import claims_file
 from ablate.distributed.ranks import current_ranks
-from ablate.experiment import NUMERICS, factors, plain, run_id, stem_id
+from ablate.experiment import NUMERICS, build_option, factors, plain, run_id, stem_id
 from ablate.files.atomic import remove_leftovers, write, write_json
 from ablate.files.hashing import file_sha256
 from ablate.run import checkpoint, fork, process, progress
@@ -30,6 +30,7 @@ from ablate.run.records import BrokenRecord, check_tables, read_run
 from ablate.run.run import perform
 from ablate.run.signals import Stopped, StopRequest, stop_requests
 from ablate.schema import FINISHED, SCHEMA
+from ablate.trainer import Trainer
 
 log = logging.getLogger("ablate")
 LOCK_PATIENCE = 1.0  # seconds: longer than another process tests the lock, shorter than any run
@@ -53,6 +54,10 @@ class Job:
     @cached_property
     def stem(self) -> str:
         return stem_id(self.config, self.choices)
+
+    @cached_property
+    def trainer(self) -> Trainer:
+        return build_option("trainer", self.config)
 
     @property
     def rerun(self) -> bool:
@@ -184,7 +189,7 @@ def adopt_rerun(work: Job) -> str | None:
     rerun = rerun_folder(work.folder)
     status = status_of(rerun)
     if status:
-        if not work.config["trainer"]["keep_checkpoint"]:
+        if not work.trainer.keep_checkpoint:
             checkpoint.remove_checkpoint(work.folder)
         for path in sorted(rerun.iterdir(), key=lambda path: path.name == "run.json"):
             os.replace(path, work.folder / path.name)
@@ -214,7 +219,7 @@ def attempt(work: Job, folder: Path, stop: StopRequest) -> str:
         found = perform(work.config, record["id"], folder, stop, tags)
         record |= found | {"timing": record["timing"] | found["timing"]}
         write_json(folder / "run.json", record)
-        if record["status"] == "diverged" or not work.config["trainer"]["keep_checkpoint"]:
+        if record["status"] == "diverged" or not work.trainer.keep_checkpoint:
             checkpoint.remove_checkpoint(folder)
     except (Stopped, KeyboardInterrupt):
         raise

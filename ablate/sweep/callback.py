@@ -22,10 +22,10 @@ from ablate.distributed.ranks import connect_ranks, current_ranks
 from ablate.experiment import build_option
 from ablate.run import fork, process, progress
 from ablate.run.fork import Snapshot
-from ablate.run.job import Job, finished_status, job, remove_snapshots
+from ablate.run.job import Job, finished_status, remove_snapshots
 from ablate.run.progress import console
 from ablate.sweep import launchers, plan, workers
-from ablate.sweep.compose import compose_jobs
+from ablate.sweep.compose import compose_jobs, composed_job
 from ablate.sweep.launchers import Launcher
 from ablate.sweep.preflight import check, check_hydra, check_models, check_threads, prepare
 from ablate.sweep.summary import print_summary, write_study_report
@@ -58,12 +58,13 @@ class Sweep(Callback):
 
     @ends_program
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        self.begin_on_ranks(config, [job(config, dict(config.hydra.runtime.choices))], launchers.one_by_one())
+        self.begin_on_ranks(config, [composed_job(config)], launchers.one_by_one())
 
     @ends_program
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        jobs = compose_jobs(config)
         self.reports = config.report
-        self.begin_on_ranks(config, compose_jobs(config), launchers.launcher(config))
+        self.begin_on_ranks(config, jobs, launchers.launcher(config))
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Set up the process in which the job runs; one that a launcher started only has this pickled object."""
@@ -169,7 +170,7 @@ def local_totals(
     local = launchers.sharing(workers.suggested(_root_=config))
     jobs = [work.with_threads(local.threads) for work in jobs]
     totals = plan.totals(plan.plan_runs(jobs, shared, measured), local.parallel_runs)
-    return totals, local.parallel_runs, jobs[0].config["trainer"]["threads"]
+    return totals, local.parallel_runs, jobs[0].trainer.threads or local.threads
 
 
 def print_plan(form: object, runs: Sequence[plan.PlannedRun], parallel_runs: int, advice: str) -> None:

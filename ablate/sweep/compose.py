@@ -6,11 +6,13 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, open_dict
+from hydra.core.override_parser.types import Override, Quote, QuotedString
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ablate.config.checks import refusal
+from ablate.experiment import FACTORS, KEYS, check_complete
 from ablate.run.job import Job, job
+from ablate.schema import NONE
 
 NOT_SWEPT = ("study", "experiment", "hydra.sweep.dir", "hydra.run.dir")
 
@@ -25,6 +27,7 @@ def compose_jobs(config: DictConfig) -> list[Job]:
     if sweeper != f"{BasicSweeper.__module__}.{BasicSweeper.__name__}":
         raise refusal("hydra/sweeper", sweeper, "basic, as the arms of a study are given and not searched for")
     loader = GlobalHydra.instance().config_loader()
+    write_lists_as_sweeps(config)
     put_seeds_first(config, parse(loader, config))
     arms: dict[tuple[str, ...], Job] = {}
     jobs = []
@@ -32,13 +35,65 @@ def compose_jobs(config: DictConfig) -> list[Job]:
         arm = tuple(override for override in overrides if not override.startswith("seed="))
         if arm not in arms:
             composed = loader.load_sweep_config(config, overrides)
-            arms[arm] = job(composed, dict(composed.hydra.runtime.choices))
+            arms[arm] = composed_job(composed)
         seeds = [value_of(override) for override in overrides if override not in arm]
         work = arms[arm].with_seed(seeds[0]) if seeds else arms[arm]
         if work.config["study"] != config.study:
             raise refusal("study", work.config["study"], f"the study of the sweep, {config.study}")
         jobs.append(work)
     return jobs
+
+
+def composed_job(config: DictConfig) -> Job:
+    """Return the job that a composed config with `hydra` describes; ValueError for a key that is removed or missing."""
+    for override in OverridesParser.create().parse_overrides(list(config.hydra.overrides.task)):
+        key = override.get_key_element().removeprefix("~")
+        if override.is_delete() and key.partition(".")[0] in KEYS:
+            raise ValueError(f"{key} must not be removed (got ~{key}); {instead_of_removal(key)}")
+    work = job(config, OmegaConf.to_container(config.hydra.runtime.choices))  # type: ignore[arg-type]
+    check_complete(work.config, work.choices)
+    return work
+
+
+def instead_of_removal(key: str) -> str:
+    is_group = key in (*FACTORS, "tracker")
+    options = GlobalHydra.instance().config_loader().get_group_options(key) if is_group else []
+    if NONE in options:
+        return f"the option that does nothing is called none: {key}={NONE}"
+    return f"choose one of its options: {', '.join(options)}" if options else f"set it: {key}=<value>"
+
+
+def write_lists_as_sweeps(config: DictConfig) -> None:
+    """Rewrite lists and nulls under `hydra.sweeper.params` as Hydra's sweeper reads them.
+
+    `clip: [none, fixed]` means `clip: none,fixed`. For a setting that is a list, the list stays one value.
+    """
+    params = OmegaConf.to_container(config.hydra.sweeper.params, resolve=True)
+    with open_dict(config):
+        config.hydra.sweeper.params = {
+            key: ",".join(map(as_override, value)) if is_several(config, key, value) else value
+            if isinstance(value, str) else as_override(value)
+            for key, value in params.items()  # type: ignore[union-attr]
+        }  # fmt: skip
+
+
+def is_several(config: DictConfig, key: str, value: object) -> bool:
+    return isinstance(value, list) and not OmegaConf.is_list(OmegaConf.select(config, key, throw_on_missing=False))
+
+
+def as_override(value: object) -> str:
+    """A value of YAML in the syntax of Hydra's overrides.
+
+    >>> as_override(["none", 0.5, True, None])
+    "['none',0.5,True,null]"
+    """
+    if isinstance(value, str):
+        return QuotedString(value, Quote.single).with_quotes()
+    if isinstance(value, list):
+        return f"[{','.join(map(as_override, value))}]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{as_override(item)}" for key, item in value.items()) + "}"
+    return "null" if value is None else str(value)
 
 
 def parse(loader: ConfigLoader, config: DictConfig) -> list[Override]:

@@ -55,11 +55,11 @@ def shared_starts(jobs: Sequence[Job]) -> list[Snapshot]:
                 stem=work.stem,
                 clip=build_option("clip", work.config),
                 scheduler=build_option("scheduler", work.config),
-                steps=work.config["trainer"]["steps"],
+                steps=work.trainer.steps,
                 done=steps_done(work),
             )
             for work in jobs
-            if work.config["trainer"]["fork"]["enabled"] and not work.rerun
+            if work.trainer.fork.enabled and not work.rerun
         ]
     )
 
@@ -71,7 +71,7 @@ def plan_runs(jobs: Sequence[Job], shared: Sequence[Snapshot], measured: "Measur
     runs = []
     for work in jobs:
         name, kind = work.folder.name, kind_of_work(work_factors(work))
-        threads, backend = work.config["trainer"]["threads"], matmul_backend(build_option("trainer", work.config))
+        threads, backend = work.trainer.threads, matmul_backend(work.trainer)
         pace = measured.paces.get((kind, threads, backend))
         runs.append(planned_run(work, origin.get(name), pace, measured.sizes.get(kind), kept.get(name, 0)))
     return runs
@@ -86,7 +86,7 @@ def bytes_kept(jobs: Sequence[Job], shared: Sequence[Snapshot], measured: "Measu
     kept: dict[str, int] = {}
     for snapshot in shared:
         work = work_of[snapshot.children[0]]
-        room = int(work.config["trainer"]["fork"]["max_gb"] * 1e9) - sum(kept.values())
+        room = int(work.trainer.fork.max_gb * 1e9) - sum(kept.values())
         if size := measured.sizes.get(kind_of_work(work_factors(work))):
             kept[work.folder.name] = min(size.snapshot, max(0, room))
     return kept
@@ -95,7 +95,7 @@ def bytes_kept(jobs: Sequence[Job], shared: Sequence[Snapshot], measured: "Measu
 def planned_run(
     work: Job, origin: dict[str, Any] | None, pace: "Pace | None", size: Size | None, kept: int
 ) -> PlannedRun:
-    steps, done = work.config["trainer"]["steps"], steps_done(work)
+    steps, done = work.trainer.steps, steps_done(work)
     if not work.rerun and finished_status(work):
         state, left = "done", 0
     elif done and not work.rerun:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from ablate.clip import Delayed
-from ablate.config.checks import refusal
+from ablate.config.checks import refusal, require
 from ablate.config.paths import OUTPUTS, claims_file
 from ablate.config.secrets import check_secrets
 from ablate.data.corpus import Corpus, corpus
@@ -36,16 +36,21 @@ HYDRA_FOLDERS: dict[str, tuple[Any, ...]] = {  # allowed values, those of conf/c
     "job.chdir": (None, False),
 }
 
+LONGEST_STUDY = 200
+"""Bytes in a study's name. File systems allow 255 per folder, and `report/against-<study>` is longer."""
+
 
 def check(jobs: Sequence[Job]) -> None:
     """Raise ValueError if any setting or folder of a sweep is wrong, before anything is done."""
+    study = jobs[0].config["study"]
+    require("study", study, type(study) in (str, int), "a name; quote one that YAML reads otherwise: \"study='1.5'\"")
     check_folder(jobs[0].folder.parent)
     claims_file(jobs[0].config["claims"])
     for work in jobs:
         for key in ("seed", "nuisance"):
             value = work.config[key]
-            if type(value) is not int or value < 0:
-                raise refusal(key, value, "a whole number, at least 0")
+            if type(value) is not int or not 0 <= value < 2**63:
+                raise refusal(key, value, f"a whole number from 0 to 2^63 - 1; to compare several: -m {key}=0,1")
         for key in ("rerun", "report"):
             if type(work.config[key]) is not bool:
                 raise refusal(key, work.config[key], "true or false")
@@ -108,6 +113,7 @@ def check_folder(study: Path) -> None:
     name = study.relative_to(OUTPUTS) if study.is_relative_to(OUTPUTS) else study
     if not all(re.fullmatch(r"\w[\w.-]*", part) for part in name.parts) or not name.parts:
         raise refusal("study", name, "a name of letters, digits, '_', '-' and '.', with '/' between folders")
+    require("study", name, len(str(name).encode()) <= LONGEST_STUDY, f"a name of at most {LONGEST_STUDY} bytes")
     if not study.resolve().is_relative_to(OUTPUTS.resolve()):
         raise refusal("study", name, f"a folder inside {OUTPUTS}/, but it is a link to {study.resolve()}")
     check_writable(study)
@@ -124,7 +130,7 @@ def check_writable(folder: Path) -> None:
 
 def check_threads(jobs: Sequence[Job]) -> None:
     """Warn if earlier runs of a study used another number of threads: other bits, so they would not be paired."""
-    study, wanted = jobs[0].folder.parent, {work.config["trainer"]["threads"] for work in jobs}
+    study, wanted = jobs[0].folder.parent, {work.trainer.threads for work in jobs}
     counts = Counter(threads for path in study.glob("*/run.json") if (threads := threads_of(path.parent)))
     if len(wanted) == 1 and counts.keys() - wanted:
         earlier = " or ".join(str(threads) for threads, _ in counts.most_common())

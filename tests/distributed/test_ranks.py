@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ablate.distributed.ranks import Ranks
+from ablate.distributed.ranks import Ranks, current_ranks
 from ablate.seeds import stream
+from ablate.trainer import cores
 from tests.faults import injection
 from tests.faults.harness import (
     COMMON,
@@ -35,6 +36,56 @@ from tests.tools import ROOT
 
 WAYS = ("ddp", "fsdp")
 STILL = (*FIXTURE, "model.dropout=0")
+
+
+# The variables that torchrun sets
+
+
+@pytest.fixture
+def unset(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+@pytest.mark.parametrize("rank", ["", "0"])
+@pytest.mark.parametrize("size", ["", "1"])
+def test_empty_variables_count_as_unset(unset: pytest.MonkeyPatch, rank: str, size: str) -> None:
+    unset.setenv("RANK", rank)
+    unset.setenv("WORLD_SIZE", size)
+    assert current_ranks() == Ranks(0, 1)
+
+
+@pytest.mark.parametrize(
+    ("rank", "size", "message"),
+    [
+        ("0", "two", "WORLD_SIZE must be the number of ranks"),
+        ("0", "0", "WORLD_SIZE must be the number of ranks"),
+        ("0", "-1", "WORLD_SIZE must be the number of ranks"),
+        ("x", "1", "RANK must be unset, or below WORLD_SIZE=1"),
+        ("1", "1", "RANK must be unset, or below WORLD_SIZE=1"),
+        ("-1", "2", "RANK must be unset, or below WORLD_SIZE=2"),
+        ("0", "2", "WORLD_SIZE must be 1 unless RANK, MASTER_ADDR, MASTER_PORT are set, too"),
+    ],
+)
+def test_odd_variables_are_refused(unset: pytest.MonkeyPatch, rank: str, size: str, message: str) -> None:
+    unset.setenv("RANK", rank)
+    unset.setenv("WORLD_SIZE", size)
+    with pytest.raises(ValueError, match=message):
+        current_ranks()
+
+
+def test_variables_of_two_ranks(unset: pytest.MonkeyPatch) -> None:
+    for name, value in (("RANK", "1"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "localhost"), ("MASTER_PORT", "1")):
+        unset.setenv(name, value)
+    assert current_ranks() == Ranks(1, 2)
+
+
+@pytest.mark.parametrize("value", ["", "0", "x", "-3"])
+def test_an_odd_number_of_local_ranks_leaves_all_cores(unset: pytest.MonkeyPatch, value: str) -> None:
+    expected = cores()
+    unset.setenv("LOCAL_WORLD_SIZE", value)
+    assert cores() == expected
 
 
 # As on one process

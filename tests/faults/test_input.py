@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.harness import COMMON, FIXTURE, ablate, differences, output, record, runs, the_run
+from tests.tools import ablate as ablate_as_a_user
 
 REVIEWS = [f"{word} film number {i},{label}" for i in range(30) for label, word in enumerate(("dull", "fine"))]
 FILES = (*[argument for argument in FIXTURE if not argument.startswith("data")], "data=files",
@@ -115,6 +116,46 @@ def test_row_26_odd_but_good_data(tmp_path: Path) -> None:
     write_csv(tmp_path / "test.csv", [f"new {REVIEWS[0]}", f"new {'long ' * 200},1"])
     assert ablate(tmp_path, *FILES) == 0
     assert "1 of 2 test texts are longer than data.max_length=128 tokens and were cut" in output(tmp_path)
+
+
+# Row 42: habits of Hydra's users, and odd environments
+
+
+@pytest.mark.parametrize("mode", [(), ("-m",)], ids=["run", "sweep"])
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("~clip", ("clip must not be removed", "clip=none")),
+        ("clip=[none,fixed]", ("clip must be the name of one option", "-m clip=a,b")),
+        ("study=true", ("study must be a name", "got True")),
+        ("study=null", ("study must be a name", "got null")),
+        ("study=1.5", ("study must be a name", "got 1.5")),
+        (f"study={'x' * 300}", ("study must be a name of at most 200 bytes",)),
+        (f"seed={'9' * 300}", ("seed must be a whole number from 0 to 2^63 - 1",)),
+    ],
+    ids=lambda value: value[:20] if isinstance(value, str) else "",
+)
+def test_row_42_habits_of_hydra_users(
+    tmp_path: Path, mode: tuple[str, ...], argument: str, said: tuple[str, ...]
+) -> None:
+    for plan in ((), ("plan=true",)):
+        refused(tmp_path, *mode, *COMMON, *plan, argument, said=said)
+
+
+def test_row_42_a_study_called_by_a_number(tmp_path: Path, undisturbed: Path) -> None:
+    assert ablate(tmp_path, *FIXTURE, "study=2024", "tracker=tensorboard") == 0
+    assert [path.name for path in (tmp_path / "outputs").iterdir()] == ["2024"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("PYTHONOPTIMIZE", "1"), ("PYTHONOPTIMIZE", "2"), ("WORLD_SIZE", "x"), ("RANK", "1")]
+)
+def test_row_42_odd_environments(tmp_path: Path, variable: str, value: str) -> None:
+    done = ablate_as_a_user("-m", *FIXTURE, "seed=range(2)", cwd=tmp_path, **{variable: value})
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {variable} must be")
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 # Row 32: nothing is written outside outputs/
