@@ -8,15 +8,18 @@ import signal
 import sys
 import time
 import traceback
+from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 import ablate.run.folder_name  # registers the resolver `run_name`
 import ablate.sweep.launchers  # noqa: F401  registers the resolver `workers`
 from ablate.config.errors import complaint
+from ablate.config.loader import use_checked_loader
 from ablate.config.paths import conf
 from ablate.distributed.ranks import RanksOutOfSync, current_ranks, exit_rank
 from ablate.run import process
@@ -69,8 +72,11 @@ def run_command() -> None:
     if current_ranks().count > 1:  # silences a warning of torch's C++ code about the options of parallel.Replicated
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     signal.signal(signal.SIGTERM, terminate)
-    sys.path.append(os.getcwd())  # the console script finds the user's own rules, as `python -m` does
+    put_folder_last()
+    use_checked_loader()
     try:
+        if get_args_parser().parse_args().experimental_rerun:
+            raise ValueError("--experimental-rerun is not allowed, as a pickled config can run code")
         app()
     except (Stopped, KeyboardInterrupt) as stop:
         exit_stopped(stop)
@@ -86,6 +92,14 @@ def run_command() -> None:
         else:
             time.sleep(10)  # torchrun ends all ranks when the first one ends: rank 0 has to print the reason before
         sys.exit(close_sweep())
+
+
+def put_folder_last() -> None:
+    """Let imports find the user's own rules in this folder, but only after installed packages of the same name."""
+    here = os.path.realpath(os.getcwd())
+    if here != str(Path(__file__).resolve().parents[1]):  # there, this folder's `analysis` belongs to this `ablate`
+        sys.path[:] = [entry for entry in sys.path if os.path.realpath(entry) != here]
+    sys.path.append(os.getcwd())
 
 
 def exit_stopped(stop: Stopped | KeyboardInterrupt) -> NoReturn:

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from ablate.config.wording import count
+from ablate.files.links import refuse_links
 from analysis.claims.judge import unregistered
 from analysis.claims.reading import Claims, read_claims
 from analysis.compare.compare import compare
@@ -75,6 +76,7 @@ def started_with_others(runs: pd.DataFrame) -> str:
 
 def print_comparison(study: Study, other: Study, claims: Claims) -> None:
     comparison = compare(study, other, claims)
+    refuse_links(study.folder / "report")
     folder = study.folder / "report" / f"against-{other.folder.resolve().name}"
     write_comparison(comparison, folder)
     console = Console(width=None if sys.stdout.isatty() else 140)

@@ -15,8 +15,10 @@ import pandas as pd
 
 from ablate.config.paths import claims_file
 from ablate.files.atomic import write_together
+from ablate.files.links import refuse_links
 from analysis.claims.finding import Finding, verdicts_json, with_parts
 from analysis.claims.judge import judge_claims
+from analysis.claims.looks import FILE as LOOKS
 from analysis.claims.looks import append_looks, read_looks
 from analysis.claims.reading import Claims
 from analysis.figures.all import FIGURES, DrawnFigure, figures, forest_plot
@@ -54,6 +56,7 @@ class Report:
 def write_report(study: Study, claims: Claims) -> Report:
     """Judge the claims, log the looks, and write tables, figures, verdicts and page into the study's folder."""
     folder = study.folder / "report"
+    refuse_links(folder, study.folder / LOOKS)
     earlier = read_looks(study.folder)
     judgement = judge_claims(study, claims, earlier)
     inputs = inputs_sha256(study, claims)

@@ -3,6 +3,7 @@
 build      build the object that a group's settings describe, and check every setting
 checks     the one way to refuse a value: the rule first, then the value
 errors     messages for Hydra's and OmegaConf's errors: what is wrong, then the remedy
+loader     compose configs as Hydra does, and refuse those that would make Hydra run code
 paths      where the config tree and the claims files are
 secrets    refuse tokens and passwords in a config
 wording    counts, durations and likely intended names, as words

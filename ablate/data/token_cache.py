@@ -16,6 +16,7 @@ import io
 import json
 import logging
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from importlib.metadata import version
@@ -28,11 +29,13 @@ from ablate.data.sources import Data
 from ablate.files.assets import cache_folder
 from ablate.files.atomic import write
 from ablate.files.hashing import file_sha256
+from ablate.files.links import refuse_links
 from ablate.files.sealed import sealed, unsealed
 from ablate.model.loading import Model
 
 log = logging.getLogger("ablate")
 
+ENTRY = re.compile(r"[0-9a-f]{64}|\.[0-9a-f]{64}\.\d+\.tmp")  # its name, and that of an incomplete one
 LIMIT = 2 * 1024**3  # bytes in the folder; IMDB needs 22 MB
 PLACES = {"path", "files"}  # settings that locate texts; the key contains the texts' content instead
 IGNORED_SETTINGS = {"revision", "group_by_length"}  # already in the identity; only changes the order of batches
@@ -105,10 +108,11 @@ def store_entry(key: str, arrays: Mapping[str, np.ndarray]) -> None:
     np.savez(packed, **arrays)
     try:
         place = folder()
+        refuse_links(place)
         place.mkdir(parents=True, exist_ok=True)
         write(place / key, lambda file: file.write(sealed(packed.getvalue())))
         trim(place)
-    except (OSError, RuntimeError) as error:  # RuntimeError: a user without a home
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a user without a home; ValueError: a link
         log.warning(
             "the tokens cannot be cached, so other processes tokenise the data again (%s); "
             "ABLATE_CACHE=<folder> chooses another cache", error,
@@ -116,9 +120,13 @@ def store_entry(key: str, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def trim(place: Path) -> None:
-    """Remove the least recently used files, incomplete ones of killed writers among them, until `LIMIT` holds."""
+    """Remove the least recently used entries, incomplete ones of killed writers among them, until `LIMIT` holds.
+
+    Files of other names are not ours: they neither count nor go.
+    """
     with contextlib.suppress(OSError):  # another process may be removing the same files
-        found = [(entry.stat(), entry.path) for entry in os.scandir(place)]
+        ours = [entry for entry in os.scandir(place) if ENTRY.fullmatch(entry.name)]
+        found = [(entry.stat(follow_symlinks=False), entry.path) for entry in ours]
         size = sum(status.st_size for status, _ in found)
         for status, path in sorted(found, key=lambda entry: entry[0].st_mtime):
             if size <= LIMIT:

@@ -4,5 +4,6 @@ assets     pinned artefacts from the package index: the default model and data
 atomic     atomic writes: a reader finds the old file or the new one, never a part of one
 hashing    hashes of files and folders
 hub        snapshots of Hugging Face hub repositories
+links      no writing and no deleting through links
 sealed     files that end in the hash of their own content
 """

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path, PurePosixPath
 
-from ablate.files.atomic import sync_folder
+from ablate.files.atomic import remove_files, sync_folder
 from ablate.files.hashing import file_sha256
 from ablate.files.hub import snapshot
 
@@ -170,7 +170,7 @@ def _make_folder(asset: Asset) -> None:
             _sync(files)
             if asset.folder.exists():
                 log.warning("%s does not hold the pinned files of %s; we replace it", asset.folder, asset.name)
-                shutil.rmtree(asset.folder)
+                remove_files(asset.folder, *(member.name for member in asset.members))
             files.rename(asset.folder)
             sync_folder(root)
         finally:

@@ -3,10 +3,13 @@
 import contextlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
+
+from ablate.files.links import refuse_links
 
 
 @contextlib.contextmanager
@@ -14,7 +17,8 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Open a temporary file that replaces `path` if the block succeeds and is removed if it fails."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w+b") as file:
+        temporary.unlink(missing_ok=True)  # of a killed writer, or a link
+        with temporary.open("x+b") as file:
             yield file
             flush_to_disk(file)
         os.replace(temporary, path)
@@ -40,12 +44,13 @@ def write_together(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
     """Write several files (name -> content) into a folder, create it if needed, and return their paths.
 
     All files are written and flushed before the first one replaces its predecessor. ValueError unless each name is a
-    plain file name.
+    plain file name, and if the folder is a link.
     """
     for name in contents:
         if not name or Path(name).name != name:
             raise ValueError(f"name must be a plain file name without a folder (got {name!r})")
     folder = Path(folder)
+    refuse_links(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".") as temporary:
         for name, content in contents.items():
@@ -58,7 +63,22 @@ def write_together(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files of killed writers. Call it only under the folder's lock."""
     for leftover in folder.glob(".*.tmp"):
-        leftover.unlink(missing_ok=True)
+        if re.fullmatch(r"\..+\.\d+\.tmp", leftover.name):
+            leftover.unlink(missing_ok=True)
+
+
+def remove_files(folder: Path, *names: str) -> None:
+    """Remove files of ours from a folder, then the folder if it is empty. A link, and everything else in it, stays.
+
+    Another process may do the same at the same time.
+    """
+    if folder.is_symlink():
+        return
+    with contextlib.suppress(OSError):
+        for name in names:
+            (folder / name).unlink(missing_ok=True)
+        remove_leftovers(folder)
+        folder.rmdir()
 
 
 def flush_to_disk(file: IO[bytes]) -> None:

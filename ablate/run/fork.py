@@ -11,14 +11,15 @@ The idea is that of stage trees (Hippo, PVLDB 15-5, 2022), here within one sweep
 
 import json
 import logging
-import shutil
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ablate.clip import Delayed, NormRule, Nothing
-from ablate.files.atomic import write_json
+from ablate.files.atomic import remove_files, write_json
+from ablate.files.links import refuse_links
 from ablate.run import checkpoint
 from ablate.run.checkpoint import Checkpoint
 from ablate.run.records import Rows
@@ -27,6 +28,7 @@ from ablate.training.step import Learner
 
 log = logging.getLogger("ablate")
 SNAPSHOTS_FOLDER = ".shared"  # in the folder of a study
+PLAN = "plan.json"  # in that folder
 
 
 @dataclass(frozen=True)
@@ -102,20 +104,21 @@ def announce(folder: Path, snapshots: Sequence[Snapshot]) -> None:
     """Write down which snapshots are wanted, for the runs of a study in whatever process."""
     if snapshots:
         try:
+            refuse_links(folder)
             folder.mkdir(parents=True, exist_ok=True)
-            write_json(folder / "plan.json", {"snapshots": [asdict(snapshot) for snapshot in snapshots]})
-        except OSError as error:  # a full disk, or another process that removes the folder at this moment
-            log.warning("%s cannot be written (%s): no starts are shared", folder / "plan.json", error)
+            write_json(folder / PLAN, {"snapshots": [asdict(snapshot) for snapshot in snapshots]})
+        except (OSError, ValueError) as error:  # a full disk, or another process that removes the folder just now
+            log.warning("%s cannot be written (%s): no starts are shared", folder / PLAN, error)
 
 
 def announced(folder: Path) -> list[Snapshot]:
     try:
-        found = json.loads((folder / "plan.json").read_text(encoding="utf-8"))["snapshots"]
+        found = json.loads((folder / PLAN).read_text(encoding="utf-8"))["snapshots"]
         return [Snapshot(s["parent"], s["step"], tuple(s["children"]), s["stem"]) for s in found]
     except FileNotFoundError:
         return []
     except (ValueError, KeyError, TypeError) as error:
-        log.warning("%s cannot be read (%s): no starts are shared", folder / "plan.json", error)
+        log.warning("%s cannot be read (%s): no starts are shared", folder / PLAN, error)
         return []
 
 
@@ -132,9 +135,10 @@ def write_snapshot(snapshot: Snapshot, state: Checkpoint, folder: Path, max_gb: 
         if used + size > max_gb * 1e9:
             log.info("no snapshot after step %d: it would exceed trainer.fork.max_gb=%s", snapshot.step, max_gb)
             return
+        refuse_links(folder, folder / snapshot.file)
         (folder / snapshot.file).mkdir(parents=True, exist_ok=True)
         checkpoint.save_checkpoint(state, folder / snapshot.file)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         log.warning("no snapshot after step %d: %s", snapshot.step, error)
 
 
@@ -185,12 +189,12 @@ def as_own(found: Checkpoint, run_id: str, clip_state: Any, snapshot: Snapshot) 
 def remove_unwanted(folder: Path, is_finished: Callable[[str], bool]) -> None:
     """Remove snapshots that no unfinished run forks from and those that a kill left incomplete; the folder comes last.
 
-    Another process may do the same at the same time.
+    Another process may do the same at the same time. Files and folders of other names stay.
     """
-    if folder.is_dir():
+    if folder.is_dir() and not folder.is_symlink():
         wanted = {s.file for s in announced(folder) if not all(map(is_finished, s.children))}
         for path in folder.glob("*"):
-            if path.is_dir() and path.name not in wanted:
-                shutil.rmtree(path, ignore_errors=True)
+            if re.fullmatch(r".+@\d+", path.name) and path.name not in wanted:
+                remove_files(path, checkpoint.NAME)
         if not wanted:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_files(folder, PLAN)

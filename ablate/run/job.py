@@ -24,6 +24,7 @@ from ablate.distributed.ranks import current_ranks
 from ablate.experiment import NUMERICS, build_option, factors, plain, run_id, stem_id
 from ablate.files.atomic import remove_leftovers, write, write_json
 from ablate.files.hashing import file_sha256
+from ablate.files.links import refuse_links
 from ablate.run import checkpoint, fork, process, progress
 from ablate.run.folder_name import run_folder
 from ablate.run.records import BrokenRecord, check_tables, read_run
@@ -79,6 +80,12 @@ def rerun_folder(folder: Path) -> Path:
     return folder.parent / ".rerun" / folder.name
 
 
+def written_paths(folder: Path) -> list[Path]:
+    """The folders that a run writes to, and the files that it opens in place; it replaces all other files."""
+    rerun = rerun_folder(folder)
+    return [folder, folder / ".lock", folder / "run.log", rerun.parent, rerun, rerun / "run.log"]
+
+
 def job(config: DictConfig, choices: Mapping[str, str]) -> Job:
     """Return the job that a composed config describes; `choices` as in `hydra.runtime.choices`."""
     return Job(plain(config), dict(choices))
@@ -123,6 +130,7 @@ def follow(work: Job, stop: StopRequest) -> str:
 
 def run_locked(work: Job, stop: StopRequest) -> str:
     """Do the run while this process holds the lock of its folder; return its status."""
+    refuse_links(*written_paths(work.folder))
     work.folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(work.folder / ".lock", timeout=LOCK_PATIENCE):

@@ -23,9 +23,6 @@ def compose_jobs(config: DictConfig) -> list[Job]:
     Complete comparisons come early in this order, whatever order the user typed. Each arm is composed once, and its
     seeds are set in copies: a composition takes 70 ms. Raises ValueError for keys that cannot be swept.
     """
-    sweeper = config.hydra.sweeper._target_
-    if sweeper != f"{BasicSweeper.__module__}.{BasicSweeper.__name__}":
-        raise refusal("hydra/sweeper", sweeper, "basic, as the arms of a study are given and not searched for")
     loader = GlobalHydra.instance().config_loader()
     write_lists_as_sweeps(config)
     put_seeds_first(config, parse(loader, config))

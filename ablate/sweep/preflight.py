@@ -15,14 +15,14 @@ from torch import nn
 from ablate.clip import Delayed
 from ablate.config.checks import refusal, require
 from ablate.config.paths import OUTPUTS, claims_file
-from ablate.config.secrets import check_secrets
 from ablate.data.corpus import Corpus, corpus
 from ablate.data.sources import Data, Hub
 from ablate.distributed.ranks import Ranks, current_ranks
 from ablate.experiment import FACTORS, Options, build_options, present
+from ablate.files.links import refuse_links
 from ablate.model.loading import Pretrained
-from ablate.run import process, progress
-from ablate.run.job import Job
+from ablate.run import fork, process, progress
+from ablate.run.job import Job, written_paths
 from ablate.run.records import BrokenRecord, read_run
 from ablate.sweep.model_check import check_arm, structure
 from ablate.tracker import check_tracker_installed
@@ -34,7 +34,10 @@ HYDRA_FOLDERS: dict[str, tuple[Any, ...]] = {  # allowed values, those of conf/c
     "sweep.dir": ("outputs/${study}",),
     "sweep.subdir": ("${run_name:}",),
     "job.chdir": (None, False),
+    "output_subdir": (None,),
 }
+WRITTEN_IN_STUDY = (fork.SNAPSHOTS_FOLDER, ".rerun", "report", "looks.jsonl", ".submitit", "multirun.yaml")
+"""Folders that the command writes to in a study's folder, and files that it opens in place; two are Hydra's."""
 
 LONGEST_STUDY = 200
 """Bytes in a study's name. File systems allow 255 per folder, and `report/against-<study>` is longer."""
@@ -68,14 +71,14 @@ def check(jobs: Sequence[Job]) -> None:
 
 
 def check_hydra(config: DictConfig) -> None:
-    """Raise ValueError if Hydra would write to other folders than the runs do, or write down a token."""
+    """Raise ValueError if Hydra would write to other folders than the runs do."""
     settings: Any = OmegaConf.to_container(config, resolve=False)
-    check_secrets(settings)
     for key, ours in HYDRA_FOLDERS.items():
-        section, _, name = key.partition(".")
-        given = settings["hydra"][section][name]
+        given: Any = settings["hydra"]
+        for part in key.split("."):
+            given = given[part]
         if given not in ours:
-            raise refusal(f"hydra.{key}", given, f"{ours[0]}, as study=<name> sets the folder in outputs/")
+            raise refusal(f"hydra.{key}", given, f"{ours[0] or 'null'}, as study=<name> sets the folder in outputs/")
 
 
 def check_data(data: Data) -> None:
@@ -116,6 +119,7 @@ def check_folder(study: Path) -> None:
     require("study", name, len(str(name).encode()) <= LONGEST_STUDY, f"a name of at most {LONGEST_STUDY} bytes")
     if not study.resolve().is_relative_to(OUTPUTS.resolve()):
         raise refusal("study", name, f"a folder inside {OUTPUTS}/, but it is a link to {study.resolve()}")
+    refuse_links(*(study / name for name in WRITTEN_IN_STUDY))
     check_writable(study)
 
 
@@ -153,8 +157,7 @@ def threads_of(folder: Path) -> int | None:
 def check_run_folder(folder: Path) -> None:
     """Raise ValueError unless an existing run folder is inside outputs/, writable, and of a version that we read."""
     check_writable(folder)
-    if not folder.resolve().is_relative_to(OUTPUTS.resolve()):
-        raise ValueError(f"{folder} must be a folder inside {OUTPUTS}/, but it is a link to {folder.resolve()}")
+    refuse_links(*written_paths(folder))
     with contextlib.suppress(BrokenRecord):  # the run is done again, with a warning
         read_run(folder)
 

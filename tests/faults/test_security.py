@@ -15,6 +15,7 @@ import torch
 from tests.faults.harness import COMMON, FIXTURE, SWEEP, ablate, differences, output, the_run
 from tests.faults.injection import at_step, fail, then
 from tests.faults.models import save_model
+from tests.tools import ablate as ablate_as_user
 
 PLAIN = tuple(argument for argument in COMMON if not argument.startswith("clip"))
 OWN_MODEL = tuple(argument for argument in FIXTURE if not argument.startswith("model"))
@@ -67,7 +68,6 @@ def test_row_30_call_settings_of_hydras(tmp_path: Path) -> None:
 
 
 def test_row_30_hydras_own_callbacks(tmp_path: Path) -> None:
-    """Hydra builds callbacks before our checks; its own list of forbidden targets refuses this one."""
     arguments = ("+hydra.callbacks.x._target_=os.system", "+hydra.callbacks.x.command='touch marker'")
     refused(tmp_path, *FIXTURE, *arguments, said="os.system")
 
@@ -80,6 +80,95 @@ def test_row_30_control_an_allowed_module_is_imported(tmp_path: Path) -> None:
     own = ("hydra.searchpath=[file://conf]", "clip=own", "allow_targets=[hostile]")
     assert ablate(tmp_path, *PLAIN, *own) == 0
     assert (tmp_path / "marker").exists()
+
+
+# Row 30: what Hydra itself would import or call
+
+OWN_CODE = {
+    "callback that writes a module": "callbacks: {x: {_target_: pathlib.Path.write_text, _args_: [{_target_: "
+    "pathlib.Path, _args_: [marker]}, x]}}",
+    "callback that reads a pickle": "callbacks: {x: {_target_: pandas.read_pickle, filepath_or_buffer: hostile.pkl}}",
+    "callback that copies": "callbacks: {x: {_target_: shutil.copyfile, src: hostile.pkl, dst: marker}}",
+    "callback of the user's folder": "callbacks: {x: {_target_: hostile.rules.Rule, command: x}}",
+    "callback through our package": "callbacks: {x: {_target_: ablate.files.assets.shutil.copyfile, src: hostile.pkl, "
+    "dst: marker}}",
+    "our callback, replaced": "callbacks: {sweep: {_target_: hostile.rules.Rule, command: x}}",
+    "log handler": "job_logging: {handlers: {x: {class: hostile.rules.Rule}}, root: {handlers: [x]}}",
+    "log handler that opens a file": "job_logging: {handlers: {x: {class: logging.FileHandler, filename: marker}}}",
+    "log factory": "job_logging: {formatters: {x: {(): hostile.rules.Rule, command: x}}}",
+    "log stream": "job_logging: {handlers: {console: {stream: 'ext://hostile.rules.Rule'}}}",
+    "Hydra's own log": "hydra_logging: {handlers: {x: {class: logging.FileHandler, filename: marker}}}",
+    "sweeper": "sweeper: {_target_: hostile.rules.Rule}",
+    "sweeper's parameter": "sweeper: {params: {seed: {_target_: shutil.copyfile, src: hostile.pkl, dst: marker}}}",
+    "launcher": "launcher: {_target_: hostile.rules.Rule}",
+    "launcher's setting": "launcher: {x: {_target_: shutil.copyfile, src: hostile.pkl, dst: marker}}",
+    "LD_PRELOAD": "job: {env_set: {LD_PRELOAD: /tmp/hostile.so}}",
+    "PYTHONPATH": "job: {env_set: {PYTHONPATH: /tmp}}",
+    "overrides": "overrides: {hydra: ['hydra.searchpath=[pkg://hostile]']}",
+    "config beside the run": "output_subdir: ../../../marker",
+}
+
+
+@pytest.mark.parametrize("mode", [(), ("-m",)], ids=["run", "sweep"])
+@pytest.mark.parametrize("what", OWN_CODE)
+def test_row_30_an_experiment_file_makes_hydra_run_nothing(tmp_path: Path, mode: tuple[str, ...], what: str) -> None:
+    write_hostile_module(tmp_path)
+    pickled(tmp_path / "hostile.pkl")
+    (tmp_path / "conf/experiment").mkdir(parents=True)
+    (tmp_path / "conf/experiment/hostile.yaml").write_text(f"# @package _global_\nhydra:\n  {OWN_CODE[what]}\n")
+    arguments = ("hydra.searchpath=[file://conf]", "experiment=hostile")
+    refused(tmp_path, *mode, *FIXTURE, *arguments, said="error: ")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["conf", "hostile", "hostile.pkl", "output.txt"]
+
+
+LAUNCHERS = {
+    "slurm": ["setup: [touch marker]", "additional_parameters: {export: LD_PRELOAD=x}", "submitit_folder: /tmp/x",
+              'comment: "x\\ntouch marker"'],
+    "cluster": ["ray: {init: {runtime_env: {worker_process_setup_hook: hostile.rules.Rule}}}",
+                "ray: {init: {_temp_dir: marker}}", "ray: {remote: {runtime_env: {pip: [hostile]}}}"],
+    "local": ["temp_folder: marker"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("launcher", "setting"), [(name, s) for name, found in LAUNCHERS.items() for s in found])
+def test_row_30_an_experiment_file_makes_launchers_run_nothing(tmp_path: Path, launcher: str, setting: str) -> None:
+    write_hostile_module(tmp_path)
+    (tmp_path / "conf/experiment").mkdir(parents=True)
+    text = f"# @package _global_\nhydra:\n  launcher:\n    {setting}\n"
+    (tmp_path / "conf/experiment/hostile.yaml").write_text(text)
+    arguments = (f"hydra/launcher={launcher}", "hydra.searchpath=[file://conf]", "experiment=hostile")
+    refused(tmp_path, "-m", *FIXTURE, *arguments, said="error: hydra.launcher.")
+
+
+def test_row_30_one_of_several_arms(tmp_path: Path) -> None:
+    """The config of the sweep itself has none of its settings."""
+    (tmp_path / "conf/clip").mkdir(parents=True)
+    (tmp_path / "conf/clip/hostile.yaml").write_text(
+        "# @package _global_\ndefaults: [fixed@clip]\nhydra: {job: {env_set: {LD_PRELOAD: x}}}\n"
+    )
+    arguments = ("hydra.searchpath=[file://conf]", "clip=fixed,hostile")
+    refused(tmp_path, "-m", *PLAIN, *arguments, said="hydra.job.env_set.LD_PRELOAD")
+
+
+@pytest.mark.parametrize("argument", ["hydra.searchpath=[pkg://hostile]", "--experimental-rerun=hostile.pkl"])
+def test_row_30_options_of_the_command_that_run_code(tmp_path: Path, argument: str) -> None:
+    write_hostile_module(tmp_path)
+    pickled(tmp_path / "hostile.pkl")
+    refused(tmp_path, argument, *FIXTURE, said="error: ")
+
+
+def test_row_30_a_primary_config_that_imports_a_package(tmp_path: Path) -> None:
+    write_hostile_module(tmp_path)
+    (tmp_path / "mine.yaml").write_text("defaults: [config]\nhydra: {searchpath: ['pkg://hostile']}\n")
+    refused(tmp_path, "--config-dir=.", "--config-name=mine", *FIXTURE, said="hydra.searchpath must be folders")
+
+
+@pytest.mark.parametrize("allowed", [(), ("allow_targets=[joblib]",)], ids=["not_allowed", "allowed"])
+def test_row_30_a_file_here_does_not_replace_an_installed_package(tmp_path: Path, allowed: tuple[str, ...]) -> None:
+    (tmp_path / "joblib.py").write_text(TOUCH)
+    done = ablate_as_user(*FIXTURE, "clip.rule._target_=joblib.Parallel", *allowed, cwd=tmp_path)
+    assert done.returncode == 2 and "joblib.Parallel" in done.stdout + done.stderr
+    assert not (tmp_path / "marker").exists()
 
 
 # Row 31: files that would run code when they are read
