@@ -4,5 +4,7 @@ assets     pinned artefacts from the package index: the default model and data
 atomic     atomic writes: a reader finds the old file or the new one, never a part of one
 hashing    hashes of files and folders
 hub        snapshots of Hugging Face hub repositories
+reading    files that may be damaged or hostile: regular, of limited size, JSON of limited depth, and its hash
+run_record run.json and the tables of a run: written with hashes, and checked by all who read them
 sealed     files that end in the hash of their own content
 """

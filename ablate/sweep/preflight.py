@@ -19,6 +19,7 @@ from ablate.data.corpus import corpus
 from ablate.data.sources import Data, Hub
 from ablate.distributed.ranks import Ranks, current_ranks
 from ablate.experiment import FACTORS, Options, build_options, present
+from ablate.files.reading import read_regular
 from ablate.run import process, progress
 from ablate.run.job import Job
 from ablate.run.records import BrokenRecord, read_run
@@ -136,8 +137,8 @@ def threads_of(folder: Path) -> int | None:
     """The number of threads of a run, also of an unfinished one; None if its files do not contain it."""
     try:
         record = read_run(folder) or {}
-        return (record.get("environment") or yaml.safe_load((folder / "config.yaml").read_text())["trainer"])["threads"]
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return (record.get("environment") or yaml.safe_load(read_regular(folder / "config.yaml"))["trainer"])["threads"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, yaml.YAMLError):
         return None
 
 
