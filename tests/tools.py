@@ -52,3 +52,16 @@ def ablate(*arguments: str, cwd: Path, **environment: str) -> subprocess.Complet
         [sys.executable, "-m", "ablate", *without_report(arguments)], cwd=cwd, capture_output=True, text=True,
         check=False, env={**os.environ, "COLUMNS": "120", **environment}, timeout=600,
     )  # fmt: skip
+
+
+def make_odd(path: Path, kind: str) -> None:
+    """Make something that nobody should wait for or read whole: a fifo, device, folder or huge file."""
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.touch()
+        os.truncate(path, 3 * 2**30)  # sparse

@@ -1,7 +1,23 @@
 """Counts, durations and likely intended names, as words for messages and pages."""
 
 import difflib
+import re
 from collections.abc import Iterable
+
+UNPRINTABLE = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters but tab and line feed
+    r"\u2028\u2029\u202a-\u202e\u2066-\u2069"  # line breaks, and signs that turn the direction of text
+    r"\ud800-\udfff\ufffe\uffff]"  # no characters at all
+)
+
+
+def printable(text: str) -> str:
+    r"""Text from a file or setting, with an escape for each character that acts on a terminal or breaks a page.
+
+    >>> printable("\x1b[31mred\u202e")
+    '\\x1b[31mred\\u202e'
+    """
+    return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -5,5 +5,7 @@ atomic     atomic writes: a reader finds the old file or the new one, never a pa
 hashing    hashes of files and folders
 hub        snapshots of Hugging Face hub repositories
 links      no writing and no deleting through links
+reading    files that may be damaged or hostile: regular, of limited size, JSON of limited depth, and its hash
+run_record run.json and the tables of a run: written with hashes, and checked by all who read them
 sealed     files that end in the hash of their own content
 """

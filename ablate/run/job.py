@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
@@ -22,9 +23,11 @@ from omegaconf import DictConfig, OmegaConf
 from ablate.config.paths import claims_file
 from ablate.distributed.ranks import current_ranks
 from ablate.experiment import NUMERICS, build_option, factors, plain, run_id, stem_id
-from ablate.files.atomic import remove_leftovers, write, write_json
+from ablate.files.atomic import remove_leftovers, write
 from ablate.files.hashing import file_sha256
 from ablate.files.links import refuse_links
+from ablate.files.reading import LARGEST_TABLE, read_regular
+from ablate.files.run_record import write_run_json
 from ablate.run import checkpoint, fork, process, progress
 from ablate.run.folder_name import run_folder
 from ablate.run.records import BrokenRecord, check_tables, read_run
@@ -175,7 +178,8 @@ def steps_done(work: Job) -> int:
     if not (work.folder / checkpoint.NAME).exists():
         return 0
     try:
-        return pq.read_metadata(work.folder / "steps.parquet").num_rows  # written with each checkpoint
+        content = read_regular(work.folder / "steps.parquet", LARGEST_TABLE)  # written with each checkpoint
+        return pq.read_metadata(pa.BufferReader(content)).num_rows
     except (OSError, ValueError):  # damaged: the plan is wrong, the run will not be
         return 0
 
@@ -222,11 +226,11 @@ def attempt(work: Job, folder: Path, stop: StopRequest) -> str:
     }
     try:
         write(folder / "config.yaml", lambda file: file.write(OmegaConf.to_yaml(work.config).encode()))
-        write_json(folder / "run.json", record)
+        write_run_json(folder, record)
         tags = {factor: found["option"] for factor, found in record["factors"].items()} | {"seed": str(record["seed"])}
         found = perform(work.config, record["id"], folder, stop, tags)
         record |= found | {"timing": record["timing"] | found["timing"]}
-        write_json(folder / "run.json", record)
+        write_run_json(folder, record)
         if record["status"] == "diverged" or not work.trainer.keep_checkpoint:
             checkpoint.remove_checkpoint(folder)
     except (Stopped, KeyboardInterrupt):
@@ -237,5 +241,5 @@ def attempt(work: Job, folder: Path, stop: StopRequest) -> str:
         trace = "".join(traceback.format_exception(error))
         record |= {"status": "failed", "error": {"message": message, "traceback": trace}}
         with suppress(OSError):  # on a full disk the status stays `running`, and the run can be resumed
-            write_json(folder / "run.json", record)
+            write_run_json(folder, record)
     return record["status"]

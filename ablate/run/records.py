@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,15 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ablate.files.atomic import write
+from ablate.files.reading import LARGEST_TABLE, Damaged, read_regular
+from ablate.files.run_record import RUN_JSON, SCHEMAS, NewerSchema, read_run_json
 from ablate.model.parameter_roles import Role
-from ablate.schema import SCHEMA, STATUSES, TABLES, Step
+from ablate.schema import TABLES, Step
 from ablate.training.evaluation import Predictions
 from ablate.training.norms import Norms
-
-ARROW = {int: pa.int64(), float: pa.float64(), float | None: pa.float64(), str: pa.string(), "float32": pa.float32()}
-SCHEMAS = {
-    table: pa.schema([(name, ARROW[kind]) for name, kind in columns.items()]) for table, columns in TABLES.items()
-}
 
 
 @dataclasses.dataclass
@@ -89,35 +85,30 @@ class BrokenRecord(ValueError):
 
 
 def read_run(folder: Path) -> dict[str, Any] | None:
-    """Return a folder's run.json, or None where there is none.
+    """Return a folder's run.json without its hash, or None where there is none.
 
-    Raises BrokenRecord if the file is damaged, ValueError if a newer version wrote it or the system refuses to read
-    it. Each message names the file.
+    Raises BrokenRecord if the file is damaged or another run's, ValueError if a newer version wrote it or the system
+    refuses to read it. Each message names the file.
     """
-    path = folder / "run.json"
+    path = folder / RUN_JSON
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return read_run_json(folder)
     except FileNotFoundError:
         return None
+    except Damaged as error:
+        raise BrokenRecord(f"{path}: {error}") from error
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise BrokenRecord(f"{path}: not valid JSON ({error})") from error
-    if not isinstance(content, dict) or not isinstance(content.get("schema"), int):
-        raise BrokenRecord(f"{path}: not the record of a run")
-    if content["schema"] > SCHEMA:
-        raise ValueError(f"{path}: schema {content['schema']} is newer than {SCHEMA}, which this version reads")
-    if content.get("status") not in STATUSES:
-        raise BrokenRecord(f"{path}: status must be one of {', '.join(STATUSES)} (got {content.get('status')})")
-    return content
+    except NewerSchema as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def check_tables(folder: Path, record: Mapping[str, Any]) -> None:
     """Raise BrokenRecord unless the tables have the hashes in `record`, the folder's run.json."""
     for name in (f"{table}.parquet" for table in TABLES):
         try:
-            content, expected = (folder / name).read_bytes(), record["records"][name]["sha256"]
-        except (OSError, KeyError, TypeError) as error:
+            content, expected = read_regular(folder / name, LARGEST_TABLE), record["records"][name]["sha256"]
+        except (OSError, Damaged, KeyError, TypeError) as error:
             raise BrokenRecord(f"{folder / name}: missing, or not listed in run.json") from error
         if hashlib.sha256(content).hexdigest() != expected:
             raise BrokenRecord(f"{folder / name}: damaged, its sha256 is not the one in run.json")

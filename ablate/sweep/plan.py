@@ -10,7 +10,6 @@ from statistics import median
 from typing import Any
 
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
@@ -18,6 +17,8 @@ from ablate.config.paths import OUTPUTS
 from ablate.config.wording import count, duration
 from ablate.distributed.ranks import current_ranks
 from ablate.experiment import FACTORS, OWN, build_option, build_options, factors
+from ablate.files.reading import LARGEST_TABLE, read_regular
+from ablate.files.run_record import read_columns
 from ablate.run import fork
 from ablate.run.fork import Snapshot
 from ablate.run.job import Job, finished_status, steps_done
@@ -179,7 +180,8 @@ def medians(each: Sequence[Pace] | Sequence[Size]) -> list[float]:
 
 def pace_of(folder: Path, record: Mapping[str, Any]) -> Pace | None:
     """Measure the speed of a finished run; None if it was resumed or inherited every step."""
-    seconds = pq.read_table(folder / "steps.parquet", columns=["seconds"])["seconds"].drop_null()
+    content = read_regular(folder / "steps.parquet", LARGEST_TABLE)
+    seconds = read_columns(content, "steps", ["seconds"])["seconds"].drop_null()
     if len(seconds) == 0 or record["timing"].get("resumed_from"):
         return None
     overhead = record["timing"]["seconds"] - pc.sum(seconds).as_py()

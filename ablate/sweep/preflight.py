@@ -20,6 +20,7 @@ from ablate.data.sources import Data, Hub
 from ablate.distributed.ranks import Ranks, current_ranks
 from ablate.experiment import FACTORS, Options, build_options, present
 from ablate.files.links import refuse_links
+from ablate.files.reading import read_regular
 from ablate.model.loading import Pretrained
 from ablate.run import fork, process, progress
 from ablate.run.job import Job, written_paths
@@ -149,8 +150,8 @@ def threads_of(folder: Path) -> int | None:
     """The number of threads of a run, also of an unfinished one; None if its files do not contain it."""
     try:
         record = read_run(folder) or {}
-        return (record.get("environment") or yaml.safe_load((folder / "config.yaml").read_text())["trainer"])["threads"]
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return (record.get("environment") or yaml.safe_load(read_regular(folder / "config.yaml"))["trainer"])["threads"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, yaml.YAMLError):
         return None
 
 

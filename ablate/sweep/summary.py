@@ -12,7 +12,7 @@ from rich.table import Table
 from ablate.config.wording import count, duration
 from ablate.run.job import rerun_folder
 from ablate.run.progress import table_console
-from ablate.run.records import BrokenRecord, read_run
+from ablate.run.records import read_run
 from ablate.tracker import Tracker, publish
 from analysis.records.study import load
 from analysis.tables.formats import summary, summary_in_words
@@ -69,10 +69,10 @@ def recorded_status(folder: Path) -> tuple[str, str]:
     """The status in a folder's run.json, and a message that explains it."""
     try:
         record: dict[str, Any] = read_run(folder) or {"status": NOT_STARTED}
-    except BrokenRecord as error:
+    except ValueError as error:
         return "failed", f": {error}"
     if record["status"] == "failed":
-        return "failed", f": {record['error']['message']} (traceback in {folder / 'run.json'})"
+        return "failed", f": {(record.get('error') or {}).get('message')} (traceback in {folder / 'run.json'})"
     return record["status"], ""
 
 

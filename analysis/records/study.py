@@ -19,8 +19,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from ablate.files.reading import Damaged, content_sha256
+from ablate.files.run_record import RUN_JSON, read_columns
 from ablate.schema import SETUP
 from analysis.records.arms import Arm, arm_of, factors_of, flat, in_order, labels, merged_order, ranges, techniques_of
 from analysis.records.run_folder import RECORDS, Unreadable, flaw_of, run_json, verified
@@ -46,7 +47,7 @@ class Study:
     problems  run, kind, problem. Kinds: foreign (no run), broken (not what was written), partial (not
               finished), gone (vanished while it was read), ambiguous (another run has the same arm and seed),
               missing (seeds of the study that an arm has no run of at all; `run` is then arm and seeds)
-    sha256    run -> record file -> hash of what was written, of the runs that count
+    sha256    run -> record file -> hash of what was written, of the runs that count; run.json by its content
     """
 
     folder: Path
@@ -96,7 +97,10 @@ class Study:
         if unknown := [column for column in wanted if column not in names]:
             raise ValueError(f"{file} has no column {', '.join(unknown)}; it has {', '.join(names)}")
         content = verified(self.folder / run / file, self.sha256[run][file])
-        return pq.read_table(pa.BufferReader(content), columns=list(wanted))
+        try:
+            return read_columns(content, Path(file).stem, list(wanted))
+        except Damaged as error:
+            raise Unreadable("broken", f"{file}: {error}") from error
 
     def _frame(
         self,
@@ -152,7 +156,7 @@ def load(folder: Path, only: Collection[str] | None = None) -> Study:
         arms=in_order(dict(zip(label_of.values(), arms, strict=True))),
         problems=pd.DataFrame(problems, columns=["run", "kind", "problem"]),
         sha256={
-            run: {file: data["records"][file]["sha256"] for file in RECORDS}
+            run: {file: data["records"][file]["sha256"] for file in RECORDS} | {RUN_JSON: content_sha256(data)}
             for run, data in known.items()
             if run not in flaws
         },

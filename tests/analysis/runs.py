@@ -110,7 +110,7 @@ def write_run(
 
     Args:
         options, settings: of factors, where they differ from OPTIONS and SETTINGS.
-        run: the folder's name.
+        run: the folder's name, which is then also the id.
         frames: in place of the made-up records, by file name.
         entries: of run.json, in place of the usual ones.
     """
@@ -124,7 +124,7 @@ def write_run(
     }
     factors["trainer"]["settings"].setdefault("steps", steps)
     what = json.dumps([factors, seed, nuisance, entries.get("id")], sort_keys=True).encode()
-    identity = hashlib.sha256(what).hexdigest()[:10]
+    identity = entries.get("id") or run or hashlib.sha256(what).hexdigest()[:10]
     folder = study / (run or f"run-s{seed}-{identity}")
     folder.mkdir(parents=True)
     tables = {

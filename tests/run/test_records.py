@@ -14,9 +14,10 @@ import pytest
 import torch
 
 from ablate.files.atomic import remove_leftovers, replacing, write, write_json
+from ablate.files.reading import hashed
+from ablate.files.run_record import SCHEMAS, write_run_json
 from ablate.model.parameter_roles import role
 from ablate.run.records import (
-    SCHEMAS,
     BrokenRecord,
     Layer,
     Rows,
@@ -24,9 +25,10 @@ from ablate.run.records import (
     read_run,
     write_parquet,
 )
-from ablate.schema import SCHEMA, Step
+from ablate.schema import SCHEMA, SETUP, Step
 from ablate.training.evaluation import Predictions
 from ablate.training.norms import Norms
+from tests.tools import make_odd
 
 INT, FLOAT, TEXT = pa.int64(), pa.float64(), pa.string()
 COLUMNS = {  # a change here affects every reader of the files
@@ -266,40 +268,84 @@ def test_files_are_for_those_whom_the_umask_lets(tmp_path: Path) -> None:
 
 # run.json
 
+RECORD = {
+    "schema": SCHEMA, "id": "0a1b2c3d4e", "status": "done", "seed": 0, "nuisance": 0,
+    "factors": {factor: {"option": "x", "settings": {}} for factor in SETUP},
+    "error": {"message": "η · θ"}, "timing": {"seconds": 0.1, "resumed_from": None},
+}  # fmt: skip
 
-def test_run_json_comes_back_as_it_went_in(tmp_path: Path) -> None:
-    content = {"schema": SCHEMA, "status": "done", "seed": 0, "text": "η · θ", "none": None, "x": 0.1}
-    write_json(tmp_path / "run.json", content)
-    assert read_run(tmp_path) == content
-    assert "η · θ" in (tmp_path / "run.json").read_text(encoding="utf-8")  # for people to read
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "s0-0a1b2c3d4e").mkdir()
+    return tmp_path / "s0-0a1b2c3d4e"
 
 
-@pytest.mark.parametrize("folder", ["", "missing"])
-def test_no_run_json_is_no_error(tmp_path: Path, folder: str) -> None:
-    assert read_run(tmp_path / folder) is None
+def test_run_json_comes_back_as_it_went_in(folder: Path) -> None:
+    write_run_json(folder, RECORD)
+    assert read_run(folder) == RECORD
+    text = (folder / "run.json").read_text(encoding="utf-8")
+    assert "η · θ" in text and list(json.loads(text)) == [*RECORD, "sha256"]  # for people to read
+
+
+def test_an_older_run_json_has_no_hash(folder: Path) -> None:
+    write_json(folder / "run.json", RECORD)
+    assert read_run(folder) == RECORD
+
+
+@pytest.mark.parametrize("place", ["", "missing"])
+def test_no_run_json_is_no_error(tmp_path: Path, place: str) -> None:
+    assert read_run(tmp_path / place) is None
+
+
+def test_no_flipped_bit_of_run_json_changes_what_is_read(folder: Path) -> None:
+    """Every flip is found, but for those that keep each value, and for one in the name of the hash itself."""
+    write_run_json(folder, RECORD)
+    content = (folder / "run.json").read_bytes()
+    for place in range(len(content)):
+        for bit in range(8):
+            flipped = bytearray(content)
+            flipped[place] ^= 1 << bit
+            (folder / "run.json").write_bytes(flipped)
+            try:
+                found = read_run(folder)
+            except ValueError:
+                continue
+            assert {key: found[key] for key in RECORD} == RECORD, bytes(flipped)
 
 
 @pytest.mark.parametrize(
     "content",
     [
-        b"",
-        b"{",
-        b'{"schema": 1',
-        b"\xff\xfe",
-        b"[]",
-        b"null",
-        b"3",
-        b"{}",
-        b'{"schema": "1"}',
-        b'{"schema": null}',
+        b"", b"{", b'{"schema": 1', b"\xff\xfe", b"[]", b"null", b"3", b"{}", b'{"schema": "1"}', b'{"schema": null}',
+        b"[" * 100_000, b'{"schema": 1, "schema": 1}', b'{"schema": 1e999}',
+        json.dumps(RECORD | {"seed": 10**30}).encode(),
+        json.dumps(RECORD | {"status": ["done"]}).encode(),
+        json.dumps(RECORD | {"metrics": {"test_accuracy": 2}}).encode(),
+        json.dumps(RECORD | {"id": "4e3d2c1b0a"}).encode(),
+        json.dumps(hashed(RECORD) | {"seed": 1}).encode(),
     ],
-)
-def test_a_broken_run_json_is_named(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "run.json"
+)  # fmt: skip
+def test_a_broken_run_json_is_named(folder: Path, content: bytes) -> None:
+    path = folder / "run.json"
     path.write_bytes(content)
     with pytest.raises(BrokenRecord) as caught:
-        read_run(tmp_path)
+        read_run(folder)
     assert str(caught.value).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "huge"])
+def test_a_run_json_of_another_kind_is_not_waited_for(folder: Path, kind: str) -> None:
+    make_odd(folder / "run.json", kind)
+    with pytest.raises(BrokenRecord, match=r"not a regular file|larger than"):
+        read_run(folder)
+
+
+def test_a_folder_in_place_of_run_json_is_not_a_run_to_be_done_again(folder: Path) -> None:
+    make_odd(folder / "run.json", "folder")
+    with pytest.raises(ValueError, match=r"run.json: cannot be read \(Is a directory\)") as caught:
+        read_run(folder)
+    assert not isinstance(caught.value, BrokenRecord)
 
 
 def test_a_newer_run_json_is_not_taken_for_a_broken_one(tmp_path: Path) -> None:

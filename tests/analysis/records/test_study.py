@@ -1,4 +1,6 @@
+import hashlib
 import json
+import math
 import os
 import random
 import shutil
@@ -6,11 +8,15 @@ import threading
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from ablate.files.run_record import write_run_json
 from analysis.records import study as loading
 from analysis.records.study import load
 from tests.analysis.runs import change, layers_frame, steps_frame, write_json, write_run, write_table
+from tests.tools import make_odd
 
 # --- what a study holds ---
 
@@ -98,15 +104,15 @@ def test_no_name_turns_into_a_missing_value(tmp_path, name):
 @pytest.mark.parametrize(
     ("text", "kind", "says"),
     [
-        ("", "broken", "run.json cannot be read"),
-        ('{"schema": 1, "sta', "broken", "run.json cannot be read"),
-        ("[" * 100_000, "broken", "run.json cannot be read"),
-        ('{"schema": 1, "id": "\\ud800"}', "broken", "run.json cannot be read"),
-        ("\N{LATIN SMALL LETTER E WITH ACUTE}".encode("latin-1"), "broken", "run.json cannot be read"),
+        ("", "broken", "run.json: not valid JSON"),
+        ('{"schema": 1, "sta', "broken", "run.json: not valid JSON"),
+        ("[" * 100_000, "broken", "run.json: not valid JSON"),
+        ('{"schema": 1, "id": "\\ud800"}', "broken", "run.json: not valid JSON"),
+        ("\N{LATIN SMALL LETTER E WITH ACUTE}".encode("latin-1"), "broken", "run.json: not valid JSON"),
         ("[]", "foreign", "no schema"),
         ('{"name": "my package"}', "foreign", "no schema"),
-        ('{"schema": 2}', "broken", "schema 2, this version reads up to 1"),
-        ('{"schema": 1}', "broken", "lacks id, status, seed, nuisance, factors"),
+        ('{"schema": 2}', "broken", "schema 2 is newer than 1"),
+        ('{"schema": 1}', "broken", "id must be text (got None)"),
     ],
 )
 def test_run_json_that_cannot_be_believed(study, text, kind, says):
@@ -123,10 +129,105 @@ def test_entries_of_run_json_that_cannot_be_believed(study):
     change(study / "fixed-s0", seed="0")
     change(study / "fixed-s1", records={})
     problems = load(study).problems.set_index("run")["problem"]
-    assert "status 'finished'" in problems["none-s0"]
-    assert "no option and settings of optimizer, model, data, trainer" in problems["none-s1"]
-    assert "lacks seed" in problems["fixed-s0"]
+    assert "status must be one of done, diverged, running, failed (got 'finished')" in problems["none-s0"]
+    assert "factors must hold option and settings of optimizer, model, data, trainer" in problems["none-s1"]
+    assert "seed must be an integer from 0 (got '0')" in problems["fixed-s0"]
     assert "does not say what steps.parquet should hold" in problems["fixed-s1"]
+
+
+METRICS = {"test_accuracy": 0.8, "test_loss": 0.4}
+
+
+@pytest.mark.parametrize(
+    ("entries", "says"),
+    [
+        *(
+            ({"metrics": METRICS | {"test_accuracy": value}}, "metrics.test_accuracy must be from 0 to 1")
+            for value in (-1, 1.5)
+        ),
+        *(
+            ({"metrics": METRICS | {"test_loss": value}}, "metrics.test_loss must be a finite number")
+            for value in (math.inf, math.nan, "0.4", [0.4], {"a": 1}, None, True)
+        ),
+        ({"metrics": METRICS | {"run": 1}}, "are reserved (got run)"),
+        ({"metrics": METRICS | {"arm": 1}}, "are reserved (got arm)"),
+        ({"metrics": METRICS | {"seed": 1}}, "are reserved (got seed)"),
+        ({"metrics": METRICS | {"clip.start": 1}}, "are reserved (got clip.start)"),
+        ({"run": "x"}, "are reserved (got run)"),
+        ({"metrics": [1]}, "metrics must be an object"),
+        ({"seed": -1}, "seed must be an integer from 0"),
+        ({"seed": True}, "seed must be an integer from 0"),
+        ({"seed": 10**30}, "more than 64 bits"),
+        ({"claims": {"name": ["a"]}}, "claims.name must be text"),
+        ({"claims": "paper"}, "claims must be an object"),
+        ({"timing": {"started": 3}}, "timing.started must be text"),
+        ({"environment": ["e"]}, "environment must be an object"),
+        ({"parameters": {"ratio": math.nan}}, "parameters.ratio must be a finite number from 0"),
+        ({"error": "boom"}, "error must be an object"),
+        ({"records": []}, "records must be an object"),
+        ({"environment": {"key": "e0", "x": json.loads("[" * 80 + "]" * 80)}}, "nested deeper than 64 levels"),
+        ({"id": "another"}, "the record of another run: the folder's name must end in its id, another"),
+    ],
+)
+def test_an_impossible_entry_costs_that_run_alone(study, entries, says):
+    change(study / "fixed-s1", **entries)
+    loaded = load(study)
+    assert len(loaded.runs) == 5 and kinds(loaded)["fixed-s1"] == "broken"
+    assert says in loaded.problems["problem"][0]
+
+
+@pytest.mark.parametrize("file", ["run.json", "steps.parquet"])
+@pytest.mark.parametrize("kind", ["fifo", "device", "folder", "huge"])
+def test_a_file_of_another_kind_costs_that_run_alone(study, file, kind):
+    path = study / "fixed-s1" / file
+    path.unlink()
+    make_odd(path, kind)
+    loaded = load(study)
+    assert len(loaded.runs) == 5 and kinds(loaded)["fixed-s1"] == "broken"
+    assert file in loaded.problems["problem"][0]
+
+
+def test_a_folder_whose_name_is_not_utf_8_costs_that_run_alone(study):
+    os.rename(study / "fixed-s1", os.fsencode(study) + b"/caf\xe9-fixed-s1")
+    loaded = load(study)
+    assert len(loaded.runs) == 5
+    assert {problem.kind: problem.problem for problem in loaded.problems.itertuples()} == {
+        "broken": "the folder's name must be UTF-8",
+        "missing": "no run",
+    }
+
+
+def test_a_run_json_with_its_hash_counts_and_an_edited_one_does_not(study):
+    content = json.loads((study / "fixed-s1/run.json").read_text())
+    write_run_json(study / "fixed-s1", content)
+    assert load(study).problems.empty
+    written = (study / "fixed-s1/run.json").read_text()
+    (study / "fixed-s1/run.json").write_text(json.dumps(json.loads(written)))  # other spaces, equal values
+    assert load(study).problems.empty
+    edited = written.replace('"test_accuracy": 0.8', '"test_accuracy": 0.9')
+    assert edited != written
+    (study / "fixed-s1/run.json").write_text(edited)
+    loaded = load(study)
+    assert kinds(loaded)["fixed-s1"] == "broken" and "its sha256 differs" in loaded.problems["problem"][0]
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        (pa.table({"step": [1], "loss": ["low"]}), "must have one column loss of type double"),
+        (pa.table({"step": [1]}), "must have one column loss of type double"),
+        (pa.table({"step": [1] * 3}), "has 3 rows, the run wrote 1"),
+        (None, "steps.parquet: no Parquet file"),
+    ],
+)
+def test_a_table_that_no_run_writes_is_named(study, table, says):
+    path = study / "fixed-s1/steps.parquet"
+    pq.write_table(table, path) if table else path.write_bytes(b"PAR1 no PAR1")
+    entry = {"rows": 1, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    records = json.loads((study / "fixed-s1/run.json").read_text())["records"]
+    change(study / "fixed-s1", records=records | {"steps.parquet": entry})
+    loaded = load(study)
+    assert kinds(loaded)["fixed-s1"] == "broken" and says in loaded.problems["problem"][0]
 
 
 def test_a_factor_that_a_run_lacks_counts_as_none(study):
@@ -186,7 +287,7 @@ def test_records_lost_or_not_as_announced(study):
     change(study / "fixed-s0", records=records | {"steps.parquet": entry | {"rows": 20}})
     problems = load(study).problems.set_index("run")["problem"]
     assert problems["none-s0"].startswith("evals.parquet cannot be read")
-    assert problems["fixed-s0"] == "steps.parquet has 19 rows, the run wrote 20"
+    assert problems["fixed-s0"] == "steps.parquet: has 19 rows, the run wrote 20"
 
 
 def test_foreign_folders_and_files(study):
@@ -203,11 +304,11 @@ def test_foreign_folders_and_files(study):
 
 
 def test_two_runs_of_one_arm_and_seed_are_both_left_out(study):
-    shutil.copytree(study / "fixed-s0", study / "fixed-s0 (copy)")
-    write_run(study, {"clip": "none"}, seed=1, run="none-s1-again", id="0123456789")
+    shutil.copytree(study / "fixed-s0", study / "copy-fixed-s0")
+    write_run(study, {"clip": "none"}, seed=1, run="none-s1-0123456789", id="0123456789")
     loaded = load(study)
     assert len(loaded.runs) == 4
-    assert set(kinds(loaded)) == {"fixed-s0", "fixed-s0 (copy)", "none-s1", "none-s1-again"}
+    assert set(kinds(loaded)) == {"fixed-s0", "copy-fixed-s0", "none-s1", "none-s1-0123456789"}
     assert set(kinds(loaded).values()) == {"ambiguous"}
     problems = loaded.problems.set_index("run")["problem"]
     assert "a copy" in problems["fixed-s0"] and "other ids" in problems["none-s1"]

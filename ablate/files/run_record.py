@@ -1,0 +1,178 @@
+"""A run's record on disk, run.json and its tables: written with hashes, and checked by everyone who reads it."""
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ablate.files.atomic import write_json
+from ablate.files.reading import Damaged, hashed, parse_json, read_regular, unhashed
+from ablate.schema import SCHEMA, SETUP, STATUSES, TABLES
+
+RUN_JSON = "run.json"
+LARGEST_RUN_JSON = 4 * 2**20
+"""Bytes: a thousand times the usual size."""
+
+LARGEST_VALUES = 2**28
+"""Rows times columns of a table: some twenty million steps."""
+
+RESERVED = ("run", "arm")
+"""Columns that the analysis adds to those of run.json."""
+
+REQUIRED = {"id": str, "status": str, "seed": int, "nuisance": int, "factors": dict}
+OPTIONAL = {
+    **dict.fromkeys(("claims", "timing", "error", "forked_from", "parameters", "pairing", "environment"), dict),
+    **dict.fromkeys(("memory_bytes", "records", "metrics", "parameters.by_block"), dict),
+    **dict.fromkeys(("claims.name", "claims.sha256", "timing.started", "error.message", "error.traceback"), str),
+    **dict.fromkeys(("pairing.batches", "pairing.head", "pairing.dropout", "environment.key", "forked_from.run"), str),
+    **dict.fromkeys(("numerics", "forked_from.step", "error.step", "parameters.total", "parameters.trained"), int),
+    **dict.fromkeys(("environment.threads", "environment.world_size", "timing.resumed_from"), int),
+    **dict.fromkeys((f"memory_bytes.{part}" for part in ("weights", "gradients", "optimizer", "peak")), int),
+    **dict.fromkeys(("parameters.ratio", "timing.seconds"), float),
+    "environment.earlier": list,
+}
+"""Entries that may be absent or null -> their type. Numbers are finite and not negative."""
+
+WORDS = {str: "text", int: "an integer from 0", float: "a finite number from 0", dict: "an object", list: "a list"}
+
+ARROW = {int: pa.int64(), float: pa.float64(), float | None: pa.float64(), str: pa.string(), "float32": pa.float32()}
+SCHEMAS = {
+    table: pa.schema([(name, ARROW[kind]) for name, kind in columns.items()]) for table, columns in TABLES.items()
+}
+
+
+class Foreign(Damaged):
+    """A run.json of something else."""
+
+
+class NewerSchema(ValueError):
+    """A run.json that a later version of ablate wrote."""
+
+
+def write_run_json(folder: Path, record: Mapping[str, Any]) -> None:
+    """Replace a folder's run.json by `record` and its hash."""
+    write_json(folder / RUN_JSON, hashed(record))
+
+
+def read_run_json(folder: Path) -> dict[str, Any]:
+    """A folder's run.json without its hash.
+
+    Raises Damaged, NewerSchema, or OSError, where it cannot be believed, used, or read. No message names the file.
+    """
+    data = parse_json(read_regular(folder / RUN_JSON, LARGEST_RUN_JSON))
+    if not isinstance(data, dict) or not is_a(data.get("schema"), int):
+        raise Foreign("not the record of a run: it has no schema")
+    if data["schema"] > SCHEMA:
+        raise NewerSchema(f"schema {data['schema']} is newer than {SCHEMA}, which this version reads")
+    data = unhashed(data)
+    if flaw := next(flaws_of(data), None):
+        raise Damaged(flaw)
+    if folder.name != data["id"] and not folder.name.endswith(f"-{data['id']}"):
+        raise Damaged(f"the record of another run: the folder's name must end in its id, {data['id']}")
+    return data
+
+
+def flaws_of(data: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with the entries of a run.json."""
+    for key, kind in REQUIRED.items():
+        if not is_a(data.get(key), kind):
+            yield f"{key} must be {WORDS[kind]} (got {shortened(data.get(key))})"
+            return
+    if data["status"] not in STATUSES:
+        yield f"status must be one of {', '.join(STATUSES)} (got {shortened(data['status'])})"
+    if not data["id"]:
+        yield "id must not be empty"
+    for key, kind in OPTIONAL.items():
+        value: Any = data
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        if value is not None and not is_a(value, kind):
+            yield f"{key} must be {WORDS[kind]} (got {shortened(value)})"
+    yield from flaws_of_factors(data["factors"])
+    yield from flaws_of_metrics(data.get("metrics") or {})
+    yield from flaws_of_names(data)
+
+
+def flaws_of_factors(factors: Mapping[str, Any]) -> Iterator[str]:
+    is_entry = {
+        factor: is_a(entry, dict) and is_a(entry.get("option"), str) and is_a(entry.get("settings"), dict)
+        for factor, entry in factors.items()
+    }
+    if wrong := [factor for factor in dict.fromkeys([*factors, *SETUP]) if not is_entry.get(factor)]:
+        yield f"factors must hold option and settings of {', '.join(wrong)}"
+
+
+def flaws_of_metrics(metrics: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in metrics.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            yield f"metrics.{name} must be a finite number (got {shortened(value)})"
+        elif name.endswith("accuracy") and not 0 <= value <= 1:
+            yield f"metrics.{name} must be from 0 to 1 (got {shortened(value)})"
+
+
+def flaws_of_names(data: Mapping[str, Any]) -> Iterator[str]:
+    """Names that would be the same column in a frame of runs."""
+    entries, factors, metrics = {*data, *RESERVED}, {*data["factors"]}, {*(data.get("metrics") or {})}
+    taken = [
+        *(name for name in RESERVED if name in data),
+        *sorted(factors & entries),
+        *sorted(name for name in metrics if name.partition(".")[0] in entries | factors),
+    ]
+    if taken:
+        yield f"the names {', '.join(RESERVED)} and those of entries and factors are reserved (got {', '.join(taken)})"
+
+
+def is_a(value: Any, kind: type) -> bool:
+    """Whether a value of JSON has a type; numbers must be finite and not negative, and true is no number."""
+    if kind in (int, float):
+        numbers = int if kind is int else (int, float)
+        return isinstance(value, numbers) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+    return isinstance(value, kind)
+
+
+def shortened(value: Any) -> str:
+    """
+    >>> shortened("x" * 100), shortened(None)
+    ("'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...", 'None')
+    """
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def check_table(content: bytes, table: str, rows: int) -> None:
+    """Raise Damaged unless a Parquet file has these rows and the table's columns, and is not too large to be read."""
+    try:
+        metadata = pq.read_metadata(pa.BufferReader(content))
+        found = metadata.schema.to_arrow_schema()
+    except (pa.ArrowException, OSError, MemoryError) as error:
+        raise Damaged(f"no Parquet file: {error}") from error
+    if metadata.num_rows != rows:
+        raise Damaged(f"has {metadata.num_rows} rows, the run wrote {rows}")
+    if metadata.num_rows * metadata.num_columns > LARGEST_VALUES:
+        raise Damaged(f"has {metadata.num_rows} rows of {metadata.num_columns} columns, too many to be read")
+    for field in SCHEMAS[table]:
+        if found.names.count(field.name) != 1 or kind_of(found.field(field.name).type) not in (kind_of(field.type), ""):
+            raise Damaged(f"must have one column {field.name} of type {field.type}")
+
+
+def kind_of(type: pa.DataType) -> str:
+    """integer, number or text; "" for a column of nulls."""
+    if pa.types.is_null(type):
+        return ""
+    if pa.types.is_integer(type):
+        return "integer"
+    if pa.types.is_floating(type):
+        return "number"
+    return "text" if pa.types.is_string(type) or pa.types.is_large_string(type) else str(type)
+
+
+def read_columns(content: bytes, table: str, columns: list[str]) -> pa.Table:
+    """Columns of a table's file. Raises Damaged."""
+    try:
+        found = pq.read_table(pa.BufferReader(content), columns=columns)
+        return found.cast(pa.schema([SCHEMAS[table].field(name) for name in columns]))
+    except (pa.ArrowException, OSError, MemoryError) as error:
+        raise Damaged(f"cannot be read: {error}") from error
