@@ -5,5 +5,6 @@ checks     the one way to refuse a value: the rule first, then the value
 errors     messages for Hydra's and OmegaConf's errors: what is wrong, then the remedy
 paths      where the config tree and the claims files are
 secrets    refuse tokens and passwords in a config
+terminal   the terminal, on which control characters are shown as escapes
 wording    counts, durations and likely intended names, as words
 """

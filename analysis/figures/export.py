@@ -11,6 +11,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from ablate.config.checks import refusal
+from ablate.config.wording import printable
 from ablate.files.atomic import write_together
 from analysis.figures.style import applied
 from analysis.tables.formats import to_csv
@@ -49,4 +50,4 @@ def rendered(figure: Figure, name: str) -> dict[str, bytes]:
         figure.set_layout_engine(layout)
         figure.dpi = dpi
         figure.set_canvas(canvas)
-    return {"png": png.getvalue(), "svg": svg.getvalue(), "pdf": pdf.getvalue()}
+    return {"png": png.getvalue(), "svg": printable(svg.getvalue().decode()).encode(), "pdf": pdf.getvalue()}
