@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from ablate.config.checks import refusal
 from ablate.config.wording import printable
@@ -37,6 +38,8 @@ def rendered(figure: Figure, name: str) -> dict[str, bytes]:
 
     This calls each format's own printer, since Figure.savefig lays out and draws the figure twice per format.
     """
+    for text in figure.findobj(Text):
+        text.set_text(printable(text.get_text()))
     canvas, layout, dpi = figure.canvas, figure.get_layout_engine(), figure.dpi
     png, svg, pdf = io.BytesIO(), io.BytesIO(), io.BytesIO()
     try:
@@ -50,4 +53,4 @@ def rendered(figure: Figure, name: str) -> dict[str, bytes]:
         figure.set_layout_engine(layout)
         figure.dpi = dpi
         figure.set_canvas(canvas)
-    return {"png": png.getvalue(), "svg": printable(svg.getvalue().decode()).encode(), "pdf": pdf.getvalue()}
+    return {"png": png.getvalue(), "svg": svg.getvalue(), "pdf": pdf.getvalue()}
