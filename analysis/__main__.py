@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from ablate.config.wording import count
+from ablate.config.terminal import EscapingConsole
+from ablate.config.wording import count, printable
 from ablate.files.links import refuse_links
 from analysis.claims.judge import unregistered
 from analysis.claims.reading import Claims, read_claims
@@ -42,7 +43,7 @@ def main() -> None:
             if found := limits(study):
                 raise ValueError("\n".join(found))
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         sys.exit(2)
 
 
@@ -55,7 +56,7 @@ def load_finished(folder: Path) -> Study:
 
 
 def print_report(study: Study, claims: Claims, report: Report) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 140)
+    console = EscapingConsole(width=None if sys.stdout.isatty() else 140)
     words = summary_in_words(summary(study))
     console.print(as_table(words.columns.tolist(), words.to_numpy().tolist()))
     console.print(as_table(["claim", "statement", "found (95 % interval)", "n", "verdict"], verdicts(report, claims)))
@@ -79,7 +80,7 @@ def print_comparison(study: Study, other: Study, claims: Claims) -> None:
     refuse_links(study.folder / "report")
     folder = study.folder / "report" / f"against-{other.folder.resolve().name}"
     write_comparison(comparison, folder)
-    console = Console(width=None if sys.stdout.isatty() else 140)
+    console = EscapingConsole(width=None if sys.stdout.isatty() else 140)
     print_lines(console, headlines(comparison))
     for words in (settings_in_words(comparison), arms_in_words(comparison), claims_in_words(comparison)):
         if not words.empty:

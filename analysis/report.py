@@ -6,8 +6,10 @@ A finished study's report is written again only when its inputs change: the runs
 import hashlib
 import json
 import multiprocessing
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import pandas as pd
 from ablate.config.paths import claims_file
 from ablate.files.atomic import write_together
 from ablate.files.links import refuse_links
+from ablate.files.reading import LARGEST_TABLE, parse_json, read_regular
 from analysis.claims.finding import Finding, verdicts_json, with_parts
 from analysis.claims.judge import judge_claims
 from analysis.claims.looks import FILE as LOOKS
@@ -26,12 +29,12 @@ from analysis.figures.export import save_figure
 from analysis.figures.forest import FOREST_COLUMNS
 from analysis.figures.plots import EFFECTS
 from analysis.page.page import Page, render
-from analysis.page.pictures import pictures
+from analysis.page.pictures import FILE_TYPES, pictures
 from analysis.page.provenance import facts, overview, shared, varied
 from analysis.page.sentences import findings_in_words
 from analysis.records.study import Study
 from analysis.tables.all import report_tables
-from analysis.tables.formats import LeftOut, Table, save_table, summary_table
+from analysis.tables.formats import TABLE_TYPES, LeftOut, Table, save_table, summary_table
 from analysis.tables.numbers import interval_columns
 
 STAMP = "inputs.sha256"
@@ -60,10 +63,10 @@ def write_report(study: Study, claims: Claims) -> Report:
     earlier = read_looks(study.folder)
     judgement = judge_claims(study, claims, earlier)
     inputs = inputs_sha256(study, claims)
-    stamp = folder / STAMP
-    if stamp.exists() and stamp.read_text() == inputs:
+    if is_current(folder, inputs):
         return Report(judgement.findings, tuple(read_left_out(folder)), is_new=False)
-    stamp.unlink(missing_ok=True)  # until it is rewritten, the report matches neither the old nor the new inputs
+    with suppress(OSError):  # until it is rewritten, the report matches neither the old nor the new inputs
+        (folder / STAMP).unlink()
     tables, no_tables = write_tables(study, claims, judgement.findings, folder / "tables")
     captions, no_figures = draw_all(study, judgement.findings, folder / "figures")
     left_out = (*no_tables, *no_figures)
@@ -86,7 +89,16 @@ def write_report(study: Study, claims: Claims) -> Report:
         PAGE: render(page),
     }
     write_together(folder, {name: text.encode(errors="backslashreplace") for name, text in texts.items()})
-    write_together(folder, {STAMP: inputs.encode()})
+    files = [
+        *texts,
+        *(f"tables/{table.name}.{kind}" for table in tables for kind in TABLE_TYPES),
+        *(f"figures/{name}.{kind}" for name in captions for kind in FILE_TYPES),
+    ]
+    stamp = {"inputs": inputs, "files": {name: report_file_sha256(folder / name) for name in files}}
+    try:
+        write_together(folder, {STAMP: json.dumps(stamp, indent=1).encode()})
+    except OSError as error:  # the report is complete
+        warnings.warn(f"{folder / STAMP} cannot be written ({error}): the next report is written again", stacklevel=2)
     return Report(judgement.findings, left_out, is_new=True)
 
 
@@ -114,9 +126,27 @@ def inputs_sha256(study: Study, claims: Claims) -> str:
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
 
 
+def is_current(folder: Path, inputs: str) -> bool:
+    """Whether the report in `folder` was written from these inputs, and its files are still what was written."""
+    try:
+        stamp = parse_json(read_regular(folder / STAMP))
+        files = stamp["files"]
+        return (
+            stamp["inputs"] == inputs
+            and {PAGE, "verdicts.json", "left_out.json"} <= files.keys()
+            and all(report_file_sha256(folder / name) == files[name] for name in files)
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # absent, damaged, or an older version's
+        return False
+
+
+def report_file_sha256(path: Path) -> str:
+    return hashlib.sha256(read_regular(path, LARGEST_TABLE)).hexdigest()
+
+
 def read_left_out(folder: Path) -> list[LeftOut]:
     """The tables and figures that an earlier report left out, with the reasons."""
-    return [LeftOut(*item) for item in json.loads((folder / "left_out.json").read_text(encoding="utf-8"))]
+    return [LeftOut(*item) for item in parse_json(read_regular(folder / "left_out.json"))]
 
 
 # --- Tables and figures ---

@@ -10,13 +10,13 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
-from ablate.config.wording import nearest
+from ablate.config.wording import nearest, printable
 
 
 def complaint(error: BaseException) -> str:
     """The message for a user, without a traceback: what is wrong, then the remedy where one is known."""
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
-    return "error: " + "\n  ".join(line for line in explain(error, cause) if line)
+    return printable("error: " + "\n  ".join(line for line in explain(error, cause) if line))
 
 
 def explain(error: BaseException, cause: BaseException) -> tuple[str, str]:

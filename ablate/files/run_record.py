@@ -79,10 +79,10 @@ def flaws_of(data: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with the entries of a run.json."""
     for key, kind in REQUIRED.items():
         if not is_a(data.get(key), kind):
-            yield f"{key} must be {WORDS[kind]} (got {shortened(data.get(key))})"
+            yield f"{key} must be {WORDS[kind]} (got {excerpt(data.get(key))})"
             return
     if data["status"] not in STATUSES:
-        yield f"status must be one of {', '.join(STATUSES)} (got {shortened(data['status'])})"
+        yield f"status must be one of {', '.join(STATUSES)} (got {excerpt(data['status'])})"
     if not data["id"]:
         yield "id must not be empty"
     for key, kind in OPTIONAL.items():
@@ -90,7 +90,7 @@ def flaws_of(data: Mapping[str, Any]) -> Iterator[str]:
         for part in key.split("."):
             value = value.get(part) if isinstance(value, dict) else None
         if value is not None and not is_a(value, kind):
-            yield f"{key} must be {WORDS[kind]} (got {shortened(value)})"
+            yield f"{key} must be {WORDS[kind]} (got {excerpt(value)})"
     yield from flaws_of_factors(data["factors"])
     yield from flaws_of_metrics(data.get("metrics") or {})
     yield from flaws_of_names(data)
@@ -108,9 +108,9 @@ def flaws_of_factors(factors: Mapping[str, Any]) -> Iterator[str]:
 def flaws_of_metrics(metrics: Mapping[str, Any]) -> Iterator[str]:
     for name, value in metrics.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            yield f"metrics.{name} must be a finite number (got {shortened(value)})"
+            yield f"metrics.{name} must be a finite number (got {excerpt(value)})"
         elif name.endswith("accuracy") and not 0 <= value <= 1:
-            yield f"metrics.{name} must be from 0 to 1 (got {shortened(value)})"
+            yield f"metrics.{name} must be from 0 to 1 (got {excerpt(value)})"
 
 
 def flaws_of_names(data: Mapping[str, Any]) -> Iterator[str]:
@@ -133,9 +133,9 @@ def is_a(value: Any, kind: type) -> bool:
     return isinstance(value, kind)
 
 
-def shortened(value: Any) -> str:
+def excerpt(value: Any) -> str:
     """
-    >>> shortened("x" * 100), shortened(None)
+    >>> excerpt("x" * 100), excerpt(None)
     ("'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...", 'None')
     """
     text = repr(value)

@@ -1,9 +1,12 @@
 """Files that end in the sha256 of their content, so that truncation and flipped bits are found before use."""
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
+
+from ablate.files.reading import open_regular
 
 DIGEST = 64
 """Length of the seal in bytes: the hex digits of a sha256."""
@@ -31,9 +34,9 @@ class Sealing:
 
 
 def is_sealed(path: Path) -> bool:
-    """Whether the file ends in the hash of the bytes before it."""
-    size = path.stat().st_size - DIGEST
-    with path.open("rb") as file:
+    """Whether the file ends in the hash of the bytes before it. Raises Damaged for what is no regular file."""
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size - DIGEST
         sha256, left = hashlib.sha256(), max(size, 0)
         while left and (block := file.read(min(left, 1 << 20))):
             sha256.update(block)

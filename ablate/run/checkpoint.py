@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from ablate.files.atomic import replacing
+from ablate.files.reading import Damaged
 from ablate.files.sealed import Sealing, is_sealed
 from ablate.run.records import Rows
 
@@ -57,7 +58,14 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
         if content.pop("format", None) != CHECKPOINT_FORMAT:
             log.warning("%s was written by another version of ablate: the checkpoint is not used", path)
             return None
-        return Checkpoint(**content | {"rows": Rows(**content["rows"])})
+        found = Checkpoint(**content | {"rows": Rows(**content["rows"])})
+        if [row["step"] for row in found.rows.steps] != list(range(1, found.step + 1)):
+            log.warning("%s does not hold the rows of its %s steps: the checkpoint is not used", path, found.step)
+            return None
+        return found
+    except Damaged as error:
+        log.warning("%s cannot be read (%s): the checkpoint is not used", path, error)
+        return None
     except FileNotFoundError:  # also a snapshot that another process has just removed
         return None
     except (pickle.UnpicklingError, RuntimeError, AttributeError, TypeError, KeyError) as error:

@@ -9,7 +9,6 @@ not come to the snapshot yet, it forks from an earlier one, or trains from step 
 The idea is that of stage trees (Hippo, PVLDB 15-5, 2022), here within one sweep and bit for bit.
 """
 
-import json
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from typing import Any
 from ablate.clip import Delayed, NormRule, Nothing
 from ablate.files.atomic import remove_files, write_json
 from ablate.files.links import refuse_links
+from ablate.files.reading import hashed, parse_json, read_regular, unhashed
 from ablate.run import checkpoint
 from ablate.run.checkpoint import Checkpoint
 from ablate.run.records import Rows
@@ -106,20 +106,31 @@ def announce(folder: Path, snapshots: Sequence[Snapshot]) -> None:
         try:
             refuse_links(folder)
             folder.mkdir(parents=True, exist_ok=True)
-            write_json(folder / PLAN, {"snapshots": [asdict(snapshot) for snapshot in snapshots]})
+            write_json(folder / PLAN, hashed({"snapshots": [asdict(snapshot) for snapshot in snapshots]}))
         except (OSError, ValueError) as error:  # a full disk, or another process that removes the folder just now
             log.warning("%s cannot be written (%s): no starts are shared", folder / PLAN, error)
 
 
 def announced(folder: Path) -> list[Snapshot]:
     try:
-        found = json.loads((folder / PLAN).read_text(encoding="utf-8"))["snapshots"]
-        return [Snapshot(s["parent"], s["step"], tuple(s["children"]), s["stem"]) for s in found]
+        found = unhashed(parse_json(read_regular(folder / PLAN)))["snapshots"]
+        return [snapshot_of(entry) for entry in found]
     except FileNotFoundError:
         return []
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         log.warning("%s cannot be read (%s): no starts are shared", folder / PLAN, error)
         return []
+
+
+def snapshot_of(entry: Mapping[str, Any]) -> Snapshot:
+    """The snapshot that an entry of plan.json describes. Raises ValueError, KeyError or TypeError."""
+    found = Snapshot(entry["parent"], entry["step"], tuple(entry["children"]), entry["stem"])
+    names = (found.parent, *found.children)
+    if not all(isinstance(text, str) for text in (*names, found.stem)) or type(found.step) is not int:
+        raise ValueError("names must be text, and steps whole numbers")
+    if not all(name == Path(name).name for name in names):
+        raise ValueError("runs must be names of folders")
+    return found
 
 
 def snapshots_of(run_folder: Path) -> dict[int, Snapshot]:
@@ -150,12 +161,20 @@ def find_snapshot(run_folder: Path, run_id: str, environment: str, learner: Lear
     for snapshot in sorted(known, key=lambda s: -s.step):
         if snapshot.stem in stems and snapshot.parent != run and (folder / snapshot.file).is_dir():
             found = checkpoint.load_checkpoint(folder / snapshot.file)
+            if found and not is_of(found, snapshot):
+                log.warning("%s is not the state of its run and step: it is not used", folder / snapshot.file)
+                continue
             if found and found.environment["key"] == environment and found.trained.keys() == learner.trained.keys():
                 state = replay(found.rows.steps, learner)
                 if state is not None:
                     log.info("forked from %s after step %d", snapshot.parent, snapshot.step)
                     return as_own(found, run_id, state.value, snapshot)
     return None
+
+
+def is_of(found: Checkpoint, snapshot: Snapshot) -> bool:
+    """Whether a checkpoint is that of the snapshot's run, whose name ends in its id, after the snapshot's step."""
+    return bool(found.id) and snapshot.parent.endswith(f"-{found.id}") and found.step == snapshot.step
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,14 @@ def run_locked(work: Job, stop: StopRequest) -> str:
 
 def remove_snapshots(study: Path) -> None:
     """Remove the snapshots in a study's folder that no unfinished run forks from."""
-    fork.remove_unwanted(study / fork.SNAPSHOTS_FOLDER, lambda run: bool(status_of(study / run)))
+
+    def is_finished(run: str) -> bool:
+        try:
+            return bool(status_of(study / run))
+        except ValueError:  # another run's run.json that cannot be read must not fail this one
+            return False
+
+    fork.remove_unwanted(study / fork.SNAPSHOTS_FOLDER, is_finished)
 
 
 def finished_status(work: Job) -> str | None:

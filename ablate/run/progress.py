@@ -8,15 +8,15 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ablate.config.terminal import EscapingConsole, EscapingFormatter
 from ablate.config.wording import duration
 from ablate.run import process
 from ablate.schema import Step
 
-console = Console(stderr=True)
+console = EscapingConsole(stderr=True)
 log = logging.getLogger("ablate")
 PLAIN_LINES = 4  # per run, where there is no terminal
 
@@ -26,9 +26,9 @@ def is_live() -> bool:
     return console.is_terminal and not process.current.is_worker
 
 
-def table_console() -> Console:
+def table_console() -> EscapingConsole:
     """Return a console on standard output for tables, 140 characters wide where that is a file or a pipe."""
-    console = Console()
+    console = EscapingConsole()
     if not console.is_terminal:
         console.width = 140
     return console
@@ -54,10 +54,12 @@ def silence() -> None:
 
 def console_handler() -> logging.Handler:
     if is_live():
-        return RichHandler(logging.WARNING, console, show_time=False, show_path=False)
+        live = RichHandler(logging.WARNING, console, show_time=False, show_path=False)
+        live.setFormatter(EscapingFormatter("%(message)s"))
+        return live
     plain = logging.StreamHandler(console.file)  # one line per warning, so that paths in it are not broken
     plain.setLevel(logging.WARNING)
-    plain.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    plain.setFormatter(EscapingFormatter("%(levelname)s: %(message)s"))
     return plain
 
 
@@ -65,7 +67,7 @@ def console_handler() -> logging.Handler:
 def log_file(path: Path) -> Iterator[None]:
     """Append everything that is logged within the block to `path` as well."""
     handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(EscapingFormatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
     try:
         yield

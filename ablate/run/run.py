@@ -1,6 +1,7 @@
 """One run: build it from its options, resume from its checkpoint, train, evaluate, write its records."""
 
 import logging
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -133,6 +134,9 @@ class TrainingRun:
         if found and found.id != self.id:
             log.warning("%s: the checkpoint belongs to run %s: the run starts again", self.folder.name, found.id)
             return None
+        if found and found.step > self.trainer.steps:
+            log.warning("%s: the checkpoint is of step %d: the run starts again", self.folder.name, found.step)
+            return None
         if found and found.environment["key"] != self.environment["key"] and self.trainer.resume == "exact":
             log.warning(
                 "%s: the checkpoint was made with other threads, hardware or versions: the run starts again "
@@ -189,6 +193,8 @@ class TrainingRun:
         for split in ("validation", "test"):
             found = self.evaluate(getattr(self.texts, split))
             self.record(self.trainer.steps, split, found)
+            if not math.isfinite(found.loss):  # the last update broke the weights
+                raise Diverged(self.trainer.steps, f"{split} loss is {found.loss}")
             metrics |= {f"{split}_accuracy": found.accuracy, f"{split}_loss": found.loss}
         self.rows.set_predictions(found)
         log.info("done: %s", ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))

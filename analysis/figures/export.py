@@ -9,8 +9,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from ablate.config.checks import refusal
+from ablate.config.wording import printable
 from ablate.files.atomic import write_together
 from analysis.figures.style import applied
 from analysis.tables.formats import to_csv
@@ -36,6 +38,8 @@ def rendered(figure: Figure, name: str) -> dict[str, bytes]:
 
     This calls each format's own printer, since Figure.savefig lays out and draws the figure twice per format.
     """
+    for text in figure.findobj(Text):
+        text.set_text(printable(text.get_text()))
     canvas, layout, dpi = figure.canvas, figure.get_layout_engine(), figure.dpi
     png, svg, pdf = io.BytesIO(), io.BytesIO(), io.BytesIO()
     try:

@@ -17,6 +17,7 @@ from matplotlib.text import Text
 from matplotlib.textpath import TextToPath
 from matplotlib.ticker import Formatter, Locator, MaxNLocator, NullFormatter, NullLocator
 
+from ablate.config.wording import printable
 from analysis.tables.numbers import plain_number, power_of_ten
 
 # Okabe & Ito 2008, "Color universal design", without yellow, which is hard to see on white
@@ -107,7 +108,7 @@ _text_to_path = TextToPath()
 def inches(name: str) -> float:
     """Width of a name in the legend's font."""
     font = FontProperties(size=RC["legend.fontsize"])
-    points, _, _ = _text_to_path.get_text_width_height_descent(name, font, False)
+    points, _, _ = _text_to_path.get_text_width_height_descent(printable(name), font, False)
     return points / 72
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from ablate.config.wording import printable
 from analysis.claims.verdict_rule import Verdict
 from analysis.page.pictures import Picture
 from analysis.page.provenance import Fact
@@ -105,6 +106,7 @@ def page_templates() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=lambda value: printable(value) if type(value) is str else value,
     )
     found.globals |= {
         "NOT_TESTED": Verdict.NOT_TESTED,

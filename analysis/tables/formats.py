@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeVar
 
 import pandas as pd
 
+from ablate.config.wording import printable
 from ablate.files.atomic import write_together
 from analysis.quantities.measure import measure
 from analysis.quantities.registry import REGISTRY, selected
@@ -22,6 +23,14 @@ _CAPTION = (
     "steps. Clip rate: share of steps in which clipping shortened the gradient. Δg: reduction of the norm by clipping. "
     "Training s: seconds per run."
 )
+
+TABLE_TYPES = ("csv", "md", "tex")
+"""File types of a table."""
+
+FORMULA = "=+-@\t\r\n"
+"""First characters by which a spreadsheet takes a cell for a formula."""
+
+NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 
 LEADING = re.compile(r"\s*[<>≤≥≈×]?\s*([+−-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?)(?![\d.]|,\d|\s*×)")
 """The number at the start of a cell."""
@@ -159,9 +168,24 @@ def quantity_columns(numbers: pd.DataFrame, names: Iterable[str]) -> dict[str, l
 def to_csv(table: pd.DataFrame) -> str:
     """Comma-separated values in full precision; a missing value is empty.
 
+    A name that a spreadsheet would compute, such as "=1+1", begins with an apostrophe, as spreadsheets write text.
     Read it with `keep_default_na=False`: otherwise pandas reads arms named None, NA or null as missing values.
     """
-    return table.to_csv(index=False, lineterminator="\n")
+    words = [column for column in table if table[column].dtype.kind not in "biufcmM"]
+    texts = {column: pd.Series([*map(as_text, table[column])], table.index, object) for column in words}
+    return table.assign(**texts).rename(columns=as_text).to_csv(index=False, lineterminator="\n")
+
+
+def as_text(value: object) -> object:
+    """A cell that no spreadsheet computes and no terminal obeys; numbers stay, also those written as text.
+
+    >>> [as_text(value) for value in ("=1+1", "-x", "-0.5", "none", -1, None)]
+    ["'=1+1", "'-x", '-0.5', 'none', -1, None]
+    """
+    if not isinstance(value, str):
+        return value
+    is_formula = len(value) > 1 and value[0] in FORMULA and not NUMBER.fullmatch(value)
+    return printable(f"'{value}" if is_formula else value)
 
 
 def to_markdown(table: pd.DataFrame) -> str:
@@ -200,10 +224,11 @@ def are_numbers(texts: Iterable[str]) -> bool:
 
 def escaped_rows(table: pd.DataFrame, escapes: Mapping[int, str]) -> list[list[str]]:
     """Heading and rows as escaped text."""
-    return [[cell_text(v).translate(escapes) for v in row] for row in [table.columns, *table.to_numpy(object)]]
+    rows = [table.columns, *table.to_numpy(object)]
+    return [[printable(cell_text(value)).translate(escapes) for value in row] for row in rows]
 
 
 def save_table(folder: Path, name: str, numbers: pd.DataFrame, words: pd.DataFrame) -> None:
     """Write the numbers as CSV, and the words as Markdown and LaTeX (booktabs)."""
-    texts = {"csv": to_csv(numbers), "md": to_markdown(words), "tex": to_latex(words)}
+    texts = dict(zip(TABLE_TYPES, (to_csv(numbers), to_markdown(words), to_latex(words)), strict=True))
     write_together(folder, {f"{name}.{kind}": text.encode(errors="backslashreplace") for kind, text in texts.items()})

@@ -14,7 +14,8 @@ from analysis import report
 from analysis.claims.reading import read_claims
 from analysis.records.study import Study, load
 from analysis.report import draw_all, inputs_sha256, judged_effects, limits, named_claims, write_report
-from tests.analysis.runs import write_run
+from tests.analysis.runs import change, write_run
+from tests.tools import make_odd
 
 CLAIMS = """
 seeds: 3
@@ -178,3 +179,60 @@ def test_two_processes_draw_what_one_draws(study: Path, monkeypatch: pytest.Monk
     assert len(drawn) > 20
     for name in drawn:
         assert (study / "both" / name).read_bytes() == (study / "alone" / name).read_bytes(), name
+
+
+# --- Damage ---
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("index.html", "deleted"),
+        ("index.html", "edited"),
+        ("index.html", "a fifo"),
+        ("inputs.sha256", "edited"),
+        ("inputs.sha256", "not text"),
+        ("inputs.sha256", "a fifo"),
+        ("left_out.json", "not text"),
+        ("tables/summary.csv", "edited"),
+    ],
+)
+def test_a_deleted_or_damaged_file_of_the_report_is_written_again(quick: Study, name: str, damage: str) -> None:
+    claims = read_claims(quick.folder.parents[1] / "mine.yaml")
+    path = quick.folder / "report" / name
+    write_report(quick, claims)
+    good = path.read_bytes()
+    path.unlink()
+    if damage == "edited":
+        path.write_bytes(good[:-3])
+    elif damage == "not text":
+        path.write_bytes(b"\xff\xfe\x00")
+    elif damage == "a fifo":
+        make_odd(path, "fifo")
+    assert write_report(quick, claims).is_new
+    assert path.read_bytes() == good
+    assert not write_report(quick, claims).is_new
+
+
+def test_a_stamp_that_cannot_be_written_costs_no_report(quick: Study) -> None:
+    claims = read_claims(quick.folder.parents[1] / "mine.yaml")
+    (quick.folder / "report/inputs.sha256").mkdir(parents=True)
+    with pytest.warns(UserWarning, match=r"inputs.sha256 cannot be written"):
+        assert write_report(quick, claims).is_new
+    assert (quick.folder / "report/index.html").exists()
+
+
+@pytest.fixture
+def quick(study: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    """The study, with one figure only."""
+    monkeypatch.setattr(report, "FIGURES", {name: report.FIGURES[name] for name in [*report.FIGURES][:1]})
+    return load(study)
+
+
+def test_the_stamp_covers_run_json(study: Path) -> None:
+    claims = read_claims(study.parents[1] / "mine.yaml")
+    before = inputs_sha256(load(study), claims)
+    folder = sorted(study.iterdir())[0]
+    content = json.loads((folder / "run.json").read_text())
+    change(folder, metrics=content["metrics"] | {"test_loss": 0.5})
+    assert inputs_sha256(load(study), claims) != before

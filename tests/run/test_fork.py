@@ -10,9 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ablate.clip import Delayed, Fixed, NormRule, Nothing
-from ablate.run.fork import PlannedArm, Snapshot, active, announce, plan_snapshots, shared_steps
+from ablate.files.reading import hashed
+from ablate.run.checkpoint import Checkpoint, load_checkpoint
+from ablate.run.fork import (
+    PlannedArm,
+    Snapshot,
+    active,
+    announce,
+    announced,
+    is_of,
+    plan_snapshots,
+    shared_steps,
+)
+from ablate.run.records import Rows
 from ablate.scheduler import Constant, Scheduler, WarmupLinear, WarmupLinearHF
-from tests.tools import ablate
+from tests.tools import ablate, make_odd
 
 SETTINGS = (
     "model=tiny", "data=synthetic", "freeze=none", "trainer.threads=1", "trainer.steps=20", "trainer.batch_size=4",
@@ -20,6 +32,7 @@ SETTINGS = (
     "data.test_examples=20", "trainer.keep_checkpoint=true", "trainer.length_splits=2",
 )  # fmt: skip
 CONSTANT = Constant()
+ENTRY = {"parent": "a", "step": 5, "children": ["b"], "stem": "s"}
 RULES = st.recursive(
     st.one_of(st.just(Nothing()), st.builds(Fixed, st.sampled_from([0.5, 1.0]))),
     lambda rules: st.builds(Delayed, st.integers(1, 12), rules),
@@ -144,6 +157,68 @@ def test_where_the_parent_is_still_on_the_way_an_earlier_start_is_taken(tmp_path
     record = json.loads((runs(shared)[name[21]] / "run.json").read_text())
     assert record["forked_from"] == {"run": name[6], "step": 5}
     assert content(runs(shared)[name[21]]) == content(runs(alone)[name[21]])
+
+
+def test_a_snapshot_of_another_seed_is_not_believed(tmp_path: Path) -> None:
+    """Norms and rates of both seeds are what the child's own rule would make of them: only the id differs."""
+    done = ablate("-m", "clip=none", "seed=0,1", *SETTINGS, "trainer.fork.enabled=false", cwd=tmp_path)
+    done_too = ablate("clip=delayed", "clip.start=21", *SETTINGS, "trainer.fork.enabled=false", cwd=tmp_path)
+    assert (done.returncode, done_too.returncode) == (0, 0)
+    records = {folder: json.loads((folder / "run.json").read_text()) for folder in runs(tmp_path).values()}
+    found = {(record["factors"]["clip"]["option"], record["seed"]): folder for folder, record in records.items()}
+    parent, foreign, child = found["none", 0], found["none", 1], found["delayed", 0]
+    expected = content(child)
+    shared = tmp_path / "outputs/default/.shared"
+    snapshot = Snapshot(parent.name, 20, (child.name,), "stem")
+    for source, forked in ((foreign, None), (parent, {"run": parent.name, "step": 20})):
+        announce(shared, [snapshot])
+        (shared / snapshot.file).mkdir()
+        (shared / snapshot.file / "checkpoint.pt").write_bytes((source / "checkpoint.pt").read_bytes())
+        for path in child.iterdir():
+            path.unlink()
+        again = ablate("clip=delayed", "clip.start=21", *SETTINGS, cwd=tmp_path)
+        assert again.returncode == 0, again.stderr
+        assert content(child) == expected
+        assert json.loads((child / "run.json").read_text())["forked_from"] == forked
+
+
+@pytest.mark.parametrize(
+    ("id", "step", "expected"),
+    [("0a1b", 5, True), ("a1b", 5, False), ("", 5, False), ("0a1c", 5, False), ("0a1b", 10, False)],
+)
+def test_a_snapshot_is_of_its_run_and_step(id: str, step: int, expected: bool) -> None:
+    state = Checkpoint(id, {}, step, {}, {}, None, Rows(), 0.0, None)
+    assert is_of(state, Snapshot("clip=none-s0-0a1b", 5, ("x",), "stem")) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "null", "[]", "[" * 9999, '{"snapshots": 3}', '{"snapshots": [3]}',
+        *(json.dumps({"snapshots": [ENTRY | change]}) for change in (
+            {"parent": 1}, {"parent": "../x"}, {"step": "5"}, {"step": True}, {"children": [1]}, {"stem": None},
+        )),
+        json.dumps(hashed({"snapshots": [ENTRY]}) | {"snapshots": [ENTRY | {"step": 6}]}),
+    ],
+)  # fmt: skip
+def test_a_damaged_plan_shares_nothing(text: str, tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text(text)
+    assert announced(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "folder", "huge"])
+def test_a_plan_or_checkpoint_of_another_kind_is_not_waited_for(kind: str, tmp_path: Path) -> None:
+    make_odd(tmp_path / "plan.json", kind)
+    assert announced(tmp_path) == []
+    if kind in ("fifo", "device"):
+        make_odd(tmp_path / "checkpoint.pt", kind)
+        assert load_checkpoint(tmp_path) is None
+
+
+def test_a_plan_comes_back_as_announced(tmp_path: Path) -> None:
+    plan = [Snapshot("a", 5, ("b", "c"), "stem")]
+    announce(tmp_path, plan)
+    assert announced(tmp_path) == plan
 
 
 def test_a_snapshot_that_does_not_fit_is_not_taken(tmp_path: Path) -> None:

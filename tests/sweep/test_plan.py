@@ -8,12 +8,12 @@ import pytest
 from ablate.data.corpus import corpus
 from ablate.experiment import build_options
 from ablate.sweep import sizes
-from ablate.sweep.plan import PlannedRun, advice, in_short, totals
+from ablate.sweep.plan import MeasuredCosts, PlannedRun, advice, in_short, measured_costs, totals
 from ablate.training.device import make_accelerator
 from ablate.training.learner import make_learner
 from ablate.training.memory import memory_bytes
 from tests.faults.models import save_model
-from tests.tools import ablate, compose_settings
+from tests.tools import ablate, compose_settings, make_odd
 
 SMALL = (
     "model=tiny", "data=synthetic", "freeze=none", "trainer.threads=1", "trainer.steps=12", "trainer.batch_size=4",
@@ -161,3 +161,14 @@ def test_what_is_not_here_is_not_counted(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{")
     for path in ("some/where", "/nowhere", "nowhere", tmp_path):
         assert sizes.estimated_size(build_options(compose_settings(f"model.path={path}"))) is None
+
+
+@pytest.mark.parametrize("kind", ["deep", "fifo", "device", "huge"])
+def test_a_hostile_run_json_of_another_study_ends_no_plan(kind: str, tmp_path: Path) -> None:
+    folder = tmp_path / "other/default-s0-0a1b2c3d4e"
+    folder.mkdir(parents=True)
+    if kind == "deep":
+        (folder / "run.json").write_text("[" * 100_000)
+    else:
+        make_odd(folder / "run.json", kind)
+    assert measured_costs([], tmp_path) == MeasuredCosts({}, {})

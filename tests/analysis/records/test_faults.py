@@ -8,9 +8,11 @@ import sys
 import threading
 import time
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
+from analysis.__main__ import main
 from analysis.claims.finding import Finding
 from analysis.claims.judge import judge_claims
 from analysis.claims.reading import read_claims
@@ -104,6 +106,30 @@ def test_row_27_every_name_is_there_exact_and_escaped(tmp_path: Path) -> None:
         assert escaped in latex
     drawn = (folder / "report/figures/training_loss.svg").read_text(encoding="utf-8")
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in re.sub(r"\s+", " ", drawn) and "$x$" in drawn
+
+
+def test_names_with_control_characters_and_formulas_act_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "outputs/mine"
+    folder.mkdir(parents=True)
+    (tmp_path / "mine.yaml").write_text(CLAIMS)
+    names = ("\x1b[31mred\x00", "=1+1", "@x", "-x", "back\u202ewards")
+    for number, name in enumerate(names):
+        for seed in range(2):
+            write_run(folder, {"clip": name}, seed=seed, run=f"{number}-s{seed}")
+    assert list(summary(folder)) == ["\\x1b[31mred\\x00", "'=1+1", "'@x", "'-x", "back\\u202ewards"]
+    files = [path for path in (folder / "report").rglob("*") if path.suffix in (".svg", ".csv", ".md", ".tex", ".html")]
+    assert len(files) > 20
+    for path in files:
+        text = path.read_text(encoding="utf-8")
+        assert not {"\x1b", "\x00", "\u202e"} & {*text}, path
+        if path.suffix == ".svg":
+            ElementTree.fromstring(text)
+    monkeypatch.setattr(sys, "argv", ["analysis", str(folder), "--claims", str(tmp_path / "mine.yaml")])
+    main()
+    shown = capsys.readouterr().out
+    assert r"\x1b[31mred\x00" in shown and not {"\x1b", "\x00", "\u202e"} & {*shown}
 
 
 def test_row_28_reports_while_runs_come_and_go(study: Path) -> None:
