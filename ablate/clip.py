@@ -12,14 +12,17 @@ depends only on the norms seen so far (so that the rule can be replayed over the
 To write your own rule, define a class with such a `scale`; the README has an example.
 """
 
+import numbers
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from ablate.config.checks import require
+from ablate.config.checks import refusal, require
 
 if TYPE_CHECKING:
     import torch
+
+PROBED_NORMS = (0.01, 1.0, 100.0)
 
 
 @runtime_checkable
@@ -71,6 +74,39 @@ class Delayed:
 
     def scale(self, norm: float, t: int, state: Any) -> tuple[float, Any]:
         return (1.0, state) if t < self.start else self.rule.scale(norm, t, state)
+
+
+def checked_scale(rule: NormRule, norm: float, t: int, state: Any) -> tuple[float, Any]:
+    """What `rule.scale` returns, checked. Raises ValueError, which names the rule, for a factor outside (0, 1]."""
+    found = rule.scale(norm, t, state)
+    if not isinstance(found, tuple) or len(found) != 2:
+        raise refusal(f"clip: {named(rule)}.scale", found, "a method that returns the factor and the next state")
+    if not isinstance(found[0], numbers.Real) or not 0 < found[0] <= 1:  # NaN is not in the interval
+        what = f"in (0, 1] at step {t}, for a gradient norm of {norm:g}"
+        raise refusal(f"clip: the factor that {named(rule)} returns", found[0], what)
+    return found
+
+
+def check_rule(rule: NormRule) -> None:
+    """Call a rule, and the rules that it contains, once for a few norms: its mistakes are found before the first run.
+
+    Raises ValueError for a rule that raises, or that returns a factor outside (0, 1].
+    """
+    inner = getattr(rule, "rule", None)
+    for norm in PROBED_NORMS:
+        try:
+            checked_scale(rule, norm, 1, None)
+        except ValueError:
+            raise
+        except Exception as error:
+            message = f"clip: {named(rule)} must accept a gradient norm of {norm:g} at step 1"
+            raise ValueError(f"{message} (got {type(error).__name__}: {error})") from error
+    if isinstance(inner, NormRule):
+        check_rule(inner)
+
+
+def named(rule: NormRule) -> str:
+    return f"{type(rule).__module__}.{type(rule).__qualname__}"
 
 
 def apply(scale: float, gradients: "Iterable[torch.Tensor]") -> None:

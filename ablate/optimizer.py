@@ -1,7 +1,7 @@
 """Optimizers: those of torch, with their settings checked before a run (torch itself accepts lr=inf)."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -75,8 +75,8 @@ class SGD:
         )  # fmt: skip
 
 
-def set_lr(optimizer: "torch.optim.Optimizer", lr: float) -> float:
-    """Set the learning rate of every parameter group and return it."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-    return lr
+def set_lr(optimizer: "torch.optim.Optimizer", peaks: Sequence[float], factor: float) -> float:
+    """Set the learning rate of each parameter group to its own peak times the schedule's factor; return the first."""
+    for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+        group["lr"] = peak * factor
+    return optimizer.param_groups[0]["lr"]

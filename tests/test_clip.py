@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ablate.clip import Delayed, Fixed, NormRule, Nothing, apply
+from ablate.clip import Delayed, Fixed, NormRule, Nothing, apply, check_rule, checked_scale
 
 NORMS = st.floats(0, 1e12)
 THRESHOLDS = st.floats(1e-6, 1e12)
@@ -153,3 +153,42 @@ def test_apply_touches_nothing_at_scale_1() -> None:
 @pytest.mark.parametrize("rule", [Nothing(), Fixed(), Delayed(1, Fixed())])
 def test_rules_are_norm_rules(rule: object) -> None:
     assert isinstance(rule, NormRule)
+
+
+@dataclass(frozen=True)
+class Returning:
+    """A user's rule that returns what it is told to."""
+
+    found: object
+
+    def scale(self, norm: float, t: int, state: None) -> object:
+        return self.found if isinstance(self.found, tuple) else (self.found, state)
+
+
+@pytest.mark.parametrize("found", [math.nan, 0.0, -0.5, 1.5, math.inf, None, "1", (1.0,), (1.0, None, 2)])
+def test_a_factor_outside_its_range_is_an_error_that_names_the_rule(found: object) -> None:
+    """It is found by a call before the first run, also inside another rule, and again in each step."""
+    rule = Returning(found)
+    for use in (
+        lambda: check_rule(rule),
+        lambda: check_rule(Delayed(50, rule)),
+        lambda: checked_scale(rule, 4.0, 7, None),
+    ):
+        with pytest.raises(ValueError, match=r"Returning"):
+            use()
+
+
+def test_the_message_gives_step_norm_and_factor() -> None:
+    with pytest.raises(ValueError, match=r"Returning returns must be in \(0, 1\] at step 7, .* norm of 4 \(got nan\)"):
+        checked_scale(Returning(math.nan), 4.0, 7, None)
+
+
+def test_a_rule_that_raises_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"Returning must accept .* \(got ZeroDivisionError"):
+        check_rule(type("Returning", (), {"scale": lambda self, norm, t, state: (norm / (t - 1), state)})())
+
+
+@pytest.mark.parametrize("rule", [Nothing(), Fixed(0.1), Delayed(3, Fixed()), Returning(1), Returning(0.5)])
+def test_right_rules_pass(rule: NormRule) -> None:
+    check_rule(rule)
+    assert checked_scale(rule, 4.0, 1, None) == rule.scale(4.0, 1, None)

@@ -119,11 +119,12 @@ def test_torch_itself_takes_an_infinite_lr() -> None:
     torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr=math.inf)
 
 
-def test_set_lr_sets_every_group() -> None:
+def test_each_group_keeps_its_own_rate_and_the_schedule_multiplies_it() -> None:
     groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (0.1, 0.2)]
     optimizer = torch.optim.SGD(groups)
-    assert set_lr(optimizer, 0.05) == 0.05
-    assert [group["lr"] for group in optimizer.param_groups] == [0.05, 0.05]
+    for factor in (0.5, 0.25):
+        assert set_lr(optimizer, (0.1, 0.2), factor) == 0.1 * factor
+        assert [group["lr"] for group in optimizer.param_groups] == [0.1 * factor, 0.2 * factor]
 
 
 @pytest.mark.parametrize("rule", [AdamW(1e-3), SGD(0.1)])

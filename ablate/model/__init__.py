@@ -2,6 +2,7 @@
 
 loading          one class per source of a model (pretrained, tiny, random)
 head             the classification head and its initialisation
+weights          checks that a checkpoint is whole and fits its model
 parameter_roles  block, kind and layer of a parameter, read from its name
 word_tokenizer   a whole-word tokenizer for models that have none
 first_token      skip last-layer computation for tokens that the head ignores

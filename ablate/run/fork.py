@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ablate.clip import Delayed, NormRule, Nothing
+from ablate.clip import Delayed, NormRule, Nothing, checked_scale
 from ablate.files.atomic import remove_files, write_json
 from ablate.files.links import refuse_links
 from ablate.files.reading import hashed, parse_json, read_regular, unhashed
@@ -189,8 +189,8 @@ def replay(rows: Sequence[Mapping[str, Any]], learner: Learner) -> ClipState | N
     state = None
     for row in rows:
         norm, t = row["grad_norm"], row["step"]
-        scale, state = learner.clip.scale(norm, t, state)
-        lr = learner.peak_lr * learner.scheduler.factor(t, learner.steps)
+        scale, state = checked_scale(learner.clip, norm, t, state)
+        lr = learner.peak_lrs[0] * learner.scheduler.factor(t, learner.steps)
         if (scale * norm, lr) != (row["grad_norm_clipped"], row["lr"]):
             return None
     return ClipState(state)

@@ -54,7 +54,8 @@ def perform(
     log.info("parameters by block\n%s", parameter_table(record["parameters"]))
     tracker = options.tracker if ranks.leads else Nothing()
     follower = Follower(tracker, Card(str(settings["study"]), folder.name, tags or {}, flat_settings(settings)))
-    where = environment(accelerator.device, ranks.count, learner.parallel.name, matmul_backend(trainer))
+    backend = matmul_backend(trainer)
+    where = environment(accelerator.device, ranks.count, learner.parallel.name, backend, trainer.compile)
     run = TrainingRun(folder, run_id, where, trainer, learner, texts, stop, started, follower)
     run.resume()
     with follower.following(run.rows.steps, run.rows.evals):

@@ -12,7 +12,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from ablate.clip import Delayed
+from ablate.clip import Delayed, check_rule
 from ablate.config.checks import refusal, require
 from ablate.config.paths import OUTPUTS, claims_file
 from ablate.data.corpus import Corpus, corpus
@@ -29,6 +29,7 @@ from ablate.sweep.model_check import check_arm, structure
 from ablate.tracker import check_tracker_installed
 from ablate.trainer import Trainer
 from ablate.training.device import matmul_backend
+from ablate.training.environment import check_variables
 
 HYDRA_FOLDERS: dict[str, tuple[Any, ...]] = {  # allowed values, those of conf/config.yaml
     "run.dir": ("outputs/${study}/${run_name:}",),
@@ -62,6 +63,7 @@ def check(jobs: Sequence[Job]) -> None:
         options = build_options(arm)
         check_ranks(options.trainer, current_ranks())
         matmul_backend(options.trainer)
+        check_rule(options.clip)
         check_tracker_installed(options.tracker)
         check_data(options.data)
         warn_of_late_clipping(options)
@@ -105,9 +107,7 @@ def check_ranks(trainer: Trainer, ranks: Ranks) -> None:
         )  # fmt: skip
     if trainer.batch_size < ranks.count:
         raise refusal("trainer.batch_size", trainer.batch_size, f"at least {ranks.count}, one example per rank")
-    for engine in ("FSDP", "DEEPSPEED"):
-        if os.environ.get(f"ACCELERATE_USE_{engine}") == "true":
-            raise ValueError(f"accelerate launch must not use {engine}; trainer.distributed=fsdp shards the model")
+    check_variables(trainer.device)
     if ranks.count > 1 and trainer.compile:
         raise refusal("trainer.compile", True, "false where a run has several ranks")
 

@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
+from accelerate.utils import GradientAccumulationPlugin, TorchDynamoPlugin
 from torch import Tensor, nn
 
 from ablate.config.checks import refusal
 from ablate.trainer import Trainer
-from ablate.training.environment import vendor
+from ablate.training.environment import CUBLAS_DETERMINISTIC, vendor
 
 MIN_WEIGHTS = 1 << 14  # in smaller layers, converting tensors for oneDNN takes longer than the product
 
@@ -26,13 +27,19 @@ def make_accelerator(trainer: Trainer) -> Accelerator:
     """
     AcceleratorState._reset_state(reset_partial_state=True)  # otherwise a second precision in one process raises
     GradientState._reset_state()
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # required for deterministic CUDA
+    os.environ.setdefault(*CUBLAS_DETERMINISTIC)
     torch.use_deterministic_algorithms(trainer.deterministic)
     torch.utils.deterministic.fill_uninitialized_memory = False
     if trainer.device == "cuda" and not torch.cuda.is_available():
         raise refusal("trainer.device", "cuda", "auto or cpu on a machine without a CUDA device")
     precision = {"fp32": "no", "bf16": "bf16"}[trainer.precision]
-    accelerator = Accelerator(mixed_precision=precision, cpu=trainer.device == "cpu")
+    accelerator = Accelerator(  # its plugins are given, as it would read the absent ones from the environment
+        mixed_precision=precision, cpu=trainer.device == "cpu",
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+        dynamo_plugin=TorchDynamoPlugin(
+            backend="no", mode="default", fullgraph=False, dynamic=False, use_regional_compilation=False
+        ),
+    )  # fmt: skip
     torch.set_num_threads(trainer.thread_count())  # after Accelerator(), which overrides it if there are several ranks
     return accelerator
 

@@ -58,7 +58,7 @@ def make_learner(
         wrapped=wrapped,
         trained=trained,
         optimizer=optimizer,
-        peak_lr=optimizer.param_groups[0]["lr"],
+        peak_lrs=tuple(group["lr"] for group in optimizer.param_groups),
         clip=options.clip,
         scheduler=options.scheduler,
         dropout=make_dropout(stream_seed, accelerator.device, trainer.compile, trainer.gradient_checkpointing),

@@ -47,7 +47,7 @@ class Learner:
     wrapped: nn.Module  # called in training: the model, or DDP around it
     trained: dict[str, nn.Parameter]
     optimizer: torch.optim.Optimizer
-    peak_lr: float
+    peak_lrs: tuple[float, ...]  # of the optimizer's parameter groups
     clip: clip.NormRule
     scheduler: Scheduler
     dropout: Dropout
@@ -88,9 +88,9 @@ def step(learner: Learner, pieces: Sequence[Batch], t: int, state: Any) -> tuple
     loss, correct, tokens = learner.ranks.sum([float(loss), int(correct), tokens])
     norm = norms.total
     check_finite(t, loss, norm)
-    scale, state = learner.clip.scale(norm, t, state)
+    scale, state = clip.checked_scale(learner.clip, norm, t, state)
     clip.apply(scale, (local_shard(p.grad) for p in learner.trained.values() if p.grad is not None))  # 4 clip
-    lr = set_lr(learner.optimizer, learner.peak_lr * learner.scheduler.factor(t, learner.steps))  # 5 schedule
+    lr = set_lr(learner.optimizer, learner.peak_lrs, learner.scheduler.factor(t, learner.steps))  # 5 schedule
     learner.optimizer.step()  # 6 update
     learner.optimizer.zero_grad()
     mlp, classifier = (math.sqrt(norms.squares[n]) if n in norms.squares else None for n in learner.tracked)

@@ -18,7 +18,7 @@ from analysis.claims.looks import Look, exploratory
 from analysis.claims.reading import Claim, Claims, Question
 from analysis.claims.verdict_rule import Verdict, all_of
 from analysis.quantities.outcomes import outcomes
-from analysis.records.arms import fits, words
+from analysis.records.arms import fits, overlaid, words
 from analysis.records.study import Study
 
 
@@ -90,9 +90,10 @@ def combined(claim: Claim, answers: Sequence[Answer], context: Context) -> Answe
 
 
 def exact_answer(question: Question, section: str | None, context: Context) -> Answer:
-    """Compares the exact number of each model with the claimed one, over all runs with the treatment's settings."""
-    found, contrast = replace(unanswered(question, section), within={}), question.contrast
-    arms = [label for label, arm in context.study.arms.items() if fits(arm, question.treatment)]
+    """Compares the exact number of each model with the claimed one, over all runs with the claim's settings."""
+    found, contrast = unanswered(question, section), question.contrast
+    settings = overlaid(question.within, question.treatment)
+    arms = [label for label, arm in context.study.arms.items() if fits(arm, settings)]
     runs = context.study.runs[context.study.runs["arm"].isin(arms)].set_index("run")
     runs = runs[["model"]].join(context.outcomes.values[question.quantity].rename("value")).dropna()
     parts = []
@@ -107,7 +108,7 @@ def exact_answer(question: Question, section: str | None, context: Context) -> A
     if parts:
         verdict = all_of([part.verdict for part in parts])
         return Answer(replace(found, n=len(runs), verdict=verdict, parts=tuple(parts)))
-    return Answer(replace(found, verdict=Verdict.NOT_TESTED, notes=(f"no run has {words(question.treatment)}",)))
+    return Answer(replace(found, verdict=Verdict.NOT_TESTED, notes=(f"no run has {words(settings)}",)))
 
 
 def unregistered(study: Study, claims: Claims) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """The training loop is bit-identical to a plain PyTorch loop on CPU."""
 
+import dataclasses
 import itertools
 from pathlib import Path
 
@@ -191,3 +192,33 @@ def test_a_non_finite_loss_ends_the_run_before_the_update(lr: str, cause: str) -
             before = {name: p.detach().clone() for name, p in learner.trained.items()}
     assert stopped.value.step == last + 1
     assert all(torch.equal(p.nan_to_num(), before[name].nan_to_num()) for name, p in learner.trained.items())
+
+
+def test_parameter_groups_keep_their_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A head with ten times the rate of the rest keeps it in every step; the schedule multiplies both."""
+
+    def two_groups(self, parameters):
+        *rest, head = parameters
+        return torch.optim.SGD([{"params": rest, "lr": self.lr}, {"params": [head], "lr": 10 * self.lr}])
+
+    monkeypatch.setattr("ablate.optimizer.SGD.build", two_groups)
+    learner, batches = small_learner("optimizer=sgd", "optimizer.lr=0.01", "trainer.steps=10")
+    for moment in train(learner, batches):
+        rest, head = (group["lr"] for group in learner.optimizer.param_groups)
+        assert rest == moment.row.lr == 0.01 * learner.scheduler.factor(moment.row.step, 10)
+        assert head == pytest.approx(10 * rest)
+
+
+def test_a_factor_that_is_not_a_number_names_the_rule() -> None:
+    """Without the check, every weight becomes NaN, and the next step is reported as a divergence."""
+
+    class Wrong:
+        def scale(self, norm: float, t: int, state: None) -> tuple[float, None]:
+            return (float("nan") if t == 3 else 1.0), state
+
+    learner, batches = small_learner("trainer.steps=5")
+    steps = train(dataclasses.replace(learner, clip=Wrong()), batches)
+    assert [next(steps).row.step for _ in range(2)] == [1, 2]
+    with pytest.raises(ValueError, match=r"Wrong returns must be in \(0, 1\] at step 3"):
+        next(steps)
+    assert all(p.isfinite().all() for p in learner.trained.values())

@@ -175,3 +175,32 @@ def test_an_empty_study_tests_nothing(study):
     study.mkdir()
     found = judge_claims(load(study), read_claims(PAPER)).findings
     assert {finding.verdict for finding in found} == {N}
+
+
+EQUALITY = """
+seeds: 10
+within: {optimizer.lr: 1e-4}
+claims:
+  one:
+    statement: the accuracy is 80
+    quantity: test_accuracy
+    scale: raw
+    contrast: equality
+    reference: 0.8
+    tolerance: 0.01
+    treatment: {clip: fixed}
+"""
+
+
+def test_a_claim_of_equality_is_on_the_arms_that_it_names(study):
+    """Another learning rate and another clip rule have other numbers: `within` and the claim's own leave them out."""
+    for lr, accuracy in ((1e-4, 0.8), (2e-4, 0.5)):
+        write_run(study, {"clip": "fixed"}, seed=0, accuracy=accuracy, settings={"optimizer": {"lr": lr}})
+    assert finding(study, EQUALITY).verdict is S
+    assert finding(study, EQUALITY).n == 1
+    assert finding(study, EQUALITY.replace("1e-4", "2e-4")).verdict is R
+    assert finding(study, EQUALITY.replace("within: {optimizer.lr: 1e-4}\n", "")).verdict is R  # the control: all runs
+    inner = EQUALITY.replace("    treatment", "    within: {optimizer.lr: 2e-4}\n    treatment")
+    assert finding(study, inner).verdict is R
+    none = finding(study, EQUALITY.replace("1e-4", "3e-4"))
+    assert none.verdict is N and "optimizer.lr=0.0003" in none.notes[0]
