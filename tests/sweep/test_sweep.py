@@ -223,3 +223,16 @@ def test_a_rule_of_the_users_own_needs_no_fork(tmp_path: Path) -> None:
     (halved,) = [folder for folder in folders(tmp_path) if "halved" in folder.name]
     steps = pd.read_parquet(halved / "steps.parquet")
     assert (steps["grad_norm_clipped"] == steps["grad_norm"] / 2).all()
+
+
+def test_a_glob_finds_the_users_own_options_wherever_they_are_given(tmp_path: Path) -> None:
+    """Hydra 1.3's own glob does not look in hydra.searchpath."""
+    (tmp_path / "own/clip").mkdir(parents=True)
+    (tmp_path / "own/clip/a half.yaml").write_text("_target_: ablate.clip.Fixed\nthreshold: 0.5\n")
+    for way in (("hydra.searchpath=[file://own]",), ("--config-dir", "own")):
+        done = ablate("-m", *way, *SMALL, "clip=glob(*)", "plan=json", cwd=tmp_path)
+        clips = {run["factors"]["clip"] for run in json.loads(done.stdout)["runs"]}
+        assert clips == {"a half", "delayed", "fixed", "none"}
+    done = ablate("-m", *SMALL, "clip=glob(q*)", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "clip must be a pattern of options in ['delayed', 'fixed', 'none'] (got glob(q*))" in done.stderr
