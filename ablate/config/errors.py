@@ -86,8 +86,8 @@ def as_written(override: str) -> str:
 def quoted(override: str) -> str:
     """How to write an override whose value has special characters: in the shell's quotes and in Hydra's.
 
-    >>> quoted("data.files.train=a b,c.csv")
-    'quote it: \'data.files.train="a b,c.csv"\''
+    >>> print(quoted("data.files.train=a b,c.csv"))
+    quote it: 'data.files.train="a b,c.csv"'
     """
     key, _, value = override.partition("=")
     return f"quote it: {shlex.quote(key + '=' + QuotedString(value, Quote.double).with_quotes())}"

@@ -18,6 +18,8 @@ from analysis.records.study import load
 from analysis.tables.formats import summary, summary_in_words
 
 NOT_STARTED = "not started"
+NARROWEST_ARM = 12
+"""Characters of an arm's column in a narrow terminal: headings wrap first, then arms fold."""
 
 
 def print_summary(folders: Sequence[Path], rerun: bool = False) -> bool:
@@ -44,8 +46,12 @@ def print_summary(folders: Sequence[Path], rerun: bool = False) -> bool:
 
 def as_rich(words: pd.DataFrame) -> Table:
     table = Table()
-    for name in words:
-        table.add_column(str(name), justify="left" if name == "arm" else "right", no_wrap=name != "arm")
+    for name, values in words.items():
+        longest = max(map(len, map(str, values)))
+        if name == "arm":
+            table.add_column("arm", overflow="fold", min_width=min(longest, NARROWEST_ARM))
+        else:
+            table.add_column(str(name), justify="right", min_width=longest)
     for row in words.itertuples(index=False):
         table.add_row(*(escape(str(value)) for value in row))
     return table
@@ -76,24 +82,22 @@ def recorded_status(folder: Path) -> tuple[str, str]:
     return record["status"], ""
 
 
-def write_study_report(study: Path, tracker: Tracker) -> None:
-    """Write the study's report if its runs have changed, and print where it is; a failure here fails no run."""
-    from analysis.claims.reading import read_claims  # here, so that a plan does not wait for matplotlib
-    from analysis.page.sentences import tally
-    from analysis.report import PAGE, named_claims, write_report
-
-    console = table_console()
+def write_study_report(study: Path, tracker: Tracker) -> str:
+    """Write the study's report if its runs have changed; return a line about it. A failure here fails no run."""
     try:
+        from analysis.claims.reading import read_claims  # here, so that a plan does not wait for matplotlib
+        from analysis.page.sentences import tally
+        from analysis.report import PAGE, named_claims, write_report
+
         found = load(study)
         if found.runs.empty:
-            return
+            return ""
         written = write_report(found, read_claims(named_claims(found)))
         if written.is_new:
             publish(tracker, study.name, study / "report")
-        line = f"report: {study / 'report' / PAGE}: {tally(written.findings)}"
+        return f"report: {study / 'report' / PAGE}: {tally(written.findings)}"
     except Exception as error:
-        line = f"no report: {error}; the runs are unaffected, and python -m analysis {study} tries again"
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+        return f"no report: {error}; the runs are unaffected, and python -m analysis {study} tries again"
 
 
 def more_seeds(table: pd.DataFrame) -> str:
