@@ -18,8 +18,8 @@ from analysis.records.study import load
 from analysis.tables.formats import summary, summary_in_words
 
 NOT_STARTED = "not started"
-NARROWEST_ARM = 12
-"""Characters of an arm's column in a narrow terminal: headings wrap first, then arms fold."""
+NARROW = 120
+"""Characters of a line. With headings in one line, a narrower terminal would leave no room for the arms' names."""
 
 
 def print_summary(folders: Sequence[Path], rerun: bool = False) -> bool:
@@ -31,7 +31,7 @@ def print_summary(folders: Sequence[Path], rerun: bool = False) -> bool:
     study = load(folders[0].parent, only={folder.name for folder in folders})
     table = summary(study)
     if len(study.runs):
-        console.print(as_rich(summary_in_words(table)))
+        console.print(as_rich(summary_in_words(table), console.width))
     states = {folder: state(folder, rerun) for folder in folders}
     for folder, (status, message) in states.items():
         if status not in ("done", "diverged", NOT_STARTED):
@@ -44,14 +44,15 @@ def print_summary(folders: Sequence[Path], rerun: bool = False) -> bool:
     return not any(status in ("failed", "interrupted", NOT_STARTED) for status, _ in states.values())
 
 
-def as_rich(words: pd.DataFrame) -> Table:
+def as_rich(words: pd.DataFrame, width: int) -> Table:
+    """The table for a console of this width: in a narrow one headings are broken at spaces, and arms fold."""
     table = Table()
-    for name, values in words.items():
-        longest = max(map(len, map(str, values)))
+    for name in words:
+        heading = str(name).replace(" ", "\n") if width < NARROW else str(name)
         if name == "arm":
-            table.add_column("arm", overflow="fold", min_width=min(longest, NARROWEST_ARM))
+            table.add_column(heading, overflow="fold")
         else:
-            table.add_column(str(name), justify="right", min_width=longest)
+            table.add_column(heading, justify="right", no_wrap=True)
     for row in words.itertuples(index=False):
         table.add_row(*(escape(str(value)) for value in row))
     return table

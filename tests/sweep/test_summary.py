@@ -16,8 +16,10 @@ NUMBERS = {"seeds": "5", "test accuracy %": "85.0 ± 10.0", "last loss": "0.698"
 def test_arms_and_numbers_are_whole(width: int) -> None:
     arms = ["embeddings_attention-delayed-warmup_linear-adamw", "none"]
     console = Console(file=io.StringIO(), width=width)
-    console.print(as_rich(pd.DataFrame([{"arm": arm, **NUMBERS} for arm in arms])))
-    lines = [line.split("│")[1:-1] for line in console.file.getvalue().splitlines() if line.startswith("│")]
+    console.print(as_rich(pd.DataFrame([{"arm": arm, **NUMBERS} for arm in arms]), width))
+    shown = console.file.getvalue().splitlines()
+    assert max(map(len, shown)) <= width
+    lines = [line.split("│")[1:-1] for line in shown if line.startswith("│")]
     assert "".join(line[0].strip() for line in lines) == "".join(arms)
     for line in (lines[0], lines[-1]):
         assert [cell.strip() for cell in line[1:]] == list(NUMBERS.values())
