@@ -20,6 +20,7 @@ import ablate.run.folder_name  # registers the resolver `run_name`
 import ablate.sweep.launchers  # noqa: F401  registers the resolver `workers`
 from ablate.config.errors import complaint
 from ablate.config.loader import use_checked_loader
+from ablate.config.output import use_lenient_output
 from ablate.config.paths import conf
 from ablate.distributed.ranks import RanksOutOfSync, current_ranks, exit_rank
 from ablate.run import process
@@ -37,6 +38,7 @@ def app(config: DictConfig) -> str:
 
 def main() -> None:
     """Run the command. Exit code 0: all runs are done; 1: a run failed; 2: the input is wrong, and nothing was run."""
+    use_lenient_output()
     try:
         check_interpreter()
         ranks = current_ranks()

@@ -13,10 +13,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from ablate.config.output import use_lenient_output
+from ablate.config.paths import claims_file, kept_claims
 from ablate.config.terminal import EscapingConsole
 from ablate.config.wording import count, printable
 from ablate.files.links import refuse_links
-from analysis.claims.judge import unregistered
+from analysis.claims.judge import judge_claims, unregistered
+from analysis.claims.looks import read_looks
 from analysis.claims.reading import Claims, read_claims
 from analysis.compare.compare import compare
 from analysis.compare.words import arms_in_words, claims_in_words, headlines, settings_in_words, write_comparison
@@ -28,23 +31,36 @@ from analysis.tables.formats import summary, summary_in_words
 
 def main() -> None:
     """Run the command. Exit code 0: the report was written; 2: it could not be, or has nothing to compare."""
+    use_lenient_output()
     parser = argparse.ArgumentParser(prog="python -m analysis", description=__doc__)
     parser.add_argument("study", type=Path, help="the study's folder, outputs/<study>")
-    parser.add_argument("--claims", type=Path, help="the claims file; by default the one that the runs name")
+    parser.add_argument("--claims", help="the claims: a file, or a name in conf/claims; by default the runs' own")
     parser.add_argument("--against", type=Path, help="the folder of another study: show what changed from it to this")
     arguments = parser.parse_args()
     try:
         study = load_finished(arguments.study)
-        claims = read_claims(arguments.claims or named_claims(study))
+        claims = read_claims(chosen_claims(study, arguments.claims))
         if arguments.against:
             print_comparison(study, load_finished(arguments.against), claims)
         else:
-            print_report(study, claims, write_report(study, claims))
+            report, line = written_report(study, claims)
+            print_report(study, claims, report, line)
+            if not line.startswith("report:"):
+                sys.exit(2)
             if found := limits(study):
                 raise ValueError("\n".join(found))
     except ValueError as error:
         print(printable(f"error: {error}"), file=sys.stderr)
         sys.exit(2)
+
+
+def chosen_claims(study: Study, chosen: str | None) -> Path:
+    """The claims file that --claims chooses: an existing file, or else a name; by default the runs' own."""
+    if chosen is None:
+        return named_claims(study)
+    if Path(chosen).is_file() or Path(chosen).name != chosen or Path(chosen).suffix:
+        return Path(chosen)
+    return claims_file(chosen, [kept_claims(study.folder)])
 
 
 def load_finished(folder: Path) -> Study:
@@ -55,7 +71,16 @@ def load_finished(folder: Path) -> Study:
     return study
 
 
-def print_report(study: Study, claims: Claims, report: Report) -> None:
+def written_report(study: Study, claims: Claims) -> tuple[Report, str]:
+    """Write the report; return it, and a line on where it is, or on why it could not be written."""
+    try:
+        return write_report(study, claims), f"report: {study.folder / 'report' / PAGE}"
+    except OSError as error:
+        judgement = judge_claims(study, claims, read_looks(study.folder))
+        return Report(judgement.findings, (), is_new=False), f"no report could be written: {error}"
+
+
+def print_report(study: Study, claims: Claims, report: Report, written: str) -> None:
     console = EscapingConsole(width=None if sys.stdout.isatty() else 140)
     words = summary_in_words(summary(study))
     console.print(as_table(words.columns.tolist(), words.to_numpy().tolist()))
@@ -64,7 +89,7 @@ def print_report(study: Study, claims: Claims, report: Report) -> None:
     lines += [f"left out: {name}: {reason}" for name, reason in report.left_out]
     if len(others := unregistered(study, claims)):
         lines.append(f"{started_with_others(others)}, so it may have been written after them")
-    print_lines(console, [*lines, f"report: {study.folder / 'report' / PAGE}"])
+    print_lines(console, [*lines, written])
 
 
 def started_with_others(runs: pd.DataFrame) -> str:

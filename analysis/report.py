@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ablate.config.paths import claims_file
+from ablate.config.paths import claims_file, kept_claims
 from ablate.files.atomic import write_together
 from ablate.files.links import refuse_links
 from ablate.files.reading import LARGEST_TABLE, parse_json, read_regular
@@ -112,7 +112,7 @@ def named_claims(study: Study) -> Path:
         what = f"{len(names)} claims files ({', '.join(names)})" if names else "no claims file"
         raise ValueError(f"the runs must name one claims file, but they name {what}; choose one with --claims FILE")
     try:
-        return claims_file(names[0])
+        return claims_file(names[0], [kept_claims(study.folder)])
     except ValueError as error:
         raise ValueError(
             f"the claims file that the runs name is missing: {error} (--claims FILE chooses another)"

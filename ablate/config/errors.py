@@ -1,6 +1,11 @@
 """Messages for errors, Hydra's and OmegaConf's among them: the first line says what is wrong, the next what to do."""
 
-from hydra.errors import MissingConfigException, OverrideParseException
+import re
+import shlex
+import sys
+
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import (
     ConfigAttributeError,
@@ -10,6 +15,7 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
+from ablate.config.paths import known_groups
 from ablate.config.wording import nearest, printable
 
 
@@ -32,20 +38,65 @@ def explain(error: BaseException, cause: BaseException) -> tuple[str, str]:
         name = error.missing_cfg_file or ""
         return f"there is no option {name}", nearest(name.rpartition("/")[2], error.options)
     if isinstance(error, OverrideParseException):
-        return f"{error.override} cannot be parsed: {first_line}", "put special characters into quotes: 'key=\"a b\"'"
+        return f"{error.override} cannot be parsed{reason(first_line)}", as_written(error.override)
     if "Config group override must be a string" in first_line:
-        return "a group must be set to the name of an option", "the option that does nothing is called none: clip=none"
+        return (
+            f"{chosen_without_a_name()} must be set to the name of an option",
+            "the option that does nothing is called none: clip=none; quote a name that is a number: 'clip=\"2024\"'",
+        )
+    if match := re.fullmatch(r"Ambiguous value for argument '(.*)'", first_line):
+        return f"{match[1]} has several values", f"to sweep over them, add -m; for one value, {quoted(match[1])}"
+    if match := re.fullmatch(r"Sweep parameters '(.*)' requires --multirun", first_line):
+        return f"{match[1]} has several values", "to sweep over them, add -m"
+    if match := re.match(r"Multiple values for (\S+)\. To override", first_line):
+        return f"{match[1]} is in the config already", f"leave out the +: {match[1]}=<option>"
+    if "Error merging override" in first_line and cause is not error:
+        return f"{first_line.rpartition(' override ')[2]} does not fit: {str(cause).splitlines()[0]}", ""
     if "Could not override 'claims'" in first_line:  # Hydra takes the folder conf/claims for a group
         return (
             "claims cannot be set on the command line",
-            "claims are named in an experiment's file (claims: <name>), before the study runs",
+            "claims are named in an experiment's file (claims: <name>), before the study runs; "
+            "python -m analysis outputs/<study> --claims <name> judges others afterwards",
         )
     if type(error).__name__ == "TerminatedWorkerError":  # joblib's, which may not be installed
         return (
             "a worker was killed, by a signal or because memory ran out, and its launcher ended the other workers",
             "repeat the command: runs continue from their last checkpoints",
         )
+    if isinstance(error, HydraException):  # its next lines are the remedy
+        return first_line, "\n  ".join(line for line in str(error).splitlines()[1:] if line)
     return first_line, ""
+
+
+def reason(line: str) -> str:
+    """Why an override cannot be parsed, if Hydra's line says so in words."""
+    return "" if line.startswith(("LexerNoViableAltException", "Error parsing override")) else f": {line}"
+
+
+def as_written(override: str) -> str:
+    """How to write an override that Hydra cannot parse."""
+    key, equals, value = override.partition("=")
+    if not equals or not re.fullmatch(r"[~+]*[\w./@]+", key):
+        return "an override is written key=value; --hydra-help lists the flags"
+    if re.match(r"""['"\[{]|\w+\(""", value):
+        return "close each quote and bracket, and put special characters into quotes: 'key=\"a b\"'"
+    return quoted(override)
+
+
+def quoted(override: str) -> str:
+    """How to write an override whose value has special characters: in the shell's quotes and in Hydra's.
+
+    >>> print(quoted("data.files.train=a b,c.csv"))
+    quote it: 'data.files.train="a b,c.csv"'
+    """
+    key, _, value = override.partition("=")
+    return f"quote it: {shlex.quote(key + '=' + QuotedString(value, Quote.double).with_quotes())}"
+
+
+def chosen_without_a_name() -> str:
+    """The overrides on the command line that set a group to a number, true, false or null; else "a group"."""
+    found = [re.fullmatch(r"\+*([\w/]+)=(null|true|false|[\d.]*)", word, re.IGNORECASE) for word in sys.argv[1:]]
+    return " and ".join(m[0] for m in found if m and m[1] in known_groups()) or "a group"
 
 
 def other_keys(node: DictConfig, key: str) -> str:

@@ -1,5 +1,6 @@
 """Where the config tree and the claims files are."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ablate.config.wording import nearest
@@ -14,16 +15,22 @@ def conf() -> str:
     return str(package / "conf" if (package / "conf").is_dir() else package.parent / "conf")
 
 
-def claims_file(name: str) -> Path:
+def claims_file(name: str, others: Sequence[Path] = ()) -> Path:
     """The file of a study's claims, which are written before the study runs: conf/claims/<name>.yaml.
 
-    The user's own conf folder comes before the project's. ValueError with the nearest names if there is no such file.
+    The user's own conf folder comes first, then the folders `others`, then the project's. ValueError with the nearest
+    names if there is no such file.
     """
-    folders = [Path("conf/claims"), Path(conf()) / "claims"]
+    folders = [Path("conf/claims"), *others, Path(conf()) / "claims"]
     known = {path.stem: path for folder in reversed(folders) for path in sorted(folder.glob("*.yaml"))}
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise ValueError(f"claims must be the name of a file in conf/claims (got {name}); {nearest(name, known)}")
     return known[name]
+
+
+def kept_claims(study: Path) -> Path:
+    """The folder in which a study keeps its claims files, so that it can be judged elsewhere."""
+    return study / ".claims"
 
 
 def shipped_groups() -> set[str]:

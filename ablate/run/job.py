@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
-from ablate.config.paths import claims_file
+from ablate.config.paths import claims_file, kept_claims
 from ablate.distributed.ranks import current_ranks
 from ablate.experiment import NUMERICS, build_option, factors, plain, run_id, stem_id
 from ablate.files.atomic import remove_leftovers, write
@@ -62,6 +62,11 @@ class Job:
     @cached_property
     def trainer(self) -> Trainer:
         return build_option("trainer", self.config)
+
+    @property
+    def claims(self) -> Path:
+        """The claims file, the study's own copy included."""
+        return claims_file(self.config["claims"], [kept_claims(self.folder.parent)])
 
     @property
     def rerun(self) -> bool:
@@ -226,7 +231,7 @@ def attempt(work: Job, folder: Path, stop: StopRequest) -> str:
         "factors": factors(work.config, work.choices),
         "seed": work.config["seed"],
         "nuisance": work.config["nuisance"],
-        "claims": {"name": work.config["claims"], "sha256": file_sha256(claims_file(work.config["claims"]))},
+        "claims": {"name": work.config["claims"], "sha256": file_sha256(work.claims)},
         "forked_from": None,
         "timing": {"started": datetime.now(timezone.utc).isoformat(timespec="seconds")},
         "error": None,

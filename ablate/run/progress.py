@@ -5,6 +5,7 @@ Where there is no terminal, and in workers, which share one terminal, the lines 
 
 import contextlib
 import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,10 +29,8 @@ def is_live() -> bool:
 
 def table_console() -> EscapingConsole:
     """Return a console on standard output for tables, 140 characters wide where that is a file or a pipe."""
-    console = EscapingConsole()
-    if not console.is_terminal:
-        console.width = 140
-    return console
+    # by isatty, as FORCE_COLOR makes rich take a pipe for a terminal
+    return EscapingConsole(width=None if sys.stdout.isatty() else 140)
 
 
 def configure_logging() -> None:

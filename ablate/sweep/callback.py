@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ablate.config.checks import refusal
 from ablate.config.errors import complaint
+from ablate.config.output import use_lenient_output
 from ablate.distributed.ranks import connect_ranks, current_ranks
 from ablate.experiment import build_option
 from ablate.run import fork, process, progress
@@ -27,7 +28,15 @@ from ablate.run.progress import console
 from ablate.sweep import launchers, plan, workers
 from ablate.sweep.compose import compose_jobs, composed_job
 from ablate.sweep.launchers import Launcher
-from ablate.sweep.preflight import check, check_hydra, check_models, check_threads, prepare
+from ablate.sweep.preflight import (
+    check,
+    check_hydra,
+    check_models,
+    check_threads,
+    find_claims,
+    keep_claims,
+    prepare,
+)
 from ablate.sweep.summary import print_summary, write_study_report
 
 
@@ -70,6 +79,7 @@ class Sweep(Callback):
         """Set up the process in which the job runs; one that a launcher started only has this pickled object."""
         in_worker = process.current.end_sweep is None
         if in_worker:
+            use_lenient_output()
             process.current.become_worker(self.launcher.threads, self.shown)
             if self.team:
                 workers.enrol(self.team)
@@ -114,6 +124,7 @@ class Sweep(Callback):
         typed = unique(jobs)
         jobs = [work.with_threads(launcher.threads) for work in typed]
         check(jobs)
+        claims = find_claims(config, jobs[0])
         self.tracker = build_option("tracker", jobs[0].config)
         self.folders, self.rerun = [work.folder for work in jobs], any(work.rerun for work in jobs)
         todo = [work for work in jobs if work.rerun or not finished_status(work)]
@@ -137,6 +148,7 @@ class Sweep(Callback):
             console.print(f"all {len(jobs)} runs are done already; rerun=true does them again")
             self.end()
             sys.exit(0)
+        keep_claims(claims, jobs[0].folder.parent)
         fork.announce(fork.shared_folder(jobs[0].folder), shared)
         console.print(plan.in_short(runs, parallel_runs), markup=False, highlight=False, soft_wrap=True)
         self.open(config, todo, runs)
@@ -152,13 +164,14 @@ class Sweep(Callback):
 
     @ends_program
     def end(self) -> None:
-        """Print the table and what needs attention, write the report; exit with 1 if a run failed or is unfinished."""
+        """Write the report, print the table and what needs attention; exit with 1 if a run failed or is unfinished."""
         progress.close_display()
         if not current_ranks().leads:
             return
+        report = write_study_report(self.folders[0].parent, self.tracker) if self.reports else ""
         all_ended = print_summary(self.folders, self.rerun)
-        if self.reports:
-            write_study_report(self.folders[0].parent, self.tracker)
+        if report:
+            progress.table_console().print(report, markup=False, highlight=False, soft_wrap=True)
         if not all_ended:
             sys.exit(1)
 

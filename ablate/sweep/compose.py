@@ -6,10 +6,10 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.core.override_parser.types import Glob, Override, Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from ablate.config.checks import refusal
+from ablate.config.checks import refusal, require
 from ablate.experiment import FACTORS, KEYS, check_complete
 from ablate.run.job import Job, job
 from ablate.schema import NONE
@@ -25,6 +25,7 @@ def compose_jobs(config: DictConfig) -> list[Job]:
     """
     loader = GlobalHydra.instance().config_loader()
     write_lists_as_sweeps(config)
+    write_globs_as_names(config, loader)
     put_seeds_first(config, parse(loader, config))
     arms: dict[tuple[str, ...], Job] = {}
     jobs = []
@@ -76,6 +77,30 @@ def write_lists_as_sweeps(config: DictConfig) -> None:
 
 def is_several(config: DictConfig, key: str, value: object) -> bool:
     return isinstance(value, list) and not OmegaConf.is_list(OmegaConf.select(config, key, throw_on_missing=False))
+
+
+def write_globs_as_names(config: DictConfig, loader: ConfigLoader) -> None:
+    """Replace each `glob(...)` of the sweep by the options that it matches, those in `hydra.searchpath` included.
+
+    Hydra 1.3's own sweeper looks in the primary search path only (its issue 1942), and would drop a user's arms.
+    """
+    with open_dict(config):
+        for key, value in config.hydra.sweeper.params.items():
+            config.hydra.sweeper.params[key] = without_glob(config, loader, f"{key}={value}").partition("=")[2]
+        config.hydra.overrides.task = [without_glob(config, loader, line) for line in config.hydra.overrides.task]
+
+
+def without_glob(config: DictConfig, loader: ConfigLoader, line: str) -> str:
+    """The override with the names of the options in place of a glob; any other override as it is."""
+    override = OverridesParser.create().parse_override(line)
+    glob = override.value()
+    if not isinstance(glob, Glob):
+        return line
+    name, hydra_overrides = config.hydra.job.config_name, list(config.hydra.overrides.hydra)
+    known = loader.get_group_options(override.key_or_group, config_name=name, overrides=hydra_overrides)
+    found = glob.filter(known)
+    require(override.key_or_group, override.get_value_string(), bool(found), f"a pattern of options in {known}")
+    return f"{override.get_key_element()}={','.join(map(as_override, found))}"
 
 
 def as_override(value: object) -> str:

@@ -18,6 +18,8 @@ from analysis.records.study import load
 from analysis.tables.formats import summary, summary_in_words
 
 NOT_STARTED = "not started"
+NARROW = 120
+"""Characters of a line. With headings in one line, a narrower terminal would leave no room for the arms' names."""
 
 
 def print_summary(folders: Sequence[Path], rerun: bool = False) -> bool:
@@ -29,7 +31,7 @@ def print_summary(folders: Sequence[Path], rerun: bool = False) -> bool:
     study = load(folders[0].parent, only={folder.name for folder in folders})
     table = summary(study)
     if len(study.runs):
-        console.print(as_rich(summary_in_words(table)))
+        console.print(as_rich(summary_in_words(table), console.width))
     states = {folder: state(folder, rerun) for folder in folders}
     for folder, (status, message) in states.items():
         if status not in ("done", "diverged", NOT_STARTED):
@@ -42,10 +44,15 @@ def print_summary(folders: Sequence[Path], rerun: bool = False) -> bool:
     return not any(status in ("failed", "interrupted", NOT_STARTED) for status, _ in states.values())
 
 
-def as_rich(words: pd.DataFrame) -> Table:
+def as_rich(words: pd.DataFrame, width: int) -> Table:
+    """The table for a console of this width: in a narrow one headings are broken at spaces, and arms fold."""
     table = Table()
     for name in words:
-        table.add_column(str(name), justify="left" if name == "arm" else "right", no_wrap=name != "arm")
+        heading = str(name).replace(" ", "\n") if width < NARROW else str(name)
+        if name == "arm":
+            table.add_column(heading, overflow="fold")
+        else:
+            table.add_column(heading, justify="right", no_wrap=True)
     for row in words.itertuples(index=False):
         table.add_row(*(escape(str(value)) for value in row))
     return table
@@ -76,24 +83,22 @@ def recorded_status(folder: Path) -> tuple[str, str]:
     return record["status"], ""
 
 
-def write_study_report(study: Path, tracker: Tracker) -> None:
-    """Write the study's report if its runs have changed, and print where it is; a failure here fails no run."""
-    from analysis.claims.reading import read_claims  # here, so that a plan does not wait for matplotlib
-    from analysis.page.sentences import tally
-    from analysis.report import PAGE, named_claims, write_report
-
-    console = table_console()
+def write_study_report(study: Path, tracker: Tracker) -> str:
+    """Write the study's report if its runs have changed; return a line about it. A failure here fails no run."""
     try:
+        from analysis.claims.reading import read_claims  # here, so that a plan does not wait for matplotlib
+        from analysis.page.sentences import tally
+        from analysis.report import PAGE, named_claims, write_report
+
         found = load(study)
         if found.runs.empty:
-            return
+            return ""
         written = write_report(found, read_claims(named_claims(found)))
         if written.is_new:
             publish(tracker, study.name, study / "report")
-        line = f"report: {study / 'report' / PAGE}: {tally(written.findings)}"
+        return f"report: {study / 'report' / PAGE}: {tally(written.findings)}"
     except Exception as error:
-        line = f"no report: {error}; the runs are unaffected, and python -m analysis {study} tries again"
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+        return f"no report: {error}; the runs are unaffected, and python -m analysis {study} tries again"
 
 
 def more_seeds(table: pd.DataFrame) -> str:

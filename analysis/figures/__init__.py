@@ -11,3 +11,7 @@ forest    the effects of all claims
 style     colours, line styles, legends and axes
 export    write SVG, PDF, PNG and CSV
 """
+
+import os
+
+os.environ["MPLBACKEND"] = "agg"  # before matplotlib is imported: it refuses a notebook's backend that is not installed

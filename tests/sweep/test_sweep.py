@@ -2,13 +2,17 @@
 
 import hashlib
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from tests.tools import ablate
+from tests.tools import ROOT, ablate
 
 SMALL = (
     "model=tiny", "data=synthetic", "freeze=none", "trainer.threads=1", "trainer.steps=6", "trainer.batch_size=4",
@@ -223,3 +227,88 @@ def test_a_rule_of_the_users_own_needs_no_fork(tmp_path: Path) -> None:
     (halved,) = [folder for folder in folders(tmp_path) if "halved" in folder.name]
     steps = pd.read_parquet(halved / "steps.parquet")
     assert (steps["grad_norm_clipped"] == steps["grad_norm"] / 2).all()
+
+
+def test_a_glob_finds_the_users_own_options_wherever_they_are_given(tmp_path: Path) -> None:
+    """Hydra 1.3's own glob does not look in hydra.searchpath."""
+    (tmp_path / "own/clip").mkdir(parents=True)
+    (tmp_path / "own/clip/a half.yaml").write_text("_target_: ablate.clip.Fixed\nthreshold: 0.5\n")
+    for way in (("hydra.searchpath=[file://own]",), ("--config-dir", "own")):
+        done = ablate("-m", *way, *SMALL, "clip=glob(*)", "plan=json", cwd=tmp_path)
+        clips = {run["factors"]["clip"] for run in json.loads(done.stdout)["runs"]}
+        assert clips == {"a half", "delayed", "fixed", "none"}
+    done = ablate("-m", *SMALL, "clip=glob(q*)", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "clip must be a pattern of options in ['delayed', 'fixed', 'none'] (got glob(q*))" in done.stderr
+
+
+def analysis(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "analysis", *arguments], cwd=cwd, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+    )  # fmt: skip
+
+
+def test_claims_beside_the_users_own_config_are_found_and_kept_with_the_study(tmp_path: Path) -> None:
+    """The study is judged by them in another folder, and by a name or a file that --claims gives."""
+    text = (ROOT / "conf/claims/quick.yaml").read_text()
+    for name, content in (
+        ("claims/mine.yaml", text), ("experiment/e.yaml", "# @package _global_\nclaims: mine\n"),
+    ):  # fmt: skip
+        (tmp_path / "own" / name).parent.mkdir(parents=True)
+        (tmp_path / "own" / name).write_text(content)
+    command = ("-m", "--config-dir", "own", "experiment=e", *SMALL, "clip=none,fixed", "seed=0,1")
+    assert ablate(*command, cwd=tmp_path).returncode == 0
+    kept = tmp_path / "outputs/default/.claims"
+    assert (kept / "mine.yaml").read_text() == text
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(tmp_path / "outputs", elsewhere / "outputs")
+    for claims in ((), ("--claims", "mine"), ("--claims", str(tmp_path / "own/claims/mine.yaml"))):
+        done = analysis("outputs/default", *claims, cwd=elsewhere)
+        assert done.returncode == 0, done.stderr
+        assert "not started with" not in done.stdout
+    (tmp_path / "own/claims/mine.yaml").write_text(text + "# edited\n")
+    assert ablate(*command, "nuisance=1", cwd=tmp_path).returncode == 0
+    assert sorted(path.name for path in kept.iterdir()) == [
+        f"mine-{hashlib.sha256(text.encode()).hexdigest()[:10]}.yaml", "mine.yaml",
+    ]  # fmt: skip
+
+
+# A finished sweep keeps its exit code and its report, whatever it is shown on
+
+
+JUPYTER = "module://matplotlib_inline.backend_inline"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_the_report_is_written_whatever_the_output(tmp_path: Path, encoding: str) -> None:
+    odd = {"PYTHONIOENCODING": f"{encoding}:strict", "MPLBACKEND": JUPYTER}
+    done = ablate("-m", *SMALL, "clip=none,fixed", "seed=0,1", "report=true", cwd=tmp_path, **odd)
+    assert done.returncode == 0, done.stderr
+    assert "fixed" in done.stdout and "report: outputs/default/report/index.html" in done.stdout
+    assert (tmp_path / "outputs/default/report/index.html").is_file()
+    shown = analysis("outputs/default", cwd=tmp_path, **odd)
+    assert shown.returncode == 0 and "report: outputs/default" in shown.stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("refuses", ["closed pipe", "full disk"])
+def test_output_that_is_refused_fails_no_sweep(tmp_path: Path, refuses: str) -> None:
+    command = [sys.executable, "-m", "ablate", "-m", *SMALL, "clip=none,fixed", "seed=0,1"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open("/dev/full", "w") if refuses == "full disk" else os.fdopen(writer, "w") as output:
+        code = subprocess.call(command, cwd=tmp_path, stdout=output, stderr=output, env=environment)
+    assert code == 0
+    assert (tmp_path / "outputs/default/report/index.html").is_file()
+
+
+@pytest.mark.parametrize("colours", ["", "1"])
+def test_arms_have_names_in_80_columns(swept: tuple[Path, str, str], colours: str) -> None:
+    """`rich` takes COLUMNS for the width of a terminal, and a pipe for a terminal under FORCE_COLOR."""
+    arms = ["clip=none,fixed,delayed", "seed=0,1"]
+    odd = {"FORCE_COLOR": colours, "COLUMNS": "80"}
+    done = ablate("-m", *arms, *SMALL, cwd=swept[0], **{k: v for k, v in odd.items() if v})
+    rows = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout).splitlines()
+    assert {row.split("│")[1].strip() for row in rows if row.startswith("│")} == {"none", "fixed", "delayed"}
