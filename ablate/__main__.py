@@ -23,7 +23,7 @@ from ablate.config.loader import use_checked_loader
 from ablate.config.paths import conf
 from ablate.distributed.ranks import RanksOutOfSync, current_ranks, exit_rank
 from ablate.run import process
-from ablate.run.signals import Stopped, terminate
+from ablate.run.signals import Stopped, ignore_signals, terminate
 
 
 @hydra.main(version_base="1.3", config_path=conf(), config_name="config")
@@ -38,7 +38,10 @@ def app(config: DictConfig) -> str:
 def main() -> None:
     """Run the command. Exit code 0: all runs are done; 1: a run failed; 2: the input is wrong, and nothing was run."""
     if current_ranks().count == 1:
-        return run_command()
+        try:
+            return run_command()
+        finally:
+            ignore_signals()
     code: Any = 0
     try:
         run_command()
@@ -47,6 +50,7 @@ def main() -> None:
     except BaseException:
         traceback.print_exc()
         code = 1
+    ignore_signals()
     exit_rank(code)
 
 
@@ -89,6 +93,7 @@ def put_folder_last() -> None:
 
 def exit_stopped(stop: Stopped | KeyboardInterrupt) -> NoReturn:
     """Exit after a signal: print how to continue."""
+    ignore_signals()
     if not isinstance(stop, Stopped):
         stop = Stopped(process.current.interrupted_by)
     print(f"{stop}; {process.current.after_stop}", file=sys.stderr)
