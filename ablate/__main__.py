@@ -24,7 +24,7 @@ from ablate.config.output import use_lenient_output
 from ablate.config.paths import conf
 from ablate.distributed.ranks import RanksOutOfSync, current_ranks, exit_rank
 from ablate.run import process
-from ablate.run.signals import Stopped, terminate
+from ablate.run.signals import Stopped, ignore_signals, terminate
 
 
 @hydra.main(version_base="1.3", config_path=conf(), config_name="config")
@@ -46,7 +46,10 @@ def main() -> None:
         print(complaint(error), file=sys.stderr)
         sys.exit(2)
     if ranks.count == 1:
-        return run_command()
+        try:
+            return run_command()
+        finally:
+            ignore_signals()
     code: Any = 0
     try:
         run_command()
@@ -55,6 +58,7 @@ def main() -> None:
     except BaseException:
         traceback.print_exc()
         code = 1
+    ignore_signals()
     exit_rank(code)
 
 
@@ -106,6 +110,7 @@ def put_folder_last() -> None:
 
 def exit_stopped(stop: Stopped | KeyboardInterrupt) -> NoReturn:
     """Exit after a signal: print how to continue."""
+    ignore_signals()
     if not isinstance(stop, Stopped):
         stop = Stopped(process.current.interrupted_by)
     print(f"{stop}; {process.current.after_stop}", file=sys.stderr)

@@ -84,7 +84,7 @@ def check_config(config: DictConfig, overrides: Sequence[str]) -> None:
     """
     settings: Any = OmegaConf.to_container(config, resolve=False)
     own = settings["hydra"]
-    check_secrets(settings)
+    check_secrets(config)
     listed = [*own["overrides"]["hydra"], *own["overrides"]["task"]]
     require("hydra.overrides", listed, len(listed) == len(overrides), "left to Hydra: they are typed, not configured")
     if (callbacks := own["callbacks"]) != CALLBACKS:

@@ -45,8 +45,15 @@ class StopRequest:
 
 
 def terminate(signum: int, frame: FrameType | None) -> None:
-    """Handle SIGTERM in the command outside of runs: stop at once."""
+    """Handle SIGTERM in the command outside of runs: stop at once, once."""
+    signal.signal(signum, signal.SIG_IGN)
     raise Stopped(signum)
+
+
+def ignore_signals() -> None:
+    """Ignore further stop requests while the command ends, where Python removes its handlers and the system's kill."""
+    for signum in SIGNALS:
+        signal.signal(signum, signal.SIG_IGN)
 
 
 def replaceable() -> list[int]:

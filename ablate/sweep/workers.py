@@ -3,7 +3,8 @@
 joblib starts the workers, gives each its next run, and kills them all when one of them dies or the command ends. It
 cannot stop them: a signal may reach a worker between two runs, or the command alone. So after a signal the command
 waits until no worker has a run. The workers show this by locks in a folder of the sweep, which the system frees however
-a worker ends: worker i holds `<i>` as long as it lives, and `<i>.busy` during a run.
+a worker ends: worker i holds `<i>` as long as it lives, and `<i>.busy` during a run. If the command is killed, the
+workers save and end by themselves.
 """
 
 import atexit
@@ -24,11 +25,13 @@ from types import FrameType
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
+from ablate.files.atomic import remove_files
 from ablate.run import process
-from ablate.run.signals import SIGNALS, Stopped, keep_requests, replaceable
+from ablate.run.signals import SIGNALS, TERMINATED, Stopped, StopRequest, keep_requests, replaceable
 from ablate.trainer import cores
 
 POLL_INTERVAL = 0.05  # seconds
+WATCH_INTERVAL = 1.0  # seconds: how often a worker looks whether the command is alive
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Team:
     count: int
     folder: Path
     devices: tuple[str, ...]  # CUDA devices of this machine
+    command: int = 0  # its process
 
     def lock(self, name: object) -> FileLock:
         return FileLock(self.folder / str(name))
@@ -113,7 +117,7 @@ def gather(count: int) -> Team:
     """
     folder = Path(tempfile.mkdtemp(prefix="ablate-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    team, ours = Team(count, folder, cuda_devices()), replaceable()
+    team, ours = Team(count, folder, cuda_devices(), os.getpid()), replaceable()
 
     def stop(signum: int, frame: FrameType | None) -> None:
         if signal.SIGINT in ours:
@@ -146,6 +150,21 @@ def enrol(team: Team) -> None:
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device  # before CUDA starts: a run's random state covers one device
     process.current.stop = keep_requests()
+    watching = (team, number, process.current.stop)
+    threading.Thread(target=end_with_command, args=watching, daemon=True).start()
+
+
+def end_with_command(team: Team, number: int, stop: StopRequest) -> None:
+    """Wait until the command is gone, killed for example; then let the run save at the end of its step, and exit.
+
+    joblib's workers would otherwise wait minutes for work, with the memory that they have.
+    """
+    while os.getppid() == team.command:
+        time.sleep(WATCH_INTERVAL)
+    stop.signum = signal.SIGTERM
+    with team.lock(f"{number}.busy"):  # free when there is no run
+        remove_files(team.folder, *(f"{number}{kind}" for kind in ("", ".busy", ".pid")))
+        os._exit(TERMINATED)
 
 
 def device_of(worker: int, devices: Sequence[str]) -> str | None:

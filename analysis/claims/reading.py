@@ -26,6 +26,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ablate.config.checks import refusal
+from ablate.config.secrets import leaves, resolvers
 from analysis.claims import values
 from analysis.claims.contrasts import CONTRASTS, Contrast
 from analysis.claims.estimand import Estimand, Settings
@@ -113,13 +114,23 @@ def read_claims(path: Path) -> Claims:
     try:
         content = path.read_bytes()
         # in the YAML of OmegaConf, 1e-4 is a number and a duplicate key is an error
-        data = OmegaConf.to_container(OmegaConf.create(content.decode()), resolve=True, throw_on_missing=True)
+        config = OmegaConf.create(content.decode())
+        with values.prefixed(f"{path}: "):
+            check_no_resolvers(OmegaConf.to_container(config, resolve=False))
+        data = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OSError as error:
         raise ValueError(f"{path}: the claims file cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise ValueError(f"{path}: the claims file is not valid YAML: {error}") from error
     with values.prefixed(f"{path}: "):
         return claims_of(data, path.stem, hashlib.sha256(content).hexdigest())
+
+
+def check_no_resolvers(content: Any) -> None:
+    """Raise ValueError for `${oc.env:...}` and its like: reports show the claims, and they need no environment."""
+    for key, value in leaves(content):
+        for resolver, _ in resolvers(str(value)):
+            raise ValueError(f"{key} must not read anything from outside the file (got ${{{resolver}:...}})")
 
 
 def claims_of(data: Any, name: str, sha256: str) -> Claims:

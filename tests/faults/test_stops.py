@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from functools import partial
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from tests.faults.harness import (
     SWEEP,
     ablate,
     attempts,
+    begin,
     checkpointed,
     differences,
+    end,
     finish,
     output,
     record,
@@ -26,6 +29,7 @@ from tests.faults.harness import (
     statuses,
     steps,
     the_run,
+    wait_until,
 )
 from tests.faults.injection import at_step, before_evaluation, before_training, send, then
 
@@ -91,6 +95,17 @@ def test_row_04_second_ctrl_c_interrupts_at_once(tmp_path: Path, undisturbed: Pa
     assert checkpointed(the_run(tmp_path)) == 5  # no time for one at step 8
     assert ablate(tmp_path, *FIXTURE) == 0
     assert differences(tmp_path, undisturbed) == []
+
+
+def test_row_04_a_storm_of_signals(tmp_path: Path) -> None:
+    """Until the process is gone, while Python itself shuts down too."""
+    process = begin(tmp_path, *FIXTURE, "trainer.steps=100000")
+    wait_until(lambda: any(tmp_path.glob("outputs/faults/*/checkpoint.pt")))
+    while process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.003)
+    assert end(process) == 75
+    assert "Traceback" not in output(tmp_path) and "run the same command again to continue" in output(tmp_path)
 
 
 def test_row_04_ctrl_c_in_a_terminal_gives_the_cursor_back(tmp_path: Path) -> None:

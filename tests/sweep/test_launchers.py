@@ -17,6 +17,7 @@ from tests.faults import injection
 from tests.faults.harness import (
     COMMON,
     ablate,
+    alive,
     begin,
     checkpointed,
     differences,
@@ -24,6 +25,7 @@ from tests.faults.harness import (
     job_of,
     output,
     runs,
+    wait_until,
 )
 from tests.tools import compose_config
 
@@ -148,6 +150,19 @@ def test_row_04_a_stop_of_the_command(tmp_path: Path, one_by_one: Path, signum: 
     assert all(checkpointed(folder) for folder in begun)  # of the others, whatever step they were at
     assert ablate(tmp_path, *DISTURBED) == 0
     assert differences(tmp_path, one_by_one) == []
+
+
+def test_row_01_workers_end_when_the_command_is_killed(tmp_path: Path, one_by_one: Path) -> None:
+    """Within seconds, where joblib's would wait 300 s for work; the runs are saved."""
+    longer = tuple(a for a in DISTURBED if not a.startswith("trainer.steps"))
+    process = begin(tmp_path, *longer, *LOCAL, "trainer.steps=100000")
+    wait_until(lambda: len(list(tmp_path.glob("outputs/*/*/checkpoint.pt"))) == 2)
+    assert len(alive(process.pid)) >= 3
+    process.kill()
+    process.wait()
+    wait_until(lambda: not alive(process.pid), patience=20)
+    before = [checkpointed(folder) for folder in runs(tmp_path).values()]
+    assert len(before) == 2 and not any(leftover for leftover in tmp_path.glob("outputs/*/*/.*.tmp"))
 
 
 # Input

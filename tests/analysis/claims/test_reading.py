@@ -218,6 +218,17 @@ def test_mistakes_are_named(tmp_path, old, new, message):
     assert "mine.yaml" in str(error.value)
 
 
+@pytest.mark.parametrize("text", ["${oc.env:HF_TOKEN}", '${oc.env:"HF_TOKEN"}', "${ oc.env : HF_TOKEN, none}",
+                                  "${oc.decode:${oc.env:HF_TOKEN}}", "${oc.create:x}"])  # fmt: skip
+def test_a_claims_file_reads_no_environment(tmp_path, monkeypatch, text):
+    """Reports show its sentences."""
+    monkeypatch.setenv("HF_TOKEN", "a-very-secret-token")
+    path = written(tmp_path, MINIMAL + f"\ncommand: |-\n  {text}\n")
+    with pytest.raises(ValueError, match=r"mine.yaml: command must not read anything from outside the file") as error:
+        read_claims(path)
+    assert "a-very-secret-token" not in str(error.value)
+
+
 def test_a_missing_file_and_one_that_is_not_text(tmp_path):
     with pytest.raises(ValueError, match=r"absent.yaml: the claims file cannot be read: No such file"):
         read_claims(tmp_path / "absent.yaml")
