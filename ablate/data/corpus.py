@@ -63,12 +63,14 @@ def build_corpus(model: Model, source: Data) -> Corpus:
 
 
 def warn_about_texts(texts: Corpus, source: Data) -> None:
-    """Warn about test texts that are also in train, and about texts that were cut."""
+    """Warn about test texts that are also in train, classes without an example, and texts that were cut."""
     if texts.overlap:
         count = len(texts.test.label)
         log.warning("data: %d of %d test texts are also in the training split", texts.overlap, count)
     for name in SPLITS:
         split = getattr(texts, name)
+        if lacking := sorted(set(texts.train.label) - set(split.label)):
+            log.warning("data: the %s split has no example of class %s", name, ", ".join(map(str, lacking[:10])))
         if split.truncated:
             log.warning(
                 "data: %d of %d %s texts are longer than data.max_length=%d tokens and were cut",
