@@ -9,7 +9,7 @@ import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 FILE = "looks.jsonl"
@@ -45,7 +45,7 @@ def read_looks(folder: Path) -> tuple[Look, ...]:
 
 def append_looks(folder: Path, looks: Sequence[Look]) -> None:
     """Appends one line per look, with the present time, each in one call so that two writers do not mix lines."""
-    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    now = datetime.now(UTC).isoformat(timespec="seconds")
     with (Path(folder) / FILE).open("a", encoding="utf-8") as file:
         for look in looks:
             file.write(json.dumps({"time": now, **asdict(look)}, ensure_ascii=False) + "\n")
