@@ -23,6 +23,7 @@ class Finding:
     p_adjusted              p adjusted for all judged claims
     n                       seeds that the effect is computed from
     n_unlearned             seeds on which a run did not learn, whether or not they count in n
+    n_unknown               seeds on which nobody knows whether a run learned: its predictions are missing
     n_missing               seeds, planned or started, that cannot be compared
     further_seeds, command  number of more seeds that a decision needs, and the command that runs them; None where
                             no seeds are needed or their number is unknown
@@ -48,6 +49,7 @@ class Finding:
     p_sign_flip: float | None = None
     n: int = 0
     n_unlearned: int = 0
+    n_unknown: int = 0
     n_missing: int = 0
     smallest_effect: float | None = None
     verdict: Verdict | None = None
