@@ -18,6 +18,8 @@ from ablate.distributed.ranks import ALONE, Ranks
 
 WINDOW = 50  # number of batches that `grouped_order` sorts together, as in transformers' sampler
 
+TOKENISED_TOGETHER = 10_000  # texts
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -41,10 +43,18 @@ class Batch:
 
 
 def tokenise(texts: Texts, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Examples:
-    """Token ids from a fast tokenizer, with special tokens, at most `max_length` per text."""
-    encoded = tokenizer(texts.text, truncation=True, max_length=max_length)
-    truncated = sum(bool(encoding.overflowing) for encoding in encoded.encodings)
-    return Examples(encoded["input_ids"], texts.label, truncated)
+    """Token ids from a fast tokenizer, with special tokens, at most `max_length` per text.
+
+    Texts are tokenised in parts, and token ids are arrays [tokens]: the tokenizer's own records and lists of integers
+    would need some 2 kB per text.
+    """
+    rows: list[Sequence[int]] = []
+    truncated = 0
+    for start in range(0, len(texts.text), TOKENISED_TOGETHER):
+        encoded = tokenizer(texts.text[start : start + TOKENISED_TOGETHER], truncation=True, max_length=max_length)
+        truncated += sum(bool(encoding.overflowing) for encoding in encoded.encodings)
+        rows += [np.array(ids, dtype=np.int64) for ids in encoded["input_ids"]]
+    return Examples(rows, texts.label, truncated)
 
 
 def collate(examples: Examples, index: Sequence[int], pad_id: int, length: int = 0) -> Batch:

@@ -1,6 +1,5 @@
 """A data set, tokenised for a model: once per machine (`ablate.data.token_cache`) and loaded once per process."""
 
-import itertools
 import logging
 from dataclasses import dataclass
 
@@ -84,7 +83,7 @@ def pack(texts: Corpus) -> dict[str, np.ndarray]:
     arrays["overlap"] = np.array(texts.overlap)
     for name in SPLITS:
         split: Examples = getattr(texts, name)
-        ids = np.fromiter(itertools.chain.from_iterable(split.input_ids), dtype=np.int64)
+        ids = np.concatenate(split.input_ids)
         arrays[f"{name}.ids"] = ids.astype(np.min_scalar_type(ids.max()))  # mostly two bytes per id
         arrays[f"{name}.lengths"] = np.array([len(row) for row in split.input_ids])
         arrays[f"{name}.labels"] = np.array(split.label)

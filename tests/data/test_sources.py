@@ -519,12 +519,22 @@ def test_imdb():
 # --- tokens and batches ---
 
 
+def test_texts_are_tokenised_in_parts(monkeypatch):
+    texts = Texts([f"{'a b c ' * (i % 4)}d" for i in range(25)], [0] * 25, "")
+    tokenizer = word_tokenizer(texts.text, vocabulary=10, max_length=64)
+    whole = tokenise(texts, tokenizer, max_length=6)
+    monkeypatch.setattr("ablate.data.batches.TOKENISED_TOGETHER", 10)
+    parts = tokenise(texts, tokenizer, max_length=6)
+    assert [row.tolist() for row in parts.input_ids] == [row.tolist() for row in whole.input_ids]
+    assert parts.truncated == whole.truncated > 0
+
+
 def test_tokens_are_cut_and_counted():
     texts = Texts(["a b c", "a b c d", "a", "b " * 50], [0, 1, 0, 1], "")
     tokenizer = word_tokenizer(texts.text, vocabulary=10, max_length=64)
     examples = tokenise(texts, tokenizer, max_length=5)
     assert examples.truncated == 2  # of 6 and 52 tokens, [CLS] and [SEP] included
-    assert examples.input_ids[0] == tokenizer("a b c")["input_ids"]
+    assert examples.input_ids[0].tolist() == tokenizer("a b c")["input_ids"]
     assert [len(ids) for ids in examples.input_ids] == [5, 5, 3, 5]
     assert all(ids[-1] == tokenizer.sep_token_id for ids in examples.input_ids)
     assert examples.label == texts.label
