@@ -18,6 +18,8 @@ from ablate.distributed.ranks import ALONE, Ranks
 
 WINDOW = 50  # number of batches that `grouped_order` sorts together, as in transformers' sampler
 
+TOKENISED_TOGETHER = 10_000  # texts
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -41,13 +43,22 @@ class Batch:
 
 
 def tokenise(texts: Texts, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Examples:
-    """Token ids with special tokens, at most `max_length` per text."""
-    encoded = tokenizer(texts.text, truncation=True, max_length=max_length)
-    if tokenizer.is_fast:
-        truncated = sum(bool(encoding.overflowing) for encoding in encoded.encodings)
-    else:  # written in Python: it does not report what it cuts
-        truncated = sum(len(ids) > max_length for ids in tokenizer(texts.text, verbose=False)["input_ids"])
-    return Examples(encoded["input_ids"], texts.label, truncated)
+    """Token ids with special tokens, at most `max_length` per text.
+
+    Texts are tokenised in parts, and token ids are arrays [tokens]: the tokenizer's own records and lists of integers
+    would need some 2 kB per text.
+    """
+    rows: list[Sequence[int]] = []
+    truncated = 0
+    for start in range(0, len(texts.text), TOKENISED_TOGETHER):
+        part = texts.text[start : start + TOKENISED_TOGETHER]
+        encoded = tokenizer(part, truncation=True, max_length=max_length)
+        if tokenizer.is_fast:
+            truncated += sum(bool(encoding.overflowing) for encoding in encoded.encodings)
+        else:  # written in Python: it does not report what it cuts
+            truncated += sum(len(ids) > max_length for ids in tokenizer(part, verbose=False)["input_ids"])
+        rows += [np.array(ids, dtype=np.int64) for ids in encoded["input_ids"]]
+    return Examples(rows, texts.label, truncated)
 
 
 def collate(examples: Examples, index: Sequence[int], pad_id: int, length: int = 0) -> Batch:

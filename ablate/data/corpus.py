@@ -1,6 +1,5 @@
 """A data set, tokenised for a model: once per machine (`ablate.data.token_cache`) and loaded once per process."""
 
-import itertools
 import logging
 from dataclasses import dataclass
 
@@ -63,12 +62,14 @@ def build_corpus(model: Model, source: Data) -> Corpus:
 
 
 def warn_about_texts(texts: Corpus, source: Data) -> None:
-    """Warn about test texts that are also in train, and about texts that were cut."""
+    """Warn about test texts that are also in train, classes without an example, and texts that were cut."""
     if texts.overlap:
         count = len(texts.test.label)
         log.warning("data: %d of %d test texts are also in the training split", texts.overlap, count)
     for name in SPLITS:
         split = getattr(texts, name)
+        if lacking := sorted(set(texts.train.label) - set(split.label)):
+            log.warning("data: the %s split has no example of class %s", name, ", ".join(map(str, lacking[:10])))
         if split.truncated:
             log.warning(
                 "data: %d of %d %s texts are longer than data.max_length=%d tokens and were cut",
@@ -82,7 +83,7 @@ def pack(texts: Corpus) -> dict[str, np.ndarray]:
     arrays["overlap"] = np.array(texts.overlap)
     for name in SPLITS:
         split: Examples = getattr(texts, name)
-        ids = np.fromiter(itertools.chain.from_iterable(split.input_ids), dtype=np.int64)
+        ids = np.concatenate(split.input_ids)
         arrays[f"{name}.ids"] = ids.astype(np.min_scalar_type(ids.max()))  # mostly two bytes per id
         arrays[f"{name}.lengths"] = np.array([len(row) for row in split.input_ids])
         arrays[f"{name}.labels"] = np.array(split.label)

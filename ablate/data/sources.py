@@ -18,7 +18,7 @@ from typing import Any
 from ablate.config.checks import require
 from ablate.data import synthetic
 from ablate.data.readers import local_path, read_files, split_files
-from ablate.data.texts import Texts, check_classes, sample, select, stratified_order
+from ablate.data.texts import Texts, check_classes, sample, select, stratified_order, with_all_classes
 from ablate.files.assets import ASSETS, fetch
 from ablate.files.hashing import file_sha256, tree_sha256
 from ablate.files.hub import snapshot
@@ -185,7 +185,8 @@ def load_splits(source: Data) -> dict[str, Texts]:
     """The splits train, validation and test of a data set, checked.
 
     A missing validation or test split is cut from train: a tenth, at most 500 or 2,000 texts, stratified. Then train
-    and test are reduced to `train_examples` and `test_examples`, stratified. A split that is not cut keeps its order.
+    and test are reduced to `train_examples` and `test_examples`, stratified. Each split gets at least one text of each
+    class where there are enough. A split that is not cut keeps its order.
 
     Raises ValueError with file, row and value for a missing column, labels other than 0..k-1, empty texts and the like;
     for a split that is empty or has only one class; and for a class that train lacks.
@@ -196,13 +197,19 @@ def load_splits(source: Data) -> dict[str, Texts]:
         if split not in splits:
             whole = splits["train"]
             size = max(len(set(whole.label)), min(at_most, len(whole.text) // 10))
-            order = stratified_order(whole, split)
+            order = with_all_classes(whole, stratified_order(whole, split), size, keep=1)
             splits[split] = select(whole, order[:size], f"{split} split cut from it")
             splits["train"] = select(whole, order[size:], f"without the {split} split")
     for split, count in (("train", source.train_examples), ("test", source.test_examples)):
         if count is not None:
             splits[split] = sample(splits[split], f"{split}_examples", count)
-    check_classes(splits)
+    try:
+        check_classes(splits)
+    except ValueError as error:  # the splits were fine before they were cut and sampled
+        raise ValueError(
+            f"{error}. Name a file or split of your own (data.files or data.splits), use more examples "
+            "(data.train_examples, data.test_examples), or add texts of the rare class"
+        ) from error
     return {split: splits[split] for split in SPLITS}
 
 

@@ -6,7 +6,7 @@ the order of a file, and a file that is sorted by class does no harm.
 
 import hashlib
 import string
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -39,10 +39,33 @@ def stratified_order(texts: Texts, salt: str) -> list[int]:
     return [row for _, _, row in sorted(ranked)]
 
 
+def with_all_classes(texts: Texts, order: Sequence[int], count: int, keep: int) -> list[int]:
+    """`order`, rearranged if its first `count` rows lack a class, or leave fewer than `keep` rows of one to the others.
+
+    Then the first row of each class comes first, so that a rare class is not left out; classes of at most `keep` texts
+    come last.
+    """
+    sizes = Counter(texts.label)
+    chosen = Counter(texts.label[row] for row in order[:count])
+    if count < len(sizes) or all(chosen[label] and sizes[label] - chosen[label] >= keep for label in sizes):
+        return list(order)
+    first: dict[int, int] = {}
+    for row in order:
+        if sizes[texts.label[row]] > keep:
+            first.setdefault(texts.label[row], row)
+    firsts = set(first.values())
+    rest = [row for row in order if row not in firsts]
+    return [*first.values(), *sorted(rest, key=lambda row: sizes[texts.label[row]] <= keep)]
+
+
 def sample(texts: Texts, key: str, count: int) -> Texts:
-    """A stratified sample of `count` texts. `key` is the setting that asks for it; it is also the salt of the hash."""
+    """A stratified sample of `count` texts, with each class if `count` is large enough.
+
+    `key` is the setting that asks for it; it is also the salt of the hash.
+    """
     require(f"data.{key}", count, count <= len(texts.text), f"at most {len(texts.text)}, the number of texts")
-    return select(texts, stratified_order(texts, key)[:count], f"{key}={count}")
+    order = with_all_classes(texts, stratified_order(texts, key), count, keep=0)
+    return select(texts, order[:count], f"{key}={count}")
 
 
 def overlap(train: Sequence[str], test: Sequence[str]) -> int:

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -233,7 +233,7 @@ def attempt(work: Job, folder: Path, stop: StopRequest) -> str:
         "nuisance": work.config["nuisance"],
         "claims": {"name": work.config["claims"], "sha256": file_sha256(work.claims)},
         "forked_from": None,
-        "timing": {"started": datetime.now(timezone.utc).isoformat(timespec="seconds")},
+        "timing": {"started": datetime.now(UTC).isoformat(timespec="seconds")},
         "error": None,
     }
     try:

@@ -101,7 +101,8 @@ def answer_question(question: Question, section: str | None, planned: int, conte
     verdict, notes = evidence.verdict, [*collected.notes, *evidence.problems]
     if collected.keeps and len(collected.learned.seeds) < len(collected.compared.seeds):
         verdict = agreed(evidence.verdict, without.verdict)
-        notes.append(f"without the seeds on which a run did not learn: {evidence_text(without)}")
+        learned = "is not known to have learned" if collected.unknown else "did not learn"
+        notes.append(f"without the seeds on which a run {learned}: {evidence_text(without)}")
     judged = context.judged * evidence.shares
     needed, why = more_needed(question, collected, evidence.best, verdict, planned, judged)
     found = with_counts(found, collected, cells, planned, (*notes, *why))
@@ -222,11 +223,14 @@ def with_counts(
     """Adds the numbers of seeds, the notes, and the rate of runs that learn in each cell with its exact interval."""
     compared = collected.compared
     names = distinguishing_settings(cells)
-    rates = [rate_text(name, compared.learned[:, i]) for i, name in enumerate(names) if compared.seeds]
+    known = ~np.isin(compared.runs.astype(str), sorted(collected.unknown))
+    judged = [compared.learned[known[:, i], i] for i in range(len(names))]
+    rates = [rate_text(name, learned) for name, learned in zip(names, judged, strict=True) if len(learned)]
     return replace(
         found,
         n=len(collected.kept.seeds),
-        n_unlearned=int((~compared.learned.all(axis=1)).sum()),
+        n_unlearned=int((~compared.learned & known).any(axis=1).sum()),
+        n_unknown=int((~known).any(axis=1).sum()),
         n_missing=max(planned, collected.known) - len(compared.seeds),
         notes=(*notes, *([f"runs that learn: {'; '.join(rates)}"] if rates else [])),
     )

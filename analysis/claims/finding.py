@@ -13,7 +13,7 @@ from analysis.stats.effects import Interval
 
 @dataclass(frozen=True)
 class Finding:
-    """A claim, or a part of one, with its effect and verdict. The fields are the keys of verdicts.json.
+    """A claim, or a part of one, with its effect and verdict. The fields but `n_unknown` are the keys of verdicts.json.
 
     effect                  treatment − control (or − reference) on `scale`, whatever the claimed direction
     interval                95 % interval of the effect
@@ -23,6 +23,8 @@ class Finding:
     p_adjusted              p adjusted for all judged claims
     n                       seeds that the effect is computed from
     n_unlearned             seeds on which a run did not learn, whether or not they count in n
+    n_unknown               seeds on which nobody knows whether a run learned: its predictions are missing;
+                            not a key of verdicts.json, whose keys are agreed: there a note has it
     n_missing               seeds, planned or started, that cannot be compared
     further_seeds, command  number of more seeds that a decision needs, and the command that runs them; None where
                             no seeds are needed or their number is unknown
@@ -48,6 +50,7 @@ class Finding:
     p_sign_flip: float | None = None
     n: int = 0
     n_unlearned: int = 0
+    n_unknown: int = 0
     n_missing: int = 0
     smallest_effect: float | None = None
     verdict: Verdict | None = None
@@ -69,7 +72,8 @@ def json_value(value: Any) -> Any:
     if isinstance(value, Interval):
         return [value.low, value.high]
     if isinstance(value, Finding):
-        return {field.name: json_value(getattr(value, field.name)) for field in fields(value)}
+        names = [field.name for field in fields(value) if field.name != "n_unknown"]
+        return {name: json_value(getattr(value, name)) for name in names}
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, dict):

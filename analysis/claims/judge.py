@@ -74,6 +74,7 @@ def combined(claim: Claim, answers: Sequence[Answer], context: Context) -> Answe
         section=claim.section,
         n=min(part.n for part in parts),
         n_unlearned=max(part.n_unlearned for part in parts),
+        n_unknown=max(part.n_unknown for part in parts),
         n_missing=max(part.n_missing for part in parts),
         verdict=verdict,
         further_seeds=max(needed, default=None),

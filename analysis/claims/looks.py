@@ -10,7 +10,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ def append_looks(folder: Path, looks: Sequence[Look]) -> None:
 
     A last line that a killed writer left unfinished is ended first.
     """
-    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    now = datetime.now(UTC).isoformat(timespec="seconds")
     with (Path(folder) / FILE).open("ab+", buffering=0) as file:
         for look in looks:
             file.seek(-1 if file.seek(0, os.SEEK_END) else 0, os.SEEK_END)

@@ -23,6 +23,7 @@ class Collected:
     compared   the sample of all seeds that can be compared
     learned    the part of it whose runs learn, as far as the contrast needs that
     keeps      whether the effect is computed from `compared` or from `learned`
+    unknown    runs of which nobody knows whether they learned: their predictions are missing
     notes      what is left out, and why
     """
 
@@ -30,6 +31,7 @@ class Collected:
     compared: Sample
     learned: Sample
     keeps: bool
+    unknown: frozenset[str]
     notes: tuple[str, ...]
 
     @property
@@ -57,8 +59,13 @@ def collect(question: Question, cells: Sequence[Settings], study: Study, outcome
     # where runs that did not learn do not count, their missing values exclude no seed
     measured = np.isfinite(values).all(axis=1) | (~question.contrast.usable(learned) & (not keeps))
     compared = whole.where(measured)
-    notes = (*pairs.notes, *unmeasured(whole.where(~measured), question.measured, outcomes))
-    return Collected(pairs, compared, compared.where(question.contrast.usable(compared.learned)), keeps, notes)
+    notes = [*pairs.notes, *unmeasured(whole.where(~measured), question.measured, outcomes)]
+    lacking = outcomes.values["learned"].isna()
+    unknown = frozenset(lacking.index[lacking]) & frozenset(compared.runs.ravel())
+    if unknown:
+        notes.append(f"whether {some_of(sorted(unknown))} learned is unknown: no predictions are recorded")
+    usable = compared.where(question.contrast.usable(compared.learned))
+    return Collected(pairs, compared, usable, keeps, unknown, tuple(notes))
 
 
 def unmeasured(sample: Sample, quantity: str, outcomes: Outcomes) -> list[str]:
@@ -67,7 +74,12 @@ def unmeasured(sample: Sample, quantity: str, outcomes: Outcomes) -> list[str]:
     runs_of: dict[str, list[str]] = {}
     for run in sample.runs[~np.isfinite(sample.values)]:
         runs_of.setdefault(lacking.get(run, "not recorded, or deleted since"), []).append(run)
-    return [
-        f"no {quantity} for {runs[0]}{f' and {len(runs) - 1} more' if len(runs) > 1 else ''}: {reason}"
-        for reason, runs in runs_of.items()
-    ]
+    return [f"no {quantity} for {some_of(runs)}: {reason}" for reason, runs in runs_of.items()]
+
+
+def some_of(runs: Sequence[str]) -> str:
+    """
+    >>> some_of(["a", "b", "c"])
+    'a and 2 more'
+    """
+    return f"{runs[0]} and {len(runs) - 1} more" if len(runs) > 1 else runs[0]

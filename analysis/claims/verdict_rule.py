@@ -160,7 +160,10 @@ def seeds_needed(
     level, alpha = simultaneous_level(judged), ALPHA / judged
     interval = effect.interval(level)
     if interval is None:
-        return SeedsNeeded(None, None, None, "the seeds needed are unknown: all differences are equal")
+        reason = (
+            "one pair has no spread" if effect.n == 1 else f"all {effect.n} differences are equal, without a spread"
+        )
+        return SeedsNeeded(None, None, None, f"no interval, no p value, and the seeds needed are unknown: {reason}")
     if smallest is None:
         size = detectable(lambda size: effect.power(size, effect.n, alpha))
         found = f"{effect.n} seeds detect an effect of {size:.3g} on the claim's scale with {POWER:.0%} power"

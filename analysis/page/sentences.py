@@ -107,9 +107,15 @@ def seeds_in_words(finding: Finding, question: Question | None) -> str:
     """Numbers of seeds: those compared, those with a run that did not learn, those missing."""
     if question is not None and isinstance(question.contrast, Equality):
         return count(finding.n, "run")
-    learned = f"{finding.n_unlearned} with a run that did not learn" if finding.n_unlearned else "all runs learned"
     numbers = [count(finding.n, "seed" if finding.treatment and not finding.control else "paired seed")]
-    numbers += [learned] if finding.n or finding.n_unlearned else []
+    if finding.n_unlearned:
+        numbers.append(f"{finding.n_unlearned} with a run that did not learn")
+    if finding.n_unknown:
+        numbers.append(
+            f"{finding.n_unknown} with a run whose predictions are missing, so that it may have learned or not"
+        )
+    if finding.n and not finding.n_unlearned and not finding.n_unknown:
+        numbers.append("all runs learned")
     return ", ".join([*numbers, f"{finding.n_missing or 'none'} missing"])
 
 
@@ -130,6 +136,9 @@ def effect_sentence(finding: Finding, question: Question) -> str | None:
         return None
     quantity = REGISTRY[question.quantity]
     subject = SUBJECTS.get(type(question.contrast), "{}").format(quantity.words)
+    if finding.effect == 0 and finding.interval is None and finding.n > 1:
+        value = getattr(question.contrast, "reference", None)
+        return f"{subject} is equal in every pair" if value is None else f"{subject} is {rounded(value)} in every run"
     sentence = SENTENCES[question.scale].effect(subject, quantity.unit, reference_words(question), finding.effect)
     limits = interval_in_words(finding.interval, finding, question)
     return f"{sentence} ({limits})" if limits else sentence
@@ -154,6 +163,8 @@ def difference_sentence(subject: str, unit: str, other: str, effect: float) -> s
     >>> difference_sentence("mean probe loss", "nats", "in the control", -0.125)
     'mean probe loss is 0.125 nats lower than in the control'
     """
+    if effect == 0:
+        return f"{subject} is as large as {other}"
     size = f"{rounded(abs(effect))} {unit}".strip()
     return f"{subject} is {size} {'lower' if effect < 0 else 'higher'} than {other}"
 

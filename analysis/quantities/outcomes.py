@@ -20,7 +20,7 @@ class Outcomes:
     """Quantities of all runs, with diverged runs scored.
 
     values   one row per run, indexed by its name, and one column per quantity; NaN if it could not be measured
-    learned  whether each run learned
+    learned  whether each run is known to have learned; `values["learned"]` is NaN where its predictions are missing
     reasons  run, quantity, reason: why a formula could not be applied
     """
 
@@ -36,6 +36,7 @@ def outcomes(study: Study, quantities: Collection[str]) -> Outcomes:
     runs = study.runs.set_index("run").loc[values.index]
     for run in runs.index[runs["status"] == "diverged"]:
         chance, planned = chances.get(runs.loc[run, "arm"]), runs.loc[run, "trainer.steps"]
+        values.loc[run, "learned"] = 0.0
         for name in values if chance else ():
             if score := REGISTRY[name].diverged:
                 values.loc[run, name] = score(chance, planned, values.loc[run, name])

@@ -266,12 +266,10 @@ def test_line_ends_of_old_macs(tmp_path, suffix):
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "json"])
 def test_endless_line_is_refused_before_it_fills_the_memory(tmp_path, suffix):
     """300 MB in 300 kB: refused after 16 MiB. In a separate process, because the peak of a process never falls."""
-    start = {"json": '[{"text": "', "jsonl": '{"text": "'}.get(
-        suffix, "text\tlabel\n" if suffix == "tsv" else "text,label\n"
-    )
+    starts = {"json": '[{"text": "', "jsonl": '{"text": "', "csv": "text,label\n", "tsv": "text\tlabel\n"}
     path = tmp_path / f"a.{suffix}.gz"
     with gzip.open(path, "wb", compresslevel=1) as file:
-        file.write(start.encode())
+        file.write(starts[suffix].encode())
         for _ in range(20):
             file.write(b"x" * 15_000_000)
     code = (

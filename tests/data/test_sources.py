@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 
 from ablate.data import synthetic
 from ablate.data.batches import Examples, collate, planned_order, tokenise
+from ablate.data.corpus import Corpus, warn_about_texts
 from ablate.data.sources import CUT, Data, Files, Hub, MovieSnippets, Synthetic, load_splits
 from ablate.data.texts import Texts, check_classes, overlap, sample, stratified_order
 from ablate.experiment import build_option
@@ -258,6 +259,39 @@ def test_cut_has_a_limit(tmp_path):
     assert [len(splits[split].text) for split in CUT] == list(CUT.values())
 
 
+@pytest.mark.parametrize("rare", [3, 5, 12])
+def test_rare_class_is_in_each_cut_split(tmp_path, rare):
+    rows = [(f"review {i}", int(i >= 200 - rare)) for i in range(200)]
+    splits = load_splits(files(write(tmp_path / "a.csv", rows)))
+    assert {split: len(texts.text) for split, texts in splits.items()} == {"train": 162, "validation": 18, "test": 20}
+    assert all(set(texts.label) == {0, 1} for texts in splits.values())
+    assert Counter(row for texts in splits.values() for row in rows_of(texts)) == Counter(rows)
+
+
+def test_rare_class_is_in_each_sample(tmp_path):
+    rows = [(f"review {i}", int(i >= 196) + int(i >= 198)) for i in range(200)]
+    path, test = write(tmp_path / "a.csv", rows), write(tmp_path / "b.csv", rows)
+    splits = load_splits(files(path, test, train_examples=10, test_examples=10))
+    assert [len(splits[split].text) for split in ("train", "test")] == [10, 10]
+    assert all(set(splits[split].label) == {0, 1, 2} for split in ("train", "test"))
+
+
+def test_class_too_rare_to_be_cut(tmp_path, caplog):
+    """One text of a class belongs to train, and we warn; with two classes, the remedy is given."""
+    rows = [(f"review {i}", min(i, 199) % 2 if i < 199 else 2) for i in range(200)]
+    source = files(write(tmp_path / "a.csv", rows))
+    splits = load_splits(source)
+    assert [2 in splits[split].label for split in ("train", "validation", "test")] == [True, False, False]
+    tokenizer = word_tokenizer(splits["train"].text, vocabulary=50, max_length=16)
+    examples = {split: tokenise(texts, tokenizer, 16) for split, texts in splits.items()}
+    warn_about_texts(Corpus(**examples, tokenizer=None, overlap=0), source)
+    assert "the test split has no example of class 2" in caplog.text
+    message = refused(files(write(tmp_path / "b.csv", [(f"review {i}", int(i == 7)) for i in range(200)])))
+    assert "must have at least two classes" in message and "data.files" in message
+    message = refused(files(write(tmp_path / "c.csv", rows), write(tmp_path / "d.csv", rows), train_examples=2))
+    assert "use more examples (data.train_examples" in message
+
+
 def test_own_splits_stay_as_they_are(tmp_path):
     paths = {s: str(write(tmp_path / f"{s}.csv", [(f"{s} {t}", y) for t, y in GOOD])) for s in ("validation", "test")}
     splits = load_splits(Files(**ALL, **COLUMNS, files={"train": str(write(tmp_path / "train.csv")), **paths}))
@@ -485,12 +519,22 @@ def test_imdb():
 # --- tokens and batches ---
 
 
+def test_texts_are_tokenised_in_parts(monkeypatch):
+    texts = Texts([f"{'a b c ' * (i % 4)}d" for i in range(25)], [0] * 25, "")
+    tokenizer = word_tokenizer(texts.text, vocabulary=10, max_length=64)
+    whole = tokenise(texts, tokenizer, max_length=6)
+    monkeypatch.setattr("ablate.data.batches.TOKENISED_TOGETHER", 10)
+    parts = tokenise(texts, tokenizer, max_length=6)
+    assert [row.tolist() for row in parts.input_ids] == [row.tolist() for row in whole.input_ids]
+    assert parts.truncated == whole.truncated > 0
+
+
 def test_tokens_are_cut_and_counted():
     texts = Texts(["a b c", "a b c d", "a", "b " * 50], [0, 1, 0, 1], "")
     tokenizer = word_tokenizer(texts.text, vocabulary=10, max_length=64)
     examples = tokenise(texts, tokenizer, max_length=5)
     assert examples.truncated == 2  # of 6 and 52 tokens, [CLS] and [SEP] included
-    assert examples.input_ids[0] == tokenizer("a b c")["input_ids"]
+    assert examples.input_ids[0].tolist() == tokenizer("a b c")["input_ids"]
     assert [len(ids) for ids in examples.input_ids] == [5, 5, 3, 5]
     assert all(ids[-1] == tokenizer.sep_token_id for ids in examples.input_ids)
     assert examples.label == texts.label

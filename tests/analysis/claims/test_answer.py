@@ -84,6 +84,31 @@ def test_a_missing_arm_is_named_and_the_command_runs_both(study):
 # --- runs that did not learn ---
 
 
+@pytest.mark.parametrize("recorded", [0, 40])
+def test_a_run_without_predictions_is_not_told_as_one_that_did_not_learn(study, recorded):
+    """The control has predictions, at chance."""
+    write_two(study, 0.85 + NOISE / 100, [0.8] * 10)
+    for name in ("fixed-s3", "none-s4"):
+        shutil.rmtree(study / name)
+        frames = {"predictions.parquet": predictions_frame(0.5).head(recorded)}
+        write_run(study, {"clip": name[:-3]}, seed=int(name[-1]), run=name, frames=frames)
+    found = finding(study)
+    assert (found.n, found.n_unlearned, found.n_unknown) == ((10, 2, 0) if recorded else (10, 0, 2))
+    notes = "; ".join(found.notes)
+    assert ("did not learn" in notes) == bool(recorded)
+    assert ("whether fixed-s3 and 1 more learned is unknown: no predictions are recorded" in notes) != bool(recorded)
+    assert ("clip=fixed 9 of 10" if recorded else "clip=fixed 9 of 9") in notes
+
+
+@pytest.mark.parametrize("shift", [0, 0.1])
+def test_equal_differences_are_inconclusive_with_the_reason(study, shift):
+    write_two(study, [0.8 + shift] * 10, [0.8] * 10)
+    found = finding(study)
+    assert (found.verdict, found.interval) == (I, None)
+    assert found.effect == pytest.approx(100 * shift)
+    assert any("all 10 differences are equal, without a spread" in note for note in found.notes)
+
+
 JITTER = MINIMAL.replace("test_accuracy", "probe_jitter").replace("points", "log").replace("above", "below")
 
 

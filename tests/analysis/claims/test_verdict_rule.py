@@ -222,7 +222,7 @@ def test_no_more_seeds_where_there_are_enough_or_none_would_do():
     beyond = seeds_needed(effect, effect.estimate, Direction.ABOVE, 1)
     assert beyond.total is None and beyond.note.startswith("a decision needs more than 100,000 seeds")
     alike = seeds_needed(one_sample_effect([0.5] * 10), 1.0, Direction.ABOVE, 1)
-    assert alike.total is None and alike.note.endswith("all differences are equal")
+    assert alike.total is None and "differences are equal" in alike.note
 
 
 def test_seeds_needed_for_a_variance_ratio():

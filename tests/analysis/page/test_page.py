@@ -132,7 +132,8 @@ def test_a_claim_in_plain_words():
         ("E", -0.0021, (-0.0022, -0.002), "0.0021 per step lower than 0 (0.002 to 0.0022)"),
         ("I", np.log(2), (np.log(0.9), np.log(5)), "variance across seeds of test accuracy is 2 times"),
         ("G.2", -0.5, (-1.5, 0.5), "lower than the factors' separate effects give (from 1.5 lower to 0.5 higher)"),
-        ("B", 0.0, None, "test accuracy is 0 percentage points higher than in the control."),
+        ("B", 0.0, None, "test accuracy is equal in every pair."),
+        ("B", 0.0, (-1.0, 1.0), "test accuracy is as large as in the control (from 1 lower to 1 higher)"),
         ("B", None, None, "10 paired seeds"),
     ],
 )
