@@ -13,7 +13,7 @@ from analysis.stats.effects import Interval
 
 @dataclass(frozen=True)
 class Finding:
-    """A claim, or a part of one, with its effect and verdict. The fields but `n_unknown` are the keys of verdicts.json.
+    """A claim, or a part of one, with its effect and verdict. Fields but `n_unknown` are the keys of verdicts.json.
 
     effect                  treatment − control (or − reference) on `scale`, whatever the claimed direction
     interval                95 % interval of the effect
