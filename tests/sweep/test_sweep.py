@@ -21,7 +21,7 @@ SMALL = (
 
 
 def folders(cwd: Path, study: str = "default") -> list[Path]:
-    return sorted(path for path in (cwd / "outputs" / study).iterdir() if path.is_dir())
+    return sorted(path for path in (cwd / "outputs" / study).iterdir() if path.is_dir() and path.name[0] != ".")
 
 
 def order_of_work(stderr: str) -> list[str]:
