@@ -110,7 +110,7 @@ def content(folder: Path) -> dict[str, object]:
 
 
 def runs(cwd: Path) -> dict[str, Path]:
-    return {path.name: path for path in (cwd / "outputs/default").iterdir() if path.is_dir()}
+    return {path.name: path for path in (cwd / "outputs/default").iterdir() if path.is_dir() and path.name[0] != "."}
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
