@@ -149,11 +149,11 @@ def test_an_accuracy_claim_keeps_runs_that_did_not_learn_and_both_views_have_to_
 ):
     """Without clipping, seeds 0 to 2 do not learn."""
     gains = np.where(np.arange(10) < 3, at_failure, gain) + NOISE / 20
-    write_two(study, 0.8 + gains / 100, [0.8] * 10)
+    write_two(study, 0.7 + gains / 100, [0.7] * 10)
     for seed in range(3):
         shutil.rmtree(study / f"none-s{seed}")
         frames = {"predictions.parquet": predictions_frame(0.5)}
-        write_run(study, {"clip": "none"}, seed=seed, accuracy=0.8, frames=frames)
+        write_run(study, {"clip": "none"}, seed=seed, accuracy=0.7, frames=frames)
     found = finding(study, MINIMAL + "    smallest_effect: 3\n")
     assert (found.n, found.n_unlearned, found.n_missing, found.verdict) == (10, 3, 0, verdict)
     assert found.effect == pytest.approx(gains.mean()) and found.effect > 3 and found.interval_simultaneous.low > 0
@@ -202,7 +202,7 @@ def test_an_interaction_that_changes_sign_on_the_raw_scale_is_not_supported(stud
 def test_a_size_claim_is_judged_where_the_sizes_are(study):
     claims = read_claims(PAPER)
     claims = replace(claims, claims=tuple(replace(claim, seeds=6) for claim in claims.claims if claim.id == "H"))
-    for i, total in enumerate((1e7, 1e8, 5e8, 2e9)):
+    for i, total in enumerate((10**7, 10**8, 5 * 10**8, 2 * 10**9)):
         model = {"model": {"head_init": "xavier", "sha256": str(i)}, "optimizer": {"lr": 1e-4 / (i + 1)}}
         for seed in range(6):
             for clip, scheduler, gain in (("none", "none", 0), ("fixed", "warmup_linear", 0.01 * i)):
@@ -211,13 +211,13 @@ def test_a_size_claim_is_judged_where_the_sizes_are(study):
                     study, {"clip": clip, "scheduler": scheduler, "model": f"m{i}"}, Truth(accuracy=accuracy),
                     seed=seed, steps=20, settings=model,
                 )  # fmt: skip
-                change(folder, parameters={"total": total, "ratio": 0.5})
+                change(folder, parameters={"total": total, "trained": total // 2, "ratio": 0.5})
     (found,) = judge_claims(load(study), claims).findings
     slope = np.polyfit(np.log10([1e7, 1e8, 5e8, 2e9]), [0, 1, 2, 3], 1)[0]
     assert found.verdict is S and found.effect == pytest.approx(slope, abs=0.1)
     for folder in study.glob("*"):  # no model above a billion parameters
-        data = json.loads((folder / "run.json").read_text())
-        change(folder, parameters={"total": data["parameters"]["total"] / 10, "ratio": 0.5})
+        total = json.loads((folder / "run.json").read_text())["parameters"]["total"] // 10
+        change(folder, parameters={"total": total, "trained": total // 2, "ratio": 0.5})
     (found,) = judge_claims(load(study), claims).findings
     assert found.verdict is N and "the study has 1e+06, 1e+07, 5e+07, 2e+08" in found.notes[0]
     assert found.command == "python -m ablate -m experiment=scale study=scale 'seed=range(0,6)'"
@@ -229,7 +229,8 @@ def test_a_ratio_is_counted_by_model(study):
     write_known(study, {}, Truth(ratio=0.5232), seed=0, steps=20)
     (found,) = judge_claims(load(study), claims).findings
     assert (found.id, found.verdict, found.p, found.parts) == ("R", S, None, ())
-    write_known(study, {"model": "tiny"}, Truth(ratio=0.319), seed=0, steps=20)
+    xavier = {"model": {"head_init": "xavier"}}  # the claims are within this setting
+    write_known(study, {"model": "tiny"}, Truth(ratio=0.319), seed=0, steps=20, settings=xavier)
     (found,) = judge_claims(load(study), claims).findings
     assert found.verdict is R and {part.verdict for part in found.parts} == {S, R}
     write_known(study, {"freeze": "none"}, Truth(ratio=1.0), seed=0, steps=20)

@@ -56,7 +56,11 @@ def write_factorial(folder: Path, accuracy: np.ndarray) -> None:
             truth,
             seed=seed,
             run=f"{freeze}-{clip}-{scheduler}-s{seed}",
-            memory_bytes={"weights": 4e6, "gradients": 1e6 if frozen else 4e6, "optimizer": 2e6 if frozen else 8e6},
+            memory_bytes={
+                "weights": 4_000_000,
+                "gradients": 1_000_000 if frozen else 4_000_000,
+                "optimizer": 2_000_000 if frozen else 8_000_000,
+            },
         )
     for seed in range(len(accuracy)):
         write_known(
