@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 
+from ablate.config.wording import printable
 from analysis.figures.style import GREY, LineStyle, line_styles, literal, log_axis, plain_axis, wrapped
 
 BAND = 0.13
@@ -114,7 +115,7 @@ def draw_heat_map(
     ax.patch.set(hatch="////", edgecolor="#c8c8c8", linewidth=0)
     ax.grid(False)
     some = slice(None, None, -(-len(places) // NAMES))
-    ax.set_yticks(range(len(places))[some], places[some])
+    ax.set_yticks(range(len(places))[some], [printable(place) for place in places[some]])
     literal(*ax.get_yticklabels())
     plain_axis(ax.xaxis)
     return ax

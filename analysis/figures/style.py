@@ -84,7 +84,7 @@ def wrapped(name: str, width: int) -> str:
     'embeddings_attention-\\ndelayed[start=50]-none'
     """
     lines = [""]
-    for piece in re.split(r"(?<=[-, ])|(?=\[)", name):
+    for piece in re.split(r"(?<=[-, ])|(?=\[)", printable(name)):
         if len(lines[-1]) + len(piece.rstrip(" ")) > width and lines[-1]:
             lines.append("")
         while len(piece.rstrip(" ")) > width:
