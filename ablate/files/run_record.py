@@ -156,7 +156,7 @@ def check_table(content: bytes, table: str, rows: int) -> None:
     for field in SCHEMAS[table]:
         alone = found.names.count(field.name) == 1
         # a table without rows says nothing of its types: pandas gives them by chance
-        if not alone or rows and kind_of(found.field(field.name).type) not in (kind_of(field.type), ""):
+        if not alone or (rows and kind_of(found.field(field.name).type) not in (kind_of(field.type), "")):
             raise Damaged(f"must have one column {field.name} of type {field.type}")
 
 
