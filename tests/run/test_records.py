@@ -251,8 +251,8 @@ def test_kill_9_in_mid_write_leaves_the_old_file(target: Path) -> None:
 
 
 def test_sweeping_leaves_all_that_is_not_ours(tmp_path: Path) -> None:
-    kept = [".lock", "a.tmp", "checkpoint.pt", "run.json"]
-    for name in (*kept, ".run.json.x1.tmp", ".checkpoint.pt.y2.tmp"):
+    kept = [".lock", ".mine.tmp", "a.tmp", "checkpoint.pt", "run.json"]
+    for name in (*kept, ".run.json.1.tmp", ".checkpoint.pt.22.tmp"):
         (tmp_path / name).touch()
     remove_leftovers(tmp_path)
     assert names(tmp_path) == kept
