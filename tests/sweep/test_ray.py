@@ -160,8 +160,7 @@ def test_a_run_has_its_tasks_cpus() -> None:
 @pytest.mark.parametrize("number", ["0", "0.5", "null"])
 def test_row_23_no_number_of_cpus(tmp_path: Path, number: str) -> None:
     assert ablate(tmp_path, *FORKING, *RAY, f"hydra.launcher.ray.remote.num_cpus={number}") == 2
-    assert "hydra.launcher.ray.remote.num_cpus=" in output(tmp_path)
-    assert "must be a whole number, at least 1" in output(tmp_path)
+    assert "hydra.launcher.ray.remote.num_cpus must be a whole number, at least 1" in output(tmp_path)
     assert runs(tmp_path) == {}
 
 
