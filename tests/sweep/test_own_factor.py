@@ -73,7 +73,7 @@ def test_its_none_is_the_run_without_it(users_folder: Path) -> None:
 
 
 def test_it_is_in_arms_tables_figures_and_the_claim(study: Study) -> None:
-    assert list(study.arms) == ["none", "on"]
+    assert {*study.arms} == {"none", "on"}
     report = study.folder / "report"
     assert "mixout" in (report / "tables/factorial.csv").read_text().partition("\n")[0].split(",")
     for table in ("tables/summary.csv", "figures/seeds.csv", "figures/training_loss.csv"):

@@ -31,6 +31,7 @@ SMALL = (
 )  # fmt: skip
 needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs g++")
 PATHS = ["data.group_by_length=true", "trainer.precision=bf16"]
+EARLY = "early-0123456789"  # snapshots are believed of the run whose id ends the name
 ONEDNN = "trainer.linear=onednn model.hidden=128"  # wide enough for oneDNN
 
 
@@ -72,12 +73,12 @@ def test_resumed_and_forked_bit_for_bit(path: str, tmp_path: Path, monkeypatch: 
     assert run_settings(late, tmp_path / "resumed" / "late")["timing"]["resumed_from"] == 3
     assert content(tmp_path / "resumed" / "late") == content(tmp_path / "alone" / "late")
 
-    announce(tmp_path / "forked" / ".shared", [Snapshot("early", 6, ("late",), "stem")])
-    run_settings(early, tmp_path / "forked" / "early")
+    announce(tmp_path / "forked" / ".shared", [Snapshot(EARLY, 6, ("late",), "stem")])
+    run_settings(early, tmp_path / "forked" / EARLY)
     forked = run_settings(late, tmp_path / "forked" / "late")
-    assert forked["forked_from"] == {"run": "early", "step": 6}
+    assert forked["forked_from"] == {"run": EARLY, "step": 6}
     assert content(tmp_path / "forked" / "late") == content(tmp_path / "alone" / "late")
-    assert content(tmp_path / "forked" / "early") != content(tmp_path / "alone" / "late")  # the control: clipping acts
+    assert content(tmp_path / "forked" / EARLY) != content(tmp_path / "alone" / "late")  # the control: clipping acts
 
 
 @pytest.mark.parametrize("path", PATHS)
