@@ -190,14 +190,15 @@ def test_a_study_states_its_claims_by_name(tmp_path: Path) -> None:
 def test_a_failing_run_stops_no_other_and_is_listed(tmp_path: Path) -> None:
     (tmp_path / "my_rules.py").write_text(
         "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass Breaks:\n"
-        "    def scale(self, norm, t, state):\n        raise RuntimeError(f'broke at {t}')\n"
+        "    def scale(self, norm, t, state):\n        if t == 2:  # a rule is tried at step 1 before the sweep\n"
+        "            raise RuntimeError(f'broke at {t}')\n        return 1.0, state\n"
     )
     (tmp_path / "conf/clip").mkdir(parents=True)
     (tmp_path / "conf/clip/breaks.yaml").write_text("_target_: my_rules.Breaks\n")
     own = ("hydra.searchpath=[file://conf]", "allow_targets=[my_rules]", *SMALL)
     swept = ablate("-m", "clip=none,breaks,fixed", *own, cwd=tmp_path)
     assert swept.returncode == 1
-    assert "failed: freeze=none-clip=breaks-" in swept.stdout and "broke at 1" in swept.stdout
+    assert "failed: freeze=none-clip=breaks-" in swept.stdout and "broke at 2" in swept.stdout
     records = {
         record["factors"]["clip"]["option"]: record
         for record in (json.loads((f / "run.json").read_text()) for f in folders(tmp_path))
@@ -207,7 +208,7 @@ def test_a_failing_run_stops_no_other_and_is_listed(tmp_path: Path) -> None:
         "breaks": "failed",
         "fixed": "done",
     }
-    assert "RuntimeError: broke at 1" in records["breaks"]["error"]["traceback"]
+    assert "RuntimeError: broke at 2" in records["breaks"]["error"]["traceback"]
 
 
 def test_a_rule_of_the_users_own_needs_no_fork(tmp_path: Path) -> None:
