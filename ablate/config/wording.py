@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterable
+from typing import Any
 
 UNPRINTABLE = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters but tab and line feed
@@ -18,6 +19,16 @@ def printable(text: str) -> str:
     '\\x1b[31mred\\u202e'
     """
     return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def excerpt(value: Any) -> str:
+    """A value as Python writes it, cut to 60 characters.
+
+    >>> excerpt("x" * 100)[-12:], excerpt(None)
+    ("xxxxxxxx'...", 'None')
+    """
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:56]}{text[0]}..."
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

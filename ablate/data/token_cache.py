@@ -40,8 +40,9 @@ LIMIT = 2 * 1024**3  # bytes in the folder; IMDB needs 22 MB
 PLACES = {"path", "files"}  # settings that locate texts; the key contains the texts' content instead
 IGNORED_SETTINGS = {"revision", "group_by_length"}  # already in the identity; only changes the order of batches
 MAKERS = (
-    "data/batches", "data/corpus", "data/readers", "data/sources", "data/synthetic", "data/texts", "data/token_cache",
-    "model/loading", "model/word_tokenizer",
+    "data/batches", "data/corpus", "data/delimited", "data/file_bytes", "data/json_rows", "data/readers",
+    "data/row_checks", "data/sources", "data/synthetic", "data/texts", "data/token_cache", "model/loading",
+    "model/word_tokenizer",
 )  # fmt: skip
 """Modules whose code determines the tokens."""
 

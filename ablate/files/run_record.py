@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ablate.config.wording import excerpt
 from ablate.files.atomic import write_json
 from ablate.files.reading import Damaged, hashed, parse_json, read_regular, unhashed
 from ablate.schema import SCHEMA, SETUP, STATUSES, TABLES
@@ -131,15 +132,6 @@ def is_a(value: Any, kind: type) -> bool:
         numbers = int if kind is int else (int, float)
         return isinstance(value, numbers) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
     return isinstance(value, kind)
-
-
-def excerpt(value: Any) -> str:
-    """
-    >>> excerpt("x" * 100), excerpt(None)
-    ("'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...", 'None')
-    """
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def check_table(content: bytes, table: str, rows: int) -> None:

@@ -5,6 +5,7 @@ the study's other figures (`analysis.figures.style.line_styles`).
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -78,19 +79,8 @@ def draw_shares(share: pd.DataFrame, ax: Axes, style_of: LineStyles | None = Non
     arms = list(dict.fromkeys(share["arm"]))
     style_of = style_of or line_styles(arms)
     for i, (arm, part) in enumerate(share.groupby("arm", sort=False, observed=True)):
-        style = style_of[arm]
-        ax.errorbar(
-            part["bin"] + (i - (len(arms) - 1) / 2) * 0.6 / len(arms),
-            part["mean"],
-            yerr=[part["mean"] - part["low"], part["high"] - part["mean"]],
-            color=style.color,
-            linestyle=style.linestyle,
-            marker=style.marker,
-            linewidth=0.8,
-            elinewidth=1.2,
-            markersize=4,
-            label=arm,
-        )
+        x = part["bin"] + (i - (len(arms) - 1) / 2) * 0.6 / len(arms)
+        draw_intervals(ax, x, part, style_of[arm], linewidth=0.8, elinewidth=1.2, markersize=4, label=arm)
     ax.set_xticks(range(1, int(share["bin"].max()) + 1))
     plain_axis(ax.yaxis)
     return ax
@@ -190,6 +180,19 @@ def draw_mean(ax: Axes, part: pd.Series, row: float, style: LineStyle, arm: str)
     )
 
 
+def draw_intervals(ax: Axes, x: pd.Series, part: pd.DataFrame, style: LineStyle, **look: Any) -> None:
+    """Draw means with their intervals at `x` (part: mean, low, high) in an arm's style."""
+    ax.errorbar(
+        x,
+        part["mean"],
+        yerr=[part["mean"] - part["low"], part["high"] - part["mean"]],
+        color=style.color,
+        linestyle=style.linestyle,
+        marker=style.marker,
+        **look,
+    )
+
+
 def name_rows(ax: Axes, names: list[str]) -> None:
     """Write names at rows 0, 1, … from the top down."""
     ax.set_yticks(range(len(names)), [wrapped(name, ROW_NAME) for name in names])
@@ -209,19 +212,8 @@ def draw_interaction(means: pd.DataFrame, ax: Axes, style_of: LineStyles | None 
     place = {level: i for i, level in enumerate(levels)}
     offset = {line: (i - (len(style_of) - 1) / 2) * 0.06 for i, line in enumerate(style_of)}
     for line, part in means.groupby("line", sort=False):
-        style = style_of[line]
-        ax.errorbar(
-            part["x"].map(place) + offset[line],
-            part["mean"],
-            yerr=[part["mean"] - part["low"], part["high"] - part["mean"]],
-            color=style.color,
-            linestyle=style.linestyle,
-            marker=style.marker,
-            markersize=5,
-            capsize=2,
-            elinewidth=1,
-            label=line,
-        )
+        x = part["x"].map(place) + offset[line]
+        draw_intervals(ax, x, part, style_of[line], markersize=5, capsize=2, elinewidth=1, label=line)
     ax.set_xticks(range(len(levels)), [wrapped(level, 14) for level in levels])
     literal(*ax.get_xticklabels())
     ax.set_xlim(-0.4, len(levels) - 0.6)

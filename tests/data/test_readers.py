@@ -16,7 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ablate.data.readers import MAX_BYTES, FileError, read_files
+from ablate.data.file_bytes import MAX_BYTES
+from ablate.data.readers import read_files
+from ablate.data.row_checks import FileError
 
 FORMATS = ("csv", "tsv", "tab", "jsonl", "ndjson", "json", "parquet", "arrow")
 TEXT_FORMATS = FORMATS[:6]
@@ -273,7 +275,8 @@ def test_endless_line_is_refused_before_it_fills_the_memory(tmp_path, suffix):
         for _ in range(20):
             file.write(b"x" * 15_000_000)
     code = (
-        "import resource, sys; from pathlib import Path; from ablate.data.readers import FileError, read_files\n"
+        "import resource, sys; from pathlib import Path; from ablate.data.readers import read_files; "
+        "from ablate.data.row_checks import FileError\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try: read_files([Path(sys.argv[1])], 'text', 'label')\n"
         "except FileError as error: print(error)\n"

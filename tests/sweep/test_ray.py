@@ -44,13 +44,6 @@ def by_ray(cwd: Path, *arguments: str) -> int:
 
 
 @pytest.fixture(scope="module")
-def one_by_one(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    cwd = tmp_path_factory.mktemp("one_by_one")
-    assert ablate(cwd, *FORKING) == 0
-    return cwd
-
-
-@pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a cluster that was started in another folder, as a cluster of several machines is."""
     with socket.socket() as free:

@@ -1,0 +1,78 @@
+"""Checks of the rows of a data file: the rules for a text and for a label."""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ablate.config.wording import excerpt
+from ablate.data.texts import Texts
+
+MAX_CHARACTERS = 1_000_000  # a longer text means a broken file, e.g. an unclosed quote
+
+
+class FileError(ValueError):
+    """A data file cannot be used. The message gives the file and, if there is one, the row."""
+
+
+def checked_rows(rows: Iterable[tuple[Any, Any]], file: Path) -> Texts:
+    """The rows as a split. FileError for the first row that cannot be used (from 1, without the header)."""
+    texts, labels, wrong = [], [], None
+    for row, (text, label) in enumerate(rows, 1):
+        if rule := broken_rule(text):
+            raise FileError(f"{file}, row {row}: the text must {rule} (got {excerpt(text)})")
+        number = whole_number(label)
+        if number is None or number < 0:
+            # In Parquet one label of 0.5 turns the whole column into floats: report that label.
+            if not is_whole_float(label):
+                raise wrong_label(file, row, label)
+            wrong = wrong or (row, label)
+        texts.append(text)
+        labels.append(number)
+    if wrong:
+        raise wrong_label(file, *wrong)
+    return Texts(texts, labels, str(file))
+
+
+def wrong_label(file: Path, row: int, label: Any) -> FileError:
+    return FileError(
+        f"{file}, row {row}: the label must be a whole number 0..k-1 (got {excerpt(label)}); "
+        "-1 usually marks labels that are kept secret"
+    )
+
+
+def broken_rule(value: Any) -> str | None:
+    """The rule for texts that a value breaks, or None."""
+    if not isinstance(value, str):
+        return "be a string"
+    if not value.strip():
+        return "not be empty"
+    if "\0" in value:
+        return "not contain a NUL character"
+    if re.search("[\ud800-\udfff]", value):
+        return "not contain half a surrogate pair, which is no character"
+    if len(value) > MAX_CHARACTERS:
+        return f"have at most {MAX_CHARACTERS:,} characters, not {len(value):,}; is a quote not closed?"
+    return None
+
+
+def whole_number(value: Any) -> int | None:
+    """A label as an integer, from an integer or its digits (as in CSV). None for floats, booleans and the rest."""
+    if type(value) is int:
+        return value
+    return int(value) if isinstance(value, str) and re.fullmatch(r"\s*-?[0-9]+\s*", value) else None
+
+
+def is_whole_float(value: Any) -> bool:
+    return isinstance(value, float) and value.is_integer()
+
+
+def column_index(names: Sequence[str], name: str, file: Path) -> int:
+    if name not in names:
+        found = ", ".join(names) or "none"
+        raise FileError(
+            f"{file} must have the column {name!r} (got {found}); data.text and data.label name the columns"
+        )
+    if list(names).count(name) > 1:
+        raise FileError(f"{file} must have the column {name!r} once (got {', '.join(names)})")
+    return list(names).index(name)
