@@ -98,15 +98,16 @@ def find_claims(config: DictConfig, work: Job) -> Path:
 def keep_claims(found: Path, study: Path) -> None:
     """Copy a sweep's claims file into its study; an earlier copy with other content gets its hash in its name.
 
-    A full disk costs the copy only: the runs report it. Nothing is written through a link.
+    A full disk costs the copy only, with a warning. Raises ValueError rather than write through a link.
     """
     kept, content = kept_claims(study) / found.name, found.read_bytes()
-    if kept.parent.is_symlink():
-        raise ValueError(f"{kept.parent} must be a folder, but is a link")
-    with contextlib.suppress(OSError):
+    refuse_links(kept.parent)
+    try:
         if kept.is_file() and kept.read_bytes() != content:
             kept.rename(kept.with_name(f"{kept.stem}-{file_sha256(kept)[:10]}.yaml"))
         write_together(kept.parent, {kept.name: content})
+    except OSError as error:
+        progress.log.warning("%s cannot be written (%s): the study has no copy of its claims", kept, error)
 
 
 def check_data(data: Data) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from ablate.run import folder_name
 from ablate.run.folder_name import run_folder
 from tests.tools import ROOT, compose_config, compose_settings
 
@@ -74,9 +73,3 @@ def test_a_rule_of_the_users_own_is_compared_with_its_file(tmp_path: Path, monke
     search = f"hydra.searchpath=[file://{tmp_path / 'conf'}]"
     assert folder(search, "clip=half").name.startswith("clip=half-s0-")
     assert folder(search, "clip=half", "clip.threshold=2").name.startswith("clip=half-clip.threshold=2-s0-")
-
-
-def test_doctests() -> None:
-    import doctest
-
-    assert doctest.testmod(folder_name).failed == 0

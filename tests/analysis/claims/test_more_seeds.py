@@ -1,6 +1,5 @@
 """Commands run exactly the requested arms and seeds."""
 
-import doctest
 import shlex
 from itertools import product
 
@@ -8,16 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.claims import more_seeds
 from analysis.claims.more_seeds import merged, new_seeds, sweep_command, to_run
 from analysis.records.arms import canonical
 from analysis.records.study import load
 from tests.analysis.runs import change, write_run
-
-
-def test_examples_in_docstrings():
-    assert doctest.testmod(more_seeds).failed == 0
-
 
 arm = st.fixed_dictionaries(
     {"freeze": st.sampled_from("ab"), "clip": st.sampled_from("xyz"), "optimizer.lr": st.sampled_from([0.1, 0.2])},

@@ -1,6 +1,5 @@
 """Every verdict is reached where it should be, and simulated studies reach a wrong one no more often than α."""
 
-import doctest
 from functools import cache
 
 import numpy as np
@@ -8,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.claims import verdict_rule
 from analysis.claims.verdict_rule import Direction, Verdict, agreed, all_of, any_of, judge, seeds_needed
 from analysis.stats.effects import ALPHA, Interval, one_sample_effect, p_adjusted, power_of_t, simultaneous_level
 from analysis.stats.variances import pitman_morgan
@@ -28,10 +26,6 @@ sizes = st.none() | st.floats(0.01, 10)
 
 def _interval(low, high):
     return Interval(low, high, 0.95)
-
-
-def test_examples_in_docstrings():
-    assert doctest.testmod(verdict_rule).failed == 0
 
 
 # One effect ------------------------------------------------------------------------------------------------

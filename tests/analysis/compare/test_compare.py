@@ -1,6 +1,5 @@
 """The comparison of two studies, on made-up studies whose differences are known."""
 
-import doctest
 import os
 import shutil
 import subprocess
@@ -16,8 +15,6 @@ from scipy import stats
 
 from analysis.__main__ import main
 from analysis.claims.reading import read_claims
-from analysis.compare import compare as module
-from analysis.compare import matching, words
 from analysis.compare.compare import Comparison, compare, paired_interval, welch_interval
 from analysis.compare.matching import match
 from analysis.compare.words import arms_in_words, claims_in_words, headlines, settings_in_words
@@ -436,9 +433,3 @@ def test_errors_are_messages_with_exit_code_2(other: str, message: str, tmp_path
     assert refused.value.code == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "outputs/after/report").exists()
-
-
-def test_examples() -> None:
-    assert doctest.testmod(matching).failed == 0
-    assert doctest.testmod(module, optionflags=doctest.ELLIPSIS).failed == 0
-    assert doctest.testmod(words).failed == 0

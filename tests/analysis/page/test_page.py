@@ -1,7 +1,6 @@
 """The text of the report's page: its content, no markup from names, one file of limited size."""
 
 import base64
-import doctest
 import hashlib
 import re
 from dataclasses import replace
@@ -19,7 +18,6 @@ from analysis.claims.finding import Finding
 from analysis.claims.looks import Look
 from analysis.claims.reading import read_claims
 from analysis.claims.verdict_rule import Verdict
-from analysis.page import sentences
 from analysis.page.page import PROBLEM_KINDS, SIGNS, Page, columns, render, sortable_cells
 from analysis.page.pictures import Picture, pictures
 from analysis.page.provenance import facts, overview, shared, varied
@@ -101,10 +99,6 @@ class Seen(HTMLParser):
 
 
 # --- Verdicts in words ---
-
-
-def test_examples_in_docstrings():
-    assert doctest.testmod(sentences).failed == 0
 
 
 def test_a_claim_in_plain_words():

@@ -1,12 +1,9 @@
 """Labels tell arms apart, and nothing else does."""
 
-import doctest
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.records import arms
 from analysis.records.arms import canonical, in_order, labels
 
 BASE = {
@@ -132,7 +129,3 @@ def test_order_is_of_neighbours_alone(arms):
 def test_equality_of_settings():
     assert canonical(1) == canonical(1.0)
     assert len({canonical(v) for v in (1, "1", True, None, "null", [1])}) == 6
-
-
-def test_examples_in_docstrings():
-    assert doctest.testmod(arms).failed == 0

@@ -1,6 +1,5 @@
 """Published and exact answers first, then properties, then simulated studies."""
 
-import doctest
 from itertools import product
 
 import numpy as np
@@ -11,7 +10,6 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 from statsmodels.stats.power import TTestPower
 
-from analysis.stats import effects
 from analysis.stats.effects import (
     ALPHA,
     detectable,
@@ -35,10 +33,6 @@ DARWIN = [49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48]
 
 numbers = st.floats(-1e3, 1e3, allow_subnormal=False)
 fast = settings(deadline=None, max_examples=60)
-
-
-def test_examples_in_docstrings():
-    assert doctest.testmod(effects).failed == 0
 
 
 # Published answers -----------------------------------------------------------------------------------------

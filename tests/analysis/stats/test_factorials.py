@@ -1,14 +1,11 @@
 """The certified F, then properties of the table, the contrasts and the Shapley values."""
 
-import doctest
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from analysis.stats import factorials
 from analysis.stats.effects import paired_effect
 from analysis.stats.factorials import blocked_anova, interaction_contrasts, shapley
 from tests.analysis.stats.test_effects import DRUG_1, DRUG_2
@@ -26,10 +23,6 @@ FACTORS = ("freeze", "clip", "scheduler")
 numbers = st.floats(-1e3, 1e3, allow_subnormal=False)
 cube = arrays(float, (3, 2, 2, 2), elements=numbers)
 fast = settings(deadline=None, max_examples=60)
-
-
-def test_examples_in_docstrings():
-    assert doctest.testmod(factorials).failed == 0
 
 
 @pytest.mark.parametrize(("shift", "digits"), [(0, 1e-12), (196, 3e-15)])

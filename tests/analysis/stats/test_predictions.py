@@ -1,19 +1,13 @@
 """Errors of accuracy over seeds and examples, and churn."""
 
-import doctest
 from itertools import combinations
 
 import numpy as np
 import pytest
 from scipy import special
 
-from analysis.stats import predictions
 from analysis.stats.factorials import blocked_anova
 from analysis.stats.predictions import accuracy_difference, churn_pseudo_values
-
-
-def test_examples_in_docstrings():
-    assert doctest.testmod(predictions).failed == 0
 
 
 def _correct(rng, studies, seeds, examples):

@@ -1,22 +1,15 @@
 """Pitman-Morgan: its formula, its inversion, its power."""
 
-import doctest
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.stats import variances
 from analysis.stats.effects import smallest_n
 from analysis.stats.variances import pitman_morgan, power_of_pitman_morgan
 
 fast = settings(deadline=None, max_examples=60)
-
-
-def test_examples_in_docstrings():
-    assert doctest.testmod(variances).failed == 0
 
 
 @pytest.mark.parametrize(("correlation", "planned", "least"), [(0, 70, 68), (0.5, 53, 52), (0.8, 28, 28)])

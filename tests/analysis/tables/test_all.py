@@ -1,6 +1,5 @@
 """The tables of a report on made-up factorials with known effects, against numbers worked out with numpy and scipy."""
 
-import doctest
 import io
 import json
 import shutil
@@ -18,7 +17,6 @@ from analysis.claims.judge import judge_claims
 from analysis.claims.reading import read_claims
 from analysis.quantities.measure import measure
 from analysis.records.study import load
-from analysis.tables import accuracy, factorial, formats, numbers
 from analysis.tables.all import report_tables
 from analysis.tables.formats import LeftOut, Table, to_csv, to_latex, to_markdown
 from analysis.tables.numbers import DASH
@@ -105,11 +103,6 @@ def runs(made: Made, seeds: int) -> set[str]:
 
 def interval(values: np.ndarray) -> tuple[float, float]:
     return stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
-
-
-@pytest.mark.parametrize("module", [accuracy, factorial, formats, numbers])
-def test_examples_in_docstrings(module):
-    assert doctest.testmod(module).failed == 0
 
 
 def test_a_whole_study_has_all_tables_in_words_too(tables):
