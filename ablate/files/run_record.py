@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -163,10 +164,16 @@ def kind_of(type: pa.DataType) -> str:
     return "text" if pa.types.is_string(type) or pa.types.is_large_string(type) else str(type)
 
 
-def read_columns(content: bytes, table: str, columns: list[str]) -> pa.Table:
+@lru_cache
+def schema_of(table: str, columns: tuple[str, ...]) -> pa.Schema:
+    return pa.schema([SCHEMAS[table].field(name) for name in columns])
+
+
+def read_columns(content: bytes, table: str, columns: tuple[str, ...]) -> pa.Table:
     """Columns of a table's file. Raises Damaged."""
+    schema = schema_of(table, columns)
     try:
-        found = pq.read_table(pa.BufferReader(content), columns=columns)
-        return found.cast(pa.schema([SCHEMAS[table].field(name) for name in columns]))
+        found = pq.read_table(pa.BufferReader(content), columns=list(columns))
+        return found.replace_schema_metadata() if found.schema.equals(schema) else found.cast(schema)
     except (pa.ArrowException, OSError, MemoryError) as error:
         raise Damaged(f"cannot be read: {error}") from error

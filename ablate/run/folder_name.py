@@ -9,6 +9,7 @@ file. A folder that already holds the run is found by its id, whatever its reada
 import os
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -64,18 +65,25 @@ def defaults(group: str, settings: Mapping[str, Any], choices: Mapping[str, str]
     usual = {key: value for key, value in own.items() if key != "defaults"}
     for place, option in nested.items():
         usual = OmegaConf.to_container(OmegaConf.merge({place: option_file(group, option)}, usual))  # type: ignore
-    resolved = OmegaConf.to_container(OmegaConf.create({**settings, group: usual}), resolve=True)
+    if "${" in str(usual):
+        usual = OmegaConf.to_container(OmegaConf.create({**settings, group: usual}), resolve=True)[group]  # type: ignore
     entries = [entry for entry in own.get("defaults", ()) if isinstance(entry, dict)]
     rules = {key.partition("@")[2]: option for entry in entries for key, option in entry.items()}
-    return flatten(resolved[group]) | rules  # type: ignore[index]
+    return flatten(usual) | rules
 
 
 def option_file(group: str, option: str) -> dict[str, Any]:
     """The content of conf/<group>/<option>.yaml, of the package or below this folder; empty for a file elsewhere."""
     for folder in (Path(conf()), Path("conf")):
         if (path := folder / group / f"{option}.yaml").is_file():
-            return OmegaConf.to_container(OmegaConf.load(path))  # type: ignore[return-value]
+            return read_option(path.resolve(), path.stat().st_mtime_ns)
     return {}
+
+
+@lru_cache(maxsize=1000)
+def read_option(path: Path, changed: int) -> dict[str, Any]:
+    """A file's content, read once for all runs of a sweep unless it has been changed."""
+    return OmegaConf.to_container(OmegaConf.load(path))  # type: ignore[return-value]
 
 
 def text(value: Any) -> str:

@@ -183,7 +183,7 @@ def medians(each: Sequence[Pace] | Sequence[Size]) -> list[float]:
 def pace_of(folder: Path, record: Mapping[str, Any]) -> Pace | None:
     """Measure the speed of a finished run; None if it was resumed or inherited every step."""
     content = read_regular(folder / "steps.parquet", LARGEST_TABLE)
-    seconds = read_columns(content, "steps", ["seconds"])["seconds"].drop_null()
+    seconds = read_columns(content, "steps", ("seconds",))["seconds"].drop_null()
     if len(seconds) == 0 or record["timing"].get("resumed_from"):
         return None
     overhead = record["timing"]["seconds"] - pc.sum(seconds).as_py()

@@ -8,7 +8,7 @@ from typing import Any
 
 from analysis.claims.estimand import Settings
 from analysis.claims.verdict_rule import Verdict
-from analysis.stats.effects import Interval
+from analysis.stats.interval import Interval
 
 
 @dataclass(frozen=True)

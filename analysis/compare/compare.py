@@ -32,7 +32,8 @@ from analysis.compare.matching import Matching, match
 from analysis.quantities.outcomes import outcomes
 from analysis.records.arms import merged_order, value_text, varying, with_factors
 from analysis.records.study import Study
-from analysis.stats.effects import ALPHA, EQUAL, Interval, student_half_width
+from analysis.stats.effects import ALPHA, EQUAL, student_half_width
+from analysis.stats.interval import Interval
 
 ARMS_COLUMNS = (
     *("arm", "arm_against", "match", "test_accuracy", "test_accuracy_against", "difference", "low", "high"),

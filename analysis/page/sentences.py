@@ -15,7 +15,7 @@ from analysis.claims.reading import Claims, Question
 from analysis.claims.verdict_rule import Direction, Verdict
 from analysis.quantities.registry import REGISTRY
 from analysis.records.arms import words
-from analysis.stats.effects import Interval
+from analysis.stats.interval import Interval
 from analysis.tables.numbers import p_text, ratio_text, rounded
 
 MEANING: Mapping[Verdict, str] = {

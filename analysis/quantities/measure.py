@@ -41,7 +41,9 @@ def measure(study: Study, quantities: Collection[str] | None = None) -> Measured
     for entries in study.runs.to_dict("records"):
         run = RunRecords(study, entries, means)
         try:
-            found = {name: value_or_reason(run, REGISTRY[name]) for name in names}
+            known = study.measured[run.name]
+            known |= {name: value_or_reason(run, REGISTRY[name]) for name in names if name not in known}
+            found = {name: known[name] for name in names}
         except Unreadable as problem:
             warnings.warn(f"{run.name} is not measured: {problem}", stacklevel=2)
             continue

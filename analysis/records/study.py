@@ -12,6 +12,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,11 @@ class Study:
     problems: pd.DataFrame
     sha256: Mapping[str, Mapping[str, str]]
 
+    @cached_property
+    def measured(self) -> dict[str, dict[str, Any]]:
+        """run -> quantity -> what `analysis.quantities.measure` has found, kept as it reads all records."""
+        return defaultdict(dict)
+
     @property
     def factors(self) -> tuple[str, ...]:
         """The factors of its arms, in the order in which run.json has them."""
@@ -98,7 +104,7 @@ class Study:
             raise ValueError(f"{file} has no column {', '.join(unknown)}; it has {', '.join(names)}")
         content = verified(self.folder / run / file, self.sha256[run][file])
         try:
-            return read_columns(content, Path(file).stem, list(wanted))
+            return read_columns(content, file.removesuffix(".parquet"), wanted)
         except Damaged as error:
             raise Unreadable("broken", f"{file}: {error}") from error
 

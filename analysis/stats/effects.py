@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, stats
 
 from ablate.config.checks import refusal
+from analysis.stats.interval import Interval
 
 Array = NDArray[np.float64]
 
@@ -50,15 +51,6 @@ def paired(dimensions: int, **arms: ArrayLike) -> list[Array]:
 
 
 # Intervals and many claims ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Interval:
-    """`low` to `high`: the true value is inside in a share `level` of studies."""
-
-    low: float
-    high: float
-    level: float
 
 
 def simultaneous_level(judged: int) -> float:

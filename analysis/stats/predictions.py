@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ablate.config.checks import refusal
-from analysis.stats.effects import ALPHA, Array, Interval, finite, paired, student_half_width
+from analysis.stats.effects import ALPHA, Array, finite, paired, student_half_width
+from analysis.stats.interval import Interval
 
 
 @dataclass(frozen=True)

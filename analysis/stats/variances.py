@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from ablate.config.checks import refusal
-from analysis.stats.effects import ALPHA, EQUAL, Interval, paired
+from analysis.stats.effects import ALPHA, EQUAL, paired
+from analysis.stats.interval import Interval
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from analysis.claims.reading import Claims, Question
 from analysis.claims.samples import collect
 from analysis.quantities.outcomes import Outcomes
 from analysis.records.study import Study
-from analysis.stats.effects import Interval
+from analysis.stats.interval import Interval
 from analysis.tables.formats import Table, accuracy_column
 from analysis.tables.numbers import DASH, fixed, interval_columns, interval_text
 from analysis.tables.techniques import accuracy_questions

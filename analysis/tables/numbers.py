@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.stats.effects import Interval
+from analysis.stats.interval import Interval
 
 DASH = "–"
 """The text of a missing number."""

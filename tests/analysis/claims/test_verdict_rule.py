@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.claims.verdict_rule import Direction, Verdict, agreed, all_of, any_of, judge, seeds_needed
-from analysis.stats.effects import ALPHA, Interval, one_sample_effect, p_adjusted, power_of_t, simultaneous_level
+from analysis.stats.effects import ALPHA, one_sample_effect, p_adjusted, power_of_t, simultaneous_level
+from analysis.stats.interval import Interval
 from analysis.stats.variances import pitman_morgan
 
 S, M, U, R, I, N = (  # noqa: E741

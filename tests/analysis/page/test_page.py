@@ -23,7 +23,7 @@ from analysis.page.pictures import Picture, pictures
 from analysis.page.provenance import facts, overview, shared, varied
 from analysis.page.sentences import MEANING, findings_in_words
 from analysis.records.study import load
-from analysis.stats.effects import Interval
+from analysis.stats.interval import Interval
 from analysis.tables.formats import LeftOut, Table
 from tests.analysis.runs import change, write_run
 from tests.analysis.studies import PAPER
