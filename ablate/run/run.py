@@ -28,6 +28,7 @@ from ablate.training.evaluation import Predictions, evaluate, probe_index
 from ablate.training.learner import load_state, make_batches, make_learner, order_of_examples, pairing
 from ablate.training.memory import count_parameters, memory_bytes, memory_line, parameter_table
 from ablate.training.step import Diverged, Learner, Moment, train
+from ablate.training.waiting import Waiting
 
 log = logging.getLogger("ablate")
 PROBE_BATCH = 8  # examples, sorted by length: in one batch, half of the small probe would be padding
@@ -153,9 +154,12 @@ class TrainingRun:
         display = progress.current_display()
         display.start_run(self.folder.name, trainer.steps, self.done)
         try:
-            for moment in train(self.learner, batches, self.done + 1, self.clip_state):
-                self.observe(moment)
-            return {"status": "done", "metrics": self.conclude()}
+            with Waiting(trainer.thread_count()) as waiting:
+                for moment in train(self.learner, batches, self.done + 1, self.clip_state):
+                    self.observe(moment)
+                    waiting.adapt()
+                metrics = self.conclude()
+            return {"status": "done", "metrics": metrics}
         except Diverged as error:
             log.warning("%s diverged at %s", self.folder.name, error)
             return {"status": "diverged", "error": {"step": error.step, "message": error.cause}, "metrics": {}}

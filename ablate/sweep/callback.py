@@ -27,6 +27,7 @@ from ablate.run.job import Job, finished_status, remove_snapshots
 from ablate.run.progress import console
 from ablate.sweep import launchers, plan, workers
 from ablate.sweep.compose import compose_jobs, composed_job
+from ablate.sweep.core_use import CoreUse, warn_if_busy
 from ablate.sweep.launchers import Launcher
 from ablate.sweep.preflight import (
     check,
@@ -120,6 +121,7 @@ class Sweep(Callback):
     def begin(self, config: DictConfig, jobs: Iterable[Job], launcher: Launcher) -> None:
         """Check and plan all jobs; exit here if only the plan is wanted, or, after the table, if all are done."""
         progress.configure_logging()
+        core_use = CoreUse()
         check_hydra(config)
         typed = unique(jobs)
         jobs = [work.with_threads(launcher.threads) for work in typed]
@@ -148,6 +150,8 @@ class Sweep(Callback):
             console.print(f"all {len(jobs)} runs are done already; rerun=true does them again")
             self.end()
             sys.exit(0)
+        if launcher.shares_cores:
+            warn_if_busy(core_use.by_others(), todo[0].trainer.thread_count(), parallel_runs)
         keep_claims(claims, jobs[0].folder.parent)
         fork.announce(fork.shared_folder(jobs[0].folder), shared)
         console.print(plan.in_short(runs, parallel_runs), markup=False, highlight=False, soft_wrap=True)

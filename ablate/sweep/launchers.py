@@ -38,7 +38,8 @@ class Launcher:
 
     parallel_runs: int  # at most
     threads: int  # of a run whose trainer.threads is null
-    is_elsewhere: bool = False  # runs are in other processes than the command
+    is_elsewhere: bool = False  # runs are in other processes than the command ...
+    shares_cores: bool = True  # ... and on the same machine
     announcement: str = ""  # printed before the first run
     after_stop: str = process.CONTINUE  # printed when a signal stops the command
     start: Callable[[DictConfig], workers.Team | None] = start_nothing  # called before the first run
@@ -108,6 +109,7 @@ def slurm(config: DictConfig) -> Launcher:
         parallel_runs=settings.array_parallelism,
         threads=settings.cpus_per_task,
         is_elsewhere=True,
+        shares_cores=False,
         announcement="submitting each run as a SLURM job, which is requeued to continue if it is pre-empted or out of "
         f"time: {commands}; logs: {study}/.submitit/; this command prints the table when all jobs have ended",
         after_stop=f"the jobs continue without this command: {commands}; run the same command again for the other runs",
@@ -127,6 +129,7 @@ def ray_tasks(config: DictConfig) -> Launcher:
         parallel_runs=cpus // threads,
         threads=threads,
         is_elsewhere=True,
+        shares_cores=False,
         announcement=f"submitting each run as a task to the Ray cluster at {address}, which has {cpus} CPUs",
         after_stop=f"{process.CONTINUE} from the last checkpoints",
         start=connect_ray if address == "local" else start_nothing,

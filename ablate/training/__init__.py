@@ -6,6 +6,7 @@ evaluation   predictions and metrics of a split
 norms        exact gradient norms
 dropout      dropout masks as a pure function of seed and step
 device       device, precision, threads, compilation, matmul backend
+waiting      threads that spin or sleep while they wait for each other
 environment  hardware and versions, which decide a run's bits together with the config
 memory       number of parameters, bytes of weights, gradients and optimizer states
 """
