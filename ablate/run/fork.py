@@ -61,10 +61,11 @@ def plan_snapshots(arms: Sequence[PlannedArm]) -> list[Snapshot]:
     """Choose the snapshots that save most steps: the parent of a run is the earlier run with the longest prefix."""
     wanted: dict[tuple[str, int, str], list[str]] = {}
     by_stem: dict[str, list[PlannedArm]] = {}
+    rates = Rates()
     for arm in arms:
         earlier = by_stem.setdefault(arm.stem, [])
         if not arm.done:
-            shared = {other.run: steps for other in earlier if (steps := shared_steps(other, arm)) > other.done}
+            shared = {other.run: steps for other in earlier if (steps := shared_steps(other, arm, rates)) > other.done}
             if shared:
                 parent = max(shared, key=lambda run: shared[run])
                 wanted.setdefault((parent, shared[parent], arm.stem), []).append(arm.run)
@@ -72,21 +73,42 @@ def plan_snapshots(arms: Sequence[PlannedArm]) -> list[Snapshot]:
     return [Snapshot(parent, step, tuple(children), stem) for (parent, step, stem), children in wanted.items()]
 
 
-def shared_steps(one: PlannedArm, other: PlannedArm) -> int:
+class Rates:
+    """Factors of the learning rate at every step, computed once for arms with equal schedulers."""
+
+    def __init__(self) -> None:
+        self.known: list[tuple[Scheduler, int, tuple[float, ...]]] = []
+
+    def of(self, arm: PlannedArm) -> tuple[float, ...]:
+        for scheduler, steps, factors in self.known:
+            if steps == arm.steps and scheduler == arm.scheduler:
+                return factors
+        factors = tuple(arm.scheduler.factor(t, arm.steps) for t in range(1, arm.steps + 1))
+        self.known.append((arm.scheduler, arm.steps, factors))
+        return factors
+
+
+def shared_steps(one: PlannedArm, other: PlannedArm, rates: Rates) -> int:
     """Number of first steps that are equal in two arms of one stem, by their configs.
 
     >>> from ablate.clip import Fixed
     >>> from ablate.scheduler import Constant
     >>> none, late = (PlannedArm(run, "", clip, Constant(), 300) for run, clip in
     ...               (("none", Nothing()), ("late", Delayed(start=50, rule=Fixed()))))
-    >>> shared_steps(none, late)
+    >>> shared_steps(none, late, Rates())
     49
     """
-    for t in range(1, one.steps + 1):
-        same_lr = one.scheduler.factor(t, one.steps) == other.scheduler.factor(t, one.steps)
-        if not same_lr or active(one.clip, t) != active(other.clip, t):
-            return t - 1
-    return one.steps
+    changes = sorted({*starts(one.clip), *starts(other.clip)})
+    steps = next((t - 1 for t in changes if active(one.clip, t) != active(other.clip, t)), one.steps)
+    ours, theirs = rates.of(one), rates.of(other)
+    if ours is theirs:
+        return min(steps, one.steps)
+    return next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if i >= steps or a != b), one.steps)
+
+
+def starts(rule: NormRule) -> tuple[int, ...]:
+    """The steps at which the acting rule changes, and step 1."""
+    return (1, rule.start, *starts(rule.rule)) if isinstance(rule, Delayed) else (1,)
 
 
 def active(rule: NormRule, t: int, since: int = 1) -> tuple[NormRule, int]:

@@ -38,8 +38,8 @@ def warn_if_busy(others: float, threads: int, parallel_runs: int) -> None:
     free = cores - others
     if others >= BUSY and threads * parallel_runs > free + BUSY:
         log.warning(
-            "other processes use %.1f of the %d cores: steps take longer, and their times cannot be compared; all other "
-            "results stay the same. %s", others, cores, remedy(free, threads, parallel_runs),
+            "other processes use %.1f of the %d cores: steps take longer, and their times cannot be compared; all "
+            "other results stay the same. %s", others, cores, remedy(free, threads, parallel_runs),
         )  # fmt: skip
 
 

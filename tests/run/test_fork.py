@@ -1,6 +1,7 @@
 """Shared starts: which steps the plan shares, and that a forked run equals the unforked one bit for bit."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -14,6 +15,7 @@ from ablate.files.reading import hashed
 from ablate.run.checkpoint import Checkpoint, load_checkpoint
 from ablate.run.fork import (
     PlannedArm,
+    Rates,
     Snapshot,
     active,
     announce,
@@ -86,13 +88,26 @@ def test_a_resumed_run_needs_no_start_and_leaves_no_past_one() -> None:
     assert plan_snapshots([arm("none", Nothing(), done=49), *delayed(50, 100)]) == [Snapshot("none", 99, ("d100",), "")]
 
 
+def test_a_schedule_is_computed_once_however_many_arms_have_it() -> None:
+    calls = []
+
+    @dataclass(frozen=True)
+    class Counted(Constant):
+        def factor(self, t: int, total: int) -> float:
+            calls.append(t)
+            return super().factor(t, total)
+
+    plan_snapshots([arm(f"d{start}", Delayed(start, Fixed()), Counted(), steps=20) for start in range(1, 41)])
+    assert len(calls) == 20
+
+
 @given(RULES, RULES, SCHEDULERS, SCHEDULERS)
 def test_shared_steps_are_those_before_the_first_difference(
     one: NormRule, other: NormRule, first: Scheduler, second: Scheduler
 ) -> None:
     a, b = arm("a", one, first, steps=12), arm("b", other, second, steps=12)
-    shared = shared_steps(a, b)
-    assert shared == shared_steps(b, a)
+    shared = shared_steps(a, b, Rates())
+    assert shared == shared_steps(b, a, Rates())
     norms = [3.0, 0.2, 0.7, 5.0, 0.9, 2.0, 0.1, 8.0, 0.6, 4.0, 1.5, 0.8]
     for t in range(1, shared + 1):
         assert one.scale(norms[t - 1], t, None) == other.scale(norms[t - 1], t, None)
