@@ -6,10 +6,12 @@ read. It is only ever loaded with `weights_only=True`, so that no code in it can
 
 import logging
 import pickle
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ablate.files.atomic import replacing
@@ -19,7 +21,7 @@ from ablate.run.records import Rows
 
 log = logging.getLogger("ablate")
 NAME = "checkpoint.pt"
-CHECKPOINT_FORMAT = 2  # raised when the fields below change: checkpoints of other formats are not used
+CHECKPOINT_FORMAT = 3  # raised when the fields below change: checkpoints of other formats are not used
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,16 @@ class Checkpoint:
 def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
     """Replace the folder's checkpoint, which stays until the new one is safe on disk."""
     content = {f.name: getattr(checkpoint, f.name) for f in fields(checkpoint)}
-    content |= {"rows": asdict(checkpoint.rows), "format": CHECKPOINT_FORMAT}
+    content |= {"rows": as_tensors(checkpoint.rows.pack()), "format": CHECKPOINT_FORMAT}
     with replacing(folder / NAME) as file:
         hashed = Sealing(file)
         torch.save(content, hashed)  # type: ignore[arg-type]
         hashed.seal()
+
+
+def as_tensors(texts: Mapping[str, bytes]) -> dict[str, torch.Tensor]:
+    """Texts as tensors of bytes, which torch writes as they are."""
+    return {name: torch.from_numpy(np.frombuffer(text, np.uint8).copy()) for name, text in texts.items()}
 
 
 def load_checkpoint(folder: Path) -> Checkpoint | None:
@@ -58,7 +65,8 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
         if content.pop("format", None) != CHECKPOINT_FORMAT:
             log.warning("%s was written by another version of ablate: the checkpoint is not used", path)
             return None
-        found = Checkpoint(**content | {"rows": Rows(**content["rows"])})
+        rows = {table: tensor.numpy().tobytes() for table, tensor in content["rows"].items()}
+        found = Checkpoint(**content | {"rows": Rows.unpack(rows)})
         if [row["step"] for row in found.rows.steps] != list(range(1, found.step + 1)):
             log.warning("%s does not hold the rows of its %s steps: the checkpoint is not used", path, found.step)
             return None
@@ -68,7 +76,7 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
         return None
     except FileNotFoundError:  # also a snapshot that another process has just removed
         return None
-    except (pickle.UnpicklingError, RuntimeError, AttributeError, TypeError, KeyError) as error:
+    except (pickle.UnpicklingError, RuntimeError, AttributeError, TypeError, KeyError, ValueError) as error:
         cause = str(error).partition("\n")[0]
         log.warning("%s is not a checkpoint of ablate (%s): the checkpoint is not used", path, cause)
         return None

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ class Rows:
     evals: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     predictions: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.lines = {table: Lines(getattr(self, table)) for table in TABLES}
+
     def add_step(self, row: Step) -> None:
         self.steps.append(dataclasses.asdict(row))
 
@@ -44,10 +48,19 @@ class Rows:
 
     def set_predictions(self, found: Predictions) -> None:
         columns = (found.label.tolist(), found.prediction.tolist(), found.probability.tolist())
-        self.predictions = [
+        self.predictions[:] = [
             {"example": i, "label": label, "prediction": prediction, "probability": probability}
             for i, (label, prediction, probability) in enumerate(zip(*columns, strict=True))
         ]
+
+    def pack(self) -> dict[str, bytes]:
+        """The tables as lines of JSON, in which numbers keep every bit."""
+        return {table: lines.up_to_now() for table, lines in self.lines.items()}
+
+    @classmethod
+    def unpack(cls, packed: Mapping[str, bytes]) -> "Rows":
+        """The rows of `pack`. Raises ValueError, KeyError or TypeError for anything else."""
+        return cls(**{table: [json.loads(line) for line in packed[table].splitlines()] for table in TABLES})
 
     def write(self, folder: Path) -> dict[str, dict[str, Any]]:
         """Write the tables and return run.json's `records`: row count and sha256 by file name."""
@@ -55,6 +68,19 @@ class Rows:
             f"{name}.parquet": write_parquet(folder / f"{name}.parquet", getattr(self, name), schema)
             for name, schema in SCHEMAS.items()
         }
+
+
+class Lines:
+    """Rows as lines of JSON. Each row is written once, so that a checkpoint costs little more after many steps."""
+
+    def __init__(self, rows: list[dict[str, Any]]) -> None:
+        self.rows, self.written, self.text = rows, 0, bytearray()
+
+    def up_to_now(self) -> bytes:
+        new = self.rows[self.written :]
+        self.text += "".join(json.dumps(row) + "\n" for row in new).encode()
+        self.written += len(new)
+        return bytes(self.text)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -97,6 +97,7 @@ class TrainingRun:
     rows: Rows = field(default_factory=Rows)
     clip_state: Any = None
     done: int = 0  # steps in the checkpoint or snapshot that it starts from
+    tabulated: int = 0  # steps in the tables on disk
     resumed_from: int | None = None
     forked_from: dict[str, Any] | None = None
 
@@ -210,11 +211,16 @@ class TrainingRun:
         self.follower.evaluated(self.rows.evals[-1])
 
     def save(self, step: int) -> None:
-        """Save a checkpoint, and write the tables so far for readers of an unfinished run."""
+        """Save a checkpoint and, after a tenth more steps or before a stop, the tables, for readers of unfinished runs.
+
+        So all writing of tables takes time in proportion to the number of steps, not to its square.
+        """
         state = self.state(step)
         if self.ranks.leads:
             checkpoint.save_checkpoint(state, self.folder)
-            self.rows.write(self.folder)
+            if self.stop.asked or step >= 1.1 * self.tabulated:
+                self.rows.write(self.folder)
+                self.tabulated = step
 
     def state(self, step: int) -> Checkpoint:
         return Checkpoint(

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ablate.files.atomic import remove_leftovers, replacing, write, write_json
 from ablate.files.reading import hashed
@@ -133,6 +136,25 @@ def test_rows_come_back_as_they_went_in(rows: Rows, tmp_path: Path) -> None:
         "example": [0, 1, 2], "label": [0, 1, 1], "prediction": [0, 1, 0]
     }  # fmt: skip
     assert read["predictions"]["probability"].to_pylist() == pytest.approx([0.9, 0.6, 0.7])
+
+
+NUMBERS = st.floats(allow_nan=False) | st.integers(0, 2**53) | st.none()
+
+
+@given(st.lists(st.fixed_dictionaries({"loss": NUMBERS, "split": st.text()})))
+def test_packed_rows_keep_every_bit(evals: list[dict[str, Any]]) -> None:
+    found = Rows.unpack(Rows(evals=evals).pack()).evals
+    assert found == evals
+    assert [repr(row) for row in found] == [repr(row) for row in evals]  # also the sign of 0
+
+
+def test_a_row_is_packed_once_however_many_checkpoints_follow(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, packed = rows.pack(), []
+    monkeypatch.setattr("ablate.run.records.json.dumps", lambda row: packed.append(row) or "{}")
+    rows.add_step(replace(STEP, step=2))
+    after = rows.pack()
+    assert [row["step"] for row in packed] == [2]
+    assert after == before | {"steps": before["steps"] + b"{}\n"}
 
 
 def test_a_run_without_rows_has_all_tables(tmp_path: Path) -> None:
