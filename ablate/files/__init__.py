@@ -9,3 +9,12 @@ reading    files that may be damaged or hostile: regular, of limited size, JSON 
 run_record run.json and the tables of a run: written with hashes, and checked by all who read them
 sealed     files that end in the hash of their own content
 """
+
+from importlib import import_module
+
+
+def __getattr__(name: str) -> object:
+    """Version 1's `ablate.files.read_files`, for scripts that import it; `ablate.data` builds upon this package."""
+    if name == "read_files":
+        return import_module("ablate.data.readers").read_files
+    raise AttributeError(f"module {__name__} has no attribute {name}")
