@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -356,6 +357,12 @@ def test_names_of_splits():
 def hub(path, name=None, revision="abc", **splits) -> Hub:
     splits = splits or {"train": "train", "validation": None, "test": "test"}
     return Hub(**ALL, **COLUMNS, path=str(path), name=name, revision=revision, splits=splits)
+
+
+@pytest.mark.parametrize("source", [files, hub], ids=["files", "hub"])
+def test_text_and_label_are_two_columns(source):
+    with pytest.raises(ValueError, match=r"text must be another column than data.label names \(got label\)"):
+        replace(source("owner/name"), text="label")
 
 
 def test_identity_is_of_the_content(tmp_path):
