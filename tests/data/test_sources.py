@@ -440,6 +440,25 @@ def test_local_folders_and_files(tmp_path):
     assert [len(texts.text) for texts in splits.values()] == [33, 3, 4]
 
 
+@pytest.mark.parametrize("place", ["../outside.csv", "train/../../outside.csv", ".hidden/a.csv", "linked/a.csv"])
+def test_a_readme_names_no_file_that_the_hash_leaves_out(tmp_path, place):
+    """Such a file could change, and with it the labels of a run with the same id."""
+    folder = tmp_path / "data"
+    for name in ("train", ".hidden", "../elsewhere"):
+        (folder / name).mkdir(parents=True)
+    (folder / "linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    for name in ("../outside", "../elsewhere/a", ".hidden/a", "train/a", "test"):
+        write(folder / f"{name}.csv")
+    card = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: {}\n  - split: test\n"
+    card += "    path: test.csv\n---\n"
+    (folder / "README.md").write_text(card.format("train/a.csv"))
+    assert rows_of(load_splits(hub(folder))["test"]) == GOOD
+    (folder / "README.md").write_text(card.format(place))
+    message = refused(hub(folder))
+    assert "data.path must be a folder whose README and names lead to files inside it alone" in message
+    assert f"whose split train has {folder / place}" in message
+
+
 # --- the data sets themselves ---
 
 
