@@ -51,7 +51,7 @@ def split_files(path: Path, name: str | None) -> dict[str, list[Path]]:
     folder = path.resolve()
     try:
         found = datasets.load_dataset_builder(str(folder), name).config.data_files or {}
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a README may also name an address, and its library raises anything
         raise ValueError(f"data.path={path}: {error}") from error
     hashed = {folder / inside for inside in tree_names(folder)}
     for split, files in found.items():

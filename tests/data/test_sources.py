@@ -152,6 +152,10 @@ BROKEN_BYTES = {
     "surplus fields": (b"text,label\ngood, really,1\nbad, x,0\n", "line 2 must have 2 fields like the header (got 3)"),
     "too few fields": (b"text,label\nok,0\nbad\n", "line 3 must have 2 fields like the header (got 1)"),
     "missing label": (b"text,label\nok,0\nbad,\n", "row 2: the label must be a whole number 0..k-1 (got '')"),
+    "endless label": (
+        b"text,label\nok,0\nbad," + b"9" * 5000 + b"\n",
+        "row 2: the label must be a whole number 0..k-1",
+    ),
     "float label": (b"text,label\nok,0\nbad,1.0\n", "row 2: the label must be a whole number 0..k-1 (got '1.0')"),
     "missing text": (b"text,label\nok,0\n,1\n", "row 2: the text must not be empty (got '')"),
     "no such column": (b"review,label\nok,0\n", "must have the column 'text' (got review, label)"),
@@ -457,6 +461,14 @@ def test_a_readme_names_no_file_that_the_hash_leaves_out(tmp_path, place):
     message = refused(hub(folder))
     assert "data.path must be a folder whose README and names lead to files inside it alone" in message
     assert f"whose split train has {folder / place}" in message
+
+
+def test_a_readme_that_needs_a_connection(tmp_path, monkeypatch):
+    def raise_other(*_):
+        raise RuntimeError("Name or service not known")
+
+    monkeypatch.setattr("datasets.load_dataset_builder", raise_other)
+    assert refused(hub(tmp_path)) == f"data.path={tmp_path}: Name or service not known"
 
 
 # --- the data sets themselves ---
