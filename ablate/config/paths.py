@@ -27,9 +27,7 @@ def claims_file(name: str, others: Sequence[Path] = ()) -> Path:
     if not isinstance(name, str) or name not in known:
         raise ValueError(f"claims must be the name of a file in conf/claims (got {name}); {nearest(name, known)}")
     if not known[name].is_file():
-        raise refusal(
-            "claims", known[name], "the name of a regular file, not of a folder, FIFO, socket or device"
-        )
+        raise refusal("claims", known[name], "the name of a regular file, not of a folder, FIFO, socket or device")
     return known[name]
 
 

@@ -32,9 +32,9 @@ BUILDERS = {".parquet": "parquet", ".arrow": "arrow", ".hdf5": "hdf5", ".h5": "h
 def local_path(path: str) -> Path | None:
     """`path` as a local file or folder; None if it can only be a hub id ("owner/name")."""
     found = Path(path).expanduser()
-    if found.exists():
+    if found.is_file() or found.is_dir():
         return found
-    hub = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", path) is not None
+    hub = not found.exists() and re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", path) is not None
     require("data.path", path, hub, "an existing file or folder, or a hub id (owner/name)")
     return None
 

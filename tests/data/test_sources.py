@@ -25,6 +25,7 @@ from ablate.data.texts import Texts, check_classes, overlap, sample, stratified_
 from ablate.experiment import build_option
 from ablate.files.assets import ASSETS, fetch
 from ablate.model.word_tokenizer import word_tokenizer
+from tests.tools import make_odd
 
 ROOT = Path(__file__).parents[2]
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -395,6 +396,16 @@ def test_missing_paths(tmp_path):
     for path in (tmp_path / "gone", "./gone/here", "gone"):
         with pytest.raises(ValueError, match=r"data\.path must be an existing file or folder.*got .*gone.*"):
             hub(path).identity()
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "folder"])
+def test_what_is_no_data_file_is_refused_at_once(tmp_path, kind):
+    make_odd(tmp_path / "odd.csv", kind)
+    with pytest.raises(ValueError, match=r"data\.files\.train must be an existing file \(got .*odd\.csv\)"):
+        files(tmp_path / "odd.csv").identity()
+    if kind != "folder":
+        with pytest.raises(ValueError, match=r"data\.path must be an existing file or folder.*\(got .*odd\.csv\)"):
+            hub(tmp_path / "odd.csv").identity()
 
 
 def test_hub_out_of_reach(tmp_path):
