@@ -21,7 +21,7 @@ from ablate.data.sources import Data, Files, Hub, MovieSnippets, Synthetic
 from ablate.model.loading import Model, Pretrained, Tiny
 from ablate.run import process, run
 from tests.faults.models import save_model
-from tests.tools import ROOT, compose_settings, run_settings
+from tests.tools import ROOT, compose_settings, make_odd, run_settings
 
 ALL = {"max_length": 16, "train_examples": None, "test_examples": None}
 COLUMNS = {"text": "text", "label": "label"}
@@ -152,6 +152,14 @@ def test_damage_is_found_and_mended(
     assert caplog.messages == [f"{path} is damaged (its hash does not match); we tokenise the data again"]
     assert entry(place).read_bytes() == whole
     assert same(again(TINY, SYNTHETIC, monkeypatch), made)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device"])
+def test_an_entry_that_is_no_regular_file_is_not_read(tmp_path, monkeypatch, kind):
+    """A reader of a FIFO would wait for a writer."""
+    monkeypatch.setattr(token_cache, "folder", lambda: tmp_path)
+    make_odd(tmp_path / "entry", kind)
+    assert token_cache.load_entry("entry") is None
 
 
 def test_two_processes_at_once(place: Path) -> None:
