@@ -264,7 +264,7 @@ def test_what_the_key_counts(tmp_path: Path, reviews: Files, pretrained: Pretrai
         assert key not in keys
         keys.append(key)
 
-    for change in ({"max_length": 17}, {"train_examples": 8}, {"test_examples": 2}, {"text": "label"}):
+    for change in ({"max_length": 17}, {"train_examples": 8}, {"test_examples": 2}, {"text": "other"}):
         counts(source=replace(reviews, **change))
     counts(model=TINY)
     counts(model=replace(TINY, vocabulary=50))
