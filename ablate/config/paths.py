@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from ablate.config.checks import refusal
 from ablate.config.wording import nearest
 
 OUTPUTS = Path("outputs")
@@ -19,12 +20,14 @@ def claims_file(name: str, others: Sequence[Path] = ()) -> Path:
     """The file of a study's claims, which are written before the study runs: conf/claims/<name>.yaml.
 
     The user's own conf folder comes first, then the folders `others`, then the project's. ValueError with the nearest
-    names if there is no such file.
+    names if there is no such file, and for one that is no regular file: reading a FIFO or a device may never end.
     """
     folders = [Path("conf/claims"), *others, Path(conf()) / "claims"]
     known = {path.stem: path for folder in reversed(folders) for path in sorted(folder.glob("*.yaml"))}
     if not isinstance(name, str) or name not in known:
         raise ValueError(f"claims must be the name of a file in conf/claims (got {name}); {nearest(name, known)}")
+    if not known[name].is_file():
+        raise refusal("claims", known[name], "the name of a regular file, not of a folder, FIFO, socket or device")
     return known[name]
 
 

@@ -57,10 +57,13 @@ def broken_rule(value: Any) -> str | None:
 
 
 def whole_number(value: Any) -> int | None:
-    """A label as an integer, from an integer or its digits (as in CSV). None for floats, booleans and the rest."""
+    """A label as an integer, from an integer or its digits (as in CSV). None for floats, booleans and the rest.
+
+    More than 18 digits are no class; Python refuses some thousands without a word on the row.
+    """
     if type(value) is int:
         return value
-    return int(value) if isinstance(value, str) and re.fullmatch(r"\s*-?[0-9]+\s*", value) else None
+    return int(value) if isinstance(value, str) and re.fullmatch(r"\s*-?[0-9]{1,18}\s*", value) else None
 
 
 def is_whole_float(value: Any) -> bool:

@@ -127,6 +127,7 @@ class Hub(Data):
     def __post_init__(self) -> None:
         super().__post_init__()
         _require_splits("splits", self.splits)
+        require("text", self.text, self.text != self.label, "another column than data.label names")
 
     def identity(self) -> dict[str, Any]:
         found = local_path(self.path)
@@ -167,6 +168,7 @@ class Files(Data):
     def __post_init__(self) -> None:
         super().__post_init__()
         _require_splits("files", self.files)
+        require("text", self.text, self.text != self.label, "another column than data.label names")
 
     def identity(self) -> dict[str, Any]:
         return {"sha256": {split: file_sha256(path) for split, path in self._paths().items()}}

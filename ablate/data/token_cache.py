@@ -30,6 +30,7 @@ from ablate.files.assets import cache_folder
 from ablate.files.atomic import write
 from ablate.files.hashing import file_sha256
 from ablate.files.links import refuse_links
+from ablate.files.reading import Damaged, read_regular
 from ablate.files.sealed import sealed, unsealed
 from ablate.model.loading import Model
 
@@ -87,8 +88,8 @@ def load_entry(key: str) -> dict[str, np.ndarray] | None:
     """The arrays of an entry. None if there is none; None with a warning if it is damaged."""
     try:
         path = folder() / key
-        content = path.read_bytes()
-    except (OSError, RuntimeError):  # `store_entry` warns with the reason
+        content = read_regular(path, LIMIT)
+    except (OSError, RuntimeError, Damaged):  # `store_entry` warns with the reason, or writes it again
         return None
     body = unsealed(content)
     if body is None:

@@ -5,9 +5,14 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
+from ablate.files.reading import Damaged, open_regular
+
 
 def file_sha256(path: Path) -> str:
-    """The sha256 of a file's content in hex. A process reads a file again only if its size or date changes."""
+    """The sha256 of a file's content in hex. A process reads a file again only if its size or date changes.
+
+    Raises ValueError for a FIFO, socket or device, whose content may never end.
+    """
     status = path.stat()
     return _file_sha256(path.resolve(), status.st_size, status.st_mtime_ns)
 
@@ -15,9 +20,12 @@ def file_sha256(path: Path) -> str:
 @cache
 def _file_sha256(path: Path, size: int, mtime_ns: int) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
+    try:
+        with open_regular(path) as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    except Damaged as error:
+        raise ValueError(f"{path} must be a regular file, but is not") from error
     return digest.hexdigest()
 
 
@@ -31,8 +39,13 @@ def tree_sha256(path: Path) -> str:
     """The hash of a file, or of the names and contents of all files in a folder except hidden ones."""
     if path.is_file():
         return file_sha256(path)
-    names = (file.relative_to(path) for file in path.rglob("*") if file.is_file())
-    return files_sha256(path, (n.as_posix() for n in names if not any(part.startswith(".") for part in n.parts)))
+    return files_sha256(path, tree_names(path))
+
+
+def tree_names(folder: Path) -> list[str]:
+    """The names that `tree_sha256` hashes, relative to the folder: no hidden ones, and none below a linked folder."""
+    names = (file.relative_to(folder) for file in folder.rglob("*") if file.is_file())
+    return [n.as_posix() for n in names if not any(part.startswith(".") for part in n.parts)]
 
 
 def matching_sha256(folder: Path, patterns: Iterable[str]) -> str:

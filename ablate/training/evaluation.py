@@ -1,5 +1,6 @@
 """Evaluation of a split: no dropout, batches sorted by length, results in the order of the split."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 import torch
@@ -48,20 +49,23 @@ def evaluate(
     ranked = sorted(range(len(examples.label)), key=lambda i: len(examples.input_ids[i]))
     batches = [ranked[start : start + batch_size] for start in range(0, len(ranked), batch_size)]
     turns = -(-len(batches) // ranks.count)
-    logits = []
+    found = []
     for turn in range(turns):
         index = batches[min(turn * ranks.count + ranks.index, len(batches) - 1)]
         batch = collate(examples, index, pad_id).to(device)
         output = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
-        logits.append(output.logits.float().cpu())  # [B, K]
+        found.append(scored(output.logits.float().cpu(), batch.labels.cpu()))
     model.train(training)
-    in_turn = [each for turn in zip(*ranks.gather(logits), strict=True) for each in turn][: len(batches)]
-    scores = torch.empty(len(ranked), logits[0].shape[1])
-    scores[torch.tensor(ranked)] = torch.cat(in_turn)  # back in the order of the split
-    label = torch.tensor(examples.label)
-    probability, prediction = scores.softmax(-1).max(-1)
-    losses = F.cross_entropy(scores, label, reduction="none").double()
-    return Predictions(label, prediction, probability, losses)
+    in_turn = [each for turn in zip(*ranks.gather(found), strict=True) for each in turn][: len(batches)]
+    place = torch.tensor(ranked).argsort()  # back in the order of the split
+    prediction, probability, losses = (torch.cat(parts)[place] for parts in zip(*in_turn, strict=True))
+    return Predictions(torch.tensor(examples.label), prediction, probability, losses)
+
+
+def scored(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Prediction, its probability and loss, each [B], from logits [B, K]. The logits of a whole split may not fit."""
+    probability, prediction = logits.softmax(-1).max(-1)
+    return prediction, probability, F.cross_entropy(logits, label, reduction="none").double()
 
 
 def probe_index(label: list[int], count: int) -> list[int]:
@@ -70,6 +74,9 @@ def probe_index(label: list[int], count: int) -> list[int]:
     >>> probe_index([0, 0, 0, 1, 1], count=4)
     [0, 3, 1, 4]
     """
-    by_class = [[i for i, y in enumerate(label) if y == k] for k in sorted(set(label))]
-    turns = [members[r] for r in range(max(map(len, by_class))) for members in by_class if r < len(members)]
-    return turns[:count]
+    turns: list[tuple[int, int, int]] = []  # turn, class, index
+    seen: Counter[int] = Counter()
+    for index, k in enumerate(label):
+        turns.append((seen[k], k, index))
+        seen[k] += 1
+    return [index for _, _, index in sorted(turns)[:count]]

@@ -27,6 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ablate.config.checks import refusal
 from ablate.config.secrets import leaves, resolvers
+from ablate.files.reading import Damaged, read_regular
 from analysis.claims import values
 from analysis.claims.contrasts import CONTRASTS, Contrast
 from analysis.claims.estimand import Estimand, Settings
@@ -112,7 +113,7 @@ def read_claims(path: Path) -> Claims:
     """Reads and checks a claims file. Raises ValueError for an unreadable file, bad YAML and wrong values."""
     path = Path(path)
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
         # in the YAML of OmegaConf, 1e-4 is a number and a duplicate key is an error
         config = OmegaConf.create(content.decode())
         with values.prefixed(f"{path}: "):
@@ -120,6 +121,8 @@ def read_claims(path: Path) -> Claims:
         data = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OSError as error:
         raise ValueError(f"{path}: the claims file cannot be read: {error.strerror}") from error
+    except Damaged as error:
+        raise ValueError(f"{path}: the claims file must be a regular file of at most 16 MiB (it is {error})") from error
     except (UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise ValueError(f"{path}: the claims file is not valid YAML: {error}") from error
     with values.prefixed(f"{path}: "):

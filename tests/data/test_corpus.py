@@ -21,7 +21,7 @@ from ablate.data.sources import Data, Files, Hub, MovieSnippets, Synthetic
 from ablate.model.loading import Model, Pretrained, Tiny
 from ablate.run import process, run
 from tests.faults.models import save_model
-from tests.tools import ROOT, compose_settings, run_settings
+from tests.tools import ROOT, compose_settings, make_odd, run_settings
 
 ALL = {"max_length": 16, "train_examples": None, "test_examples": None}
 COLUMNS = {"text": "text", "label": "label"}
@@ -154,6 +154,14 @@ def test_damage_is_found_and_mended(
     assert same(again(TINY, SYNTHETIC, monkeypatch), made)
 
 
+@pytest.mark.parametrize("kind", ["fifo", "device"])
+def test_an_entry_that_is_no_regular_file_is_not_read(tmp_path, monkeypatch, kind):
+    """A reader of a FIFO would wait for a writer."""
+    monkeypatch.setattr(token_cache, "folder", lambda: tmp_path)
+    make_odd(tmp_path / "entry", kind)
+    assert token_cache.load_entry("entry") is None
+
+
 def test_two_processes_at_once(place: Path) -> None:
     """Both write the entry at the same moment; both get the right tokens, and one complete entry stays."""
     context = multiprocessing.get_context("spawn")
@@ -256,7 +264,7 @@ def test_what_the_key_counts(tmp_path: Path, reviews: Files, pretrained: Pretrai
         assert key not in keys
         keys.append(key)
 
-    for change in ({"max_length": 17}, {"train_examples": 8}, {"test_examples": 2}, {"text": "label"}):
+    for change in ({"max_length": 17}, {"train_examples": 8}, {"test_examples": 2}, {"text": "other"}):
         counts(source=replace(reviews, **change))
     counts(model=TINY)
     counts(model=replace(TINY, vocabulary=50))

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,6 +25,7 @@ from ablate.data.texts import Texts, check_classes, overlap, sample, stratified_
 from ablate.experiment import build_option
 from ablate.files.assets import ASSETS, fetch
 from ablate.model.word_tokenizer import word_tokenizer
+from tests.tools import make_odd
 
 ROOT = Path(__file__).parents[2]
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -151,6 +153,10 @@ BROKEN_BYTES = {
     "surplus fields": (b"text,label\ngood, really,1\nbad, x,0\n", "line 2 must have 2 fields like the header (got 3)"),
     "too few fields": (b"text,label\nok,0\nbad\n", "line 3 must have 2 fields like the header (got 1)"),
     "missing label": (b"text,label\nok,0\nbad,\n", "row 2: the label must be a whole number 0..k-1 (got '')"),
+    "endless label": (
+        b"text,label\nok,0\nbad," + b"9" * 5000 + b"\n",
+        "row 2: the label must be a whole number 0..k-1",
+    ),
     "float label": (b"text,label\nok,0\nbad,1.0\n", "row 2: the label must be a whole number 0..k-1 (got '1.0')"),
     "missing text": (b"text,label\nok,0\n,1\n", "row 2: the text must not be empty (got '')"),
     "no such column": (b"review,label\nok,0\n", "must have the column 'text' (got review, label)"),
@@ -358,6 +364,12 @@ def hub(path, name=None, revision="abc", **splits) -> Hub:
     return Hub(**ALL, **COLUMNS, path=str(path), name=name, revision=revision, splits=splits)
 
 
+@pytest.mark.parametrize("source", [files, hub], ids=["files", "hub"])
+def test_text_and_label_are_two_columns(source):
+    with pytest.raises(ValueError, match=r"text must be another column than data.label names \(got label\)"):
+        replace(source("owner/name"), text="label")
+
+
 def test_identity_is_of_the_content(tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     for folder in (one, two):
@@ -384,6 +396,16 @@ def test_missing_paths(tmp_path):
     for path in (tmp_path / "gone", "./gone/here", "gone"):
         with pytest.raises(ValueError, match=r"data\.path must be an existing file or folder.*got .*gone.*"):
             hub(path).identity()
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "folder"])
+def test_what_is_no_data_file_is_refused_at_once(tmp_path, kind):
+    make_odd(tmp_path / "odd.csv", kind)
+    with pytest.raises(ValueError, match=r"data\.files\.train must be an existing file \(got .*odd\.csv\)"):
+        files(tmp_path / "odd.csv").identity()
+    if kind != "folder":
+        with pytest.raises(ValueError, match=r"data\.path must be an existing file or folder.*\(got .*odd\.csv\)"):
+            hub(tmp_path / "odd.csv").identity()
 
 
 def test_hub_out_of_reach(tmp_path):
@@ -431,6 +453,33 @@ def test_local_folders_and_files(tmp_path):
     assert "or null, which cuts it from train" in refused(hub(tmp_path / "csv" / "train.csv"))
     splits = load_splits(hub(tmp_path / "csv" / "train.csv", train="train", validation=None, test=None))
     assert [len(texts.text) for texts in splits.values()] == [33, 3, 4]
+
+
+@pytest.mark.parametrize("place", ["../outside.csv", "train/../../outside.csv", ".hidden/a.csv", "linked/a.csv"])
+def test_a_readme_names_no_file_that_the_hash_leaves_out(tmp_path, place):
+    """Such a file could change, and with it the labels of a run with the same id."""
+    folder = tmp_path / "data"
+    for name in ("train", ".hidden", "../elsewhere"):
+        (folder / name).mkdir(parents=True)
+    (folder / "linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    for name in ("../outside", "../elsewhere/a", ".hidden/a", "train/a", "test"):
+        write(folder / f"{name}.csv")
+    card = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: {}\n  - split: test\n"
+    card += "    path: test.csv\n---\n"
+    (folder / "README.md").write_text(card.format("train/a.csv"))
+    assert rows_of(load_splits(hub(folder))["test"]) == GOOD
+    (folder / "README.md").write_text(card.format(place))
+    message = refused(hub(folder))
+    assert "data.path must be a folder whose README and names lead to files inside it alone" in message
+    assert f"whose split train has {folder / place}" in message
+
+
+def test_a_readme_that_needs_a_connection(tmp_path, monkeypatch):
+    def raise_other(*_):
+        raise RuntimeError("Name or service not known")
+
+    monkeypatch.setattr("datasets.load_dataset_builder", raise_other)
+    assert refused(hub(tmp_path)) == f"data.path={tmp_path}: Name or service not known"
 
 
 # --- the data sets themselves ---

@@ -1,9 +1,16 @@
 """Evaluation in batches sorted by length gives what single examples give, in the order of the split."""
 
+import math
+import time
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from ablate.data.batches import Examples, collate
 from ablate.training.evaluation import evaluate, probe_index
@@ -57,6 +64,45 @@ def test_evaluation_keeps_the_models_mode_and_the_random_state(trained) -> None:
         assert model.training is training
         assert torch.equal(torch.get_rng_state(), before)
     model.train()
+
+
+class Sizes(TorchDispatchMode):
+    """Keeps the largest number of elements that an operation returns."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        self.largest = max([self.largest, *(leaf.numel() for leaf in tree_leaves(found) if torch.is_tensor(leaf))])
+        return found
+
+
+class Sure(torch.nn.Module):
+    """A model whose texts name their class as their only token."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.classes, self.scale = classes, torch.nn.Parameter(torch.tensor(5.0))
+
+    def forward(self, input_ids, attention_mask):
+        return SimpleNamespace(logits=self.scale * F.one_hot(input_ids[:, 0], self.classes))
+
+
+def test_no_tensor_has_a_number_per_example_and_class() -> None:
+    """With 50,000 examples and classes it would have 10 GB, and four copies of it were made."""
+    classes, batch_size = 300, 16
+    examples = Examples([[k] for k in range(classes)], list(range(classes)), 0)
+
+    with Sizes() as sizes:
+        found = evaluate(Sure(classes), examples, batch_size, 0)
+    assert sizes.largest == batch_size * classes
+    assert found.accuracy == 1 and found.loss == pytest.approx(math.log(1 + (classes - 1) * math.exp(-5)), rel=1e-4)
+
+
+def test_the_probe_of_many_classes_takes_no_pass_per_class() -> None:
+    started = time.perf_counter()
+    assert probe_index([k % 30_000 for k in range(60_000)], 3) == [0, 1, 2]
+    assert time.perf_counter() - started < 5  # a pass per class takes a minute
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=40), st.integers(1, 40))

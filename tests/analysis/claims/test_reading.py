@@ -2,13 +2,16 @@
 
 import hashlib
 import math
+from pathlib import Path
 
 import pytest
 
+from ablate.config.paths import claims_file
 from analysis.claims.contrasts import Equality, OneSample, Paired, Sensitivity, Sizes
 from analysis.claims.reading import read_claims
 from analysis.claims.verdict_rule import Direction
 from tests.analysis.studies import MINIMAL, PAPER, written
+from tests.tools import make_odd
 
 ABOVE, BELOW, EITHER = Direction.ABOVE, Direction.BELOW, Direction.EITHER
 
@@ -239,3 +242,17 @@ def test_a_missing_file_and_one_that_is_not_text(tmp_path):
 def test_the_minimal_file_of_these_tests_is_valid(tmp_path):
     """The negative control of the errors above."""
     assert question(tmp_path).quantity == "test_accuracy"
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "folder", "huge"])
+def test_what_is_no_claims_file_is_refused_at_once(tmp_path, monkeypatch, kind):
+    """By path and by name, for a report and before a run. A reader of a FIFO would wait for a writer."""
+    monkeypatch.chdir(tmp_path)
+    path = Path("conf/claims/odd.yaml")
+    path.parent.mkdir(parents=True)
+    make_odd(path, kind)
+    with pytest.raises(ValueError, match=r"odd\.yaml: the claims file (must be a regular file|cannot be read)"):
+        read_claims(path)
+    if kind != "huge":
+        with pytest.raises(ValueError, match=r"claims must be the name of a regular file.*got conf/claims/odd\.yaml"):
+            claims_file("odd")
