@@ -31,13 +31,8 @@ def tree_sha256(path: Path) -> str:
     """The hash of a file, or of the names and contents of all files in a folder except hidden ones."""
     if path.is_file():
         return file_sha256(path)
-    return files_sha256(path, tree_names(path))
-
-
-def tree_names(folder: Path) -> list[str]:
-    """The names that `tree_sha256` hashes, relative to the folder: no hidden ones, and none below a linked folder."""
-    names = (file.relative_to(folder) for file in folder.rglob("*") if file.is_file())
-    return [n.as_posix() for n in names if not any(part.startswith(".") for part in n.parts)]
+    names = (file.relative_to(path) for file in path.rglob("*") if file.is_file())
+    return files_sha256(path, (n.as_posix() for n in names if not any(part.startswith(".") for part in n.parts)))
 
 
 def matching_sha256(folder: Path, patterns: Iterable[str]) -> str:
