@@ -89,17 +89,21 @@ def rest_of(arm: Arm, may_differ: Collection[str]) -> dict[str, Any]:
 
 
 def confounds(fitting: Sequence[Sequence[str]], rest: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The differences of the most similar arms: from an arm of the first cell to the nearest arm of each other cell."""
+    """The differences of the most similar arms: from an arm of the first cell to the nearest arm of each other cell.
 
-    def differing(first: str, other: str) -> list[str]:
-        pair = [rest[first], rest[other]]
-        return [values_by_arm(key, pair) for key in sorted(varying(pair))]
+    All pairs of arms are compared, so each arm's values become text once, and words are made for the chosen pair only.
+    """
+    texts = {label: {(key, canonical(value)) for key, value in arm.items()} for label, arm in rest.items()}
+
+    def differing(first: str, other: str) -> list[tuple[str, str, str]]:
+        return [(key, first, other) for key in sorted({key for key, _ in texts[first] ^ texts[other]})]
 
     of_first = [
         [min((differing(first, other) for other in others), key=len) for others in fitting[1:]] for first in fitting[0]
     ]
     fewest = min(of_first, key=lambda cells: sum(map(len, cells)))
-    return list(dict.fromkeys(found for cell in fewest for found in cell))
+    found = (values_by_arm(key, [rest[first], rest[other]]) for cell in fewest for key, first, other in cell)
+    return list(dict.fromkeys(found))
 
 
 def values_by_arm(key: str, arms: Sequence[Mapping[str, Any]]) -> str:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures import by_seed, by_step, forest
 from analysis.figures.data import Contents, NotDrawable, Records
+from analysis.figures.export import DPI
 from analysis.figures.style import applied
 from analysis.quantities.registry import selected
 from analysis.records.study import Study
@@ -22,28 +23,42 @@ from analysis.tables.formats import LeftOut, made_or_left_out
 Draw = Callable[[Records], Contents]
 
 
-def of_techniques(draw: Draw) -> Draw:
-    """A figure with one panel per arm; of many arms it shows those that differ only in the techniques."""
+TALLEST = 16_383 / DPI
+"""Greatest height of a figure, in inches: that of a WebP image, which the page may need (`analysis.page.pictures`)."""
+
+
+def in_panels(draw: Draw) -> Draw:
+    """A figure with one panel per arm; of many arms it shows those that differ only in the techniques, and not all."""
 
     @wraps(draw)
     def few(records: Records) -> Contents:
-        return draw(records.of_techniques)
+        return draw(records.in_panels)
+
+    return few
+
+
+def in_rows(draw: Draw) -> Draw:
+    """A figure with one row or line per arm; of very many arms it shows those that differ most."""
+
+    @wraps(draw)
+    def few(records: Records) -> Contents:
+        return draw(records.in_rows)
 
     return few
 
 
 FIGURES: Mapping[str, Draw] = {
-    "training_loss": of_techniques(by_step.training_loss),
-    "probe_loss": of_techniques(by_step.probe_loss),
-    "probe_accuracy": of_techniques(by_step.probe_accuracy),
-    "gradient_norm": of_techniques(by_step.gradient_norm),
-    "tracked_norms": of_techniques(by_step.tracked_norms),
-    "delta_g": of_techniques(by_step.delta_g),
-    "delta_g_share": of_techniques(by_step.delta_g_share),
-    "learning_rate": by_step.learning_rate,
-    "layers": of_techniques(by_step.layers),
-    "seeds": by_seed.seeds_figure,
-    "differences": by_seed.differences_figure,
+    "training_loss": in_panels(by_step.training_loss),
+    "probe_loss": in_panels(by_step.probe_loss),
+    "probe_accuracy": in_panels(by_step.probe_accuracy),
+    "gradient_norm": in_panels(by_step.gradient_norm),
+    "tracked_norms": in_panels(by_step.tracked_norms),
+    "delta_g": in_panels(by_step.delta_g),
+    "delta_g_share": in_panels(by_step.delta_g_share),
+    "learning_rate": in_rows(by_step.learning_rate),
+    "layers": in_panels(by_step.layers),
+    "seeds": in_rows(by_seed.seeds_figure),
+    "differences": in_rows(by_seed.differences_figure),
     **{f"interaction_{quantity.name}": by_seed.interaction_of(quantity) for quantity in selected("has_interaction")},
     "hero": by_step.hero,
 }
@@ -80,6 +95,9 @@ def drawn(name: str, draw: Callable[[], Contents]) -> DrawnFigure | LeftOut:
 
     def make() -> DrawnFigure:
         with applied():
-            return DrawnFigure(name, *draw())
+            made = DrawnFigure(name, *draw())
+        if (height := made.figure.get_figheight()) > TALLEST:
+            raise NotDrawable(f"a figure is at most {TALLEST:.0f} inches high; with all its rows it has {height:.0f}")
+        return made
 
     return made_or_left_out(name, make, NotDrawable)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures import plots, series
 from analysis.figures.by_step import named
-from analysis.figures.data import Contents, NotDrawable, Records
+from analysis.figures.data import PANELS, ROWS, Contents, NotDrawable, Records
 from analysis.figures.panels import FEW, WIDE, WIDTH, used
 from analysis.figures.style import add_legend, legend_for, line_styles, literal, log_axis, wrapped
 from analysis.quantities.registry import REGISTRY, Quantity, selected
@@ -36,7 +36,8 @@ def seeds_figure(records: Records) -> Contents:
     data = stacked_quantities(values)
     interval = " with its 95 % interval (Student's t, on the logarithm if the axis is logarithmic)"
     caption = (
-        f"Each seed through all arms (grey); below it the arm's mean{interval if data['n'].max() > 1 else ''}. "
+        f"{records.shown}Each seed through all arms (grey); "
+        f"below it the arm's mean{interval if data['n'].max() > 1 else ''}. "
         f"{shown_and_missing(records, data, 'arm')}"
     )
     return caption, data, figure
@@ -62,8 +63,9 @@ def differences_figure(records: Records) -> Contents:
             log_axis(ax.xaxis)
     data = stacked_quantities(values)
     caption = (
-        f"Each arm compared with {control}: differences, or ratios, of the same seed (dots), and their mean with its "
-        "95 % interval (paired t, ratios on the logarithm; not adjusted for the number of comparisons). "
+        f"{records.shown}Each arm compared with {control}: differences, or ratios, of the same seed (dots), "
+        "and their mean with its 95 % interval (paired t, ratios on the logarithm; not adjusted for the number of "
+        "comparisons). "
         f"{shown_and_missing(records, data, 'treatment')}"
     )
     if unpaired:
@@ -123,6 +125,9 @@ def interaction_of(quantity: Quantity) -> Callable[[Records], Contents]:
         data = series.interaction_means(records.done, cells, quantity.name, quantity.is_ratio)
         if len(data) == 0:
             raise NotDrawable(f"no two factors are crossed in the finished runs that have the {quantity.words}")
+        for most, column, what in ((PANELS, "panel", "panels"), (ROWS, "line", "lines"), (ROWS, "x", "levels")):
+            if (found := data[column].nunique()) > most:
+                raise NotDrawable(f"a figure of two factors shows at most {most} {what}; these arms have {found}")
         data.insert(0, "quantity", quantity.name)
         return interaction_words(quantity, data), data, interaction_figure(quantity, data)
 

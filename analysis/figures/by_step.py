@@ -135,7 +135,7 @@ def learning_rate(records: Records) -> Contents:
     limits = limits_of([panel], [] if far_apart else [0])
     figure = side_by_side({names[arm]: records.line_styles[arm] for arm in names}, [panel], limits)
     groups = "; ".join(", ".join(arms) for arms in alike.values())
-    caption = f"Learning rate of each update, the same for all seeds. The arms of each line: {groups}."
+    caption = f"Learning rate of each update, the same for all seeds. {records.shown}The arms of each line: {groups}."
     return caption, curve[["arm", "step", "mean"]].rename(columns={"mean": "lr"}), figure
 
 

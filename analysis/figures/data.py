@@ -12,6 +12,7 @@ from analysis.claims.pairing import Refused, pair, rest_of
 from analysis.figures import series
 from analysis.figures.style import LineStyle, line_styles
 from analysis.quantities.measure import measure
+from analysis.quantities.outcomes import outcomes
 from analysis.quantities.registry import REGISTRY
 from analysis.records.arms import canonical, varying
 from analysis.records.study import Study
@@ -23,6 +24,9 @@ EXACT = 600
 
 MANY = 12
 """Most arms that a figure shows in panels of their own, whichever factors they differ in."""
+
+PANELS, ROWS = 24, 36
+"""Most arms that a figure shows in panels of their own, and most as rows or lines: more cost minutes and gigabytes."""
 
 Contents = tuple[str, pd.DataFrame, Figure]
 """Caption in plain words, numbers shown, figure."""
@@ -63,6 +67,31 @@ class Records:
             return self
         return self.only(largest, f"the {len(largest)} that differ only in {', '.join(self.study.techniques)}")
 
+    @cached_property
+    def in_panels(self) -> "Records":
+        """Those `of_techniques`, at most PANELS arms."""
+        return self.of_techniques.most_different(PANELS)
+
+    @cached_property
+    def in_rows(self) -> "Records":
+        """At most ROWS arms."""
+        return self.most_different(ROWS)
+
+    def most_different(self, most: int) -> "Records":
+        """All arms; or, if there are more than `most`, the first and those furthest from its mean test accuracy.
+
+        A diverged run has the accuracy of chance; arms without an accuracy come last.
+        """
+        if len(self.arms) <= most:
+            return self
+        first, *others = self.arms
+        accuracy = outcomes(self.study, ["test_accuracy"]).values["test_accuracy"]
+        means = accuracy.groupby(self.study.runs.set_index("run")["arm"]).mean().reindex(self.arms)
+        distance = (means[others] - means[first]).abs().sort_values(ascending=False, kind="stable")
+        chosen = {first, *distance.index[: most - 1]}
+        which = f"the first arm and the {most - 1} whose mean test accuracy differs most from it"
+        return self.only([arm for arm in self.arms if arm in chosen], which)
+
     def alike_but_for(self, keys: Collection[str]) -> list[list[str]]:
         """Groups of arms that differ only in these keys and the settings below them."""
         groups: dict[str, list[str]] = {}
@@ -74,7 +103,8 @@ class Records:
         """The records of some arms; `which` describes them for a caption."""
         runs = self.study.runs[self.study.runs["arm"].isin(arms)]
         study = replace(self.study, runs=runs, arms={name: self.study.arms[name] for name in arms})
-        return Records(study, f"Shows {which}, of {len(self.arms)} arms in all. ")
+        of = f"these {len(self.arms)}" if self.shown else f"{len(self.arms)} arms in all"
+        return Records(study, f"{self.shown}Shows {which}, of {of}. ")
 
     @cached_property
     def diverged(self) -> pd.DataFrame:

@@ -63,12 +63,12 @@ class Study:
         """run -> quantity -> what `analysis.quantities.measure` has found, kept as it reads all records."""
         return defaultdict(dict)
 
-    @property
+    @cached_property
     def factors(self) -> tuple[str, ...]:
         """The factors of its arms, in the order in which run.json has them."""
         return factors_of(self.arms.values())
 
-    @property
+    @cached_property
     def techniques(self) -> tuple[str, ...]:
         return techniques_of(self.arms.values())
 

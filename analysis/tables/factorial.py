@@ -35,10 +35,11 @@ def factorial(study: Study, outcomes: Outcomes) -> Table:
     """
     arms, setting = crossed(study)
     runs = study.runs.set_index("run")[["arm", "status"]].join(outcomes.values, how="inner")
+    runs_of = dict(iter(runs.groupby("arm")))
     named = levels({arm: study.arms[arm] for arm in arms})
     rows = [
         {factor: named[factor][arm] if factor in named else study.arms[arm][factor] for factor in study.techniques}
-        | of_cell(arm, runs[runs["arm"] == arm])
+        | of_cell(arm, runs_of.get(arm, runs[:0]))
         for arm in arms
     ]
     # levels in order of first appearance, off first

@@ -102,8 +102,9 @@ def summary(study: Study) -> pd.DataFrame:
     runs = study.runs.set_index("run")[["arm", "status"]].join(values, how="inner")
     planned = pd.concat([study.runs["seed"], study.left_out["seed"]]).nunique()
     rows = []
+    runs_of = dict(iter(runs.groupby("arm")))
     for arm in study.arms:
-        of_arm = runs[runs["arm"] == arm]
+        of_arm = runs_of.get(arm, runs[:0])
         done = of_arm[of_arm["status"] == "done"]
         rows.append(
             {

@@ -1,5 +1,6 @@
 """The report and the command `python -m analysis` as a user runs it, on made-up studies."""
 
+import cProfile
 import json
 import subprocess
 import sys
@@ -11,10 +12,11 @@ import pytest
 
 from ablate.config.paths import conf
 from analysis import report
+from analysis.claims.judge import judge_claims
 from analysis.claims.reading import read_claims
 from analysis.records.study import Study, load
-from analysis.report import draw_all, inputs_sha256, judged_effects, limits, named_claims, write_report
-from tests.analysis.runs import change, write_run
+from analysis.report import draw_all, inputs_sha256, judged_effects, limits, named_claims, write_report, write_tables
+from tests.analysis.runs import change, layers_frame, write_run
 from tests.tools import make_odd
 
 CLAIMS = """
@@ -179,6 +181,29 @@ def test_two_processes_draw_what_one_draws(study: Path, monkeypatch: pytest.Monk
     assert len(drawn) > 20
     for name in drawn:
         assert (study / "both" / name).read_bytes() == (study / "alone" / name).read_bytes(), name
+
+
+# --- Growth ---
+
+
+def calls_of_a_report(folder: Path, arms: int) -> int:
+    """Number of function calls that judging and tables take for two seeds and twice as many confounded arms."""
+    for i, (clip, optimizer) in product(range(arms), (("none", "adamw"), ("fixed", "sgd"))):
+        settings = {"optimizer": {"lr": 1.0 + i}}
+        write_run(folder, {"clip": clip, "optimizer": optimizer}, settings, frames={"layers.parquet": layers_frame(0)})
+    (folder.parent / "mine.yaml").write_text(CLAIMS)
+    study, claims = load(folder), read_claims(folder.parent / "mine.yaml")
+    with cProfile.Profile() as profile:
+        findings = judge_claims(study, claims).findings
+        write_tables(study, claims, findings, folder / "tables")
+    assert "the arms differ in settings" in findings[0].notes[0]
+    return sum(entry.callcount for entry in profile.getstats())
+
+
+def test_twice_the_arms_are_twice_the_work(tmp_path: Path) -> None:
+    calls_of_a_report(tmp_path / "first", 2)  # what is done once
+    some, twice, fourfold = (calls_of_a_report(tmp_path / f"{arms}", arms) for arms in (15, 30, 60))
+    assert fourfold - twice < 2.3 * (twice - some)
 
 
 # --- Damage ---

@@ -18,8 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.text import Text
 
+from analysis.figures import data
 from analysis.figures.all import FIGURES, DrawnFigure, drawn, figures, forest_plot
-from analysis.figures.data import Records
+from analysis.figures.data import PANELS, ROWS, Records
 from analysis.figures.export import save_figure
 from analysis.figures.panels import FEW, Curve, Panel, limits_of
 from analysis.figures.style import applied
@@ -243,6 +244,49 @@ def test_of_many_arms_those_have_a_panel_that_differ_in_the_techniques_alone(
     assert [item.data["arm"].nunique() for item in (by_step, layers, overview)] == [shown, shown, 9 + rates]
     told = f"Shows the 9 that differ only in freeze, clip, scheduler, of {9 + rates} arms in all."
     assert [told in item.caption for item in (by_step, layers)] == [shown == 9] * 2
+
+
+def test_of_very_many_arms_the_first_and_those_that_differ_most_from_it_are_shown(tmp_path: Path) -> None:
+    """Further arms differ more, but for one whose run diverged (at chance, 0.5) and one without an accuracy."""
+    for i in range(ROWS + 3):
+        entries = {"accuracy": 0.8 - i / 400, "timing": {"started": f"2026-01-01T00:{i:02}:00Z"}}
+        entries |= {1: {"status": "diverged", "metrics": {}}, ROWS: {"metrics": {}}}.get(i, {})
+        write_run(tmp_path, {"clip": f"rule{i}"}, **entries)
+    records = Records(load(tmp_path))
+    for shown, most in ((records.in_panels, PANELS), (records.in_rows, ROWS)):
+        furthest = {0, 1, *range(ROWS + 3 - (most - 1), ROWS + 3)} - {ROWS}
+        assert shown.arms == [f"rule{i}" for i in sorted(furthest)]
+        assert shown.shown == (
+            f"Shows the first arm and the {most - 1} whose mean test accuracy differs most from it, of {ROWS + 3} arms "
+            "in all. "
+        )
+    for name in ("training_loss", "learning_rate", "seeds"):
+        item = of_one(name, records.study)
+        most = PANELS if name == "training_loss" else ROWS
+        assert item.data["arm"].nunique() <= most and f"and the {most - 1} whose" in item.caption
+        assert item.figure.get_figheight() < 20
+
+
+def test_arms_chosen_from_a_choice_are_counted_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "MANY", 3)
+    monkeypatch.setattr(data, "PANELS", 2)
+    for i in range(3):
+        write_run(tmp_path, {"clip": f"rule{i}"}, accuracy=0.8 - i / 10)
+    write_run(tmp_path, {"model": "other"})
+    assert Records(load(tmp_path)).in_panels.shown == (
+        "Shows the 3 that differ only in freeze, clip, scheduler, of 4 arms in all. "
+        "Shows the first arm and the 1 whose mean test accuracy differs most from it, of these 3. "
+    )
+
+
+def test_a_figure_that_no_page_can_hold_is_left_out_with_the_reason(tmp_path: Path) -> None:
+    many = pd.concat([claims().assign(scale="log")] * 80, ignore_index=True)
+    reason = "a figure is at most 82 inches high; with all its rows it has 97"
+    assert forest_plot(many) == LeftOut("forest", reason)
+    for freeze, k in product(("none", "f"), range(ROWS + 1)):
+        write_run(tmp_path, {"freeze": freeze}, {"optimizer": {"lr": 1.0 + k}}, steps=2)
+    item = of_one("interaction_test_accuracy", load(tmp_path))
+    assert item.reason == "a figure of two factors shows at most 36 levels; these arms have 37"
 
 
 def test_no_hero_of_many_arms_that_clip_alike(tmp_path: Path) -> None:
