@@ -3,6 +3,11 @@
 With `--against outputs/<another>` it prints and writes what changed between the two, arm by arm and claim by claim.
 """
 
+if __name__ == "__main__":
+    from ablate.start import leave_folder
+
+    leave_folder()
+
 import argparse
 import sys
 from collections.abc import Iterable

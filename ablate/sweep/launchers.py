@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ablate.config.checks import refusal
 from ablate.run import process
+from ablate.start import CONTINUE
 from ablate.sweep import workers
 from ablate.trainer import Trainer, cores
 
@@ -41,7 +42,7 @@ class Launcher:
     is_elsewhere: bool = False  # runs are in other processes than the command ...
     shares_cores: bool = True  # ... and on the same machine
     announcement: str = ""  # printed before the first run
-    after_stop: str = process.CONTINUE  # printed when a signal stops the command
+    after_stop: str = CONTINUE  # printed when a signal stops the command
     start: Callable[[DictConfig], workers.Team | None] = start_nothing  # called before the first run
 
 
@@ -131,7 +132,7 @@ def ray_tasks(config: DictConfig) -> Launcher:
         is_elsewhere=True,
         shares_cores=False,
         announcement=f"submitting each run as a task to the Ray cluster at {address}, which has {cpus} CPUs",
-        after_stop=f"{process.CONTINUE} from the last checkpoints",
+        after_stop=f"{CONTINUE} from the last checkpoints",
         start=connect_ray if address == "local" else start_nothing,
     )
 
