@@ -107,7 +107,7 @@ def keep_claims(found: Path, study: Path) -> None:
             kept.rename(kept.with_name(f"{kept.stem}-{file_sha256(kept)[:10]}.yaml"))
         write_together(kept.parent, {kept.name: content})
     except OSError as error:
-        progress.log.warning("%s cannot be written (%s): the study has no copy of its claims", kept, error)
+        progress.log.warning("%s: the study has no copy of its claims", error)
 
 
 def check_data(data: Data) -> None:
