@@ -73,6 +73,17 @@ def test_row_06_a_limit_on_the_size_of_files(tmp_path: Path, undisturbed: Path) 
     assert differences(tmp_path, undisturbed) == []
 
 
+def test_row_06_no_room_for_the_log(tmp_path: Path, undisturbed: Path) -> None:
+    """It costs the run nothing: neither a traceback per line, nor the status."""
+    folder = tmp_path / "outputs/faults" / the_run(undisturbed).name
+    folder.mkdir(parents=True)
+    (folder / "run.log").write_text("x" * (2048 * 1024 - 10))
+    assert ablate(tmp_path, *FIXTURE, fault=partial(limit_files, 2048)) == 0
+    assert "Logging error" not in output(tmp_path) and "failed" not in output(tmp_path)
+    assert (folder / "run.log").stat().st_size == 2048 * 1024
+    assert differences(tmp_path, undisturbed) == []
+
+
 # Row 34
 
 
