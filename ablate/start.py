@@ -29,6 +29,12 @@ def enter_folder() -> None:
         sys.path.append(os.getcwd())
 
 
+def enter_command_folder() -> None:
+    """Set up a Ray worker, first of all: enter the command's folder, with outputs/, but import nothing from it."""
+    os.chdir(os.environ["ABLATE_FOLDER"])
+    leave_folder()
+
+
 def obey_signals() -> None:
     """End the command at once on SIGTERM and Ctrl-C, unless they are ignored or handled.
 

@@ -89,21 +89,44 @@ def marks(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("MARK-*"))
 
 
-def test_no_module_of_the_working_directory_is_imported(marking: Path) -> None:
-    """Neither in the command, nor in the workers that it starts, nor in the analysis."""
-    pytest.importorskip("joblib")
-    sweep = ("-m", *RUN, "study=s", "clip=none,fixed", "seed=0,1", "hydra/launcher=local", "hydra.launcher.n_jobs=2")
-    ended = python(marking, "-m", "ablate", *sweep)
+LAUNCHERS = {
+    "local": ("joblib", ("hydra.launcher.n_jobs=2",)),
+    "cluster": ("ray", ("hydra.launcher.ray.init.num_cpus=2",)),
+}
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_no_module_of_the_working_directory_is_imported(launcher: str, marking: Path) -> None:
+    """Neither in the command, nor in the workers that it starts."""
+    package, settings = LAUNCHERS[launcher]
+    pytest.importorskip(package)
+    sweep = ("-m", *RUN, "study=s", "clip=fixed", f"hydra/launcher={launcher}", *settings)
+    ended = python(marking, "-m", "ablate", *sweep, "seed=0,1")
     assert (ended.returncode, marks(marking)) == (0, []), ended.stderr
-    ended = python(marking, "-m", "analysis", "outputs/s")
-    assert (ended.returncode, marks(marking)) == (0, []), ended.stderr
+
+
+def test_the_analysis_imports_no_module_of_the_working_directory(marking: Path) -> None:
+    ended = python(marking, "-m", "analysis", "outputs/none")
+    assert (ended.returncode, marks(marking)) == (2, []), ended.stderr
     assert python(marking, "-c", "import wandb, hydra_plugins.mine").returncode == 0
     assert marks(marking) == ["MARK-hydra_plugins.mine", "MARK-wandb"]  # the control: Python itself would import them
 
 
+RULES = """
+from ablate.clip import Fixed
+from ablate.tracker import Nothing
+
+class Half(Fixed):
+    pass
+
+class Silent(Nothing):
+    pass
+"""
+
+
 def test_a_module_that_the_user_names_is_imported(marking: Path) -> None:
     named = (*RUN, "allow_targets=[rules]", "clip._target_=rules.Half", "plan=true")
-    (marking / "rules.py").write_text("from ablate.clip import Fixed\nclass Half(Fixed):\n    pass\n")
+    (marking / "rules.py").write_text(RULES)
     ended = python(marking, "-m", "ablate", *named)
     assert (ended.returncode, marks(marking)) == (0, []), ended.stderr
     assert python(marking, "-m", "ablate", *RUN, "clip._target_=rules.Half", "plan=true").returncode == 2

@@ -133,7 +133,7 @@ class Sweep(Callback):
         jobs = [work.with_threads(launcher.threads) for work in typed]
         check(jobs)
         claims = find_claims(config, jobs[0])
-        self.tracker = build_option("tracker", jobs[0].config)
+        self.settings = jobs[0].config  # a tracker of the user's own could not be unpickled in every worker
         self.folders, self.rerun = [work.folder for work in jobs], any(work.rerun for work in jobs)
         todo = [work for work in jobs if work.rerun or not finished_status(work)]
         parallel_runs = max(1, min(launcher.parallel_runs, len(todo)))
@@ -178,7 +178,8 @@ class Sweep(Callback):
         progress.close_display()
         if not current_ranks().leads:
             return
-        report = write_study_report(self.folders[0].parent, self.tracker) if self.reports else ""
+        tracker = build_option("tracker", self.settings)
+        report = write_study_report(self.folders[0].parent, tracker) if self.reports else ""
         all_ended = print_summary(self.folders, self.rerun)
         if report:
             progress.table_console().print(report, markup=False, highlight=False, soft_wrap=True)
