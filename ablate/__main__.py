@@ -3,12 +3,16 @@
 Nothing heavy is imported before a job starts, so that --help and tab completion stay fast.
 """
 
+if __name__ == "__main__":
+    from ablate.start import leave_folder, obey_signals
+
+    leave_folder()
+    obey_signals()
+
 import os
-import signal
 import sys
 import time
 import traceback
-from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
@@ -24,7 +28,8 @@ from ablate.config.output import use_lenient_output
 from ablate.config.paths import conf
 from ablate.distributed.ranks import RanksOutOfSync, current_ranks, exit_rank
 from ablate.run import process
-from ablate.run.signals import Stopped, ignore_signals, terminate
+from ablate.run.signals import Stopped, ignore_signals, stop_behind
+from ablate.start import obey_signals
 
 
 @hydra.main(version_base="1.3", config_path=conf(), config_name="config")
@@ -77,8 +82,7 @@ def run_command() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing its own message and exiting with 1
     if current_ranks().count > 1:  # silences a warning of torch's C++ code about the options of parallel.Replicated
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    signal.signal(signal.SIGTERM, terminate)
-    put_folder_last()
+    obey_signals()
     use_checked_loader()
     try:
         if get_args_parser().parse_args().experimental_rerun:
@@ -91,6 +95,8 @@ def run_command() -> None:
         close_sweep()
         sys.exit(1)
     except Exception as error:
+        if stop := stop_behind(error):
+            exit_stopped(stop)
         if wants_traceback:
             raise
         if current_ranks().leads:
@@ -100,20 +106,13 @@ def run_command() -> None:
         sys.exit(close_sweep())
 
 
-def put_folder_last() -> None:
-    """Let imports find the user's own rules in this folder, but only after installed packages of the same name."""
-    here = os.path.realpath(os.getcwd())
-    if here != str(Path(__file__).resolve().parents[1]):  # there, this folder's `analysis` belongs to this `ablate`
-        sys.path[:] = [entry for entry in sys.path if os.path.realpath(entry) != here]
-    sys.path.append(os.getcwd())
-
-
 def exit_stopped(stop: Stopped | KeyboardInterrupt) -> NoReturn:
     """Exit after a signal: print how to continue."""
     ignore_signals()
     if not isinstance(stop, Stopped):
         stop = Stopped(process.current.interrupted_by)
     print(f"{stop}; {process.current.after_stop}", file=sys.stderr)
+    exec("")  # Python kills itself at exit if Ctrl-C interrupted an `exec` of text, unless another one has succeeded
     sys.exit(stop.exit_code)
 
 

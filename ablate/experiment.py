@@ -30,6 +30,7 @@ from ablate.model.loading import Model
 from ablate.optimizer import OptimizerRule
 from ablate.scheduler import Scheduler
 from ablate.schema import NONE, SETUP
+from ablate.start import enter_folder
 from ablate.tracker import Tracker
 from ablate.trainer import Trainer
 
@@ -240,6 +241,7 @@ def is_ours(target: str) -> bool:
 
 def source_sha256(target: str) -> str:
     """Hash of the source file of a user's own class."""
+    enter_folder()
     spec = importlib.util.find_spec(target.rpartition(".")[0])
     if spec is None or spec.origin is None:
         raise ValueError(f"_target_={target}: no such module")

@@ -3,6 +3,11 @@
 With `--against outputs/<another>` it prints and writes what changed between the two, arm by arm and claim by claim.
 """
 
+if __name__ == "__main__":
+    from ablate.start import leave_folder
+
+    leave_folder()
+
 import argparse
 import sys
 from collections.abc import Iterable
@@ -104,7 +109,11 @@ def print_comparison(study: Study, other: Study, claims: Claims) -> None:
     comparison = compare(study, other, claims)
     refuse_links(study.folder / "report")
     folder = study.folder / "report" / f"against-{other.folder.resolve().name}"
-    write_comparison(comparison, folder)
+    written = f"tables: {folder}/"
+    try:
+        write_comparison(comparison, folder)
+    except OSError as error:
+        written = f"no tables could be written: {error}"
     console = EscapingConsole(width=None if sys.stdout.isatty() else 140)
     print_lines(console, headlines(comparison))
     for words in (settings_in_words(comparison), arms_in_words(comparison), claims_in_words(comparison)):
@@ -116,7 +125,9 @@ def print_comparison(study: Study, other: Study, claims: Claims) -> None:
             lines.append(f"{one.folder}: some runs do not count or are missing; the study's own report lists them")
         if len(others := unregistered(one, claims)):
             lines.append(f"{one.folder}: {started_with_others(others)}")
-    print_lines(console, [*lines, f"tables: {folder}/"])
+    print_lines(console, [*lines, written])
+    if not written.startswith("tables:"):
+        sys.exit(2)
 
 
 def print_lines(console: Console, lines: Iterable[str]) -> None:

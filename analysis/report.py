@@ -98,7 +98,7 @@ def write_report(study: Study, claims: Claims) -> Report:
     try:
         write_together(folder, {STAMP: json.dumps(stamp, indent=1).encode()})
     except OSError as error:  # the report is complete
-        warnings.warn(f"{folder / STAMP} cannot be written ({error}): the next report is written again", stacklevel=2)
+        warnings.warn(f"{error}: the next report is written again", stacklevel=2)
     return Report(judgement.findings, left_out, is_new=True)
 
 

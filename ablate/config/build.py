@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from ablate.config.checks import refusal
 from ablate.config.wording import nearest
+from ablate.start import enter_folder
 
 ALLOWED = ("ablate",)
 """Packages whose dataclasses any config may build. The config's `allow_targets` adds modules of the user's own."""
@@ -49,6 +50,8 @@ def resolve(target: object, kind: type, key: str, allow: Sequence[str] = ()) -> 
     assert isinstance(target, str)
     module, _, name = MOVED.get(target, target).rpartition(".")
     try:
+        if not is_allowed(module, ()):
+            enter_folder()
         cls = getattr(importlib.import_module(module), name)
     except Exception as error:  # importing a user's module can raise anything
         reason = f"{type(error).__name__}: {error}"

@@ -17,15 +17,34 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Open a temporary file that replaces `path` if the block succeeds and is removed if it fails."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.unlink(missing_ok=True)  # of a killed writer, or a link
-        with temporary.open("x+b") as file:
-            yield file
-            flush_to_disk(file)
-        os.replace(temporary, path)
+        with naming(path, temporary):
+            temporary.unlink(missing_ok=True)  # of a killed writer, or a link
+            with temporary.open("x+b") as file:
+                yield file
+                flush_to_disk(file)
+            os.replace(temporary, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a read-only disk must not hide the error
+            temporary.unlink()
         raise
     sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Let the system's errors in the block name the file that is written; its temporary file means nothing to a user.
+
+    torch turns such an error (a full disk, a limit on the size of files) into a RuntimeError about its own C++ code.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, OSError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None or cause.filename not in (None, str(path), str(temporary)):
+            raise
+        raise type(cause)(f"{path} cannot be written: {cause.strerror or cause}") from error
 
 
 def write(path: Path, fill: Callable[[IO[bytes]], Any]) -> None:
@@ -51,13 +70,20 @@ def write_together(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
             raise ValueError(f"name must be a plain file name without a folder (got {name!r})")
     folder = Path(folder)
     refuse_links(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as temporary:
+    with naming(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = tempfile.TemporaryDirectory(dir=folder, prefix=".")
+    with temporary:
         for name, content in contents.items():
-            with open(Path(temporary, name), "wb") as file:
+            made = Path(temporary.name, name)
+            with naming(folder / name, made), made.open("wb") as file:
                 file.write(content)
                 flush_to_disk(file)
-        return [Path(temporary, name).replace(folder / name) for name in contents]
+        for name in contents:
+            made = Path(temporary.name, name)
+            with naming(folder / name, made):
+                made.replace(folder / name)
+    return [folder / name for name in contents]
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -130,7 +130,7 @@ def announce(folder: Path, snapshots: Sequence[Snapshot]) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             write_json(folder / PLAN, hashed({"snapshots": [asdict(snapshot) for snapshot in snapshots]}))
         except (OSError, ValueError) as error:  # a full disk, or another process that removes the folder just now
-            log.warning("%s cannot be written (%s): no starts are shared", folder / PLAN, error)
+            log.warning("%s: no starts are shared", error)
 
 
 def announced(folder: Path) -> list[Snapshot]:

@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from ablate.run.signals import StopRequest
+from ablate.start import CONTINUE
 from ablate.trainer import cores
 
 if TYPE_CHECKING:  # torch and rich, which --help and tab completion do without
     from ablate.data.corpus import Corpus
     from ablate.run.progress import Display
-
-CONTINUE = "run the same command again to continue"
 
 
 @dataclass

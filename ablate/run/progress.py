@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ablate.config.output import LenientStream
 from ablate.config.terminal import EscapingConsole, EscapingFormatter
 from ablate.config.wording import duration
 from ablate.run import process
@@ -64,8 +65,9 @@ def console_handler() -> logging.Handler:
 
 @contextlib.contextmanager
 def log_file(path: Path) -> Iterator[None]:
-    """Append everything that is logged within the block to `path` as well."""
+    """Append everything that is logged within the block to `path` as well, as far as there is room for it."""
     handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setStream(LenientStream(handler.stream))
     handler.setFormatter(EscapingFormatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
     try:

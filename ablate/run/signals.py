@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 from ablate.distributed.ranks import Ranks
+from ablate.start import INTERRUPTED, TERMINATED, exit_at_once
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-TERMINATED = 75  # EX_TEMPFAIL of sysexits.h, "try again": schedulers requeue a job that exits with it
 
 
 class Stopped(BaseException):
@@ -20,7 +20,7 @@ class Stopped(BaseException):
     def __init__(self, signum: int) -> None:
         super().__init__(signum)
         self.signum = signum
-        self.exit_code = 130 if signum == signal.SIGINT else TERMINATED
+        self.exit_code = INTERRUPTED if signum == signal.SIGINT else TERMINATED
 
     def __str__(self) -> str:
         return f"stopped by {signal.Signals(self.signum).name}"
@@ -48,6 +48,20 @@ def terminate(signum: int, frame: FrameType | None) -> None:
     """Handle SIGTERM in the command outside of runs: stop at once, once."""
     signal.signal(signum, signal.SIG_IGN)
     raise Stopped(signum)
+
+
+def stop_by_exception() -> None:
+    """From the checks on, let SIGTERM raise `Stopped` and Ctrl-C KeyboardInterrupt: there are files to close."""
+    for signum, handler in ((signal.SIGTERM, terminate), (signal.SIGINT, signal.default_int_handler)):
+        if signal.getsignal(signum) is exit_at_once:
+            signal.signal(signum, handler)
+
+
+def stop_behind(error: BaseException | None) -> "Stopped | KeyboardInterrupt | None":
+    """Return the stop request that other code turned into `error`, as class definitions and Hydra do; else None."""
+    while error is not None and not isinstance(error, (Stopped, KeyboardInterrupt)):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def ignore_signals() -> None:

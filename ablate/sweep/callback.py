@@ -25,6 +25,7 @@ from ablate.run import fork, process, progress
 from ablate.run.fork import Snapshot
 from ablate.run.job import Job, finished_status, remove_snapshots
 from ablate.run.progress import console
+from ablate.run.signals import stop_behind, stop_by_exception
 from ablate.sweep import launchers, plan, workers
 from ablate.sweep.compose import compose_jobs, composed_job
 from ablate.sweep.core_use import CoreUse, warn_if_busy
@@ -49,11 +50,15 @@ def ends_program(hook: Callable[..., None]) -> Callable[..., None]:
         try:
             hook(*arguments, **settings)
         except (ValueError, HydraException, OmegaConfBaseException) as error:
+            if stop := stop_behind(error):
+                raise stop from None
             progress.close_display()
             if current_ranks().leads:
                 console.print(complaint(error), markup=False, highlight=False, soft_wrap=True)
             sys.exit(1 if process.current.end_sweep else 2)
-        except Exception:
+        except Exception as error:
+            if stop := stop_behind(error):
+                raise stop from None
             traceback.print_exc()
             sys.exit(1)
 
@@ -99,6 +104,7 @@ class Sweep(Callback):
 
     def begin_on_ranks(self, config: DictConfig, jobs: Iterable[Job], launcher: Launcher) -> None:
         """Call `begin` on rank 0; the other ranks then continue, or exit with the same code."""
+        stop_by_exception()
         ranks, code = connect_ranks(), None
         if ranks.count > 1 and launcher.is_elsewhere:
             name = config.hydra.runtime.choices["hydra/launcher"]
@@ -127,7 +133,7 @@ class Sweep(Callback):
         jobs = [work.with_threads(launcher.threads) for work in typed]
         check(jobs)
         claims = find_claims(config, jobs[0])
-        self.tracker = build_option("tracker", jobs[0].config)
+        self.settings = jobs[0].config  # a tracker of the user's own could not be unpickled in every worker
         self.folders, self.rerun = [work.folder for work in jobs], any(work.rerun for work in jobs)
         todo = [work for work in jobs if work.rerun or not finished_status(work)]
         parallel_runs = max(1, min(launcher.parallel_runs, len(todo)))
@@ -172,7 +178,8 @@ class Sweep(Callback):
         progress.close_display()
         if not current_ranks().leads:
             return
-        report = write_study_report(self.folders[0].parent, self.tracker) if self.reports else ""
+        tracker = build_option("tracker", self.settings)
+        report = write_study_report(self.folders[0].parent, tracker) if self.reports else ""
         all_ended = print_summary(self.folders, self.rerun)
         if report:
             progress.table_console().print(report, markup=False, highlight=False, soft_wrap=True)

@@ -3,11 +3,11 @@
 The command finds it once and passes it to every process that a launcher starts, so that plan, checks and runs agree.
 """
 
+import contextlib
 import os
 import shutil
 import signal
 import socket
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -18,11 +18,12 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ablate.config.checks import refusal
+from ablate.config.paths import conf
 from ablate.run import process
+from ablate.start import CONTINUE
 from ablate.sweep import workers
 from ablate.trainer import Trainer, cores
 
-FOLDER_VARIABLE = "ABLATE_FOLDER"  # in a Ray worker: the command's folder
 RAY_QUIET = {  # unless the user has set them: no usage statistics; lines appear as the runs print them
     "RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "RAY_COLOR_PREFIX": "0",
 }  # fmt: skip
@@ -41,7 +42,7 @@ class Launcher:
     is_elsewhere: bool = False  # runs are in other processes than the command ...
     shares_cores: bool = True  # ... and on the same machine
     announcement: str = ""  # printed before the first run
-    after_stop: str = process.CONTINUE  # printed when a signal stops the command
+    after_stop: str = CONTINUE  # printed when a signal stops the command
     start: Callable[[DictConfig], workers.Team | None] = start_nothing  # called before the first run
 
 
@@ -131,7 +132,7 @@ def ray_tasks(config: DictConfig) -> Launcher:
         is_elsewhere=True,
         shares_cores=False,
         announcement=f"submitting each run as a task to the Ray cluster at {address}, which has {cpus} CPUs",
-        after_stop=f"{process.CONTINUE} from the last checkpoints",
+        after_stop=f"{CONTINUE} from the last checkpoints",
         start=connect_ray if address == "local" else start_nothing,
     )
 
@@ -146,7 +147,10 @@ def connect_ray(config: DictConfig) -> None:
             check_reachable(settings["address"])
         import ray
 
-        ray.init(**settings)
+        with contextlib.chdir(
+            conf()
+        ):  # a folder without modules: imports of Ray's workers search the current one first
+            ray.init(**settings)
     except (OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         key, what = "hydra.launcher.ray.init.address", "the address of a running Ray cluster"
@@ -172,13 +176,6 @@ def connected_cpus(config: DictConfig) -> int:
     import ray  # reads the environment that `connect_ray` has set
 
     return int(ray.cluster_resources()["CPU"])
-
-
-def enter_folder() -> None:
-    """Enter the command's folder, with outputs/ and the user's files; the first thing that a Ray worker does."""
-    folder = os.environ[FOLDER_VARIABLE]
-    os.chdir(folder)
-    sys.path.append(folder)  # the user's own rules, as in the command
 
 
 def check_launcher_installed(config: DictConfig, extra: str) -> None:

@@ -18,7 +18,7 @@ from ablate.config.paths import OUTPUTS, claims_file, conf, kept_claims
 from ablate.data.corpus import Corpus, corpus
 from ablate.data.sources import Data, Hub
 from ablate.distributed.ranks import Ranks, current_ranks
-from ablate.experiment import FACTORS, Options, build_options, present
+from ablate.experiment import FACTORS, Options, build_option, build_options, present
 from ablate.files.atomic import write_together
 from ablate.files.hashing import file_sha256
 from ablate.files.links import refuse_links
@@ -28,7 +28,7 @@ from ablate.run import fork, process, progress
 from ablate.run.job import Job, written_paths
 from ablate.run.records import BrokenRecord, read_run
 from ablate.sweep.model_check import check_arm, structure
-from ablate.tracker import check_tracker_installed
+from ablate.tracker import TensorBoard, Tracker, WandB, check_tracker_installed
 from ablate.trainer import Trainer
 from ablate.training.device import matmul_backend
 from ablate.training.environment import check_variables
@@ -70,6 +70,7 @@ def check(jobs: Sequence[Job]) -> None:
         warn_of_late_clipping(options)
     for work in jobs:
         check_run_folder(work.folder)
+        check_tracker_folder(build_option("tracker", work.config), work.folder.name)
     for group in {name for work in jobs for name in present(work.config, work.choices) if name not in FACTORS}:
         progress.log.warning("%s is recorded as a factor, but this version calls no rule of a group of your own", group)
 
@@ -107,7 +108,7 @@ def keep_claims(found: Path, study: Path) -> None:
             kept.rename(kept.with_name(f"{kept.stem}-{file_sha256(kept)[:10]}.yaml"))
         write_together(kept.parent, {kept.name: content})
     except OSError as error:
-        progress.log.warning("%s cannot be written (%s): the study has no copy of its claims", kept, error)
+        progress.log.warning("%s: the study has no copy of its claims", error)
 
 
 def check_data(data: Data) -> None:
@@ -146,8 +147,17 @@ def check_folder(study: Path) -> None:
     require("study", name, len(str(name).encode()) <= LONGEST_STUDY, f"a name of at most {LONGEST_STUDY} bytes")
     if not study.resolve().is_relative_to(OUTPUTS.resolve()):
         raise refusal("study", name, f"a folder inside {OUTPUTS}/, but it is a link to {study.resolve()}")
-    refuse_links(*(study / name for name in WRITTEN_IN_STUDY))
+    refuse_links(*(study / name for name in WRITTEN_IN_STUDY), kept_claims(study))
     check_writable(study)
+
+
+def check_tracker_folder(tracker: Tracker, run: str) -> None:
+    """Raise ValueError if a tracker would write through a link, or leave outputs/ by one."""
+    if isinstance(tracker, (TensorBoard, WandB)):
+        folder = Path(tracker.folder)
+        refuse_links(folder, folder / (run if isinstance(tracker, TensorBoard) else "wandb"))
+        if folder.is_relative_to(OUTPUTS) and not folder.resolve().is_relative_to(OUTPUTS.resolve()):
+            raise refusal("tracker.folder", folder, f"a folder inside {OUTPUTS}/, but it leads to {folder.resolve()}")
 
 
 def check_writable(folder: Path) -> None:

@@ -69,6 +69,8 @@ def state(folder: Path, rerun: bool) -> tuple[str, str]:
                 found = recorded_status(source)  # again: the process with the lock may have finished the run since
         except Timeout:
             return "locked", ": another process is running it"
+        except OSError:  # a disk that has become read-only: nobody can run it
+            found = recorded_status(source)
     return ("interrupted", ": run the same command again") if found[0] == "running" else found
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+import analysis.__main__ as command
 from ablate.config.paths import conf
 from analysis import report
 from analysis.claims.judge import judge_claims
@@ -245,6 +246,38 @@ def test_a_stamp_that_cannot_be_written_costs_no_report(quick: Study) -> None:
     with pytest.warns(UserWarning, match=r"inputs.sha256 cannot be written"):
         assert write_report(quick, claims).is_new
     assert (quick.folder / "report/index.html").exists()
+
+
+PLACES = {
+    "report/index.html": "Is a directory",
+    "report/verdicts.json": "Is a directory",
+    "report/tables/summary.csv": "Is a directory",
+    "report/figures/forest.svg": "Is a directory",
+    "report/tables": "File exists",
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_something_else_in_the_place_of_a_file_or_folder(
+    place: str, quick: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The findings are shown, the message names the place, and what is there stays."""
+    path, root = quick.folder / place, quick.folder.parents[1]
+    if PLACES[place] == "File exists":
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    else:
+        path.mkdir(parents=True)
+    monkeypatch.chdir(root)
+    monkeypatch.setattr(sys, "argv", ["analysis", "outputs/mine", "--claims", "mine.yaml"])
+    with pytest.raises(SystemExit) as end:
+        command.main()
+    shown = capsys.readouterr().out
+    assert end.value.code == 2
+    assert f"no report could be written: outputs/mine/{place} cannot be written: {PLACES[place]}" in shown
+    assert "supported" in shown
+    assert path.is_dir() if PLACES[place] == "Is a directory" else path.read_text() == "mine"
+    assert [found.name for found in quick.folder.rglob(".*") if found.is_dir()] == []  # no temporary folder
 
 
 @pytest.fixture

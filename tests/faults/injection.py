@@ -4,7 +4,9 @@ Used as `ablate(cwd, *FIXTURE, fault=partial(at_step, 7, kill))`.
 """
 
 import contextlib
+import errno
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -148,6 +150,52 @@ def full_disk(*names: str) -> None:
                 yield file
 
     atomic.replacing = checkpoint.replacing = disturbed
+
+
+def limit_files(kilobytes: int) -> None:
+    """Let no file grow beyond this size, as after `ulimit -f`."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (kilobytes * 1024, resource.RLIM_INFINITY))
+
+
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+CHANGES = (
+    "os.mkdir",
+    "os.rename",
+    "os.remove",
+    "os.rmdir",
+    "os.truncate",
+    "os.utime",
+    "os.chmod",
+    "os.link",
+    "os.symlink",
+)
+
+
+def read_only(folder: str = ".") -> None:
+    """From now on, refuse every change below this folder, as a disk does that is mounted read-only."""
+    top, access = os.path.realpath(folder), os.access
+
+    def is_below(path: Any) -> bool:
+        return not isinstance(path, int) and os.path.realpath(os.fsdecode(path)).startswith(top)
+
+    def refuse(event: str, arguments: tuple[Any, ...]) -> None:
+        writes = event in CHANGES or (event == "open" and (arguments[2] or 0) & WRITING)
+        if writes and is_below(arguments[0]):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(arguments[0]))
+
+    sys.addaudithook(refuse)
+    os.access = lambda path, mode, **rest: not (mode & os.W_OK and is_below(path)) and access(path, mode, **rest)
+
+
+def read_only_at_the_end() -> None:
+    """Make the disk read-only when all runs are done."""
+    from ablate.sweep import callback
+
+    def report(*arguments: Any) -> str:
+        read_only()
+        return write_study_report(*arguments)
+
+    write_study_report, callback.write_study_report = callback.write_study_report, report
 
 
 # What is not finite

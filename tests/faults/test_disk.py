@@ -23,7 +23,7 @@ from tests.faults.harness import (
     resumed_from,
     the_run,
 )
-from tests.faults.injection import at_step, full_disk
+from tests.faults.injection import at_step, full_disk, limit_files, read_only, read_only_at_the_end
 
 NOBODY = 65534
 
@@ -61,6 +61,29 @@ def test_row_06_full_disk_from_the_start(tmp_path: Path, undisturbed_sweep: Path
     assert differences(tmp_path, undisturbed_sweep) == []
 
 
+def test_row_06_a_limit_on_the_size_of_files(tmp_path: Path, undisturbed: Path) -> None:
+    """The message names the checkpoint, not torch's C++ code, and the former checkpoint is good."""
+    assert ablate(tmp_path, *FIXTURE, fault=partial(at_step, 6, partial(limit_files, 20))) == 1
+    folder = the_run(tmp_path)
+    assert f"{folder.relative_to(tmp_path)}/checkpoint.pt cannot be written: File too large" in output(tmp_path)
+    assert "inline_container" not in output(tmp_path)
+    assert (record(folder)["status"], checkpointed(folder), leftovers(tmp_path)) == ("failed", 5, [])
+    assert ablate(tmp_path, *FIXTURE) == 0
+    assert resumed_from(folder) == 5
+    assert differences(tmp_path, undisturbed) == []
+
+
+def test_row_06_no_room_for_the_log(tmp_path: Path, undisturbed: Path) -> None:
+    """It costs the run nothing: neither a traceback per line, nor the status."""
+    folder = tmp_path / "outputs/faults" / the_run(undisturbed).name
+    folder.mkdir(parents=True)
+    (folder / "run.log").write_text("x" * (2048 * 1024 - 10))
+    assert ablate(tmp_path, *FIXTURE, fault=partial(limit_files, 2048)) == 0
+    assert "Logging error" not in output(tmp_path) and "failed" not in output(tmp_path)
+    assert (folder / "run.log").stat().st_size == 2048 * 1024
+    assert differences(tmp_path, undisturbed) == []
+
+
 # Row 34
 
 
@@ -93,6 +116,36 @@ def test_row_34_a_folder_in_a_files_place(tmp_path: Path, undisturbed: Path) -> 
     path = tmp_path / "outputs/faults" / the_run(undisturbed).name / "run.json"
     path.mkdir(parents=True)
     refused(tmp_path, str(path.relative_to(tmp_path)), *FIXTURE)
+
+
+# A disk that is read-only
+
+
+@pytest.mark.parametrize("arguments", [FIXTURE, SWEEP], ids=["run", "sweep"])
+def test_a_read_only_disk_before_the_first_run(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    (tmp_path / "outputs").mkdir()
+    refused(tmp_path, "outputs", *arguments, fault=read_only)
+    assert list((tmp_path / "outputs").iterdir()) == []
+
+
+def test_a_disk_that_becomes_read_only_during_a_run(tmp_path: Path, undisturbed_sweep: Path) -> None:
+    """The table, then exit code 1; the runs continue from the last checkpoints."""
+    assert ablate(tmp_path, *SWEEP, fault=partial(at_step, 7, read_only)) == 1
+    shown = output(tmp_path)
+    assert "checkpoint.pt cannot be written: Read-only file system" in shown and "Traceback" not in shown
+    assert shown.count("interrupted: ") + shown.count("not started: ") >= 2 and "records: outputs/faults/" in shown
+    assert ablate(tmp_path, *SWEEP) == 0
+    assert differences(tmp_path, undisturbed_sweep) == []
+
+
+def test_a_disk_that_becomes_read_only_at_the_end_of_a_sweep(tmp_path: Path) -> None:
+    assert ablate(tmp_path, *SWEEP, "report=true", fault=read_only_at_the_end) == 0
+    shown = output(tmp_path)
+    assert "no report: " in shown and "Read-only file system" in shown and "Traceback" not in shown
+    assert "records: outputs/faults/" in shown
+    assert not (tmp_path / "outputs/faults/report").exists()
+    assert ablate(tmp_path, *SWEEP, "report=true") == 0
+    assert (tmp_path / "outputs/faults/report/index.html").exists()
 
 
 @pytest.fixture

@@ -6,9 +6,11 @@ import pytest
 
 from ablate.data import token_cache
 from ablate.files.atomic import remove_files, remove_leftovers, write_together
+from ablate.sweep.preflight import check_tracker_folder
+from ablate.tracker import WandB
 from tests.faults.harness import FIXTURE, SWEEP, ablate, output, snapshot, the_run
 
-IN_STUDY = [".shared", ".rerun", "report", "looks.jsonl", ".submitit", "multirun.yaml"]
+IN_STUDY = [".shared", ".rerun", "report", "looks.jsonl", ".submitit", "multirun.yaml", ".claims"]
 
 
 @pytest.fixture
@@ -44,6 +46,39 @@ def test_a_link_in_place_of_a_run_or_in_it(tmp_path: Path, foreign: Path, undist
 def test_a_link_in_place_of_a_rerun(tmp_path: Path, foreign: Path, undisturbed: Path) -> None:
     link = tmp_path / "outputs/faults/.rerun" / the_run(undisturbed).name
     check_refused(tmp_path, foreign, link, (*FIXTURE, "rerun=true"))
+
+
+@pytest.mark.parametrize("name", ["", "run"])
+def test_a_link_in_place_of_a_trackers_folder(tmp_path: Path, foreign: Path, undisturbed: Path, name: str) -> None:
+    pytest.importorskip("tensorboard")
+    folder = tmp_path / "outputs/faults/.tensorboard"
+    link = folder / the_run(undisturbed).name if name else folder
+    check_refused(tmp_path, foreign, link, (*FIXTURE, "tracker=tensorboard"))
+
+
+@pytest.mark.parametrize("name", ["", "wandb"])
+def test_the_folders_of_wandb(tmp_path: Path, foreign: Path, name: str) -> None:
+    folder = tmp_path / ".wandb"
+    check_tracker_folder(WandB("ablate", "offline", str(folder)), "run")
+    if name:
+        folder.mkdir()
+    (folder / name).symlink_to(foreign)
+    with pytest.raises(ValueError, match="must not be a link"):
+        check_tracker_folder(WandB("ablate", "offline", str(folder)), "run")
+
+
+def test_a_trackers_folder_that_leaves_outputs(tmp_path: Path, foreign: Path) -> None:
+    """By a link or by "..". A folder elsewhere is the user's choice."""
+    pytest.importorskip("tensorboard")
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "outputs/other").symlink_to(foreign)
+    before = snapshot(foreign)
+    for place in ("outputs/other/events", f"outputs/../{foreign.name}/events"):
+        assert ablate(tmp_path, *FIXTURE, "tracker=tensorboard", f"tracker.folder={place}") == 2
+        assert f"tracker.folder must be a folder inside outputs/, but it leads to {foreign}" in output(tmp_path)
+    assert snapshot(foreign) == before
+    assert ablate(tmp_path, *FIXTURE, "tracker=tensorboard", "tracker.folder=events") == 0
+    assert list(tmp_path.glob("events/*/events.out.*"))
 
 
 def test_files_of_the_users_among_the_snapshots_stay(tmp_path: Path) -> None:

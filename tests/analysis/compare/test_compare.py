@@ -413,6 +413,23 @@ def test_the_command_prints_and_writes(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("looks.jsonl"))
 
 
+def test_a_file_in_the_place_of_the_tables_folder(tmp_path: Path, monkeypatch, capsys) -> None:
+    write_effects(tmp_path / "outputs", after=-0.05, before=0.05)
+    written(tmp_path, MINIMAL)
+    place = tmp_path / "outputs/after/report/against-before"
+    place.parent.mkdir()
+    place.write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    arguments = ("outputs/after", "--against", "outputs/before", "--claims", "mine.yaml")
+    monkeypatch.setattr(sys, "argv", ["analysis", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    shown = capsys.readouterr().out
+    assert end.value.code == 2 and place.read_text() == "mine"
+    assert "flipped" in shown  # the comparison itself
+    assert "no tables could be written: outputs/after/report/against-before cannot be written: File exists" in shown
+
+
 @pytest.mark.parametrize(
     ("other", "message"),
     [

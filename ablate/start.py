@@ -1,0 +1,65 @@
+"""The first thing that a command does, before it imports any other module: it leaves its folder, and obeys signals.
+
+`python -m` lets imports find the files of the working directory before all others. A study's folder may hold files with
+the names of modules (`typing.py`, `hydra_plugins/`), and none of them may run unless the user names it.
+"""
+
+import os
+import sys
+
+CONTINUE = "run the same command again to continue"
+TERMINATED = 75  # EX_TEMPFAIL of sysexits.h, "try again": schedulers requeue a job that exits with it
+INTERRUPTED = 130  # as shells report a command that Ctrl-C ended
+
+
+def leave_folder() -> None:
+    """Take the working directory off the search for modules, in this process and in those that it starts.
+
+    Not where it is the folder of this `ablate`, a checkout: everything in it is ours.
+    """
+    here = os.path.realpath(os.getcwd())
+    if here != os.path.dirname(os.path.dirname(os.path.realpath(__file__))):
+        sys.path[:] = [entry for entry in sys.path if os.path.realpath(entry) != here]
+        os.environ["PYTHONSAFEPATH"] = "1"
+
+
+def enter_folder() -> None:
+    """Let imports find the modules of the working directory, after installed ones of the same name."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+
+
+def enter_command_folder() -> None:
+    """Set up a Ray worker, first of all: enter the command's folder, with outputs/, but import nothing from it."""
+    os.chdir(os.environ["ABLATE_FOLDER"])
+    leave_folder()
+
+
+def obey_signals() -> None:
+    """End the command at once on SIGTERM and Ctrl-C, unless they are ignored or handled.
+
+    An exception would not do: in the middle of an import, other code turns it into an error of its own.
+    """
+    import signal
+
+    for signum, usual in ((signal.SIGTERM, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+        if signal.getsignal(signum) is usual:
+            signal.signal(signum, exit_at_once)
+
+
+def exit_at_once(signum: int, frame: object) -> None:
+    """Handle a signal before any work: nothing has to be saved or closed."""
+    name, code = ("SIGINT", INTERRUPTED) if signum == 2 else ("SIGTERM", TERMINATED)
+    try:
+        os.write(2, f"stopped by {name}; {CONTINUE}\n".encode())
+    finally:
+        os._exit(code)
+
+
+def main() -> None:
+    """The command `ablate`, which does the same as `python -m ablate`."""
+    leave_folder()
+    obey_signals()
+    from ablate.__main__ import main as run
+
+    run()
