@@ -4,7 +4,7 @@ Nothing heavy is imported before a job starts, so that --help and tab completion
 """
 
 if __name__ == "__main__":
-    from ablate.start import leave_folder, obey_signals
+    from ablate.config.start import leave_folder, obey_signals
 
     leave_folder()
     obey_signals()
@@ -26,10 +26,10 @@ from ablate.config.errors import complaint
 from ablate.config.loader import use_checked_loader
 from ablate.config.output import use_lenient_output
 from ablate.config.paths import conf
+from ablate.config.start import obey_signals
 from ablate.distributed.ranks import RanksOutOfSync, current_ranks, exit_rank
 from ablate.run import process
 from ablate.run.signals import Stopped, ignore_signals, stop_behind
-from ablate.start import obey_signals
 
 
 @hydra.main(version_base="1.3", config_path=conf(), config_name="config")

@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from ablate.clip import NormRule
 from ablate.config.build import ALLOWED, MOVED, build, check_targets, conform
 from ablate.config.checks import require
+from ablate.config.start import enter_folder
 from ablate.config.wording import nearest
 from ablate.data.sources import Data
 from ablate.files.hashing import file_sha256
@@ -30,7 +31,6 @@ from ablate.model.loading import Model
 from ablate.optimizer import OptimizerRule
 from ablate.scheduler import Scheduler
 from ablate.schema import NONE, SETUP
-from ablate.start import enter_folder
 from ablate.tracker import Tracker
 from ablate.trainer import Trainer
 

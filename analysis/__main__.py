@@ -4,7 +4,7 @@ With `--against outputs/<another>` it prints and writes what changed between the
 """
 
 if __name__ == "__main__":
-    from ablate.start import leave_folder
+    from ablate.config.start import leave_folder
 
     leave_folder()
 

@@ -6,6 +6,7 @@ errors     messages for Hydra's and OmegaConf's errors: what is wrong, then the 
 loader     compose configs as Hydra does, and refuse those that would make Hydra run code
 paths      where the config tree and the claims files are
 secrets    refuse tokens and passwords in a config
+start      the first thing that a command does: it leaves its folder, and obeys signals
 terminal   the terminal, on which control characters are shown as escapes
 wording    counts, durations and likely intended names, as words
 """

@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from ablate.config.checks import refusal
+from ablate.config.start import enter_folder
 from ablate.config.wording import nearest
-from ablate.start import enter_folder
 
 ALLOWED = ("ablate",)
 """Packages whose dataclasses any config may build. The config's `allow_targets` adds modules of the user's own."""

@@ -47,7 +47,7 @@ RAY = {
 """Settings of Ray that a config may change."""
 
 RAY_RUNTIME = {
-    "worker_process_setup_hook": "ablate.start.enter_command_folder",
+    "worker_process_setup_hook": "ablate.config.start.enter_command_folder",
     "env_vars": {"ABLATE_FOLDER": "${hydra.runtime.cwd}"},
 }
 

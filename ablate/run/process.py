@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
+from ablate.config.start import CONTINUE
 from ablate.run.signals import StopRequest
-from ablate.start import CONTINUE
 from ablate.trainer import cores
 
 if TYPE_CHECKING:  # torch and rich, which --help and tab completion do without

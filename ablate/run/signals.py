@@ -8,8 +8,8 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+from ablate.config.start import INTERRUPTED, TERMINATED, exit_at_once
 from ablate.distributed.ranks import Ranks
-from ablate.start import INTERRUPTED, TERMINATED, exit_at_once
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 

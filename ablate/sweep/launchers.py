@@ -19,8 +19,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from ablate.config.checks import refusal
 from ablate.config.paths import conf
+from ablate.config.start import CONTINUE
 from ablate.run import process
-from ablate.start import CONTINUE
 from ablate.sweep import workers
 from ablate.trainer import Trainer, cores
 
@@ -147,9 +147,7 @@ def connect_ray(config: DictConfig) -> None:
             check_reachable(settings["address"])
         import ray
 
-        with contextlib.chdir(
-            conf()
-        ):  # a folder without modules: imports of Ray's workers search the current one first
+        with contextlib.chdir(conf()):  # it has no modules, and Ray's workers search the current folder for them first
             ray.init(**settings)
     except (OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0]

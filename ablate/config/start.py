@@ -6,6 +6,7 @@ the names of modules (`typing.py`, `hydra_plugins/`), and none of them may run u
 
 import os
 import sys
+from importlib import import_module
 
 CONTINUE = "run the same command again to continue"
 TERMINATED = 75  # EX_TEMPFAIL of sysexits.h, "try again": schedulers requeue a job that exits with it
@@ -18,7 +19,7 @@ def leave_folder() -> None:
     Not where it is the folder of this `ablate`, a checkout: everything in it is ours.
     """
     here = os.path.realpath(os.getcwd())
-    if here != os.path.dirname(os.path.dirname(os.path.realpath(__file__))):
+    if here != os.path.realpath(f"{__file__}/../../.."):
         sys.path[:] = [entry for entry in sys.path if os.path.realpath(entry) != here]
         os.environ["PYTHONSAFEPATH"] = "1"
 
@@ -60,6 +61,4 @@ def main() -> None:
     """The command `ablate`, which does the same as `python -m ablate`."""
     leave_folder()
     obey_signals()
-    from ablate.__main__ import main as run
-
-    run()
+    import_module("ablate.__main__").main()
