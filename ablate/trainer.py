@@ -91,6 +91,11 @@ class Trainer:
 
 def cores() -> int:
     """CPU cores that this process may use. Processes that torchrun started on this machine divide the cores."""
-    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    found = available_cores()
     local = os.environ.get("LOCAL_WORLD_SIZE", "")
     return max(1, found // max(1, int(local) if local.isdecimal() else 1))
+
+
+def available_cores() -> int:
+    """CPU cores that this process may use, however many processes share them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

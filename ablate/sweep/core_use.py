@@ -8,7 +8,7 @@ import psutil
 
 from ablate.run.progress import log
 
-BUSY = 0.5
+BACKGROUND = 0.5
 """Cores: less than this, used by others, is what any machine does in the background."""
 
 
@@ -36,7 +36,7 @@ def warn_if_busy(others: float, threads: int, parallel_runs: int) -> None:
     """Warn if other processes, which use `others` cores, leave too few for parallel runs with so many threads each."""
     cores = os.cpu_count() or 1
     free = cores - others
-    if others >= BUSY and threads * parallel_runs > free + BUSY:
+    if others >= BACKGROUND and threads * parallel_runs > free + BACKGROUND:
         log.warning(
             "other processes use %.1f of the %d cores: steps take longer, and their times cannot be compared; all "
             "other results stay the same. %s", others, cores, remedy(free, threads, parallel_runs),
@@ -44,7 +44,8 @@ def warn_if_busy(others: float, threads: int, parallel_runs: int) -> None:
 
 
 def remedy(free: float, threads: int, parallel_runs: int) -> str:
-    """
+    """What to do beside busy processes that leave `free` cores, as a sentence.
+
     >>> remedy(free=1.1, threads=1, parallel_runs=2)
     'Use hydra.launcher.n_jobs=1, or wait until they have ended'
     """

@@ -21,6 +21,8 @@ from typing import Self
 
 import torch
 
+from ablate.trainer import available_cores
+
 log = logging.getLogger("ablate")
 
 INTERVAL = 1.0  # seconds between two looks at the cores
@@ -29,15 +31,18 @@ IDLE = 0.05  # ... and below it, they spin; measured: 0.01 on idle cores, from 0
 
 
 class Waiting:
-    """Call `adapt` after each step, in a `with` block. It does nothing for one thread, or without GNU's OpenMP.
+    """Call `adapt` after each step, in a `with` block. It does nothing without GNU's OpenMP.
+
+    It does nothing either for one thread, which waits for none, or for more than cores, which spin only for a moment.
 
     seconds_waited  returns the time in seconds that this process's threads have waited for a core, None if unknown
     """
 
     def __init__(self, threads: int, seconds_waited: Callable[[], float | None] | None = None) -> None:
-        self.idle_threads = available_cores() - threads + 2  # one of them is the thread that starts the others
+        cores = available_cores()
+        self.idle_threads = cores - threads + 2  # one of them is the thread that starts the others
         self.seconds_waited = seconds_waited or run_delay
-        self.parallel = gnu_parallel() if threads > 1 and not chosen_by_user() else None
+        self.parallel = gnu_parallel() if 1 < threads <= cores and not chosen_by_user() else None
         self.asleep: threading.Event | None = None  # set: the idle threads end
         self.looked, self.waited = time.monotonic(), self.seconds_waited() if self.parallel else None
 
@@ -79,11 +84,6 @@ class Waiting:
         self.parallel(nothing, None, self.idle_threads, 0)  # type: ignore[misc]
         ready.set()
         end.wait()
-
-
-def available_cores() -> int:
-    """The cores that GNU's OpenMP counts: those that this process may use, however many processes share them."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def chosen_by_user() -> bool:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from ablate.trainer import available_cores
 from ablate.training import waiting
-from ablate.training.waiting import Waiting, available_cores, gnu_parallel, run_delay
+from ablate.training.waiting import Waiting, gnu_parallel, run_delay
 
 needs_gnu = pytest.mark.skipif(gnu_parallel() is None or run_delay() is None, reason="needs Linux and GNU's OpenMP")
 
@@ -79,8 +80,9 @@ def test_a_users_own_choice_stays(monkeypatch, variable):
     assert Waiting(2).waited is None
 
 
-def test_nothing_is_done_for_one_thread_or_where_the_wait_is_unknown(cores):
-    for found in (Waiting(1, lambda: cores.waited), Waiting(2, lambda: None)):
+def test_nothing_is_done_for_one_thread_more_than_cores_or_where_the_wait_is_unknown(cores):
+    more = available_cores() + 5  # they spin for a moment only
+    for found in (Waiting(1, lambda: cores.waited), Waiting(more, lambda: cores.waited), Waiting(2, lambda: None)):
         cores.pass_second(0.9)
         found.adapt()
         assert found.asleep is None
