@@ -12,7 +12,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -88,6 +88,37 @@ def student_half_width(sd: ArrayLike, n: ArrayLike, level: float = 1 - ALPHA, df
 # Effects: a mean over seeds --------------------------------------------------------------------------------
 
 
+class Estimate(Protocol):
+    """An effect over n seeds on the claim's scale, with its uncertainty: what a verdict needs to know.
+
+    p             two-sided p of the null that the effect is 0; None where there is no spread to test it with
+    p_against     two-sided p of the null that the effect is `value`
+    interval      all values with p_against above 1 − level; None where p is None
+    half_width    half the width of the interval for n seeds that vary as the present ones do
+    power         chance that n such seeds put the interval at level 1 − alpha above 0 for a true effect `size` > 0
+    least_n       fewest seeds for an interval
+    """
+
+    least_n: ClassVar[int]
+
+    @property
+    def estimate(self) -> float: ...
+
+    @property
+    def n(self) -> int: ...
+
+    @property
+    def p(self) -> float | None: ...
+
+    def p_against(self, value: float) -> float | None: ...
+
+    def interval(self, level: float = 1 - ALPHA) -> Interval | None: ...
+
+    def half_width(self, level: float, n: int) -> float: ...
+
+    def power(self, size: float, n: int, alpha: float = ALPHA) -> float: ...
+
+
 @dataclass(frozen=True)
 class Effect:
     """Mean of n differences on the claim's scale, one per seed, with its t test and sign-flip test.
@@ -118,6 +149,13 @@ class Effect:
             return None
         half = self.half_width(level, self.n)
         return Interval(self.estimate - half, self.estimate + half, level)
+
+    def p_against(self, value: float) -> float | None:
+        """Two-sided p of Student's test that the mean is `value`; None where there is no t."""
+        if self.t is None:
+            return None
+        t = (self.estimate - value) / (self.sd / np.sqrt(self.n))
+        return float(2 * stats.t.sf(abs(t), self.n - 1))
 
     def power(self, size: float, n: int, alpha: float = ALPHA) -> float:
         """Power of n seeds with the same sd to detect a true effect `size` (`power_of_t`)."""
