@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests import slurm
-from tests.tools import ROOT, ablate
+from tests.tools import ROOT
+from tests.tools import ablate_as_user as ablate
 
 DOCUMENTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md", "AGENTS.md")}
 README = DOCUMENTS["README.md"]

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,24 @@ def without_report(arguments: Sequence[str]) -> list[str]:
 
 
 def ablate(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run `python -m ablate <arguments>` as a user does; a sweep writes no report unless `report=true` is given."""
+    """Run `python -m ablate <arguments>`; a sweep writes no report unless `report=true` is given.
+
+    The process is forked from one that has the imports done, which saves four seconds of processor time. Where the
+    environment matters it is started as a user does.
+    """
+    from tests.faults.harness import finish, start
+
+    if environment:
+        return ablate_as_user(*arguments, cwd=cwd, **environment)
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = [Path(folder) / name for name in ("stdout", "stderr")]
+        code = finish(start(cwd, *arguments, printed=outputs))
+        printed = [path.read_text() for path in outputs]
+    return subprocess.CompletedProcess(arguments, code, *printed)
+
+
+def ablate_as_user(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m ablate <arguments>` in a new interpreter, with report=false as above."""
     return subprocess.run(
         [sys.executable, "-m", "ablate", *without_report(arguments)], cwd=cwd, capture_output=True, text=True,
         check=False, env={**os.environ, "COLUMNS": "120", **environment}, timeout=600,

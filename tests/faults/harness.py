@@ -52,20 +52,23 @@ def server() -> BaseContext:
     return context
 
 
-def start(cwd: Path, *arguments: str, fault: Fault | None = None) -> BaseProcess:
-    """Start `python -m ablate <arguments>` in `cwd`; its output is appended to `cwd/output.txt`."""
-    process = server().Process(target=command, args=(arguments, cwd, fault))  # type: ignore[attr-defined]
+def start(cwd: Path, *arguments: str, fault: Fault | None = None, printed: Sequence[Path] = ()) -> BaseProcess:
+    """Start `python -m ablate <arguments>` in `cwd`.
+
+    Its output is appended to `cwd/output.txt`, or to the two files `printed`, for stdout and stderr.
+    """
+    outputs = printed or (cwd / "output.txt",) * 2
+    process = server().Process(target=command, args=(arguments, cwd, outputs, fault))  # type: ignore[attr-defined]
     process.start()
     return process
 
 
-def command(arguments: Sequence[str], cwd: Path, fault: Fault | None) -> None:
+def command(arguments: Sequence[str], cwd: Path, outputs: Sequence[Path], fault: Fault | None) -> None:
     """In the forked child: become the command, leader of a process group of its own."""
     os.setpgid(0, 0)
     os.chdir(cwd)
-    printed = os.open("output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(printed, 1)
-    os.dup2(printed, 2)
+    for number, path in zip((1, 2), outputs, strict=True):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), number)
     sys.argv = ["ablate", *without_report(arguments)]
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if fault is not None:

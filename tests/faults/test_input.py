@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.harness import COMMON, FIXTURE, ablate, differences, output, record, runs, the_run
-from tests.tools import ablate as ablate_as_a_user
+from tests.tools import ablate_as_user as ablate_as_a_user
 
 REVIEWS = [f"{word} film number {i},{label}" for i in range(30) for label, word in enumerate(("dull", "fine"))]
 FILES = (*[argument for argument in FIXTURE if not argument.startswith("data")], "data=files",

@@ -15,7 +15,7 @@ import torch
 from tests.faults.harness import COMMON, FIXTURE, SWEEP, ablate, differences, output, the_run
 from tests.faults.injection import at_step, fail, then
 from tests.faults.models import save_model
-from tests.tools import ablate as ablate_as_user
+from tests.tools import ablate_as_user
 
 PLAIN = tuple(argument for argument in COMMON if not argument.startswith("clip"))
 OWN_MODEL = tuple(argument for argument in FIXTURE if not argument.startswith("model"))

@@ -1,5 +1,9 @@
 """Imported by the fork server: modules that every command imports sooner or later."""
 
+import os
+
+os.environ["COLUMNS"] = "120"  # the width of the console, which rich reads when it is imported
+
 import accelerate  # noqa: F401
 import datasets  # noqa: F401
 import torch
