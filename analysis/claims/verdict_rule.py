@@ -1,37 +1,35 @@
-"""The rule that turns an effect's interval into a verdict, and the number of seeds that a decision needs.
+"""The rule that turns an effect and its intervals into a verdict.
 
-Estimates, intervals and smallest effects are differences on the claim's scale (`analysis.stats.effects`). The
-intervals are simultaneous over all judged claims.
+Estimates, intervals and smallest effects are differences on the claim's scale (`analysis.stats.effects`). The levels
+at which an effect is compared with 0 and with the smallest effect come from `analysis.claims.multiplicity`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum
 
 from ablate.config.checks import refusal
-from ablate.config.wording import count
-from analysis.stats.effects import (
-    ALPHA,
-    MOST_SEEDS,
-    POWER,
-    Effect,
-    Interval,
-    detectable,
-    simultaneous_level,
-    smallest_n,
-)
-from analysis.stats.variances import VarianceRatio
+from analysis.stats.interval import Interval
 
 
 class Verdict(Enum):
     SUPPORTED = "supported"
     SMALLER = "smaller than claimed"
     UNDECIDED = "real, size undecided"
-    REFUTED = "refuted"
+    EQUIVALENT = "equivalent"
+    RULED_OUT = "ruled out"
+    OPPOSITE = "opposite"
     INCONCLUSIVE = "inconclusive"
     NOT_TESTED = "not tested"
+
+
+REAL = frozenset({Verdict.SUPPORTED, Verdict.SMALLER, Verdict.UNDECIDED})
+"""Verdicts of an effect that is there, in the claimed direction."""
+
+NEGATIVE = (Verdict.OPPOSITE, Verdict.RULED_OUT, Verdict.EQUIVALENT)
+"""Verdicts of an effect as large as claimed that is not there, the strongest first."""
 
 
 class Direction(Enum):
@@ -41,147 +39,108 @@ class Direction(Enum):
     BELOW = "<"
     EITHER = "≠"
 
+    def sign(self, estimate: float) -> int:
+        """1 where the claimed direction is up, −1 where it is down; EITHER claims the estimate's own direction."""
+        return -1 if self is Direction.BELOW or (self is Direction.EITHER and estimate < 0) else 1
+
     def turn(self, estimate: float, interval: Interval) -> tuple[float, float, float]:
-        """Δ, lo and hi with the claimed direction as the positive one; for EITHER, the estimate's direction."""
-        if self is Direction.BELOW or (self is Direction.EITHER and estimate < 0):
+        """Δ, lo and hi with the claimed direction as the positive one."""
+        if self.sign(estimate) < 0:
             return -estimate, -interval.high, -interval.low
         return estimate, interval.low, interval.high
 
 
+@dataclass(frozen=True)
+class Alphas:
+    """Two-sided levels at which the word on an effect is chosen.
+
+    real      for lo > 0: the effect is there
+    opposite  for hi < 0: the effect goes the other way
+    size      for hi < s and lo > −s: an effect as large as s is not there
+    """
+
+    real: float
+    opposite: float
+    size: float
+
+    @classmethod
+    def all_at(cls, alpha: float) -> Alphas:
+        return cls(alpha, alpha, alpha)
+
+
 def judge(
-    estimate: float | None,
-    interval: Interval | None,
+    estimate: float,
+    interval: Callable[[float], Interval | None],
     smallest: float | None,
     direction: Direction,
-    n: int,
-    planned: int,
+    alphas: Alphas,
 ) -> Verdict:
-    """The verdict on an effect Δ with its simultaneous interval [lo, hi], where s is the `smallest` effect of interest.
+    """The verdict on an effect Δ, where s is the `smallest` effect of interest and `interval` gives [lo, hi] by level.
 
     supported              lo > 0 and Δ ≥ s; without s, lo > 0
     smaller than claimed   lo > 0 and hi < s
     real, size undecided   lo > 0 and Δ < s ≤ hi
-    refuted                lo ≤ 0 and hi < s; without s, hi < 0
-    not tested             no estimate (arms are missing), or n < planned seeds
+    opposite               hi < 0
+    equivalent             −s < lo ≤ 0 ≤ hi < s
+    ruled out              lo ≤ −s and 0 ≤ hi < s
     inconclusive           otherwise, and for an estimate without an interval (all differences are equal)
 
-    Δ, lo and hi are positive in the claimed direction, and s > 0 is a size in that direction. A claim with direction
-    EITHER and without s is supported or inconclusive, never refuted. Raises ValueError for s ≤ 0 and planned < 1.
+    Δ, lo and hi are positive in the claimed direction, and s > 0 is a size in that direction. Without s a claim is
+    never equivalent and never ruled out. Each comparison has its own level (`Alphas`): two one-sided tests of
+    −s < Δ < s are those of Lakens 2017 (Soc. Psychol. Personal. Sci. 8:355). Raises ValueError for s ≤ 0.
 
-    >>> judge(-0.6, Interval(-0.9, -0.3, 0.95), 0.4, Direction.BELOW, n=10, planned=10).value
+    >>> at = lambda level: Interval(-0.9, -0.3, level)
+    >>> judge(-0.6, at, 0.4, Direction.BELOW, Alphas.all_at(0.05)).value
     'supported'
     """
-    _check_size(smallest)
-    if planned < 1:
-        raise refusal("planned", planned, "a number of seeds, at least 1")
-    if estimate is None or n < planned:
-        return Verdict.NOT_TESTED
-    if interval is None:
+    if smallest is not None and not smallest > 0:
+        raise refusal("smallest effect", smallest, "a size above 0 in the claimed direction")
+    found = [interval(1 - alpha) for alpha in (alphas.real, alphas.opposite, alphas.size)]
+    if None in found:
         return Verdict.INCONCLUSIVE
-    delta, low, high = direction.turn(estimate, interval)
+    (delta, low, _), (_, _, high), (_, floor, ceiling) = (direction.turn(estimate, each) for each in found)
     if low > 0:
         if smallest is None or delta >= smallest:
             return Verdict.SUPPORTED
-        return Verdict.SMALLER if high < smallest else Verdict.UNDECIDED
-    return Verdict.REFUTED if high < (smallest or 0.0) else Verdict.INCONCLUSIVE
-
-
-def _check_size(smallest: float | None) -> None:
-    if smallest is not None and not smallest > 0:
-        raise refusal("smallest effect", smallest, "a size above 0 in the claimed direction")
+        return Verdict.SMALLER if ceiling < smallest else Verdict.UNDECIDED
+    if high < 0:
+        return Verdict.OPPOSITE
+    if smallest is None or ceiling >= smallest:
+        return Verdict.INCONCLUSIVE
+    return Verdict.EQUIVALENT if floor > -smallest else Verdict.RULED_OUT
 
 
 def all_of(parts: Collection[Verdict]) -> Verdict:
-    """The verdict on a claim that requires all of its parts: refuted if any is, supported if all are.
+    """The verdict on a claim that requires all of its parts.
 
-    It is not tested where a part is not tested and none is refuted, smaller than claimed where all effects are real
-    and at least one is smaller, and otherwise inconclusive.
+    It is opposite, ruled out or equivalent if any part is, not tested if a part is not, and supported if all are.
+    Where all effects are there it is smaller than claimed if one is, else of undecided size.
     """
     _check_parts(parts)
-    real = {Verdict.SUPPORTED, Verdict.SMALLER, Verdict.UNDECIDED}
-    if Verdict.REFUTED in parts:
-        return Verdict.REFUTED
-    if Verdict.NOT_TESTED in parts:
-        return Verdict.NOT_TESTED
-    if set(parts) == {Verdict.SUPPORTED}:
-        return Verdict.SUPPORTED
-    if set(parts) <= real and Verdict.SMALLER in parts:
-        return Verdict.SMALLER
-    return Verdict.INCONCLUSIVE
+    for word in (*NEGATIVE, Verdict.NOT_TESTED):
+        if word in parts:
+            return word
+    if not set(parts) <= REAL:
+        return Verdict.INCONCLUSIVE
+    return next(word for word in (Verdict.SMALLER, Verdict.UNDECIDED, Verdict.SUPPORTED) if word in parts)
 
 
 def any_of(parts: Collection[Verdict]) -> Verdict:
-    """The verdict on a claim that requires at least one of k parts: supported if one is, never refuted.
+    """The verdict on a claim that requires at least one of k parts, each judged at 1/k of the level.
 
-    The parts' intervals must be simultaneous over k times the judged claims; the verdict then agrees with a p value
-    of k times the smallest p.
+    It is supported if one part is, of undecided size if one effect is there, and equivalent only if all parts are.
     """
     _check_parts(parts)
     if Verdict.SUPPORTED in parts:
         return Verdict.SUPPORTED
-    return Verdict.NOT_TESTED if Verdict.NOT_TESTED in parts else Verdict.INCONCLUSIVE
-
-
-def agreed(with_unlearned: Verdict, without: Verdict) -> Verdict:
-    """The verdict on all runs if the verdict without the runs that did not learn is the same, else inconclusive."""
-    return with_unlearned if with_unlearned is without else Verdict.INCONCLUSIVE
+    if Verdict.NOT_TESTED in parts:
+        return Verdict.NOT_TESTED
+    if REAL & set(parts):
+        small = {Verdict.SMALLER, *NEGATIVE}
+        return Verdict.SMALLER if set(parts) <= small else Verdict.UNDECIDED
+    return Verdict.EQUIVALENT if set(parts) == {Verdict.EQUIVALENT} else Verdict.INCONCLUSIVE
 
 
 def _check_parts(parts: Collection[Verdict]) -> None:
     if not parts:
         raise refusal("parts", "none", "at least one verdict")
-
-
-@dataclass(frozen=True)
-class SeedsNeeded:
-    """How many seeds a decision needs: `total`, and `more` than the study has.
-
-    Both are None where the claim sets no target or no number of seeds suffices. `note` is a sentence with the number
-    and the target, or with the reason for None. `detectable`, for a claim without a smallest effect: the effect, on
-    the claim's scale, that the present seeds detect with 80 % power.
-    """
-
-    total: int | None
-    more: int | None
-    detectable: float | None
-    note: str
-
-
-def seeds_needed(
-    effect: Effect | VarianceRatio, smallest: float | None, direction: Direction, judged: int
-) -> SeedsNeeded:
-    """The seeds that a decision on one of `judged` claims needs if new seeds vary as the present ones do.
-
-    For lo > 0: the smallest n whose simultaneous half-width is below |Δ − s|. Otherwise: the n for 80 % power to reach
-    lo > 0 at a true effect s; where the present seeds already have that power, the smallest n whose half-width
-    separates Δ from 0 or from s, whichever is farther. Without s: the detectable effect. Raises ValueError for s ≤ 0.
-    """
-    _check_size(smallest)
-    level, alpha = simultaneous_level(judged), ALPHA / judged
-    interval = effect.interval(level)
-    if interval is None:
-        reason = (
-            "one pair has no spread" if effect.n == 1 else f"all {effect.n} differences are equal, without a spread"
-        )
-        return SeedsNeeded(None, None, None, f"no interval, no p value, and the seeds needed are unknown: {reason}")
-    if smallest is None:
-        size = detectable(lambda size: effect.power(size, effect.n, alpha))
-        found = f"{effect.n} seeds detect an effect of {size:.3g} on the claim's scale with {POWER:.0%} power"
-        return SeedsNeeded(None, None, size, f"the claim names no smallest effect; {found}")
-    delta, low, high = direction.turn(effect.estimate, interval)
-    if low > 0:
-        gap = abs(delta - smallest)
-        needed = smallest_n(lambda n: effect.half_width(level, n) < gap, effect.least_n)
-        target = "an interval that separates the effect from the smallest effect of interest"
-    else:
-        needed = smallest_n(lambda n: effect.power(smallest, n, alpha) >= POWER, effect.least_n)
-        target = f"{POWER:.0%} power to detect the smallest effect of interest"
-        if needed is not None and needed <= effect.n and high >= smallest:  # the power is there, the decision is not
-            gap = max(abs(delta), abs(delta - smallest))
-            needed = smallest_n(lambda n: effect.half_width(level, n) < gap, effect.least_n)
-            target = "an interval that separates the effect from 0 or from the smallest effect of interest"
-    if needed is None:
-        return SeedsNeeded(None, None, None, f"a decision needs more than {MOST_SEEDS:,} seeds: {target}")
-    more = max(0, needed - effect.n)
-    are = "is" if more == 1 else "are"
-    return SeedsNeeded(needed, more, None, f"about {count(more, 'more seed')} {are} needed for a decision: {target}")
