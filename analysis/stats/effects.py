@@ -17,7 +17,6 @@ from typing import ClassVar, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, stats
-from statsmodels.stats.multitest import multipletests
 
 from ablate.config.checks import refusal
 from analysis.stats.interval import Interval
@@ -85,6 +84,8 @@ def holm(ps: Sequence[float]) -> list[float]:
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
     """
+    from statsmodels.stats.multitest import multipletests  # statsmodels needs 0.3 s to load
+
     if not len(ps):
         return []
     array = finite("ps", ps, 1)
@@ -250,9 +251,9 @@ def power_of_t(d: float, n: int, alpha: float = ALPHA, df: int | None = None) ->
     """Power of the paired t: the chance that the interval at level 1 − `alpha` over n seeds is all above 0.
 
     d = true mean of the differences / their sd. The power is P(t > t_{1 − alpha/2}), where t is noncentral with
-    `df` degrees of freedom, n − 1 by default, and noncentrality d √n. statsmodels' TTestPower (alpha / 2, "larger") is the same, but
-    gives NaN at some large d (statsmodels 0.15: d = 10, n = 3, alpha = .05/11), so we use scipy's noncentral t.
-    Raises ValueError without a degree of freedom.
+    `df` degrees of freedom, n − 1 by default, and noncentrality d √n. statsmodels' TTestPower (alpha / 2, "larger") is
+    the same, but gives NaN at some large d (statsmodels 0.15: d = 10, n = 3, alpha = .05/11), so we use scipy's
+    noncentral t. Raises ValueError without a degree of freedom.
 
     >>> round(power_of_t(1.0, 10), 3)
     0.803

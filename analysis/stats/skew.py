@@ -1,4 +1,4 @@
-"""Skewed paired differences, as when one arm has rare bad runs: a check for skew, and two intervals for such differences.
+"""Skewed paired differences, as when one arm has rare bad runs: a check for skew, and two intervals for them.
 
 Student's interval covers too little for skewed differences of few seeds. The bootstrap-t interval is for the same
 mean, but lets its two sides differ; Yuen's is for the trimmed mean, which rare bad runs hardly move. Where differences

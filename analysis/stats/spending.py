@@ -3,8 +3,9 @@
 A look judges a claim on the seeds that are there. Under the null, the test statistics Z_k of looks at n_1 < ... < n_K
 seeds are jointly normal with correlations √(n_j / n_k), so the chance of a wrong verdict at any look can be computed
 and kept at alpha. The levels are then used as nominal levels of t tests, though these have fewer degrees of freedom
-at early looks: the "significance level approach" of Jennison & Turnbull 2000, Group Sequential Methods with Applications
-to Clinical Trials, chapter 3. tests/analysis/stats/test_spending.py simulates what t tests spend in all.
+at early looks (Jennison & Turnbull 2000, Group Sequential Methods with Applications to Clinical Trials, chapter 3: the
+"significance level approach"). Simulated (tests/analysis/stats/test_spending.py), t tests at 5, 10 and 20 seeds spend
+1.02 (O'Brien-Fleming), 1.06 (Pocock) and 0.87 alpha (equal); with a look at 3 seeds Pocock's spend 1.11 alpha.
 """
 
 from __future__ import annotations
