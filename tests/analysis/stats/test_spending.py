@@ -12,9 +12,10 @@ from scipy import stats
 from analysis.stats import spending
 from analysis.stats.spending import SPENDINGS, alphas, first_rejections, open_alpha
 
-# Bounds of the Lan-DeMets spending functions at two-sided alpha .05 and equally spaced looks, as R prints them: for five
-# looks ldbounds' ldBounds(seq(.2, 1, .2), iuse=1 and 2), as in Reboussin, DeMets, Kim & Lan 2000, Control. Clin. Trials
-# 21:190; for two and three rpact's getDesignGroupSequential with typeOfDesign="asOF" and "asP" at one-sided alpha .025.
+# Bounds of the Lan-DeMets spending functions at two-sided alpha .05 and equally spaced looks, as R prints them: for
+# five looks ldbounds' ldBounds(seq(.2, 1, .2), iuse=1 and 2), as in Reboussin, DeMets, Kim & Lan 2000, Control. Clin.
+# Trials 21:190; for two and three rpact's getDesignGroupSequential, typeOfDesign="asOF" and "asP", one-sided alpha
+# .025.
 LAN_DEMETS = {
     ("obrien_fleming", 2): [2.963, 1.969],
     ("obrien_fleming", 3): [3.710, 2.511, 1.993],
