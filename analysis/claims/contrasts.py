@@ -22,7 +22,7 @@ from analysis.stats.effects import Array, Effect, one_sample_effect, paired_effe
 from analysis.stats.factorials import interaction_contrasts
 from analysis.stats.predictions import AccuracyDifference, accuracy_difference, churn_pseudo_values
 from analysis.stats.scales import Raw
-from analysis.stats.variances import VarianceRatio, pitman_morgan
+from analysis.stats.variances import VarianceRatio, jackknifed_variance_ratio
 
 Estimate = Effect | VarianceRatio | AccuracyDifference
 Effects = dict[str, Estimate | None]
@@ -95,13 +95,13 @@ class OneSample(Contrast):
 
 @dataclass(frozen=True)
 class Variance(Contrast):
-    """The ln of the ratio of across-seed variances, treatment / control, by the Pitman-Morgan test."""
+    """The ln of the ratio of across-seed variances, treatment / control, by the jackknife."""
 
     keeps_unlearned: ClassVar[bool] = False
     scales: ClassVar[tuple[str, ...]] = ("log",)
 
     def effects(self, sample: Sample, rng: np.random.Generator) -> Effects:
-        return {"": pitman_morgan(sample.values[:, 0], sample.values[:, 1])}
+        return {"": jackknifed_variance_ratio(sample.values[:, 0], sample.values[:, 1], rng)}
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from analysis.claims.verdict_rule import Direction, Verdict, agreed, all_of, any_of, judge, seeds_needed
 from analysis.stats.effects import ALPHA, one_sample_effect, p_adjusted, power_of_t, simultaneous_level
 from analysis.stats.interval import Interval
-from analysis.stats.variances import pitman_morgan
+from analysis.stats.variances import jackknifed_variance_ratio
 
 S, M, U, R, I, N = (  # noqa: E741
     Verdict.SUPPORTED,
@@ -222,7 +222,7 @@ def test_no_more_seeds_where_there_are_enough_or_none_would_do():
 
 def test_seeds_needed_for_a_variance_ratio():
     a, b = np.random.default_rng(0).normal(size=(2, 10))
-    ratio = pitman_morgan(a + b, b)
+    ratio = jackknifed_variance_ratio(a + b, b)
     found = seeds_needed(ratio, np.log(2), Direction.ABOVE, 11)
     assert ratio.power(np.log(2), found.total, ALPHA / 11) >= 0.8
     assert ratio.power(np.log(2), found.total - 1, ALPHA / 11) < 0.8

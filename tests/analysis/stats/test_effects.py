@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 from statsmodels.stats.power import TTestPower
+from statsmodels.stats.weightstats import ttost_paired
 
 from analysis.stats.effects import (
     ALPHA,
     detectable,
     exact_rate,
+    holm,
     one_sample_effect,
     p_adjusted,
     paired_effect,
@@ -135,6 +137,45 @@ def test_adjusted_p_agrees_with_the_simultaneous_interval(differences, judged):
     assert (adjusted < ALPHA) == (interval.low > 0 or interval.high < 0)
 
 
+def test_holm_as_in_r():
+    """R: p.adjust(c(.01, .02, .03, .04, .05), "holm"), and the same p in another order."""
+    assert holm([0.01, 0.02, 0.03, 0.04, 0.05]) == pytest.approx([0.05, 0.08, 0.09, 0.09, 0.09])
+    assert holm([0.04, 0.01, 0.05, 0.03, 0.02]) == pytest.approx([0.09, 0.05, 0.09, 0.09, 0.08])
+    assert holm([]) == [] and holm([0.02]) == [0.02]
+
+
+@fast
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_steps_down(ps):
+    """The rule as written: the smallest p is tested at alpha / m, the next at alpha / (m − 1), up to a failure."""
+    adjusted = holm(ps)
+    assert all(p <= a <= p_adjusted(p, len(ps)) + 1e-12 for p, a in zip(ps, adjusted, strict=True))
+    for alpha in (0.05, 0.3):
+        assume(all(abs(k * p - alpha) > 1e-9 for p in ps for k in range(1, len(ps) + 1)))
+        rejected, order = set(), np.argsort(ps, kind="stable")
+        for k, i in enumerate(order):
+            if ps[i] > alpha / (len(ps) - k):
+                break
+            rejected.add(int(i))
+        assert rejected == {i for i, a in enumerate(adjusted) if a <= alpha}
+
+
+def test_holm_rejects_more_than_bonferroni():
+    ps = [0.001, 0.02, 0.03]
+    assert holm(ps)[1] < ALPHA < p_adjusted(ps[1], 3)
+
+
+@fast
+@given(st.integers(0, 10_000), st.integers(3, 15), st.floats(0.05, 3), st.sampled_from([0.05, 0.05 / 11]))
+def test_equivalence_is_the_interval_within_bounds(seed, n, smallest, alpha):
+    """Two one-sided tests at alpha: the interval at level 1 − 2 alpha is inside (−s, s) (Schuirmann 1987)."""
+    a, b = np.random.default_rng(seed).normal(size=(2, n))
+    interval = paired_effect(0.3 * a + b, b).interval(1 - 2 * alpha)
+    p = ttost_paired(0.3 * a + b, b, -smallest, smallest)[0]
+    assume(abs(p - alpha) > 1e-9)
+    assert (p < alpha) == (-smallest < interval.low and interval.high < smallest)
+
+
 def test_adjusted_p_against_a_plain_interval_would_disagree():
     effect = one_sample_effect([1.0, 2.0, 3.0, 4.0, 0.5])
     assert effect.interval().low > 0 and p_adjusted(effect.p, 11) > ALPHA
@@ -211,6 +252,8 @@ def test_smallest_n_ends():
         (lambda: p_adjusted(0.1, 0), "judged must be"),
         (lambda: simultaneous_level(0), "judged must be"),
         (lambda: power_of_t(1, 1), "n must be"),
+        (lambda: holm([0.1, 1.1]), "ps must be between 0 and 1 .got 1.1"),
+        (lambda: holm([0.1, np.nan]), "ps must be finite numbers"),
     ],
 )
 def test_bad_input_is_named(call, words):
