@@ -17,10 +17,16 @@ class Finding:
 
     effect                  treatment − control (or − reference) on `scale`, whatever the claimed direction
     interval                95 % interval of the effect
-    interval_simultaneous   interval that is simultaneous over all judged claims
-    smallest_effect         smallest effect of interest, with the claimed sign
-    p, p_sign_flip          of the t or Pitman-Morgan test, and of the sign flips
-    p_adjusted              p adjusted for all judged claims
+    interval_seeds          the interval over seeds alone, where `interval` also covers new test examples
+    interval_simultaneous   interval that is simultaneous over all judged claims (Bonferroni), at the level of this look
+    smallest_effect, why    smallest effect of interest, with the claimed sign, and where it comes from
+    p, p_sign_flip          of the test of no effect, and of the sign flips
+    p_adjusted              p adjusted for all judged claims (Holm)
+    alpha                   what this look spends of .05
+    power                   power of the planned seeds to detect the smallest effect, at the simultaneous level
+    improvement             share of seeds on which treatment exceeds control, ties half
+    skewness                of the differences between seeds
+    exploratory             seeds beyond the plan: it never replaces the verdict
     n                       seeds that the effect is computed from
     n_unlearned             seeds on which a run did not learn, whether or not they count in n
     n_unknown               seeds on which nobody knows whether a run learned: its predictions are missing;
@@ -44,15 +50,22 @@ class Finding:
     scale: str | None = None
     effect: float | None = None
     interval: Interval | None = None
+    interval_seeds: Interval | None = None
     interval_simultaneous: Interval | None = None
     p: float | None = None
     p_adjusted: float | None = None
     p_sign_flip: float | None = None
+    alpha: float | None = None
+    power: float | None = None
+    improvement: float | None = None
+    skewness: float | None = None
     n: int = 0
     n_unlearned: int = 0
     n_unknown: int = 0
     n_missing: int = 0
     smallest_effect: float | None = None
+    why: str | None = None
+    exploratory: bool = False
     verdict: Verdict | None = None
     further_seeds: int | None = None
     command: str | None = None

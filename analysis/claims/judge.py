@@ -11,15 +11,32 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from analysis.claims.answer import Answer, Context, answer_question, shown_alongside, unanswered, with_command
-from analysis.claims.contrasts import Equality
+from analysis.claims.answer import (
+    Answer,
+    Context,
+    Evidence,
+    Inquiry,
+    Level,
+    below_plan,
+    conclude,
+    explored,
+    inquire,
+    shown_alongside,
+    unanswered,
+    unavailable,
+    weigh,
+    with_command,
+)
 from analysis.claims.finding import Finding
-from analysis.claims.looks import Look, exploratory
+from analysis.claims.looks import EXPLORATORY, Look, Occasion, occasion, seeds_of
+from analysis.claims.multiplicity import Ps, all_required, sharing_claims
+from analysis.claims.pairing import MissingModels
 from analysis.claims.reading import Claim, Claims, Question
-from analysis.claims.verdict_rule import Verdict, all_of
+from analysis.claims.verdict_rule import NEGATIVE, Alphas, Verdict, all_of
 from analysis.quantities.outcomes import outcomes
 from analysis.records.arms import fits, overlaid, words
 from analysis.records.study import Study
+from analysis.stats.effects import ALPHA
 
 
 @dataclass(frozen=True)
@@ -30,44 +47,129 @@ class Judgement:
     looks: tuple[Look, ...]
 
 
-def judge_claims(study: Study, claims: Claims, earlier: Sequence[Look] = ()) -> Judgement:
-    """Judges all claims of a file by the runs of a study; `earlier`: the looks in the log."""
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A claim with its evidence: its questions' runs and, where there are enough seeds, the look that judges them."""
+
+    claim: Claim
+    inquiries: tuple[Inquiry, ...]
+    look: Occasion | None
+    evidence: tuple[Evidence, ...]
+
+    @property
+    def ps(self) -> Ps:
+        """The claim's p values among those of its file; all 1 where it cannot be judged yet."""
+        return all_required([evidence.ps for evidence in self.evidence]) if self.evidence else Ps()
+
+    def level(self, alpha: float) -> float:
+        """The part of `alpha` that its look has."""
+        return self.look.level(alpha) if self.look else alpha
+
+
+def judge_claims(study: Study, claims: Claims, earlier: Sequence[Look] = (), peek: bool = False) -> Judgement:
+    """Judges all claims of a file by the runs of a study; `earlier`: the looks in the log.
+
+    With `peek` effects are shown and judged below the planned number of seeds, too, which counts as a look.
+    """
     measured = outcomes(study, {question.measured for question in claims.questions})
-    context = Context(study, measured, claims.judged, claims.command)
+    context = Context(study, measured, claims.command)
+    cases = [case_of(claim, claims, context, earlier, peek) for claim in claims.claims]
+    judged = [case for case in cases if case.claim.is_tested and can_be_tested(case, study)]
+    levels = dict(zip(map(id, judged), levels_of(judged), strict=True))
     findings, looks = [], []
-    for claim in claims.claims:
-        answer = judged(claim, context)
+    for case in cases:
+        answer = answered(case, levels.get(id(case)), context)
+        extra, level = (), levels.get(id(case))
+        if case.evidence and level:
+            kind = case.look.kind
+            found = [Look(claims.name, case.claim.id, answer.seeds, answer.finding.verdict.value, claims.sha256, kind)]
+            if case.look.is_last and (beyond := explored_case(case)):
+                extra = tuple(explored(evidence, level) for evidence in beyond)
+                seeds = tuple(sorted({seed for inquiry in case.inquiries for seed in inquiry.present}))
+                found.append(Look(claims.name, case.claim.id, seeds, "", claims.sha256, EXPLORATORY))
+            looks += [look for look in found if not any(look.is_same(old) for old in earlier)]
+        beside = tuple(shown_alongside(inquire(q, case.claim.section, context)) for q in shown_with(case))
         finding = answer.finding
-        if claim.is_tested and finding.verdict is not Verdict.NOT_TESTED:
-            look = Look(claims.name, claim.id, answer.seeds, finding.verdict.value)
-            if reason := exploratory(look, earlier, (*claims.looks, claim.seeds)):
-                finding = replace(finding, notes=(reason, *finding.notes))
-            if not any(old.is_of(look.claims, look.claim) and old.seeds == look.seeds for old in earlier):
-                looks.append(look)
-        findings.append(finding)
+        findings.append(replace(finding, id=case.claim.id, parts=(*finding.parts, *extra, *beside)))
     return Judgement(tuple(findings), tuple(looks))
 
 
-def judged(claim: Claim, context: Context) -> Answer:
-    """The answer to all questions of a claim, together with the findings that are only shown."""
-    answers = [
-        exact_answer(question, claim.section, context)
-        if isinstance(question.contrast, Equality)
-        else answer_question(question, claim.section, claim.seeds, context)
-        for question in claim.questions
-    ]
-    beside = tuple(shown_alongside(question, claim.section, context) for question in claim.beside)
-    answer = answers[0] if len(answers) == 1 else combined(claim, answers, context)
-    return replace(answer, finding=replace(answer.finding, id=claim.id, parts=(*answer.finding.parts, *beside)))
+def case_of(claim: Claim, claims: Claims, context: Context, earlier: Sequence[Look], peek: bool) -> Case:
+    """Finds the runs of a claim, the look that they allow, and the evidence on the seeds of that look."""
+    inquiries = tuple(
+        inquire(question, claim.section, context) for question in claim.questions if question.contrast.tested
+    )
+    if not inquiries or any(inquiry.refused for inquiry in inquiries):
+        return Case(claim, inquiries, None, ())
+    present = min((inquiry.present for inquiry in inquiries), key=len)
+    look = occasion(claim.looks, claims.name, claim.id, claims.sha256, present, earlier, peek)
+    if look is None:
+        return Case(claim, inquiries, None, ())
+    evidence = (
+        weigh(inquiry, seeds_of(look, inquiry.present, claims.name, claim.id, earlier)) for inquiry in inquiries
+    )
+    return Case(claim, inquiries, look, tuple(evidence))
+
+
+def can_be_tested(case: Case, study: Study) -> bool:
+    """Whether the claim is among the judged ones: the study has the models and the arm that it requires."""
+    if any(isinstance(inquiry.refused, MissingModels) for inquiry in case.inquiries):
+        return False
+    return not case.claim.requires or any(fits(arm, case.claim.requires) for arm in study.arms.values())
+
+
+def explored_case(case: Case) -> list[Evidence]:
+    """The evidence on all seeds, where some are beyond the plan."""
+    more = any(len(inquiry.present) > case.look.n for inquiry in case.inquiries)
+    return [weigh(inquiry) for inquiry in case.inquiries] if more else []
+
+
+def levels_of(cases: Sequence[Case]) -> list[Level | None]:
+    """The levels of all judged claims: Holm's for the word, Bonferroni's for the displayed interval."""
+    m, ps = len(cases), [case.ps for case in cases]
+
+    def level(i: int, sharing: int) -> float:
+        return cases[i].level(ALPHA / sharing)
+
+    sharing = {kind: sharing_claims([getattr(p, kind) for p in ps], level) for kind in ("real", "opposite", "size")}
+    found: list[Level | None] = []
+    for i, case in enumerate(cases):
+        k = max(1, len(case.evidence))  # a claim fails if any of its k parts does, and is real if all are
+        alphas = {kind: level(i, j[i]) / (1 if kind == "real" else k) for kind, j in sharing.items()}
+        factors = (float(sharing["real"][i]), float(k * sharing["opposite"][i]))
+        found.append(Level(case.look, m, Alphas(**alphas), factors) if case.look else None)
+    return found
+
+
+def shown_with(case: Case) -> tuple[Question, ...]:
+    """The questions that are shown with a claim: none below the planned number of seeds."""
+    waits = case.look is None and any(inquiry.present for inquiry in case.inquiries)
+    return () if waits else case.claim.beside
+
+
+def answered(case: Case, level: Level | None, context: Context) -> Answer:
+    """The answer to all questions of a claim."""
+    claim, planned = case.claim, (case.claim.looks.looks or (case.claim.looks.least,))[0]
+    if not claim.is_tested:
+        answers = [exact_answer(question, claim.section, context) for question in claim.questions]
+    elif case.evidence and level:
+        answers = [conclude(evidence, level, context) for evidence in case.evidence]
+    else:
+        answers = [
+            unavailable(inquiry, planned, context) if inquiry.refused else below_plan(inquiry, planned, context)
+            for inquiry in case.inquiries
+        ]
+    return answers[0] if len(answers) == 1 else combined(claim, answers, context)
 
 
 def combined(claim: Claim, answers: Sequence[Answer], context: Context) -> Answer:
     """The answer to a claim that requires all of its parts: no effect of its own, and the seeds that any part needs."""
     parts = [answer.finding for answer in answers]
     verdict = all_of([part.verdict for part in parts])
-    if verdict is Verdict.REFUTED:  # one refuted part is enough, so the other parts need no more seeds
+    if verdict in NEGATIVE:  # one part that fails is enough, so the other parts need no more seeds
         answers = [replace(answer, more=(), finding=replace(answer.finding, further_seeds=0)) for answer in answers]
     needed = [answer.finding.further_seeds for answer in answers if answer.finding.further_seeds is not None]
+    deciding = [part.statement for part in parts if part.verdict is verdict]
     finding = Finding(
         id=claim.id,
         statement=claim.statement,
@@ -76,8 +178,10 @@ def combined(claim: Claim, answers: Sequence[Answer], context: Context) -> Answe
         n_unlearned=max(part.n_unlearned for part in parts),
         n_unknown=max(part.n_unknown for part in parts),
         n_missing=max(part.n_missing for part in parts),
+        alpha=parts[0].alpha,
         verdict=verdict,
         further_seeds=max(needed, default=None),
+        notes=(f"because of: {'; '.join(deciding)}",) if verdict in NEGATIVE else (),
         parts=tuple(parts),
     )
     lacking = [answer for answer in answers if answer.more]
@@ -100,7 +204,7 @@ def exact_answer(question: Question, section: str | None, context: Context) -> A
     parts = []
     for i, ((model, value), group) in enumerate(runs.groupby(["model", "value"], sort=False), 1):
         effect = float(value - contrast.reference)
-        verdict = Verdict.SUPPORTED if abs(effect) <= contrast.tolerance else Verdict.REFUTED
+        verdict = Verdict.SUPPORTED if abs(effect) <= contrast.tolerance else Verdict.RULED_OUT
         note = f"{model}: {value:.4f} (exact); the claim is {contrast.reference:g} ± {contrast.tolerance:g}"
         part = replace(found, id=f"{found.id}.{i}", effect=effect, n=len(group), verdict=verdict, notes=(note,))
         parts.append(part)

@@ -68,23 +68,22 @@ def best_of(parts: Sequence[Ps]) -> Ps:
     return Ps(real=min(1.0, k * min(part.real for part in parts)), size=max(part.size for part in parts))
 
 
-def step_down(ps: Sequence[float], level: Callable[[int, int], float]) -> list[float]:
-    """The level of each claim by Holm's procedure (Holm 1979, Scand. J. Stat. 6:65).
+def sharing_claims(ps: Sequence[float], level: Callable[[int, int], float]) -> list[int]:
+    """For each claim the number of claims with which it shares the error rate, by Holm's step-down procedure.
 
     Args: `ps`, one per claim; `level(i, j)`, the level of claim i where j claims share the error rate.
-    While a claim's p is below its level it is rejected, and the others share the error rate. A claim that is not
-    rejected keeps the level at which the procedure ends. With equal levels α / j this is Holm's; with levels that
-    depend on the claim's look it is the sequentially rejective procedure of Maurer & Bretz 2013 (Stat. Biopharm. Res.
-    5:311) with equal weights.
+    While the p of a claim is below its level it is rejected, and the others share what is left. A claim that is not
+    rejected shares with those that are left at the end. With levels α / j this is Holm 1979 (Scand. J. Stat. 6:65);
+    with levels that depend on each claim's look, the sequentially rejective procedure of Maurer & Bretz 2013 (Stat.
+    Biopharm. Res. 5:311) with equal weights.
 
-    >>> step_down([0.001, 0.03, 0.2], lambda i, j: 0.06 / j)
-    [0.02, 0.03, 0.03]
+    >>> sharing_claims([0.001, 0.2, 0.03], lambda i, j: 0.06 / j)
+    [3, 2, 2]
     """
-    left, levels = set(range(len(ps))), {}
+    left, sharing = set(range(len(ps))), {}
     while left:
-        now = {i: level(i, len(left)) for i in sorted(left)}
-        rejected = {i for i in left if ps[i] < now[i]}
-        chosen = {min(rejected, key=lambda i: ps[i])} if rejected else left
-        levels |= {i: now[i] for i in chosen}
-        left = left - chosen
-    return [levels[i] for i in range(len(ps))]
+        rejected = {i for i in left if ps[i] < level(i, len(left))}
+        done = {min(rejected, key=lambda i: ps[i])} if rejected else left
+        sharing |= dict.fromkeys(done, len(left))
+        left = left - done
+    return [sharing[i] for i in range(len(ps))]

@@ -11,6 +11,7 @@
         changes: [clip]               # all other settings of the arms must be equal
         direction: above              # above | below | either: where treatment - control lies
         smallest_effect: 3            # 3 points; a ratio on log and logit
+        why: the gain that the method's authors report
 
 conf/claims/paper.yaml explains every key. Mistakes raise a ValueError with the file, claim, key, rule and value.
 """
@@ -31,16 +32,18 @@ from ablate.files.reading import Damaged, read_regular
 from analysis.claims import values
 from analysis.claims.contrasts import CONTRASTS, Contrast
 from analysis.claims.estimand import Estimand, Settings
+from analysis.claims.looks import OPEN, LookPlan
 from analysis.claims.verdict_rule import Direction
 from analysis.quantities.registry import run_quantities
 from analysis.records.arms import is_under, overlaid, varying
 from analysis.stats.scales import SCALES
+from analysis.stats.spending import SPENDINGS
 
-FILE_KEYS = ("seeds", "looks", "command", "arms", "within", "claims")
-CLAIM_KEYS = ("section", "seeds", "parts", "beside")
+FILE_KEYS = ("seeds", "looks", "spending", "command", "arms", "within", "claims")
+CLAIM_KEYS = ("section", "seeds", "requires", "parts", "beside")
 QUESTION_KEYS = (
     *("statement", "quantity", "scale", "contrast", "treatment", "control", "within", "changes"),
-    *("direction", "smallest_effect"),
+    *("direction", "smallest_effect", "why"),
 )
 CONTRAST_KEYS = {
     "reference": values.finite_number,
@@ -59,6 +62,7 @@ class Question(Estimand):
     """A statement about one estimand, under one contrast.
 
     smallest   the smallest effect of interest: a size > 0 on the scale, in the claimed direction
+    why        where the smallest effect comes from
     """
 
     id: str
@@ -66,6 +70,7 @@ class Question(Estimand):
     contrast: Contrast
     direction: Direction
     smallest: float | None
+    why: str | None
 
     @property
     def measured(self) -> str:
@@ -75,12 +80,17 @@ class Question(Estimand):
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim, which asserts all its `questions`; those in `beside` are shown with it and not judged."""
+    """A claim, which asserts all its `questions`; those in `beside` are shown with it and not judged.
+
+    looks      when it is judged
+    requires   settings of an arm that a study must have for the claim to be among the judged ones
+    """
 
     id: str
     statement: str
     section: str | None
-    seeds: int
+    looks: LookPlan
+    requires: Settings
     questions: tuple[Question, ...]
     beside: tuple[Question, ...]
 
@@ -91,18 +101,13 @@ class Claim:
 
 @dataclass(frozen=True)
 class Claims:
-    """A claims file. `looks`: the numbers of seeds at which judging is planned; `command`: the command of the study."""
+    """A claims file. `looks`: when its claims are judged, unless they say otherwise; `command`: that of the study."""
 
     name: str
     sha256: str
     command: str
-    looks: tuple[int, ...]
+    looks: LookPlan
     claims: tuple[Claim, ...]
-
-    @property
-    def judged(self) -> int:
-        """Number of tested claims × planned looks, which share α equally."""
-        return sum(claim.is_tested for claim in self.claims) * len(self.looks)
 
     @property
     def questions(self) -> tuple[Question, ...]:
@@ -139,8 +144,7 @@ def check_no_resolvers(content: Any) -> None:
 def claims_of(data: Any, name: str, sha256: str) -> Claims:
     """Checks the content of a claims file."""
     data = values.mapping("the file", data, FILE_KEYS)
-    seeds = values.whole_number("seeds", data.get("seeds"))
-    looks = values.planned_looks("looks", data.get("looks", [seeds]))
+    looks = look_plan(data)
     named = values.mapping("arms", data.get("arms", {}))
     arms = {arm: values.settings(f"arms.{arm}", found) for arm, found in named.items()}
     # arms with another nuisance seed are controls: a claim must ask for them
@@ -148,14 +152,24 @@ def claims_of(data: Any, name: str, sha256: str) -> Claims:
     claims = []
     for key, entry in values.mapping("claims", data.get("claims", {})).items():
         with values.prefixed(f"claim {key}: "):
-            claims.append(claim_of(key, entry, seeds, arms, within))
+            claims.append(claim_of(key, entry, looks, arms, within))
     if not claims:
         raise refusal("claims", {}, "a mapping with at least one claim")
     command = values.sentence("command", data.get("command", "python -m ablate -m"))
     return Claims(name, sha256, command, looks, tuple(claims))
 
 
-def claim_of(key: str, entry: Any, seeds: int, arms: Mapping[str, Settings], within: Settings) -> Claim:
+def look_plan(data: Mapping[str, Any]) -> LookPlan:
+    """The plan of looks: `seeds`, `looks` (a list of numbers of seeds, or open) and `spending`."""
+    seeds = values.whole_number("seeds", data.get("seeds"))
+    looks = data.get("looks", [seeds])
+    planned = () if looks == OPEN else values.planned_looks("looks", looks)
+    if "spending" in data and len(planned) < 2:
+        raise refusal("spending", data["spending"], "left out where there are no two planned looks")
+    return LookPlan(planned, values.one_of("spending", data.get("spending", SPENDINGS[0]), SPENDINGS), seeds)
+
+
+def claim_of(key: str, entry: Any, looks: LookPlan, arms: Mapping[str, Settings], within: Settings) -> Claim:
     entry = values.mapping("the claim", entry, (*CLAIM_KEYS, *QUESTION_KEYS, *CONTRAST_KEYS))
     own = {k: v for k, v in entry.items() if k not in CLAIM_KEYS}
     parts, beside = (values.list_of(name, entry.get(name, [])) for name in ("parts", "beside"))
@@ -163,13 +177,14 @@ def claim_of(key: str, entry: Any, seeds: int, arms: Mapping[str, Settings], wit
     questions = [question_of(name, inherited(own, part), arms, within) for name, part in named]
     if not all(question.contrast.judged for question in questions):
         raise refusal("contrast", own.get("contrast"), "one with a verdict, except under `beside`")
-    bare = {k: v for k, v in own.items() if k != "smallest_effect"}  # it belongs to what is claimed
+    bare = {k: v for k, v in own.items() if k not in ("smallest_effect", "why")}  # they belong to what is claimed
     shown = [question_of(f"{key}+{i}", inherited(bare, part), arms, within) for i, part in enumerate(beside, 1)]
     return Claim(
         id=key,
         statement=values.sentence("statement", own.get("statement")),
         section=None if entry.get("section") is None else str(entry["section"]),
-        seeds=values.whole_number("seeds", entry.get("seeds", seeds)),
+        looks=look_plan(entry) if "seeds" in entry and not looks.is_open else looks,
+        requires=values.settings("requires", entry.get("requires", {})),
         questions=tuple(questions),
         beside=tuple(shown),
     )
@@ -184,7 +199,7 @@ def inherited(own: Mapping[str, Any], part: Any) -> dict[str, Any]:
     part = values.mapping("a part", part, (*QUESTION_KEYS, *CONTRAST_KEYS))
     left = dict(own)
     if {"quantity", "scale", "contrast"} & part.keys():
-        left.pop("smallest_effect", None)
+        left = {k: v for k, v in left.items() if k not in ("smallest_effect", "why")}
     if "contrast" in part:
         left = {k: v for k, v in left.items() if k not in CONTRAST_KEYS}
     inner = overlaid(*(values.mapping("within", keys.get("within", {})) for keys in (own, part)))
@@ -215,6 +230,7 @@ def question_of(key: str, keys: Mapping[str, Any], arms: Mapping[str, Settings],
         changes=changes,
         direction=DIRECTIONS[values.one_of("direction", direction, DIRECTIONS)],
         smallest=smallest_effect(keys.get("smallest_effect"), scale),
+        why=reason(keys),
     )
 
 
@@ -246,6 +262,14 @@ def check_changes(treatment: Settings, control: Settings, changes: tuple[str, ..
             raise refusal("changes", list(changes), problem)
     if not changes:
         raise refusal("changes", [], "the settings in which treatment and control differ")
+
+
+def reason(keys: Mapping[str, Any]) -> str | None:
+    """Where the smallest effect comes from. Raises ValueError where a claim has one without the other."""
+    if (keys.get("smallest_effect") is None) != (keys.get("why") is None):
+        what = "a sentence on where smallest_effect comes from, and left out without smallest_effect"
+        raise refusal("why", keys.get("why"), what)
+    return None if keys.get("why") is None else values.sentence("why", keys["why"])
 
 
 def smallest_effect(value: Any, scale: str) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -38,6 +38,14 @@ class Collected:
     def kept(self) -> Sample:
         """The sample that the effect is computed from."""
         return self.compared if self.keeps else self.learned
+
+    def on(self, seeds: set[int]) -> Collected:
+        """The same question on some of its seeds."""
+        compared, learned = (
+            sample.where(np.isin(np.array(sample.seeds, dtype=int), sorted(seeds)))
+            for sample in (self.compared, self.learned)
+        )
+        return replace(self, compared=compared, learned=learned)
 
     @property
     def known(self) -> int:

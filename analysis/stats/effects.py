@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -149,6 +149,7 @@ class Effect:
     t, p          estimate / (sd / √n), n − 1 degrees of freedom, and its two-sided p; None where all differences are
                   equal, as with a single seed
     p_sign_flip   two-sided p of the sign flips
+    differences   the n differences
     """
 
     least_n: ClassVar[int] = 2
@@ -159,6 +160,7 @@ class Effect:
     t: float | None
     p: float | None
     p_sign_flip: float
+    differences: tuple[float, ...] = field(repr=False, compare=False)
 
     def half_width(self, level: float, n: int) -> float:
         """Half the width of the interval for n seeds with the same sd."""
@@ -210,9 +212,10 @@ def _effect(differences: Array, magnitude: float, rng: np.random.Generator | Non
     n, estimate = differences.size, float(differences.mean())
     p_flip = sign_flip_p(differences, rng)
     if np.ptp(differences) <= EQUAL * magnitude:
-        return Effect(estimate, 0.0, n, None, None, p_flip)
+        return Effect(estimate, 0.0, n, None, None, p_flip, tuple(differences))
     student = stats.ttest_1samp(differences, 0.0)
-    return Effect(estimate, float(differences.std(ddof=1)), n, float(student.statistic), float(student.pvalue), p_flip)
+    sd, t, p = float(differences.std(ddof=1)), float(student.statistic), float(student.pvalue)
+    return Effect(estimate, sd, n, t, p, p_flip, tuple(differences))
 
 
 def sign_flip_p(differences: ArrayLike, rng: np.random.Generator | None = None) -> float:
