@@ -26,8 +26,7 @@ from analysis.quantities.outcomes import Outcomes
 from analysis.records.arms import is_under, varying, words
 from analysis.records.run_folder import Unreadable
 from analysis.records.study import Study
-from analysis.stats.effects import Effect, exact_rate, p_adjusted, simultaneous_level
-from analysis.stats.predictions import AccuracyDifference
+from analysis.stats.effects import exact_rate, p_adjusted, simultaneous_level
 from analysis.write_up import SIZES_COMMAND
 
 LEAST_LEARNED = 6
@@ -184,7 +183,7 @@ def more_needed(
         return (planned - present if present or not collected.pairs.seeds else None), ()
     if verdict is Verdict.REFUTED:
         return 0, ()
-    if best is None or isinstance(best, AccuracyDifference):
+    if best is None:
         return None, ()
     needed = seeds_needed(best, question.smallest, question.direction, judged)
     return needed.more, () if needed.more == 0 else (needed.note,)
@@ -255,7 +254,7 @@ def with_effect(found: Finding, effect: Estimate | None, judged: int | None = No
     """Adds an effect, adjusted for `judged` effects unless that is None, as the best of a number `of` effects."""
     if effect is None:
         return found
-    p, flip = p_of(effect), effect.p_sign_flip if isinstance(effect, Effect) else None
+    p, flip = p_of(effect), getattr(effect, "p_sign_flip", None)
     return replace(
         found,
         effect=effect.estimate,
@@ -284,7 +283,7 @@ def with_command(answer: Answer, context: Context) -> Answer:
 
 
 def p_of(effect: Estimate) -> float | None:
-    return None if isinstance(effect, AccuracyDifference) else effect.p
+    return effect.p
 
 
 def evidence_text(evidence: Evidence) -> str:
