@@ -7,7 +7,7 @@ effects. Its fields are the keys that it adds to a claim in YAML.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from typing import Any, ClassVar
 
@@ -15,16 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.claims.estimand import Estimand, Sample, Settings
+from analysis.claims.example_scores import example_scores
 from analysis.claims.pairing import MissingModels, Refused
 from analysis.records.arms import canonical, fits, is_under, overlaid
 from analysis.records.study import Study
-from analysis.stats.effects import Array, Effect, one_sample_effect, paired_effect
+from analysis.stats.effects import Array, Estimate, one_sample_effect, paired_effect
 from analysis.stats.factorials import interaction_contrasts
-from analysis.stats.predictions import AccuracyDifference, accuracy_difference, churn_pseudo_values
+from analysis.stats.predictions import churn_pseudo_values, crossed_effect
 from analysis.stats.scales import Raw
-from analysis.stats.variances import VarianceRatio, jackknifed_variance_ratio
+from analysis.stats.variances import jackknifed_variance_ratio
 
-Estimate = Effect | VarianceRatio | AccuracyDifference
+LINEAR = ("raw", "points")
+"""Scales on which the mean of the differences is the difference of the means."""
+
 Effects = dict[str, Estimate | None]
 """Effects by name ("" for the only one); None where the values do not determine the effect."""
 
@@ -73,9 +76,17 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Paired(Contrast):
-    """The mean of treatment − control, paired by seed."""
+    """The mean of treatment − control, paired by seed.
+
+    Where the quantity is a mean over test examples whose scores are recorded (accuracy), and the scale is linear, it
+    is the effect over seeds and examples, a `CrossedEffect`; otherwise the effect over seeds.
+    """
 
     def effects(self, sample: Sample, rng: np.random.Generator) -> Effects:
+        linear = sample.estimand.scale in LINEAR and len(sample.seeds) > 1
+        if linear and (scores := example_scores(sample)) is not None:
+            x = sample.scale.forward(scores)
+            return {"": crossed_effect(x[:, 0], x[:, 1], rng=rng)}
         x = sample.scale.forward(sample.values)
         return {"": paired_effect(x[:, 0], x[:, 1], rng)}
 
@@ -230,7 +241,7 @@ class Churn(Contrast):
     """treatment − control of the share of test predictions in which two seeds differ, by the jackknife."""
 
     keeps_unlearned: ClassVar[bool] = False
-    scales: ClassVar[tuple[str, ...]] = ("raw", "points")
+    scales: ClassVar[tuple[str, ...]] = LINEAR
     quantity: ClassVar[str | None] = "churn"
     measures: ClassVar[str | None] = "learned"
 
@@ -240,19 +251,16 @@ class Churn(Contrast):
 
 
 @dataclass(frozen=True)
-class AccuracyOverExamples(Contrast):
-    """treatment − control of the test accuracy, with its error over seeds and examples (variance components)."""
+class OverExamples(Contrast):
+    """The same as `paired` for the test accuracy, to be shown with a claim."""
 
     judged: ClassVar[bool] = False
     tested: ClassVar[bool] = False
-    keeps_unlearned: ClassVar[bool] = False
-    scales: ClassVar[tuple[str, ...]] = ("raw", "points")
+    scales: ClassVar[tuple[str, ...]] = LINEAR
     quantity: ClassVar[str | None] = "test_accuracy"
 
     def effects(self, sample: Sample, rng: np.random.Generator) -> Effects:
-        found = accuracy_difference(sample.right(0), sample.right(1))
-        estimate, error = (float(sample.scale.forward(v)) for v in (found.estimate, found.standard_error))
-        return {"": replace(found, estimate=estimate, standard_error=error)}
+        return Paired().effects(sample, rng)
 
 
 @dataclass(frozen=True)
@@ -276,7 +284,7 @@ CONTRASTS: dict[str, type[Contrast]] = {
     "grid_mean": GridMean,
     "sizes": Sizes,
     "churn": Churn,
-    "examples": AccuracyOverExamples,
+    "examples": OverExamples,
     "equality": Equality,
 }
 """Contrasts by their names in claims files."""

@@ -96,9 +96,8 @@ def judge_claims(study: Study, claims: Claims, earlier: Sequence[Look] = (), pee
 
 def case_of(claim: Claim, claims: Claims, context: Context, earlier: Sequence[Look], peek: bool) -> Case:
     """Finds the runs of a claim, the look that they allow, and the evidence on the seeds of that look."""
-    inquiries = tuple(
-        inquire(question, claim.section, context) for question in claim.questions if question.contrast.tested
-    )
+    tested = [question for question in claim.questions if question.contrast.tested]
+    inquiries = tuple(inquire(question, claim.section, context) for question in tested)
     if not inquiries or any(inquiry.refused for inquiry in inquiries):
         return Case(claim, inquiries, None, ())
     present = min((inquiry.present for inquiry in inquiries), key=len)
@@ -150,15 +149,15 @@ def shown_with(case: Case) -> tuple[Question, ...]:
 def answered(case: Case, level: Level | None, context: Context) -> Answer:
     """The answer to all questions of a claim."""
     claim, planned = case.claim, (case.claim.looks.looks or (case.claim.looks.least,))[0]
-    if not claim.is_tested:
-        answers = [exact_answer(question, claim.section, context) for question in claim.questions]
-    elif case.evidence and level:
+    exact = [exact_answer(q, claim.section, context) for q in claim.questions if not q.contrast.tested]
+    if case.evidence and level:
         answers = [conclude(evidence, level, context) for evidence in case.evidence]
     else:
         answers = [
             unavailable(inquiry, planned, context) if inquiry.refused else below_plan(inquiry, planned, context)
             for inquiry in case.inquiries
         ]
+    answers += exact
     return answers[0] if len(answers) == 1 else combined(claim, answers, context)
 
 

@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ class Look:
 
 @dataclass(frozen=True)
 class LookPlan:
-    """When a claim is to be judged. `looks`: planned numbers of seeds, empty for open; `least`: fewest seeds of a look."""
+    """When a claim is judged. `looks`: planned numbers of seeds, empty for open; `least`: fewest seeds of an open look."""
 
     looks: tuple[int, ...]
     spending: str
@@ -155,13 +156,13 @@ def departures(looks: Sequence[Look]) -> list[str]:
     if len({look.claims_sha256 for look in looks}) > 1:
         found.append("judged under more than one version of the claims file")
     planned = [look for look in looks if look.kind == PLANNED]
-    if any(not set(a.seeds) <= set(b.seeds) for a, b in zip(planned, planned[1:], strict=False)):
+    if any(not set(a.seeds) <= set(b.seeds) for a, b in pairwise(planned)):
         found.append("a later look left out seeds of an earlier one")
-    found += [
-        f"effects were shown with {len(look.seeds)} seeds, before the plan" for look in looks if look.kind == PEEK
-    ]
-    found += [f"explored with {len(look.seeds)} seeds, beyond the plan" for look in looks if look.kind == EXPLORATORY]
-    return found
+    told = {
+        PEEK: "effects were shown with {} seeds, before the plan",
+        EXPLORATORY: "explored with {} seeds, beyond the plan",
+    }
+    return found + [told[look.kind].format(len(look.seeds)) for look in looks if look.kind in told]
 
 
 # --- The log ---

@@ -1,4 +1,4 @@
-"""Complete factorials over seeds: blocked analysis of variance, interaction contrasts, Shapley values of a gain.
+"""Complete factorials over seeds: repeated-measures analysis of variance, interactions, Shapley values of a gain.
 
 Values are (seeds, levels of factor 1, levels of factor 2, …), one number per run, on the claim's scale.
 """
@@ -6,15 +6,13 @@ Values are (seeds, levels of factor 1, levels of factor 2, …), one number per 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, permutations
 from math import factorial
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
-from statsmodels.formula.api import ols
-from statsmodels.stats.anova import anova_lm
+from scipy import linalg, stats
 
 from ablate.config.checks import refusal
 from analysis.stats.effects import EQUAL, Array, finite
@@ -38,44 +36,67 @@ def _two_levels(values: ArrayLike, factors: Sequence[str]) -> Array:
 
 @dataclass(frozen=True)
 class AnovaRow:
-    """A row of the table; `f`, `p` and `partial_omega_squared` are None for the residual, and where that is 0."""
+    """A term of the table with its test against term × seed; fields are None for the seed, and where that error is 0.
+
+    df, df_error       of the term and its error, before the correction
+    epsilon            Greenhouse & Geisser's: both df of the F distribution are multiplied by it; 1 for two levels
+    """
 
     term: str
     df: int
     sum_of_squares: float
+    df_error: int | None
+    error_sum_of_squares: float | None
     f: float | None
+    epsilon: float | None
     p: float | None
     partial_omega_squared: float | None
 
 
-def blocked_anova(values: ArrayLike, factors: Sequence[str], block: str = "seed") -> tuple[AnovaRow, ...]:
-    """Analysis of variance of a complete factorial with the seed as block and fixed factors.
+def repeated_measures_anova(values: ArrayLike, factors: Sequence[str], block: str = "seed") -> tuple[AnovaRow, ...]:
+    """Analysis of variance of a complete factorial in which each seed has all cells; each term has its own error.
 
-    values (seeds, levels of factor 1, levels of factor 2, …). The rows are the block, the factors, their interactions
-    ("freeze×clip") and "residual" (block × cells, with (seeds − 1)(cells − 1) degrees of freedom). Partial
-    ω² = df (F − 1) / (df (F − 1) + N), where N counts all values; it is not cut at 0, so that it averages about 0
-    for pure noise. Raises ValueError for an incomplete factorial. Olejnik & Algina 2003, Psychol. Methods 8:434.
+    values (seeds, levels of factor 1, levels of factor 2, …). The rows are the block, the factors and their
+    interactions ("freeze×clip"). A term of k degrees of freedom is k orthonormal contrasts, one value each per seed:
+    F = (SS / k) / (SS of term × seed / (k (seeds − 1))). With two levels per factor this is t² of the contrast, with
+    1 and seeds − 1 degrees of freedom; with more, p corrects both degrees of freedom by Greenhouse & Geisser's ε. One
+    residual for all terms would reject too often where seeds react to a factor differently. Sums of squares of all
+    terms and errors add up to the total. Partial ω² = k (F − 1) / (k (F − 1) + N), where N counts all values; it is
+    not cut at 0, so that it averages about 0 for pure noise. Raises ValueError for an incomplete factorial.
+    F equals that of statsmodels' AnovaRM, which has no ε.
+    Greenhouse & Geisser 1959, Psychometrika 24:95; Olejnik & Algina 2003, Psychol. Methods 8:434.
     """
     array = _factorial(values, factors)
-    # Columns get names of our own: in a formula, a factor called C, Q or I would be read as the function of that name.
-    columns = ["f0", *(f"f{i}" for i in range(1, array.ndim))]
-    frame = pd.DataFrame(dict(zip(columns, (i.ravel() for i in np.indices(array.shape)), strict=True)))
-    # The grand mean changes no row, but subtracting it keeps digits of precision.
-    frame["y"] = (array - array.mean()).ravel()
-    terms = {"C(f0)": block}
+    centred = array - array.mean()  # changes no row, but keeps digits
+    of_seeds = (array[0].size * centred.reshape(len(array), -1).mean(axis=1) ** 2).sum()
+    rows = [AnovaRow(block, len(array) - 1, float(of_seeds), None, None, None, None, None, None)]
     for size in range(1, array.ndim):
         for chosen in combinations(range(1, array.ndim), size):
-            terms[":".join(f"C(f{i})" for i in chosen)] = "×".join(factors[i - 1] for i in chosen)
-    table = anova_lm(ols("y ~ " + " + ".join(terms), frame).fit()).rename(index=terms | {"Residual": "residual"})
-    noise = float(table.loc["residual", "sum_sq"]) > array.size * (EQUAL * np.abs(array).max()) ** 2
-    return tuple(_anova_row(term, line, array.size, noise) for term, line in table.iterrows())
+            term = "×".join(factors[axis - 1] for axis in chosen)
+            rows.append(_anova_row(term, _orthonormal_contrasts(centred, chosen), array))
+    return tuple(rows)
 
 
-def _anova_row(term: str, line: pd.Series, size: int, noise: bool) -> AnovaRow:
-    df, squares, f, p = int(line["df"]), float(line["sum_sq"]), float(line["F"]), float(line["PR(>F)"])
-    if term == "residual" or not noise:
-        return AnovaRow(term, df, squares, None, None, None)
-    return AnovaRow(term, df, squares, f, p, df * (f - 1) / (df * (f - 1) + size))
+def _orthonormal_contrasts(values: Array, chosen: Sequence[int]) -> Array:
+    """The contrasts of the term of some axes, (seeds, degrees of freedom); over other axes, the scaled mean."""
+    for axis in range(1, values.ndim):
+        levels = values.shape[axis]
+        helmert = linalg.helmert(levels) if axis in chosen else np.full((1, levels), levels**-0.5)
+        values = np.moveaxis(np.tensordot(values, helmert, axes=(axis, 1)), -1, axis)
+    return values.reshape(len(values), -1)
+
+
+def _anova_row(term: str, contrasts: Array, array: Array) -> AnovaRow:
+    n, df = contrasts.shape
+    squares, errors = float(n * (contrasts.mean(axis=0) ** 2).sum()), float(n * contrasts.var(axis=0).sum())
+    row = AnovaRow(term, df, squares, df * (n - 1), errors, None, None, None, None)
+    if errors <= array.size * (EQUAL * np.abs(array).max()) ** 2:
+        return row
+    f = (squares / df) / (errors / row.df_error)
+    covariance = np.atleast_2d(np.cov(contrasts, rowvar=False))
+    epsilon = float(np.trace(covariance) ** 2 / (df * (covariance**2).sum()))
+    p = float(stats.f.sf(f, epsilon * df, epsilon * row.df_error))
+    return replace(row, f=f, epsilon=epsilon, p=p, partial_omega_squared=df * (f - 1) / (df * (f - 1) + array.size))
 
 
 def interaction_contrasts(values: ArrayLike, factors: Sequence[str]) -> dict[str, Array]:

@@ -10,7 +10,7 @@ from analysis.claims.answer import FLIPS, LEAST_LEARNED, distinguishing_settings
 from analysis.claims.pairing import Refused
 from analysis.quantities.registry import REGISTRY, Quantity
 from analysis.stats.effects import Array, Effect, one_sample_effect
-from analysis.stats.factorials import blocked_anova, shapley
+from analysis.stats.factorials import repeated_measures_anova, shapley
 from analysis.tables.formats import Table
 from analysis.tables.numbers import estimate_text, fixed, interval_columns, p_text, significant
 from analysis.tables.techniques import Techniques
@@ -18,18 +18,21 @@ from analysis.tables.techniques import Techniques
 _ACCURACY, _JITTER = REGISTRY["test_accuracy"], REGISTRY["probe_jitter"]
 
 _LEAST = 2
-"""Fewest seeds that leave a residual to test against."""
+"""Fewest seeds that leave an error to test against."""
 
 _ANOVA_CAPTION = (
-    "Analysis of variance of the {words} over the complete factorial of {factors}, with the seed as block ({n} seeds"
-    "{learning}). Sums of squares are in squared {unit}; p values are not adjusted for the number of terms. Partial "
+    "Repeated-measures analysis of variance of the {words} over the complete factorial of {factors} ({n} seeds"
+    "{learning}). Each term is tested against its own interaction with the seed, so that F is t² of the term's "
+    "contrast over seeds. Sums of squares are in squared {unit}; p values are not adjusted for the number of terms. "
+    "Partial "
     "omega²: the term's share of the variance that the other terms leave, about 0 without an effect."
 )
 
 _ATTRIBUTION_CAPTION = (
     "Gain from {off} to {on}, split by Shapley values: a technique's share is the gain from switching it on, averaged "
     "over all orders in which the techniques can be switched on. Means over seeds with their 95 % intervals (Student's "
-    "t). Test accuracy: over all runs; the shares add up. Jitter of the probe loss: over the seeds whose runs all "
+    "t of one share per seed, as in the analysis of variance). Test accuracy: over all runs; the shares add up. Jitter "
+    "of the probe loss: over the seeds whose runs all "
     "learn; the shares are ratios and multiply."
 )
 
@@ -43,22 +46,25 @@ def anova_jitter(techniques: Techniques) -> Table:
 
 
 def anova(name: str, quantity: Quantity, techniques: Techniques) -> Table:
-    """Numbers: term, df, sum_of_squares, f, p, partial_omega_squared; the last three are NaN for the residual."""
+    """Numbers: the fields of `AnovaRow` but epsilon, which is 1 for two levels; NaN for the seed's test."""
     values = techniques.factorial(quantity, _LEAST)
-    rows = blocked_anova(values, techniques.factors)
+    rows = repeated_measures_anova(values, techniques.factors)
+    tested = ("df_error", "error_sum_of_squares", "f", "p", "partial_omega_squared")
     numbers = pd.DataFrame(
         {
             "term": [row.term for row in rows],
             "df": [row.df for row in rows],
             "sum_of_squares": [row.sum_of_squares for row in rows],
-            **{key: [float_or_nan(getattr(row, key)) for row in rows] for key in ("f", "p", "partial_omega_squared")},
+            **{key: [float_or_nan(getattr(row, key)) for row in rows] for key in tested},
         }
     )
     words_frame = pd.DataFrame(
         {
             "term": numbers["term"],
             "df": numbers["df"].map(str),
+            "error df": [fixed(value, 0) for value in numbers["df_error"]],
             "sum of squares": numbers["sum_of_squares"].map(significant),
+            "error": numbers["error_sum_of_squares"].map(significant),
             "F": [fixed(value, 2) for value in numbers["f"]],
             "p": numbers["p"].map(p_text),
             # + 0.0 turns -0.00 into 0.00

@@ -245,17 +245,18 @@ def test_without_controls_it_is_said_how_to_get_them(tables):
 def test_the_anova_by_hand(made, tables, which):
     values = 100 * made.accuracy if which == "accuracy" else np.log(made.jitter)
     numbers = tables[f"anova_{which}"].numbers.set_index("term")
-    assert numbers["df"].tolist() == [SEEDS - 1, 1, 1, 1, 1, 1, 1, 1, 7 * (SEEDS - 1)]
+    assert numbers["df"].tolist() == [SEEDS - 1, *[1] * 7]
+    assert numbers["df_error"].tolist()[1:] == [SEEDS - 1] * 7
     total = ((values - values.mean()) ** 2).sum()
-    assert numbers["sum_of_squares"].sum() == pytest.approx(total)
-    clip = values[:, :, 1].mean() - values[:, :, 0].mean()
-    assert numbers.loc["clip", "sum_of_squares"] == pytest.approx(values.size * (clip / 2) ** 2)
+    assert numbers["sum_of_squares"].sum() + numbers["error_sum_of_squares"].sum() == pytest.approx(total)
+    clip = (values[:, :, 1] - values[:, :, 0]).mean(axis=(1, 2))
+    assert numbers.loc["clip", "sum_of_squares"] == pytest.approx(values.size * (clip.mean() / 2) ** 2)
     seed = 8 * ((values.mean(axis=(1, 2, 3)) - values.mean()) ** 2).sum()
     assert numbers.loc["seed", "sum_of_squares"] == pytest.approx(seed)
-    f = numbers.loc["clip", "sum_of_squares"] / (numbers.loc["residual", "sum_of_squares"] / (7 * (SEEDS - 1)))
-    assert numbers.loc["clip", "f"] == pytest.approx(f)
-    assert numbers.loc["clip", "p"] == pytest.approx(stats.f.sf(f, 1, 7 * (SEEDS - 1)))
-    assert tables[f"anova_{which}"].words.iloc[-1].tolist()[3:] == [DASH] * 3
+    student = stats.ttest_1samp(clip, 0)
+    assert tuple(numbers.loc["clip", ["f", "p"]]) == pytest.approx((student.statistic**2, student.pvalue))
+    words = tables[f"anova_{which}"].words
+    assert words.iloc[0].tolist()[4:] == [DASH] * 4 and words["error df"].tolist() == [DASH, *[str(SEEDS - 1)] * 7]
 
 
 def test_what_the_gain_is_made_of(made, tables):
@@ -325,7 +326,7 @@ def test_a_study_of_clipping_alone(tmp_path):
     tables = of(tmp_path / "study", written(tmp_path, MINIMAL))
     assert tables["accuracy"].numbers["difference"][1] == pytest.approx(5)
     assert tables["accuracy"].words["reported %"].tolist() == [DASH, DASH]  # of other arms than these
-    assert tables["anova_accuracy"].numbers["term"].tolist() == ["seed", "clip", "residual"]
+    assert tables["anova_accuracy"].numbers["term"].tolist() == ["seed", "clip"]
     assert tables["attribution"].numbers["accuracy_part"].tolist() == pytest.approx([5, 5])
     assert "claim one does not change freeze" in tables["roles"].caption
     assert isinstance(tables["anova_jitter"], LeftOut) and "no probe_jitter for" in tables["anova_jitter"].reason
