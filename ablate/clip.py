@@ -80,10 +80,10 @@ def checked_scale(rule: NormRule, norm: float, t: int, state: Any) -> tuple[floa
     """What `rule.scale` returns, checked. Raises ValueError, which names the rule, for a factor outside (0, 1]."""
     found = rule.scale(norm, t, state)
     if not isinstance(found, tuple) or len(found) != 2:
-        raise refusal(f"clip: {named(rule)}.scale", found, "a method that returns the factor and the next state")
+        raise refusal(f"clip: {rule_name(rule)}.scale", found, "a method that returns the factor and the next state")
     if not isinstance(found[0], numbers.Real) or not 0 < found[0] <= 1:  # NaN is not in the interval
         what = f"in (0, 1] at step {t}, for a gradient norm of {norm:g}"
-        raise refusal(f"clip: the factor that {named(rule)} returns", found[0], what)
+        raise refusal(f"clip: the factor that {rule_name(rule)} returns", found[0], what)
     return found
 
 
@@ -99,13 +99,13 @@ def check_rule(rule: NormRule) -> None:
         except ValueError:
             raise
         except Exception as error:
-            message = f"clip: {named(rule)} must accept a gradient norm of {norm:g} at step 1"
+            message = f"clip: {rule_name(rule)} must accept a gradient norm of {norm:g} at step 1"
             raise ValueError(f"{message} (got {type(error).__name__}: {error})") from error
     if isinstance(inner, NormRule):
         check_rule(inner)
 
 
-def named(rule: NormRule) -> str:
+def rule_name(rule: NormRule) -> str:
     return f"{type(rule).__module__}.{type(rule).__qualname__}"
 
 

@@ -92,7 +92,7 @@ def check_config(config: DictConfig, overrides: Sequence[str]) -> None:
     for key in ("job_logging", "hydra_logging"):
         if own[key] not in shipped_logging():
             raise refusal(f"hydra.{key}", own[key], "an unchanged option of Hydra's that writes no file, e.g. stdout")
-    check_variables(own["job"]["env_set"], own["job"]["env_copy"])
+    check_env_set(own["job"]["env_set"], own["job"]["env_copy"])
     check_sweeper(own["sweeper"])
     check_launcher(own["launcher"], [override.lstrip("+~").partition("=")[0] for override in overrides])
 
@@ -107,7 +107,7 @@ def shipped_logging() -> list[dict[str, Any]]:
     return [option for option in options if "file" not in option.get("handlers", {})]
 
 
-def check_variables(assigned: Mapping[str, Any], copied: Sequence[str]) -> None:
+def check_env_set(assigned: Mapping[str, Any], copied: Sequence[str]) -> None:
     for name, value in assigned.items():
         if name not in HARMLESS_VARIABLES and not (name in copied and os.environ.get(name) == value):
             raise refusal(f"hydra.job.env_set.{name}", value, f"left out; type {name}=... in front of the command")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from ablate.config.wording import excerpt
-from ablate.data.row_checks import MAX_CHARACTERS, FileError, column_index, whole_number
+from ablate.data.row_checks import MAX_CHARACTERS, FileError, column_index, integer_label
 
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 QUOTED = re.compile(r'"(?:[^"]|"")*"')
@@ -58,7 +58,7 @@ def remembered(lines: Iterable[str], record: list[str]) -> Iterator[str]:
 def is_row(line: str, separator: str, fields: int, label: int) -> bool:
     """Whether a line is a row by itself if quotes are plain characters: all its fields, and a whole number as label."""
     found = line.rstrip("\r\n").split(separator)
-    return len(found) == fields and whole_number(found[label].strip('"')) is not None
+    return len(found) == fields and integer_label(found[label].strip('"')) is not None
 
 
 def tsv_quotes(file: Path, lines: Iterable[str], label: str) -> tuple[bool, str]:

@@ -104,7 +104,7 @@ def datasets_rows(file: Path, builder: str | None, text: str, label: str) -> Ite
         row = 1
         for table in rows.with_format("arrow").iter(batch_size=1000):
             columns = [table[column_index(table.column_names, name, file)] for name in (text, label)]
-            yield from zip(*(values_of(column, file, row) for column in columns), strict=True)
+            yield from zip(*(column_values(column, file, row) for column in columns), strict=True)
             row += len(table)
     except FileError:
         raise
@@ -115,7 +115,7 @@ def datasets_rows(file: Path, builder: str | None, text: str, label: str) -> Ite
         raise FileError(f"{file} cannot be read: {reason}{hint}") from error
 
 
-def values_of(column: "pyarrow.ChunkedArray", file: Path, first: int) -> list[Any]:
+def column_values(column: "pyarrow.ChunkedArray", file: Path, first: int) -> list[Any]:
     try:
         return column.to_pylist()
     except UnicodeDecodeError:

@@ -21,7 +21,7 @@ def checked_rows(rows: Iterable[tuple[Any, Any]], file: Path) -> Texts:
     for row, (text, label) in enumerate(rows, 1):
         if rule := broken_rule(text):
             raise FileError(f"{file}, row {row}: the text must {rule} (got {excerpt(text)})")
-        number = whole_number(label)
+        number = integer_label(label)
         if number is None or number < 0:
             # In Parquet one label of 0.5 turns the whole column into floats: report that label.
             if not is_whole_float(label):
@@ -56,7 +56,7 @@ def broken_rule(value: Any) -> str | None:
     return None
 
 
-def whole_number(value: Any) -> int | None:
+def integer_label(value: Any) -> int | None:
     """A label as an integer, from an integer or its digits (as in CSV). None for floats, booleans and the rest.
 
     More than 18 digits are no class; Python refuses some thousands without a word on the row.

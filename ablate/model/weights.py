@@ -111,7 +111,7 @@ def check_loaded(model: "nn.Module", info: Mapping[str, Any], path: str) -> None
         if found:
             raise ValueError(
                 f"model.path must be a checkpoint whose tensors are those of {type(model).__name__} (got {path}, which "
-                f"{problem}: {some_of(found)})"
+                f"{problem}: {first_few(found)})"
             )
 
 
@@ -133,7 +133,7 @@ def is_of_backbone(name: str, model: "nn.Module") -> bool:
     return is_inside and not inner.startswith("pooler.") and not inner.endswith(BUFFERS)
 
 
-def some_of(names: Iterable[str]) -> str:
+def first_few(names: Iterable[str]) -> str:
     """The first names, and how many others there are."""
     names = sorted(names)
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""

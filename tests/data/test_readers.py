@@ -106,6 +106,8 @@ def test_quotes_of_tsv_do_not_merge_rows(tmp_path):
     assert [text for text, _ in rows_in(path)] == texts
     lone = saved(tmp_path / "b.tsv", tsv("fine", '"dull', "good"))
     assert [text for text, _ in rows_in(lone)] == ["fine", '"dull', "good"]
+    texts = ["fine", '"dull, he said', "good", 'bad, she said"', "fine"]  # the quotes could enclose three rows
+    assert [text for text, _ in rows_in(saved(tmp_path / "c.tsv", tsv(*texts)))] == texts
 
 
 @pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC])
