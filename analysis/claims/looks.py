@@ -63,7 +63,11 @@ class Look:
 
 @dataclass(frozen=True)
 class LookPlan:
-    """When a claim is judged. `looks`: planned numbers of seeds, empty for open; `least`: fewest seeds of an open look."""
+    """When a claim is judged.
+
+    looks   planned numbers of seeds, empty for open
+    least   fewest seeds of an open look
+    """
 
     looks: tuple[int, ...]
     spending: str

@@ -28,7 +28,9 @@ SIGNS: Mapping[Verdict, str] = {
     Verdict.SUPPORTED: "✓",
     Verdict.SMALLER: "↓",
     Verdict.UNDECIDED: "≈",
-    Verdict.REFUTED: "✕",
+    Verdict.EQUIVALENT: "=",
+    Verdict.RULED_OUT: "✕",
+    Verdict.OPPOSITE: "↔",
     Verdict.INCONCLUSIVE: "?",
     Verdict.NOT_TESTED: "○",
 }

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ablate.config.wording import count, duration
 from analysis.claims.judge import unregistered
-from analysis.claims.looks import Look
+from analysis.claims.looks import Look, deviations
 from analysis.claims.pairing import moved
 from analysis.claims.reading import Claims
 from analysis.records.arms import ranges, unsaid, value_text, varying
@@ -69,6 +69,7 @@ def facts(study: Study, claims: Claims, looks: Sequence[Look]) -> tuple[Fact, ..
         environments_fact(study),
         resumed_fact(study),
         looks_fact(looks),
+        deviations_fact(looks),
     )
 
 
@@ -138,10 +139,16 @@ def looks_fact(looks: Sequence[Look]) -> Fact:
     for look in looks:
         judged.setdefault((look.claims, look.seeds), []).append(look)
     lines = [
-        f"{claims}, seeds {ranges(seeds)}: " + ", ".join(f"{look.claim} {look.verdict}" for look in group)
+        f"{claims}, seeds {ranges(seeds)}: " + ", ".join(f"{look.claim} {look.verdict or look.kind}" for look in group)
         for (claims, seeds), group in judged.items()
     ]
     return Fact("Looks", tuple(lines) or ("none: no claim has been judged with its planned number of seeds yet",))
+
+
+def deviations_fact(looks: Sequence[Look]) -> Fact:
+    """What departs from the plan of looks: changed claims files, changed seeds, peeks, seeds beyond the plan."""
+    found = deviations(looks)
+    return Fact("Deviations from the plan", tuple(found) or ("none in the log of looks",), flagged=bool(found))
 
 
 # --- In words ---

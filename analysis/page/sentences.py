@@ -11,6 +11,7 @@ from typing import NamedTuple
 from ablate.config.wording import count
 from analysis.claims.contrasts import Contrast, Equality, GridMean, Interactions, Sensitivity, Sizes, Variance
 from analysis.claims.finding import Finding
+from analysis.claims.power import LEAST_POWER
 from analysis.claims.reading import Claims, Question
 from analysis.claims.verdict_rule import Direction, Verdict
 from analysis.quantities.registry import REGISTRY
@@ -19,12 +20,14 @@ from analysis.stats.interval import Interval
 from analysis.tables.numbers import p_text, ratio_text, rounded
 
 MEANING: Mapping[Verdict, str] = {
-    Verdict.SUPPORTED: "There is an effect, and it is at least as large as claimed.",
-    Verdict.SMALLER: "There is an effect, but it is smaller than claimed.",
-    Verdict.UNDECIDED: "There is an effect, but the data do not show whether it is as large as claimed.",
-    Verdict.REFUTED: "The data rule out an effect as large as claimed in the claimed direction.",
+    Verdict.SUPPORTED: "The effect is there and is estimated to be at least as large as asked for.",
+    Verdict.SMALLER: "There is an effect, and effects as large as asked for are ruled out.",
+    Verdict.UNDECIDED: "There is an effect; the data do not show whether it is as large as asked for.",
+    Verdict.EQUIVALENT: "There is no difference as large as asked for, in either direction.",
+    Verdict.RULED_OUT: "An effect as large as asked for is ruled out in the claimed direction; a harmful one is not.",
+    Verdict.OPPOSITE: "The effect goes the other way.",
     Verdict.INCONCLUSIVE: "The data are compatible with both an effect and no effect.",
-    Verdict.NOT_TESTED: "Runs that the claim needs are missing or cannot be compared.",
+    Verdict.NOT_TESTED: "Runs that the claim needs are missing or cannot be compared, or there are too few seeds.",
 }
 """The meaning of each verdict for a reader; `analysis.claims.verdict_rule.judge` has the rules."""
 
@@ -40,8 +43,8 @@ SUBJECTS: Mapping[type[Contrast], str] = {
 def tally(findings: Sequence[Finding]) -> str:
     """The number of claims per verdict.
 
-    >>> tally([Finding("A", "up", None, verdict=Verdict.REFUTED), Finding("B", "down", None, verdict=Verdict.REFUTED)])
-    '2 claims: 2 are refuted.'
+    >>> tally([Finding("A", "up", None, verdict=Verdict.OPPOSITE), Finding("B", "down", None, verdict=Verdict.OPPOSITE)])
+    '2 claims: 2 are opposite.'
     """
     found = Counter(finding.verdict for finding in findings)
     words = [f"{found[word]} {'is' if found[word] == 1 else 'are'} {word.value}" for word in Verdict if found[word]]
@@ -55,7 +58,8 @@ class FindingText:
     compared        the arms that it compares
     effect          the effect with its 95 % interval
     at_once         the interval that holds for all claims simultaneously
-    asked           the smallest effect of interest
+    bound           the largest effect in the claimed direction that is not ruled out
+    asked           the smallest effect of interest, and where it comes from
     chance          p values
     seeds           numbers of seeds: compared, not learned, missing
     judged, beside  the judged parts of its claim, and the comparisons that are shown with it but not judged
@@ -65,6 +69,7 @@ class FindingText:
     compared: str
     effect: str | None
     at_once: str | None
+    bound: str | None
     asked: str | None
     chance: str | None
     seeds: str
@@ -87,6 +92,7 @@ def finding_in_words(finding: Finding, questions: Mapping[str, Question], above:
         compared=arms_against(finding),
         effect=None if question is None else effect_sentence(finding, question),
         at_once=None if question is None else interval_in_words(finding.interval_simultaneous, finding, question),
+        bound=None if question is None else bound_in_words(finding, question),
         asked=None if question is None else smallest_effect_in_words(finding, question),
         chance=p_values_in_words(finding),
         seeds=seeds_in_words(finding, question),
@@ -120,10 +126,10 @@ def seeds_in_words(finding: Finding, question: Question | None) -> str:
 
 
 def p_values_in_words(finding: Finding) -> str | None:
-    """p unadjusted, adjusted for all claims, and from sign flips, as far as they are known."""
+    """p unadjusted, adjusted for all claims by Holm, and from sign flips, as far as they are known."""
     if finding.p is None and finding.p_sign_flip is None:
         return None
-    found = {"p": finding.p, "adjusted for all claims": finding.p_adjusted, "by sign flips": finding.p_sign_flip}
+    found = {"p": finding.p, "Holm over all claims": finding.p_adjusted, "by sign flips": finding.p_sign_flip}
     return ", ".join(f"{name} {p_text(p)}" for name, p in found.items() if p is not None)
 
 
@@ -148,6 +154,29 @@ def interval_in_words(interval: Interval | None, finding: Finding, question: Que
     if interval is None or finding.effect is None:
         return None
     return SENTENCES[question.scale].interval(finding.effect, interval.low, interval.high)
+
+
+def bound_in_words(finding: Finding, question: Question) -> str | None:
+    """The effect beyond which all are ruled out in the claimed direction, in units that people know.
+
+    Variances are given as standard deviations. None without a simultaneous interval.
+    """
+    interval = finding.interval_simultaneous
+    if interval is None or finding.effect is None:
+        return None
+    sign = question.direction.sign(finding.effect)
+    end = interval.high if sign > 0 else interval.low
+    unit = REGISTRY[question.quantity].unit
+    if question.scale in ("log", "logit"):
+        squared = unit == "nats²" or isinstance(question.contrast, Variance)
+        ratio = ratio_text(end / 2 if squared else end)
+        what = "standard deviations" if squared else "odds" if question.scale == "logit" else "values"
+        return f"{what} beyond × {ratio} are ruled out"
+    side = "rise" if sign > 0 else "fall"
+    if sign * end <= 0:
+        return f"any {side} is ruled out"
+    words = "percentage points" if question.scale == "points" else unit
+    return f"a {side} of more than {rounded(abs(end))} {words}".strip() + " is ruled out"
 
 
 def reference_words(question: Question) -> str:
@@ -229,9 +258,16 @@ def smallest_effect_in_words(finding: Finding, question: Question) -> str | None
     least = finding.smallest_effect
     if question.scale in ("log", "logit"):
         bound = "at most" if least < 0 else "at least"
-        return f"claimed: {bound} {ratio_text(least)} times"
+        return with_reason(f"claimed: {bound} {ratio_text(least)} times", finding)
     unit = "percentage points" if question.scale == "points" else REGISTRY[question.quantity].unit
     side = {Direction.ABOVE: "higher", Direction.BELOW: "lower", Direction.EITHER: "higher or lower"}[
         question.direction
     ]
-    return " ".join(f"claimed: at least {rounded(abs(least))} {unit} {side}".split())
+    return with_reason(" ".join(f"claimed: at least {rounded(abs(least))} {unit} {side}".split()), finding)
+
+
+def with_reason(asked: str, finding: Finding) -> str:
+    """The smallest effect, where it comes from, and the power of the planned seeds where that is low."""
+    reason = f" ({finding.why})" if finding.why else ""
+    low = finding.power is not None and finding.power < LEAST_POWER
+    return asked + reason + (f"; the planned seeds detect it with {finding.power:.0%} power only" if low else "")
