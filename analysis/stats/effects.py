@@ -79,8 +79,8 @@ def holm(ps: Sequence[float]) -> list[float]:
     """Adjusted p of each of the judged claims (Holm 1979, Scand. J. Stat. 6:65), in the order of `ps`.
 
     With the m claims sorted by p, the k-th smallest is multiplied by m − k + 1, then no adjusted p is below that of a
-    smaller p, and none is above 1. The chance that any true null has an adjusted p below ALPHA is at most ALPHA, as with
-    Bonferroni's (`p_adjusted`), which are never smaller. [] for no claims. Raises ValueError for a p outside [0, 1].
+    smaller p, and none is above 1. The chance that any true null has an adjusted p below ALPHA is at most ALPHA, as
+    with Bonferroni's (`p_adjusted`), which is never smaller. [] for no claims. Raises ValueError for a p outside [0, 1].
     It is statsmodels' multipletests(ps, method="holm"), which needs 0.1 s per call as it collects garbage.
 
     >>> holm([0.01, 0.04, 0.03])
