@@ -80,8 +80,8 @@ def holm(ps: Sequence[float]) -> list[float]:
 
     With the m claims sorted by p, the k-th smallest is multiplied by m − k + 1, then no adjusted p is below that of a
     smaller p, and none is above 1. The chance that any true null has an adjusted p below ALPHA is at most ALPHA, as
-    with Bonferroni's (`p_adjusted`), which is never smaller. [] for no claims. Raises ValueError for a p outside [0, 1].
-    It is statsmodels' multipletests(ps, method="holm"), which needs 0.1 s per call as it collects garbage.
+    with Bonferroni's (`p_adjusted`), which is never smaller. It is statsmodels' multipletests(ps, method="holm"), which
+    needs 0.1 s per call as it collects garbage. [] for no claims. Raises ValueError for a p outside [0, 1].
 
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
