@@ -12,8 +12,8 @@ from scipy import stats
 from analysis.stats import spending
 from analysis.stats.spending import SPENDINGS, alphas, first_rejections, open_alpha
 
-# Bounds of the Lan-DeMets spending functions at two-sided alpha .05 and equally spaced looks: for five looks those of R's
-# ldbounds, ldBounds(seq(.2, 1, .2), iuse=1 and 2), after Reboussin, DeMets, Kim & Lan 2000, Control. Clin. Trials
+# Bounds of the Lan-DeMets spending functions at two-sided alpha .05 and equally spaced looks: for five looks those of
+# R's ldbounds, ldBounds(seq(.2, 1, .2), iuse=1 and 2), after Reboussin, DeMets, Kim & Lan 2000, Control. Clin. Trials
 # 21:190; for two and three those of R's gsDesign, sfLDOF and sfLDPocock at one-sided alpha .025.
 LAN_DEMETS = {
     ("obrien_fleming", 2): [2.963, 1.969],
