@@ -4,7 +4,8 @@ Arms are paired by seed: position i of every array belongs to the same seed. Val
 (`analysis.stats.scales`) before anything is computed; effects, intervals and smallest effects of interest are
 differences on that scale. All tests are two-sided at `ALPHA`; m judged claims are tested at ALPHA / m (Bonferroni).
 
-Most of the statistics come from scipy. The sign-flip enumeration and a power that is finite everywhere are our own.
+Most of the statistics come from scipy. The sign-flip enumeration, a power that is finite everywhere and a fast Holm
+are our own.
 """
 
 from __future__ import annotations
@@ -78,21 +79,23 @@ def holm(ps: Sequence[float]) -> list[float]:
     """Adjusted p of each of the judged claims (Holm 1979, Scand. J. Stat. 6:65), in the order of `ps`.
 
     With the m claims sorted by p, the k-th smallest is multiplied by m − k + 1, then no adjusted p is below that of a
-    smaller p, and none is above 1. Claims with an adjusted p below ALPHA are real; the chance of any wrong one is at
-    most ALPHA, as with Bonferroni, which rejects no more. [] for no claims. Raises ValueError for a p outside [0, 1].
+    smaller p, and none is above 1. The chance that any true null has an adjusted p below ALPHA is at most ALPHA, as
+    with Bonferroni's (`p_adjusted`), which is never smaller. It is statsmodels' multipletests(ps, method="holm"), which
+    needs 0.1 s per call as it collects garbage. [] for no claims. Raises ValueError for a p outside [0, 1].
 
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
     """
-    from statsmodels.stats.multitest import multipletests  # statsmodels needs 0.3 s to load
-
     if not len(ps):
         return []
     array = finite("ps", ps, 1)
     outside = array[(array < 0) | (array > 1)]
     if outside.size:
         raise refusal("ps", outside[0], "between 0 and 1")
-    return [float(p) for p in multipletests(array, method="holm")[1]]
+    order = np.argsort(array)
+    adjusted = np.empty_like(array)
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(array[order] * np.arange(array.size, 0, -1)))
+    return adjusted.tolist()
 
 
 def student_half_width(sd: ArrayLike, n: ArrayLike, level: float = 1 - ALPHA, df: ArrayLike | None = None) -> Array:

@@ -2,7 +2,10 @@
 
 Student's interval covers too little for skewed differences of few seeds. The bootstrap-t interval is for the same
 mean, but lets its two sides differ; Yuen's is for the trimmed mean, which rare bad runs hardly move. Where differences
-are skewed, a verdict needs all three to agree. No interval can show bad runs that are so rare that the study has none.
+are skewed, a verdict needs all three to agree.
+
+Simulated (tests/analysis/stats/test_skew.py), 95 % intervals of ten lognormal differences cover 85 % (Student) and 92 %
+(bootstrap-t); where one run in ten is bad, both cover 87 %, as no interval knows of bad runs that the study lacks.
 """
 
 from __future__ import annotations
@@ -56,7 +59,8 @@ def skewness(differences: ArrayLike) -> float | None:
 def is_skewed(differences: ArrayLike) -> bool:
     """Whether the differences, (seeds,), are visibly not normal: |skewness| > 1 or Shapiro-Wilk p < .05.
 
-    False below 3 seeds and without spread: nothing can be seen there. Shapiro & Wilk 1965, Biometrika 52:591.
+    False below 3 seeds and without spread: nothing can be seen there. Normal differences count as skewed in 29, 15 and
+    7 % of studies with 5, 10 and 20 seeds. Shapiro & Wilk 1965, Biometrika 52:591.
 
     >>> is_skewed([0.1, 0.2, 0.2, 0.3, 0.2, 4.0]), is_skewed([0.1, 0.2, 0.25, 0.3, 0.2, 0.4])
     (True, False)

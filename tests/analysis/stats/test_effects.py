@@ -8,6 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import ttost_paired
 
@@ -158,6 +159,12 @@ def test_holm_steps_down(ps):
                 break
             rejected.add(int(i))
         assert rejected == {i for i, a in enumerate(adjusted) if a <= alpha}
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_is_statsmodels(ps):
+    assert holm(ps) == pytest.approx(list(multipletests(ps, method="holm")[1]), abs=1e-15)
 
 
 def test_holm_rejects_more_than_bonferroni():

@@ -12,10 +12,9 @@ from scipy import stats
 from analysis.stats import spending
 from analysis.stats.spending import SPENDINGS, alphas, first_rejections, open_alpha
 
-# Bounds of the Lan-DeMets spending functions at two-sided alpha .05 and equally spaced looks, as R prints them: for
-# five looks ldbounds' ldBounds(seq(.2, 1, .2), iuse=1 and 2), as in Reboussin, DeMets, Kim & Lan 2000, Control. Clin.
-# Trials 21:190; for two and three rpact's getDesignGroupSequential, typeOfDesign="asOF" and "asP", one-sided alpha
-# .025.
+# Bounds of the Lan-DeMets spending functions at two-sided alpha .05 and equally spaced looks: for five looks those of
+# R's ldbounds, ldBounds(seq(.2, 1, .2), iuse=1 and 2), after Reboussin, DeMets, Kim & Lan 2000, Control. Clin. Trials
+# 21:190; for two and three those of R's gsDesign, sfLDOF and sfLDPocock at one-sided alpha .025.
 LAN_DEMETS = {
     ("obrien_fleming", 2): [2.963, 1.969],
     ("obrien_fleming", 3): [3.710, 2.511, 1.993],
@@ -47,6 +46,12 @@ def test_bounds_of_the_spending_functions_as_published(spending, looks):
     published = LAN_DEMETS[spending, looks]
     rounding = 1.5e-4 if looks == 5 else 6e-4  # R's grid is a little coarser than ours
     assert _bounds(alphas([10 * k for k in range(1, looks + 1)], spending)) == pytest.approx(published, abs=rounding)
+
+
+def test_bounds_of_looks_that_are_not_equally_spaced():
+    """Zhu & Hu 2010, Ann. Stat. 38:2218: looks at .2, .5 and 1 of the information."""
+    assert _bounds(alphas([2, 5, 10], "obrien_fleming")) == pytest.approx([4.877, 2.963, 1.969], abs=6e-4)
+    assert _bounds(alphas([2, 5, 10], "pocock")) == pytest.approx([2.438, 2.333, 2.225], abs=6e-4)
 
 
 def test_bounds_of_four_looks_at_another_alpha():
