@@ -199,7 +199,9 @@ def conclude(evidence: Evidence, level: Level, context: Context) -> Answer:
     if evidence.shares > 1:
         found = replace(found, parts=effect_parts(found, evidence, verdicts, level))
     found = with_effect(found, evidence.best, question, level, evidence.shares)
-    found = replace(found, parts=(*found.parts, *learners_only(evidence, found)))
+    learners = learners_only(evidence, found)
+    told = tuple(f"{part.statement}: effect {part.effect:.3g} over {part.n} seeds" for part in learners if part.n)
+    found = replace(found, parts=(*found.parts, *learners), notes=(*found.notes, *told))
     arms = to_run(inquiry.cells, collected.pairs.arms, context.study)
     return with_command(Answer(found, collected.compared.seeds, arms, more), context)
 
@@ -229,10 +231,13 @@ def learners_only(evidence: Evidence, found: Finding) -> tuple[Finding, ...]:
     if not collected.keeps or len(collected.learned.seeds) == len(collected.compared.seeds):
         return ()
     effects, problems = effects_of(collected.learned, question)
+    effect = next(iter(effects.values()), None)
+    if len(effects) != 1 or effect is None:
+        return ()
     bare = replace(unanswered(question, found.section), id=f"{question.id} learners", n=len(collected.learned.seeds))
-    what = "are known to learn" if collected.unknown else "learn"
-    bare = replace(bare, statement=f"only the seeds on which all runs {what}", notes=problems)
-    return (with_effect(bare, next(iter(effects.values()), None), question),) if len(effects) < 2 else ()
+    what = "is not known to have learned" if collected.unknown else "did not learn"
+    bare = replace(bare, statement=f"without the seeds on which a run {what}", notes=problems)
+    return (with_effect(bare, effect, question),)
 
 
 def explored(evidence: Evidence, level: Level) -> Finding:
@@ -413,7 +418,7 @@ def with_effect(
     if effect is None:
         return found
     over_seeds = over_seeds_only(effect)
-    flip = None if over_seeds is None else over_seeds.p_sign_flip
+    flip = getattr(effect, "p_sign_flip", None)
     found = replace(
         found,
         effect=effect.estimate,

@@ -92,7 +92,8 @@ class Occasion:
         """The part of `alpha` that this look has: that of one claim, or of one of j claims for ALPHA / j."""
         if self.kind == PEEK or self.plan.is_open:
             return open_alpha(self.k, alpha)
-        return alphas(self.plan.looks, self.plan.spending, alpha * 2.0**-self.peeks)[self.k - 1]
+        left = alpha * 2.0**-self.peeks
+        return alphas(self.plan.looks, self.plan.spending, left)[self.k - 1] if len(self.plan.looks) > 1 else left
 
     @property
     def is_last(self) -> bool:

@@ -43,8 +43,8 @@ SUBJECTS: Mapping[type[Contrast], str] = {
 def tally(findings: Sequence[Finding]) -> str:
     """The number of claims per verdict.
 
-    >>> tally([Finding("A", "up", None, verdict=Verdict.OPPOSITE), Finding("B", "down", None, verdict=Verdict.OPPOSITE)])
-    '2 claims: 2 are opposite.'
+    >>> tally([Finding(name, "up", None, verdict=Verdict.EQUIVALENT) for name in "AB"])
+    '2 claims: 2 are equivalent.'
     """
     found = Counter(finding.verdict for finding in findings)
     words = [f"{found[word]} {'is' if found[word] == 1 else 'are'} {word.value}" for word in Verdict if found[word]]

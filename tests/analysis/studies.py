@@ -44,9 +44,9 @@ def written(folder: Path, text: str | bytes) -> Path:
     return path
 
 
-def judged(study: Path, text: str = MINIMAL, earlier: Sequence[Look] = ()) -> Judgement:
+def judged(study: Path, text: str = MINIMAL, earlier: Sequence[Look] = (), peek: bool = False) -> Judgement:
     """What a claims file, written beside the study's folder, comes to."""
-    return judge_claims(load(study), read_claims(written(study.parent, text)), earlier)
+    return judge_claims(load(study), read_claims(written(study.parent, text)), earlier, peek)
 
 
 def finding(study: Path, text: str = MINIMAL) -> Finding:

@@ -32,6 +32,7 @@ claims:
     changes: [clip]
     direction: above
     smallest_effect: 3
+    why: an example
 """
 
 

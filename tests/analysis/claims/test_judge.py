@@ -2,21 +2,21 @@
 
 import json
 from collections import Counter
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
 from analysis.claims.finding import Finding, verdicts_json, with_parts
-from analysis.claims.judge import judge_claims, unregistered
+from analysis.claims.judge import Judgement, judge_claims, unregistered
 from analysis.claims.reading import read_claims
-from analysis.claims.verdict_rule import Verdict
+from analysis.claims.verdict_rule import REAL, Verdict
 from analysis.records.study import load
 from tests.analysis.runs import change, write_run
 from tests.analysis.studies import MINIMAL, NOISE, PAPER, finding, judged, write_paper, write_two, written
 
-S, M, U, R, I, N = Verdict  # noqa: E741
-EFFECT = "    smallest_effect: 3\n"
+S, M, U, E, R, O, I, N = Verdict  # noqa: E741
+EFFECT = "    smallest_effect: 3\n    why: an example\n"
 
 
 @pytest.fixture
@@ -38,14 +38,14 @@ def paper(tmp_path_factory):
 def test_every_claim_of_the_published_study_gets_its_true_verdict(paper):
     words = {found.id: found.verdict for found in paper[1].findings}
     assert words == {
-        "A1": S, "A2": S, "B": S, "C": S, "D": R, "E": R, "F": R, "G": I, "H": N, "I": S, "L": S, "R": S,
+        "A1": S, "A2": S, "B": S, "C": S, "D": O, "E": O, "F": E, "G": S, "H": N, "I": S, "L": S, "R": S,
     }  # fmt: skip
 
 
 def test_parts_are_judged_one_by_one(paper):
     found = {finding.id: finding for finding in with_parts(paper[1].findings)}
     assert [found[f"C.{i}"].verdict for i in (1, 2)] == [S, S]
-    assert [found[f"F.{i}"].verdict for i in (1, 2, 3, 4)] == [M, M, U, R]
+    assert [found[f"F.{i}"].verdict for i in (1, 2, 3, 4)] == [M, M, U, E]
     assert found["G.1"].verdict is S and found["G.1 freeze×clip"].verdict is S
     assert [found[f"G.1 {other}"].verdict for other in ("freeze×scheduler", "clip×scheduler")] == [I, I]
     assert found["F"].effect is None and found["F"].n == 10
@@ -81,8 +81,19 @@ def test_verdicts_json_has_the_agreed_keys_and_only_json_types(paper):
     entries = json.loads(verdicts_json(paper[1].findings))
     contract = [
         *("id", "statement", "section", "treatment", "control", "within", "changes", "quantity", "scale", "effect"),
-        *("interval", "interval_simultaneous", "p", "p_adjusted", "p_sign_flip", "n", "n_unlearned", "n_missing"),
-        *("smallest_effect", "verdict", "further_seeds", "command", "notes", "parts"),
+        *("interval", "interval_seeds", "interval_simultaneous", "p", "p_adjusted", "p_sign_flip", "alpha", "power"),
+        *(
+            "improvement",
+            "skewness",
+            "n",
+            "n_unlearned",
+            "n_missing",
+            "smallest_effect",
+            "why",
+            "exploratory",
+            "verdict",
+        ),
+        *("further_seeds", "command", "notes", "parts"),
     ]
     assert [field.name for field in fields(Finding) if field.name != "n_unknown"] == contract
 
@@ -98,13 +109,19 @@ def test_verdicts_json_has_the_agreed_keys_and_only_json_types(paper):
     assert entries[0]["within"]["optimizer.lr"] == 1e-4 and "freeze" not in entries[2]["within"]
 
 
-def test_p_adjusted_and_the_simultaneous_interval_agree(paper):
+def test_holm_rejects_what_bonferroni_does_and_no_less(paper):
     tested = [finding for finding in with_parts(paper[1].findings) if finding.p_adjusted is not None]
     assert len(tested) > 15
     for found in tested:
         excludes = found.interval_simultaneous.low > 0 or found.interval_simultaneous.high < 0
-        assert excludes == (found.p_adjusted < 0.05)
+        assert not excludes or found.p_adjusted < 0.05
         assert found.p_adjusted >= found.p
+        if found.verdict in REAL:
+            assert found.p_adjusted < 0.05
+    assert any(
+        found.verdict in REAL and found.interval_simultaneous.low < 0 < found.interval_simultaneous.high
+        for found in tested
+    )  # G.2: Holm is the stronger of the two
 
 
 # --- every verdict, through a whole study ---
@@ -112,7 +129,16 @@ def test_p_adjusted_and_the_simultaneous_interval_agree(paper):
 
 @pytest.mark.parametrize(
     ("verdict", "effect", "spread", "seeds"),
-    [(S, 5, 1, 10), (M, 1, 0.5, 10), (U, 2.5, 1, 10), (R, 0, 1, 10), (I, 1, 6, 10), (N, 5, 1, 7)],
+    [
+        (S, 5, 1, 10),
+        (M, 1, 0.5, 10),
+        (U, 2.5, 1, 10),
+        (E, 0, 1, 10),
+        (R, -1.4, 2.7, 10),
+        (O, -5, 1, 10),
+        (I, 1, 6, 10),
+        (N, 5, 1, 7),
+    ],
 )
 def test_every_verdict_is_reached(study, verdict, effect, spread, seeds):
     differences = (effect + spread * NOISE[:seeds]) / 100
@@ -120,11 +146,12 @@ def test_every_verdict_is_reached(study, verdict, effect, spread, seeds):
     found = finding(study, MINIMAL + EFFECT)
     assert found.verdict is verdict
     assert found.n == seeds and found.n_missing == 10 - seeds and found.n_unlearned == 0
-    assert found.effect == pytest.approx(100 * differences.mean())
+    assert found.effect == (None if verdict is N else pytest.approx(100 * differences.mean()))
     below = MINIMAL.replace("above", "below") + EFFECT  # the same arms the other way round
     turned = below.replace("{clip: fixed}", "{clip: x}").replace("{clip: none}", "{clip: fixed}").replace("x}", "none}")
     mirrored = finding(study, turned)
-    assert mirrored.verdict is verdict and mirrored.effect == -found.effect and mirrored.smallest_effect == -3
+    assert mirrored.verdict is verdict and mirrored.smallest_effect == -3
+    assert mirrored.effect == (None if verdict is N else -found.effect)
 
 
 def test_equal_runs_decide_nothing(study):
@@ -149,12 +176,53 @@ def test_looks_are_counted_at_full_number_and_the_same_seeds_are_the_same_look(s
     for clip in ("none", "fixed"):
         write_run(study, {"clip": clip}, seed=10, run=f"{clip}-s10")
     added = judged(study, earlier=first.looks)
-    assert added.looks[0].seeds == tuple(range(11))
-    assert (
-        added.findings[0].notes[0].startswith("exploratory: this claim was judged before, on 10 seeds, as inconclusive")
-    )
+    assert [(look.kind, look.seeds) for look in added.looks] == [("exploratory", tuple(range(11)))]
+    (found,) = added.findings
+    (explored,) = found.parts
+    assert replace(found, parts=(), n_missing=0) == first.findings[0]  # the planned look's verdict stays
+    assert (explored.exploratory, explored.verdict, explored.n) == (True, None, 11)
+    assert judged(study, earlier=(*first.looks, *added.looks)).looks == ()
     planned = judged(study, MINIMAL.replace("seeds: 10", "seeds: 10\nlooks: [10, 11]"), earlier=first.looks)
-    assert not any(note.startswith("exploratory") for note in planned.findings[0].notes)
+    assert planned.findings[0].n == 11 and planned.findings[0].parts == ()
+
+
+def test_below_the_plan_only_means_are_shown_and_a_peek_halves_what_is_left(study):
+    write_two(study, 0.8 + (2 + NOISE[:6]) / 100, [0.8] * 6)
+    waits = judged(study)
+    (found,) = waits.findings
+    assert (found.verdict, found.effect, found.p, waits.looks) == (N, None, None, ())
+    peeked = judged(study, peek=True)
+    (look,) = peeked.looks
+    assert (look.kind, look.seeds) == ("peek", tuple(range(6)))
+    assert peeked.findings[0].effect > 0 and peeked.findings[0].alpha == 0.025
+    for seed in range(6, 10):
+        write_run(study, {"clip": "fixed"}, seed=seed, run=f"fixed-s{seed}", accuracy=0.82 + NOISE[seed] / 100)
+        write_run(study, {"clip": "none"}, seed=seed, run=f"none-s{seed}")
+    assert judged(study).findings[0].alpha == 0.05  # the negative control: without a peek, the whole alpha
+    assert judged(study, earlier=peeked.looks).findings[0].alpha == 0.025
+
+
+def test_open_looks_halve_alpha_each_and_the_same_seeds_are_the_same_look(study):
+    text, earlier = MINIMAL.replace("seeds: 10", "seeds: 3\nlooks: open"), ()
+    for n, alpha in ((3, 0.025), (4, 0.0125), (6, 0.00625)):
+        grown = study.parent / f"{n}"
+        write_two(grown, 0.8 + (2 + NOISE[:n]) / 100, [0.8] * n)
+        now = judged(grown, text, earlier)
+        assert now.findings[0].alpha == alpha and now.findings[0].n == n
+        earlier = (*earlier, *now.looks)
+        assert judged(grown, text, earlier) == Judgement(now.findings, ())
+
+
+def test_a_claim_that_the_study_cannot_test_leaves_the_number_of_claims(study):
+    write_two(study, 0.8 + (0.7 + NOISE) / 100, [0.8] * 10)
+    body = MINIMAL[MINIMAL.index("  one:") :]
+    other = (
+        body.replace("one:", "two:").replace("quantity: test_accuracy", "quantity: test_loss").replace("points", "log")
+    )
+    alone, both = (judged(study, text).findings[0] for text in (MINIMAL, MINIMAL + other))
+    needs = judged(study, MINIMAL + other + "    requires: {model: gpt2_xl}\n")
+    assert needs.findings[0].interval_simultaneous == alone.interval_simultaneous != both.interval_simultaneous
+    assert needs.findings[1].verdict is N
 
 
 def test_each_tested_claim_of_the_published_study_is_a_look(paper):

@@ -8,6 +8,7 @@ import pytest
 
 from ablate.config.paths import claims_file
 from analysis.claims.contrasts import Equality, OneSample, Paired, Sensitivity, Sizes
+from analysis.claims.looks import LookPlan
 from analysis.claims.reading import read_claims
 from analysis.claims.verdict_rule import Direction
 from tests.analysis.studies import MINIMAL, PAPER, written
@@ -29,9 +30,9 @@ def question(folder, *edits, text=MINIMAL):
 def test_the_published_claims_are_eleven_tested_ones_and_an_exact_one():
     claims = read_claims(PAPER)
     assert [claim.id for claim in claims.claims] == ["A1", "A2", *"BCDEFGHILR"]
-    assert claims.judged == 11
+    assert sum(claim.is_tested for claim in claims.claims) == 11
     assert [claim.id for claim in claims.claims if not claim.is_tested] == ["R"]
-    assert {claim.seeds for claim in claims.claims} == {10}
+    assert {claim.looks for claim in claims.claims} == {LookPlan((10,), "obrien_fleming", 10)}
     assert (claims.name, claims.sha256) == ("paper", hashlib.sha256(PAPER.read_bytes()).hexdigest())
 
 
@@ -90,10 +91,16 @@ def test_a_minimal_file(tmp_path):
     claims = read_claims(written(tmp_path, MINIMAL))
     (claim,) = claims.claims
     (found,) = claim.questions
-    assert (claim.id, claim.seeds, claim.section, claim.beside) == ("one", 10, None, ())
+    assert (claim.id, claim.looks, claim.section, claim.beside) == (
+        "one",
+        LookPlan((10,), "obrien_fleming", 10),
+        None,
+        (),
+    )
     assert (found.contrast, found.changes, found.smallest) == (Paired(), ("clip",), None)
     assert found.within == {"nuisance": 0}  # the A/A arms are not included
-    assert (claims.judged, claims.looks, claims.command) == (1, (10,), "python -m ablate -m")
+    assert claim.looks == claims.looks == LookPlan((10,), "obrien_fleming", 10)
+    assert claims.command == "python -m ablate -m"
 
 
 @pytest.mark.parametrize(
@@ -103,7 +110,7 @@ def test_a_minimal_file(tmp_path):
 def test_a_smallest_effect_is_given_as_usually_stated(tmp_path, scale, stated, size):
     edits = (
         ("scale: points", f"scale: {scale}"),
-        ("direction: above", f"direction: below\n    smallest_effect: {stated}"),
+        ("direction: above", f"direction: below\n    smallest_effect: {stated}\n    why: an example"),
     )
     assert question(tmp_path, *edits).smallest == pytest.approx(size)
 
@@ -117,7 +124,7 @@ def test_parts_and_beside_inherit_and_looks_share_alpha(tmp_path):
     text = MINIMAL.replace(
         "seeds: 10", "seeds: 10\nlooks: [10, 20]\nwithin: {optimizer: adamw, optimizer.lr: 1e-3}"
     ) + (
-        "    smallest_effect: 2\n"
+        "    smallest_effect: 2\n    why: an example\n"
         "    within: {scheduler: none}\n"
         "    parts:\n"
         "      - {within: {optimizer: sgd}}\n"
@@ -134,7 +141,7 @@ def test_parts_and_beside_inherit_and_looks_share_alpha(tmp_path):
     assert second.smallest is None  # 2 points are no ratio
     (shown,) = claim.beside
     assert (shown.id, shown.control, shown.changes, shown.contrast) == ("one+1", None, (), OneSample(0.5))
-    assert claims.judged == 2
+    assert claims.looks == LookPlan((10, 20), "obrien_fleming", 10)
 
 
 # --- mistakes are named ---
@@ -145,8 +152,13 @@ def test_parts_and_beside_inherit_and_looks_share_alpha(tmp_path):
     [
         ("seeds: 10", "seeds: ten", r"mine.yaml: seeds must be a whole number, at least 1 \(got ten\)"),
         ("seeds: 10", "seeds: true", "seeds must be .*got True"),
-        ("seeds: 10", "seed: 10", r"the file has the unknown key seed; did you mean seeds\?"),
+        ("seeds: 10", "seed: 10", r"the file has the unknown key seed; did you mean seeds"),
         ("seeds: 10", "seeds: 10\nlooks: [20, 10]", r"looks must be increasing numbers of seeds \(got \[20, 10\]\)"),
+        ("seeds: 10", "seeds: 10\nlooks: never", r"looks must be a list \(got never\)"),
+        ("seeds: 10", "seeds: 10\nspending: pocock", "spending must be left out where there are no two planned looks"),
+        ("seeds: 10", "seeds: 10\nlooks: [5, 10]\nspending: pocok", "spending must be one .*did you mean pocock"),
+        ("direction: above", "direction: above\n    smallest_effect: 3", "why must be a sentence on where .*got null"),
+        ("direction: above", "direction: above\n    why: it is", "why must be .*left out without smallest_effect"),
         ("seeds: 10", "seeds: 10\nseeds: 11", "not valid YAML.*duplicate key seeds"),
         ("seeds: 10", "seeds: ???", "not valid YAML"),
         ("seeds: 10", "seeds: 10\nwithin: {seed: 3}", "a setting in within must be clip, data, .*got seed"),

@@ -45,6 +45,7 @@ claims:
     changes: [clip]
     direction: above
     smallest_effect: 1
+    why: an example
 """
 ACCURACIES = {"none": 0.09, "fixed": 0.84, "delayed": 0.79}  # as text, "9.0" comes after "84.0"
 
