@@ -15,7 +15,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
-from hydra.errors import OverrideParseException
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ablate.config.checks import refusal, require
@@ -34,7 +34,7 @@ SHARED = ({*SETTINGS} - {"nuisance"}) | {"experiment", "hydra"}
 """Top-level keys that all arms of a sweep share."""
 
 
-def find_arms(config: DictConfig, overrides: Sequence[Override], loader: ConfigLoader) -> Arms:
+def find_arms(config: DictConfig, overrides: Sequence[Override]) -> Arms:
     """Return the arms of a sweep's design; empty for a sweep over all combinations.
 
     overrides: the sweep's, as Hydra parses them.
@@ -42,8 +42,8 @@ def find_arms(config: DictConfig, overrides: Sequence[Override], loader: ConfigL
     Raises ValueError for a factor or option that does not exist, an override that an arm cannot have, and a key that
     is swept although an arm sets it.
     """
-    listed = read_arms(config, loader)
-    leave, add = (read_factors(key, config, overrides, loader) for key in ("leave_one_out", "add_one_in"))
+    listed = read_arms(config)
+    leave, add = (read_factors(key, config, overrides) for key in ("leave_one_out", "add_one_in"))
     without: list[dict[str, str]] = []
     if leave:
         without += [{}, *({factor: option} for factor, option in leave.items())]
@@ -72,7 +72,7 @@ def given(config: DictConfig, key: str) -> object:
     return OmegaConf.to_container(value, resolve=False) if OmegaConf.is_config(value) else value
 
 
-def read_factors(key: str, config: DictConfig, overrides: Sequence[Override], loader: ConfigLoader) -> dict[str, str]:
+def read_factors(key: str, config: DictConfig, overrides: Sequence[Override]) -> dict[str, str]:
     """Return the factors of `leave_one_out` or `add_one_in`, each with the option that means "without it"."""
     value = given(config, key)
     if value is None:
@@ -86,7 +86,7 @@ def read_factors(key: str, config: DictConfig, overrides: Sequence[Override], lo
     for factor, option in off.items():
         if factor not in known:
             raise ValueError(f"{key} must list factors (got {factor}); {nearest(factor, known)}")
-        options = group_options(config, loader, factor)
+        options = group_options(config, factor)
         if option == NONE and NONE not in options:
             other = f"name the option to use instead: {{{factor}: <option>}}, one of {', '.join(options)}"
             raise ValueError(f"{key} must list factors that have an option none (got {factor}); {other}")
@@ -101,30 +101,30 @@ def known_factors(config: DictConfig, overrides: Sequence[Override]) -> list[str
     return [*FACTORS, *sorted(own)]
 
 
-def read_arms(config: DictConfig, loader: ConfigLoader) -> Arms:
+def read_arms(config: DictConfig) -> Arms:
     """Return the arms that `arms` lists."""
     value = given(config, "arms")
     if value is None:
         return {}
     require("arms", value, isinstance(value, dict) and bool(value), "a mapping from the arms' names to their overrides")
-    return {f"arms.{name}": read_arm(f"arms.{name}", arm, config, loader) for name, arm in value.items()}  # type: ignore[attr-defined]
+    return {f"arms.{name}": read_arm(f"arms.{name}", arm, config) for name, arm in value.items()}  # type: ignore[attr-defined]
 
 
-def read_arm(key: str, value: object, config: DictConfig, loader: ConfigLoader) -> list[str]:
+def read_arm(key: str, value: object, config: DictConfig) -> list[str]:
     """Return one arm's overrides, checked."""
     lines = [f"{name}={as_override(v)}" for name, v in value.items()] if isinstance(value, dict) else value
     require(key, value, isinstance(lines, list) and all(isinstance(line, str) for line in lines), ARM)
     for line in lines:
         try:
             override = OverridesParser.create().parse_override(line)
-        except OverrideParseException:
+        except HydraException:
             raise refusal(key, line, ARM) from None
         name, group = override.key_or_group, group_of(override.key_or_group)
         if group.partition("/")[0] in SHARED:
             raise ValueError(f"{key} must not set {name} (got {line}): all arms of a sweep share it")
         one_value = not override.is_sweep_override() and not override.is_delete()
         require(key, line, one_value, "overrides with one value each")
-        options = group_options(config, loader, group) if name == group else []
+        options = group_options(config, group) if name == group else []
         if options:
             require(f"{key}.{name}", override.value(), override.value() in options, f"one of {', '.join(options)}")
     return lines

@@ -27,11 +27,11 @@ def compose_jobs(config: DictConfig) -> list[Job]:
     """
     loader = GlobalHydra.instance().config_loader()
     write_lists_as_sweeps(config)
-    write_globs_as_names(config, loader)
+    write_globs_as_names(config)
     put_seeds_first(config, parse(loader, config))
     overrides = parse(loader, config)
     runs = BasicSweeper.split_arguments(overrides, None)[0]
-    arms = find_arms(config, overrides, loader)
+    arms = find_arms(config, overrides)
     if not arms:
         return list(compose_runs(config, runs, loader).values())
     arms = use_arms(config, arms, runs[0], loader)
@@ -62,9 +62,7 @@ def composed_job(config: DictConfig) -> Job:
 
     Raises ValueError for a key that is removed or missing, and for a design, which only a sweep has.
     """
-    loader = GlobalHydra.instance().config_loader()
-    typed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
-    refuse_removals(typed, config, loader)
+    refuse_removals(OverridesParser.create().parse_overrides(list(config.hydra.overrides.task)), config)
     refuse_designs(config)
     return complete_job(config)
 
@@ -93,24 +91,24 @@ def is_several(config: DictConfig, key: str, value: object) -> bool:
     return isinstance(value, list) and not OmegaConf.is_list(OmegaConf.select(config, key, throw_on_missing=False))
 
 
-def write_globs_as_names(config: DictConfig, loader: ConfigLoader) -> None:
+def write_globs_as_names(config: DictConfig) -> None:
     """Replace each `glob(...)` of the sweep by the options that it matches, those in `hydra.searchpath` included.
 
     Hydra 1.3's own sweeper looks in the primary search path only (its issue 1942), and would drop a user's arms.
     """
     with open_dict(config):
         for key, value in config.hydra.sweeper.params.items():
-            config.hydra.sweeper.params[key] = without_glob(config, loader, f"{key}={value}").partition("=")[2]
-        config.hydra.overrides.task = [without_glob(config, loader, line) for line in config.hydra.overrides.task]
+            config.hydra.sweeper.params[key] = without_glob(config, f"{key}={value}").partition("=")[2]
+        config.hydra.overrides.task = [without_glob(config, line) for line in config.hydra.overrides.task]
 
 
-def without_glob(config: DictConfig, loader: ConfigLoader, line: str) -> str:
+def without_glob(config: DictConfig, line: str) -> str:
     """The override with the names of the options in place of a glob; any other override as it is."""
     override = OverridesParser.create().parse_override(line)
     glob = override.value()
     if not isinstance(glob, Glob):
         return line
-    known = group_options(config, loader, override.key_or_group)
+    known = group_options(config, override.key_or_group)
     found = glob.filter(known)
     require(override.key_or_group, override.get_value_string(), bool(found), f"a pattern of options in {known}")
     return f"{override.get_key_element()}={','.join(map(as_override, found))}"
@@ -120,7 +118,7 @@ def parse(loader: ConfigLoader, config: DictConfig) -> list[Override]:
     """Return the sweep's overrides: those of its experiment, then those typed, which replace them."""
     params = [f"{key}={value}" for key, value in config.hydra.sweeper.params.items()]
     overrides = OverridesParser.create(config_loader=loader).parse_overrides([*params, *config.hydra.overrides.task])
-    refuse_removals(overrides, config, loader)
+    refuse_removals(overrides, config)
     for override in overrides:
         key = override.get_key_element()
         if key in DESIGNS and (override.is_sweep_override() or key in config.hydra.sweeper.params):

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from omegaconf import DictConfig
@@ -49,22 +49,23 @@ def group_of(key: str) -> str:
     return re.split("[.@]", key, maxsplit=1)[0]
 
 
-def group_options(config: DictConfig, loader: ConfigLoader, group: str) -> list[str]:
+def group_options(config: DictConfig, group: str) -> list[str]:
     """The options of a config group, also those in `hydra.searchpath`; an empty list if there is no such group."""
     name, hydra_overrides = config.hydra.job.config_name, list(config.hydra.overrides.hydra)
+    loader = GlobalHydra.instance().config_loader()
     return loader.get_group_options(group, config_name=name, overrides=hydra_overrides)
 
 
-def refuse_removals(overrides: Iterable[Override], config: DictConfig, loader: ConfigLoader) -> None:
+def refuse_removals(overrides: Iterable[Override], config: DictConfig) -> None:
     """Raise ValueError if an override removes one of the config's keys."""
     for override in overrides:
         key = override.get_key_element().removeprefix("~")
         if override.is_delete() and group_of(key) in KEYS:
-            raise ValueError(f"{key} must not be removed (got ~{key}); {instead_of_removal(key, config, loader)}")
+            raise ValueError(f"{key} must not be removed (got ~{key}); {instead_of_removal(key, config)}")
 
 
-def instead_of_removal(key: str, config: DictConfig, loader: ConfigLoader) -> str:
-    options = group_options(config, loader, key) if key in (*FACTORS, "tracker") else []
+def instead_of_removal(key: str, config: DictConfig) -> str:
+    options = group_options(config, key) if key in (*FACTORS, "tracker") else []
     if NONE in options:
         return f"the option that does nothing is called none: {key}={NONE}"
     return f"choose one of its options: {', '.join(options)}" if options else f"set it: {key}=<value>"

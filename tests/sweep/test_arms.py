@@ -1,6 +1,5 @@
 """Sweeps over listed arms: which runs they are, that every launcher starts the same ones, and what is refused."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,6 @@ from ablate.config.paths import conf
 from ablate.run.job import Job
 from ablate.sweep.compose import compose_jobs
 from tests.faults.harness import COMMON, ablate, begin, differences, end, output, record, runs
-from tests.tools import ablate as told
 
 SMALL = ("model=tiny", "data=synthetic")
 THREE = "leave_one_out=[freeze,clip,scheduler]"
@@ -242,36 +240,35 @@ def test_a_setting_that_an_arm_lacks_is_hydras_error() -> None:
 
 # As a user runs it
 
-TINY = (*COMMON[:-1], "trainer.steps=8", "clip=fixed", "seed=0,1")  # COMMON's last choice is a clip rule
+TINY = (*COMMON, "clip=fixed", "trainer.steps=4")
+DESIGN = ("-m", *TINY, "leave_one_out=[clip]", "seed=0,1")
 
 
 def test_the_same_records_as_a_product_under_each_launcher(tmp_path: Path) -> None:
-    """Basic, local and a product sweep; then nothing is left to do, and a rerun works on one arm's runs."""
+    """One by one and in parallel; the same command then finds all runs done."""
     product, basic, local = (tmp_path / name for name in ("product", "basic", "local"))
     for folder in (product, basic, local):
         folder.mkdir()
-    assert ablate(product, "-m", *TINY, "clip=fixed,none", "freeze=embeddings_attention") == 0
-    assert ablate(basic, "-m", *TINY, "leave_one_out=[clip]") == 0
-    assert (
-        end(begin(local, "-m", *TINY, "leave_one_out=[clip]", "hydra/launcher=local", "hydra.launcher.n_jobs=2")) == 0
-    )
+    assert ablate(product, "-m", *TINY, "clip=fixed,none", "seed=0,1") == 0
+    assert ablate(basic, *DESIGN) == 0
+    assert end(begin(local, *DESIGN, "hydra/launcher=local", "hydra.launcher.n_jobs=2")) == 0
     assert differences(basic, product) == differences(local, product) == []
-    assert len(runs(basic)) == len(runs(local)) == 4
-    assert ablate(basic, "-m", *TINY, "leave_one_out=[clip]") == 0
+    assert len(runs(product)) == 4
+    assert list(OmegaConf.load(basic / "outputs/faults/multirun.yaml").arms) == ["the recipe", "clip=none"]
+    assert ablate(basic, *DESIGN) == 0
     assert "all 4 runs are done already" in output(basic)
-    multirun = OmegaConf.load(basic / "outputs/faults/multirun.yaml")
-    assert list(multirun.arms) == ["the recipe", "clip=none"]
 
 
-def test_arms_share_their_starts(tmp_path: Path) -> None:
-    """`clip=none` and two delayed rules have equal first steps, as in a product sweep."""
+def test_arms_share_their_starts_and_are_done_again(tmp_path: Path) -> None:
     arms = "arms={late:{clip:delayed,clip.start:6},later:{clip:delayed,clip.start:9}}"
-    study = ("-m", *TINY[:-2], "seed=0", "trainer.steps=10", arms)
-    first, second = json.loads(told(*study, "plan=json", cwd=tmp_path).stdout)["runs"]
-    assert {first["state"], second["state"]} == {"new", "fork"}
+    study = ("-m", *TINY, "trainer.steps=10", arms)
+    assert ablate(tmp_path, *study, "plan=true") == 0
+    assert "2 runs: 1 new, 1 fork" in output(tmp_path) and runs(tmp_path) == {}
     assert ablate(tmp_path, *study) == 0
     forked = [record(folder)["forked_from"] for folder in runs(tmp_path).values()]
-    assert sorted(origin["step"] if origin else 0 for origin in forked) == [0, 5]
+    assert [origin["step"] for origin in forked if origin] == [5]
+    assert ablate(tmp_path, *study, "rerun=true") == 0
+    assert [record(folder)["forked_from"] for folder in runs(tmp_path).values()] == [None, None]
 
 
 @pytest.mark.parametrize(
@@ -282,7 +279,7 @@ def test_arms_share_their_starts(tmp_path: Path) -> None:
         (("-m", "arms={a:{clip.stat:50},b:{}}", "clip=delayed"), "there is no setting clip.stat"),
     ],
 )  # fmt: skip
-def test_bad_designs_end_before_any_run(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+def test_a_wrong_design_ends_before_any_run(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
     assert ablate(tmp_path, *arguments, *SMALL) == 2
     assert said in output(tmp_path) and "Traceback" not in output(tmp_path)
     assert not list(tmp_path.glob("outputs/*/*-s*"))
