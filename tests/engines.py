@@ -51,7 +51,7 @@ def check_shares_and_passes_over(cwd: Path, one_by_one: Path, *engine: str, **en
 
 def check_runs_a_design(cwd: Path, *engine: str, **environment: str) -> None:
     """Check that the arms of a design run, each once."""
-    design = ("-m", *COMMON, "clip=fixed", "trainer.steps=2", "leave_one_out=[clip]", "seed=0,1")
+    design = ("-m", *COMMON, "clip=fixed", "trainer.steps=2", "leave_one_out=[clip]")
     assert end(begin(cwd, *design, *engine, **environment)) == 0
-    found = [(record(f)["factors"]["clip"]["option"], record(f)["seed"], attempts(f)) for f in runs(cwd).values()]
-    assert sorted(found) == [("fixed", 0, 1), ("fixed", 1, 1), ("none", 0, 1), ("none", 1, 1)]
+    found = [(record(folder)["factors"]["clip"]["option"], attempts(folder)) for folder in runs(cwd).values()]
+    assert sorted(found) == [("fixed", 1), ("none", 1)]
