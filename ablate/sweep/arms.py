@@ -49,15 +49,15 @@ def find_arms(config: DictConfig, overrides: Sequence[Override]) -> Arms:
         without += [{}, *({factor: option} for factor, option in leave.items())]
     if add:
         without += [add, *({other: add[other] for other in add if other != factor} for factor in add)]
-    arms = listed | {name_of(off): [f"{f}={as_override(option)}" for f, option in off.items()] for off in without}
+    arms = listed | {arm_name(off): [f"{f}={as_override(option)}" for f, option in off.items()] for off in without}
     refuse_swept_keys(arms, overrides)
     return arms
 
 
-def name_of(off: Mapping[str, str]) -> str:
+def arm_name(off: Mapping[str, str]) -> str:
     """The name of an arm that leaves factors out.
 
-    >>> name_of({"freeze": "none", "clip": "none"}), name_of({})
+    >>> arm_name({"freeze": "none", "clip": "none"}), arm_name({})
     ('clip=none, freeze=none', 'the recipe')
     """
     return ", ".join(f"{factor}={option}" for factor, option in sorted(off.items())) or "the recipe"
@@ -157,7 +157,7 @@ def use_arms(config: DictConfig, arms: Arms, first: Sequence[str], loader: Confi
     """
     ends = [f"++{key}=null" for key in DESIGNS if config.get(key) is not None]
     arms = {name: [*arm, *ends] for name, arm in arms.items()}
-    arms = {name: [*arm, *settings_left(loader.load_sweep_config(config, combined(first, arm)), arm)]
+    arms = {name: [*arm, *settings_left(loader.load_sweep_config(config, in_arm(first, arm)), arm)]
             for name, arm in arms.items()}  # fmt: skip
     with open_dict(config):
         config.arms = arms
@@ -177,12 +177,12 @@ def groups_off(arm: Sequence[str]) -> list[str]:
     return [key_of(key) for key, _, value in lines if value.strip("'\"") == NONE and key_of(key).isidentifier()]
 
 
-def combined(run: Sequence[str], arm: Sequence[str]) -> list[str]:
+def in_arm(run: Sequence[str], arm: Sequence[str]) -> list[str]:
     """The overrides of a run in an arm: the arm's come last, in place of others with the same key.
 
     Where the arm sets a group to `none`, overrides of the group's settings are left out.
 
-    >>> combined(["seed=1", "clip=fixed", "clip.threshold=0.5", "+mixout=on"], ["clip=none", "mixout=none"])
+    >>> in_arm(["seed=1", "clip=fixed", "clip.threshold=0.5", "+mixout=on"], ["clip=none", "mixout=none"])
     ['seed=1', 'clip=none', '+mixout=none']
     """
     keys, off = {*map(key_of, arm)}, groups_off(arm)
@@ -194,7 +194,7 @@ def combined(run: Sequence[str], arm: Sequence[str]) -> list[str]:
 def all_runs(runs: Iterable[Sequence[str]], arms: Iterable[Sequence[str]]) -> list[list[str]]:
     """The overrides of each run in each arm, without repetition: an arm without clipping has one run per seed, whatever
     settings of clipping are swept."""
-    return [list(line) for line in dict.fromkeys(tuple(combined(run, arm)) for run in runs for arm in arms)]
+    return [list(line) for line in dict.fromkeys(tuple(in_arm(run, arm)) for run in runs for arm in arms)]
 
 
 def refuse_equal_arms(arms: Mapping[str, Job]) -> None:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from ablate.config.checks import refusal, require
 from ablate.experiment import DESIGNS, check_complete
 from ablate.run.job import Job, job
-from ablate.sweep.arms import all_runs, combined, find_arms, refuse_designs, refuse_equal_arms, use_arms
+from ablate.sweep.arms import all_runs, find_arms, in_arm, refuse_designs, refuse_equal_arms, use_arms
 from ablate.sweep.overrides import as_override, group_options, refuse_removals, value_of
 
 NOT_SWEPT = ("study", "experiment", "hydra.sweep.dir", "hydra.run.dir")
@@ -37,7 +37,7 @@ def compose_jobs(config: DictConfig) -> list[Job]:
     arms = use_arms(config, arms, runs[0], loader)
     jobs = compose_runs(config, all_runs(runs, arms.values()), loader)
     for run in runs:
-        refuse_equal_arms({name: jobs[tuple(combined(run, arm))] for name, arm in arms.items()})
+        refuse_equal_arms({name: jobs[tuple(in_arm(run, arm))] for name, arm in arms.items()})
     return list(jobs.values())
 
 
