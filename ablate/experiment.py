@@ -79,7 +79,10 @@ FACTORS: dict[str, Factor] = {
 OWN = Factor(object, default=NONE, as_before=NONE)
 """A config group of the user's own. Its option "none" is what runs without the group have."""
 
-SETTINGS = ("study", "claims", "seed", "nuisance", "plan", "rerun", "report", "allow_targets", "tracker")
+DESIGNS = ("arms", "leave_one_out", "add_one_in")
+"""Keys that list the arms of a sweep (`ablate.sweep.arms`). In the config of a run they are null."""
+
+SETTINGS = ("study", "claims", "seed", "nuisance", "plan", "rerun", "report", "allow_targets", "tracker", *DESIGNS)
 """The other top-level keys of conf/config.yaml. None of them is a factor."""
 
 KEYS = (*FACTORS, *SETTINGS)
@@ -107,12 +110,12 @@ def plain(config: DictConfig) -> dict[str, Any]:
 
 
 def check_complete(settings: Mapping[str, Any], choices: Mapping[str, str]) -> None:
-    """Raises ValueError unless a config has every key, and one option in each config group.
+    """Raises ValueError unless a config has every key but a design's, and one option in each config group.
 
     A user's own primary config may lack a key, and `clip=[none,fixed]` merges two options into one.
     """
     for key in KEYS:
-        if key not in settings:
+        if key not in settings and key not in DESIGNS:
             raise ValueError(f"{key} is missing from the config; set it: {key}=<value>")
     for group in (*FACTORS, "tracker"):
         require(group, settings[group], isinstance(settings[group], Mapping), "the name of an option")

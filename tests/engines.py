@@ -47,3 +47,11 @@ def check_shares_and_passes_over(cwd: Path, one_by_one: Path, *engine: str, **en
     assert ablate(cwd, *SWEEP) == 0
     for name, folder in runs(cwd).items():
         assert differences(folder, runs(one_by_one)[name]) == []
+
+
+def check_runs_a_design(cwd: Path, *engine: str, **environment: str) -> None:
+    """Check that the arms of a design run, each once."""
+    design = ("-m", *COMMON, "clip=fixed", "trainer.steps=2", "leave_one_out=[clip]")
+    assert end(begin(cwd, *design, *engine, **environment)) == 0
+    found = [(record(folder)["factors"]["clip"]["option"], attempts(folder)) for folder in runs(cwd).values()]
+    assert sorted(found) == [("fixed", 1), ("none", 1)]

@@ -16,7 +16,7 @@ import pytest
 
 from ablate.sweep.launchers import launcher
 from ablate.trainer import cores
-from tests.engines import FORKING, HALTING, SIGNALLING, check_same, check_shares_and_passes_over
+from tests.engines import FORKING, HALTING, SIGNALLING, check_runs_a_design, check_same, check_shares_and_passes_over
 from tests.faults import injection
 from tests.faults.harness import (
     ablate,
@@ -107,6 +107,10 @@ def test_shares_starts_and_passes_over_a_run_that_is_held(tmp_path: Path, one_by
             raise
         (tmp_path / "again").mkdir()
         check_shares_and_passes_over(tmp_path / "again", one_by_one, *engine, **AS_IMPORTANT)
+
+
+def test_the_arms_of_a_design(tmp_path: Path) -> None:
+    check_runs_a_design(tmp_path, *RAY, **AS_IMPORTANT)
 
 
 # Faults

@@ -16,7 +16,7 @@ import pytest
 from ablate.run.signals import hand_over
 from ablate.sweep.launchers import launcher
 from tests import slurm
-from tests.engines import FORKING, HALTING, check_same, check_shares_and_passes_over
+from tests.engines import FORKING, HALTING, check_runs_a_design, check_same, check_shares_and_passes_over
 from tests.faults import injection
 from tests.faults.harness import (
     ablate,
@@ -111,6 +111,10 @@ def test_the_same_records_and_no_run_twice(tmp_path: Path, cluster: None, one_by
 
 def test_shares_starts_and_passes_over_a_run_that_is_held(tmp_path: Path, cluster: None, one_by_one: Path) -> None:
     check_shares_and_passes_over(tmp_path, one_by_one, *SLURM, "hydra.launcher.array_parallelism=1")
+
+
+def test_the_arms_of_a_design(tmp_path: Path, cluster: None) -> None:
+    check_runs_a_design(tmp_path, *SLURM)
 
 
 # Faults
