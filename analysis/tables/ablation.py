@@ -36,6 +36,10 @@ class Column(NamedTuple):
     best: Callable[[Iterable[float]], float]
     is_cost: bool = False
 
+    @property
+    def keeps_unlearned(self) -> bool:
+        return self.is_cost or self.quantity.keeps_unlearned
+
 
 COLUMNS = (
     Column(REGISTRY["test_accuracy"], max),
@@ -53,8 +57,8 @@ _CAPTION = (
     "Reference: {reference}, {why}. Each other row is an arm that differs from it in one factor{empty}. Mean ± "
     "standard deviation over seeds; the best mean is bold. Difference: row − reference of the same seed, or the ratio "
     "of geometric means, with its interval, which is simultaneous over the rows (Bonferroni, separately per quantity; "
-    "{error}). Lower, higher: p < .05 after Holm's adjustment over the rows (an asterisk in LaTeX). Diverged runs count "
-    "with the accuracy of the majority class; the last loss is that of runs that learn."
+    "{error}). Lower, higher: p < .05 after Holm's adjustment over the rows, an asterisk in LaTeX. Diverged runs "
+    "count with the accuracy of the majority class; the last loss is that of runs that learn."
 )
 _ERROR = "paired t over seeds, for these test examples"
 
@@ -84,7 +88,7 @@ def ablation(study: Study, reference: Settings | None = None) -> Table:
     """
     arm, why = reference_arm(study, reference)
     rows = [Row("reference", "reference", arm, ()), *ablated(study, arm)]
-    if len(rows) == 1:
+    if not any(len(row.changes) == 1 for row in rows):
         raise Refused(f"no arm differs from {arm} in exactly one factor of the recipe")
     measured = outcomes(study, [column.quantity.name for column in COLUMNS])
     numbers = pd.DataFrame({"row": [row.plain for row in rows], "arm": [row.arm for row in rows]})
@@ -196,7 +200,7 @@ def ablated(study: Study, reference: str) -> list[Row]:
     rows = [
         named_row(factor, arms[other], arms[reference], str(level.loc[other, factor]), other, len(others))
         for factor, others in changed.items()
-        for other in others
+        for other in sorted(others, key=lambda other: arms[other][factor] != NONE)  # "− clip" before other clipping
     ]
     return rows + empty_recipe(study, arms, reference)
 
@@ -254,8 +258,9 @@ def effect_of(row: Row, reference: str, column: Column, study: Study, measured: 
     runs = np.array(pairs.runs, dtype=object).reshape(-1, 2)
     values = measured.values[column.quantity.name].reindex(runs.ravel()).to_numpy(float).reshape(runs.shape)
     usable = np.isfinite(values).all(axis=1)
-    if not (column.is_cost or column.quantity.keeps_unlearned):
-        usable &= measured.learned.reindex(runs.ravel(), fill_value=False).to_numpy(bool).reshape(runs.shape).all(axis=1)
+    if not column.keeps_unlearned:
+        learned = measured.learned.reindex(runs.ravel(), fill_value=False).to_numpy(bool)
+        usable &= learned.reshape(runs.shape).all(axis=1)
     if not usable.any():
         raise Refused("no seed has a run of both arms that counts" if len(runs) else "; ".join(pairs.notes))
     try:
@@ -278,7 +283,7 @@ def mean_of_arm(arm: str, column: Column, study: Study, measured: Outcomes) -> d
     runs = study.runs["run"][study.runs["arm"] == arm]
     runs = runs[runs.isin(measured.values.index)]
     values = measured.values[column.quantity.name].loc[runs]
-    if not (column.is_cost or column.quantity.keeps_unlearned):
+    if not column.keeps_unlearned:
         values = values[measured.learned.loc[runs]]
     return {"n": len(values), "mean": values.mean(skipna=False), "sd": values.std(skipna=False)}
 
@@ -421,9 +426,7 @@ def ablation_latex(numbers: pd.DataFrame, rows: Sequence[Row], shown: Sequence[C
     heads = [latex_text(column.quantity.heading or column.quantity.row_heading) for column in shown]
     spans = " & ".join(rf"\multicolumn{{2}}{{c}}{{{head}}}" for head in heads)
     rules = " ".join(rf"\cmidrule(lr){{{2 * i + 2}-{2 * i + 3}}}" for i in range(len(shown)))
-    kinds = " & ".join(
-        rf"mean $\pm$ sd & {'ratio' if column.quantity.is_ratio else 'difference'}" for column in shown
-    )
+    kinds = " & ".join(rf"mean $\pm$ sd & {'ratio' if column.quantity.is_ratio else 'difference'}" for column in shown)
     lines = [
         f"% {' '.join(printable(caption).split())}",
         r"% Needs \usepackage{booktabs}. For a narrower table: \resizebox{\linewidth}{!}{\input{ablation}}",
