@@ -106,7 +106,7 @@ def ablation(study: Study, reference: Settings | None = None) -> Table:
     caption = _CAPTION.format(
         reference=f"{arm} ({words(techniques_on(study.arms[arm]))})" if techniques_on(study.arms[arm]) else arm,
         why=why,
-        empty="; the last has no technique at all" if is_whole else "",
+        empty="; the last has none of the techniques that vary" if is_whole else "",
         error=_ERROR,
     )
     if refused:
@@ -391,18 +391,28 @@ def best_rows(means: Sequence[float], texts: Sequence[str], column: Column) -> l
 def effect_text(value: float, quantity: Quantity) -> str:
     """A difference with its sign, or a ratio.
 
-    >>> effect_text(-0.52, REGISTRY["test_accuracy"]), effect_text(1.043, REGISTRY["last_training_loss"])
-    ('−0.5', '×1.04')
+    >>> effect_text(-0.52, REGISTRY["test_accuracy"]), effect_text(1.0434, REGISTRY["last_training_loss"])
+    ('−0.5', '×1.043')
     """
-    return f"×{significant(value)}" if quantity.is_ratio else as_minus(f"{value:+.{quantity.decimals or 0}f}")
+    text = limit_text(value, quantity)
+    return f"×{text}" if quantity.is_ratio else f"+{text}" if float(text.replace("−", "-")) > 0 else text
+
+
+def limit_text(value: float, quantity: Quantity) -> str:
+    """A difference in the decimals of its quantity, or a ratio in three decimals.
+
+    >>> limit_text(-0.04, REGISTRY["test_accuracy"]), limit_text(25.04, REGISTRY["last_training_loss"])
+    ('0.0', '25.0')
+    """
+    if quantity.is_ratio:
+        return fixed(value, 3) if 0.1 <= value < 10 else significant(value)
+    decimals = quantity.decimals or 0
+    return as_minus(fixed(round(value, decimals) + 0.0, decimals))  # + 0.0 turns -0.0 into 0.0
 
 
 def limits_text(low: float, high: float, quantity: Quantity) -> list[str]:
     """The limits of an interval, without the × of ratios; none without an interval."""
-    if math.isnan(low):
-        return []
-    decimals = quantity.decimals or 0
-    return [significant(end) if quantity.is_ratio else as_minus(fixed(end, decimals)) for end in (low, high)]
+    return [] if math.isnan(low) else [limit_text(end, quantity) for end in (low, high)]
 
 
 def difference_text(row: Mapping[str, Any], name: str, quantity: Quantity) -> str:

@@ -10,11 +10,12 @@ A key that is not in the file is an error of LaTeX that names the key. Keys, whe
     B.simultaneous.low, .simultaneous.high          the interval that holds for all claims simultaneously
     B.p, .p_adjusted, .p_sign_flip, .n, .smallest
     <arm>.test_accuracy.mean, .sd, .n               of the runs that count; accuracies in per cent
-    ablation.<arm>.test_accuracy.effect, .low, .high, .p, .mark, .n    the ablation table
+    ablation.<arm>.test_accuracy.effect, .low, .high, .p, .mark, .n    the ablation table; p by Holm
     study.name, .runs, .arms, .seeds, .diverged, .claims; ablation.reference
 """
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -35,14 +36,17 @@ MACROS = "ablate.tex"
 """Name of the file, next to the tables."""
 
 _HEAD = r"""% All numbers of the report of {study}, written by ablate. Do not edit: it is written again with the report.
-% Use: \input{{this file}} in the preamble, then \ablate{{key}} in the text. It needs no package.
+% Use: \input this file in the preamble, then \ablate{{key}} in the text, also in math. It needs no package.
 \providecommand{{\ablate}}[1]{{%
   \ifcsname\detokenize{{ablate.#1}}\endcsname
     \csname\detokenize{{ablate.#1}}\endcsname
   \else
     \PackageError{{ablate}}{{No number has the key `\detokenize{{#1}}'}}{{The keys are in ablate.tex of the report.}}%
   \fi}}
+\providecommand{{\ablatenumber}}[2]{{\expandafter\def\csname\detokenize{{ablate.#1}}\endcsname{{#2}}}}
 """
+
+_MATH = re.compile(r"(?<!\\)\$(.+?)(?<!\\)\$")
 
 Pair = tuple[str, str]
 """A key, and its text before it is escaped."""
@@ -59,11 +63,7 @@ def macros(study: Study, claims: Claims, findings: Sequence[Finding], tables: It
     keys = [(safe_key(key), text) for key, text in found]
     times = Counter(key for key, _ in keys)
     name = " ".join(study.folder.resolve().name.split())
-    lines = [
-        rf"\expandafter\def\csname\detokenize{{ablate.{key}}}\endcsname{{{latex_text(text)}}}"
-        for key, text in keys
-        if times[key] == 1
-    ]
+    lines = [rf"\ablatenumber{{{key}}}{{{latex_anywhere(text)}}}" for key, text in keys if times[key] == 1]
     return _HEAD.format(study=name) + "\n".join([*lines, ""])
 
 
@@ -74,6 +74,15 @@ def safe_key(key: str) -> str:
     ('a-b--x--.n', 'delayed[start=50].n')
     """
     return "".join("-" if sign in "\\{}%#^~$&" or sign.isspace() or not sign.isprintable() else sign for sign in key)
+
+
+def latex_anywhere(text: str) -> str:
+    r"""Escaped text for use in a paragraph and in math.
+
+    >>> print(latex_anywhere("−1.2 %"))
+    \ensuremath{-}1.2 \%
+    """
+    return _MATH.sub(r"\\ensuremath{\1}", latex_text(text))
 
 
 # --- Study and claims ---

@@ -99,7 +99,7 @@ def test_quantities_on_the_log_scale_are_ratios_and_equal_pairs_are_named(made):
     table = ablation(load(made[0]))
     assert table.numbers["last_training_loss_effect"].tolist()[1:] == pytest.approx([1.0] * 5)
     assert set(table.numbers["step_seconds_mark"][1:]) == {"equal in every pair"}
-    assert table.words["last loss, ratio"][1] == "×1.00 [–] equal in every pair"
+    assert table.words["last loss, ratio"][1] == "×1.000 [–] equal in every pair"
     assert table.words["time of a step, s"][0] == "0.250 ± 0.000"
 
 
