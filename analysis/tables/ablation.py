@@ -25,7 +25,7 @@ from analysis.tables.formats import Table, latex_text
 from analysis.tables.numbers import DASH, as_minus, fixed, interval_columns, mean_and_sd, significant
 
 
-class Column(NamedTuple):
+class AblatedQuantity(NamedTuple):
     """A quantity of the table.
 
     best     picks the best of several means
@@ -41,11 +41,11 @@ class Column(NamedTuple):
         return self.is_cost or self.quantity.keeps_unlearned
 
 
-COLUMNS = (
-    Column(REGISTRY["test_accuracy"], max),
-    Column(REGISTRY["validation_accuracy"], max),
-    Column(REGISTRY["last_training_loss"], min),
-    Column(REGISTRY["step_seconds"], min, is_cost=True),
+ABLATED = (
+    AblatedQuantity(REGISTRY["test_accuracy"], max),
+    AblatedQuantity(REGISTRY["validation_accuracy"], max),
+    AblatedQuantity(REGISTRY["last_training_loss"], min),
+    AblatedQuantity(REGISTRY["step_seconds"], min, is_cost=True),
 )
 
 NO_COMPONENTS = ("data", "trainer")
@@ -64,7 +64,7 @@ _ERROR = "paired t over seeds, for these test examples"
 
 
 @dataclass(frozen=True)
-class Row:
+class AblatedArm:
     """An arm of the table.
 
     name   as it is shown: "− clip", "+ clip", "clip: delayed"
@@ -80,20 +80,20 @@ class Row:
 def ablation(study: Study, reference: Settings | None = None) -> Table:
     """The ablation table. Raises Refused if no arm differs from the reference in one factor alone.
 
-    Numbers: row, arm, then for each quantity q of COLUMNS that the study has: q_n (runs), q_mean, q_sd (accuracies as
+    Numbers: row, arm, then for each quantity q of ABLATED that the study has: q_n (runs), q_mean, q_sd (accuracies as
     shares, 0 to 1); against the reference q_paired (seeds), q_effect (points, or a ratio), q_low and q_high (its
     simultaneous interval), q_p, q_p_holm, and q_mark (lower, higher, no difference shown).
 
-    `reference`: settings of the reference arm; `reference_arm` chooses it otherwise.
+    `reference`: settings of the reference arm; `ablation_reference` chooses it otherwise.
     """
-    arm, why = reference_arm(study, reference)
-    rows = [Row("reference", "reference", arm, ()), *ablated(study, arm)]
+    arm, why = ablation_reference(study, reference)
+    rows = [AblatedArm("reference", "reference", arm, ()), *ablated(study, arm)]
     if not any(len(row.changes) == 1 for row in rows):
         raise Refused(f"no arm differs from {arm} in exactly one factor of the recipe")
-    measured = outcomes(study, [column.quantity.name for column in COLUMNS])
+    measured = outcomes(study, [column.quantity.name for column in ABLATED])
     numbers = pd.DataFrame({"row": [row.plain for row in rows], "arm": [row.arm for row in rows]})
     shown, refused, lacking = [], defaultdict(list), []
-    for column in COLUMNS:
+    for column in ABLATED:
         cells, reasons = column_of(column, rows, study, measured)
         if all(math.isnan(cell["mean"]) for cell in cells):
             lacking.append(column.quantity.words)
@@ -121,7 +121,7 @@ def ablation(study: Study, reference: Settings | None = None) -> Table:
 # --- Reference and rows ---
 
 
-def reference_arm(study: Study, settings: Settings | None = None) -> tuple[str, str]:
+def ablation_reference(study: Study, settings: Settings | None = None) -> tuple[str, str]:
     """The label of the reference arm, and why it is the one.
 
     Among the arms with these `settings` (all, without settings): the one from which single arms remove or exchange the
@@ -142,7 +142,7 @@ def reference_arm(study: Study, settings: Settings | None = None) -> tuple[str, 
 
     chosen = max(found, key=rank)
     if settings:
-        return chosen, "which the claims name"
+        return chosen, "the reference of the claims"
     return chosen, "the arm from which the most factors are changed one at a time"
 
 
@@ -182,7 +182,7 @@ def techniques_on(arm: Arm) -> dict[str, str]:
     return {factor: option for factor, option in options.items() if option != NONE}
 
 
-def ablated(study: Study, reference: str) -> list[Row]:
+def ablated(study: Study, reference: str) -> list[AblatedArm]:
     """The rows below the reference: arms that differ in one component, in the order of the factors; then the arm
     without any technique that the study varies.
 
@@ -205,17 +205,17 @@ def ablated(study: Study, reference: str) -> list[Row]:
     return rows + empty_recipe(study, arms, reference)
 
 
-def named_row(factor: str, arm: Arm, reference: Arm, level: str, label: str, several: int) -> Row:
+def named_row(factor: str, arm: Arm, reference: Arm, level: str, label: str, several: int) -> AblatedArm:
     """The row of an arm that differs in `factor`; `level`: its option of it, by a short name."""
     if factor in SETUP or NONE not in (arm[factor], reference[factor]):
-        return Row(f"{factor}: {level}", f"{factor}: {level}", label, (factor,))
+        return AblatedArm(f"{factor}: {level}", f"{factor}: {level}", label, (factor,))
     if arm[factor] == NONE:
-        return Row(f"− {factor}", f"without {factor}", label, (factor,))
+        return AblatedArm(f"− {factor}", f"without {factor}", label, (factor,))
     added = factor if several == 1 else f"{factor}: {level}"
-    return Row(f"+ {added}", f"with {added}", label, (factor,))
+    return AblatedArm(f"+ {added}", f"with {added}", label, (factor,))
 
 
-def empty_recipe(study: Study, arms: Mapping[str, Arm], reference: str) -> list[Row]:
+def empty_recipe(study: Study, arms: Mapping[str, Arm], reference: str) -> list[AblatedArm]:
     """The arm without any technique that varies, if it differs from the reference in more than one of them."""
     varied = [factor for factor in study.techniques if len({arm[factor] for arm in arms.values()}) > 1]
     changes = tuple(factor for factor in varied if arms[reference][factor] != NONE)
@@ -223,14 +223,14 @@ def empty_recipe(study: Study, arms: Mapping[str, Arm], reference: str) -> list[
         return []
     group = next(group for group in alike(arms, varied) if reference in group)
     empty = [label for label in group if all(arms[label][factor] == NONE for factor in varied)]
-    return [Row("none of them", "none of them", label, changes) for label in empty]
+    return [AblatedArm("none of them", "none of them", label, changes) for label in empty]
 
 
 # --- Numbers ---
 
 
 def column_of(
-    column: Column, rows: Sequence[Row], study: Study, measured: Outcomes
+    column: AblatedQuantity, rows: Sequence[AblatedArm], study: Study, measured: Outcomes
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """One quantity: the cells of each row by their names without prefix, and row -> why it is not compared."""
     effects: dict[str, Estimate] = {}
@@ -252,7 +252,7 @@ def column_of(
     return cells, refused
 
 
-def effect_of(row: Row, reference: str, column: Column, study: Study, measured: Outcomes) -> Estimate:
+def effect_of(row: AblatedArm, reference: str, column: AblatedQuantity, study: Study, measured: Outcomes) -> Estimate:
     """The effect of the row's arm against the reference, over their paired seeds. Raises Refused without one."""
     pairs = pair(study, (row.arm, reference), row.changes)
     runs = np.array(pairs.runs, dtype=object).reshape(-1, 2)
@@ -278,7 +278,7 @@ def effect_over_seeds(quantity: Quantity, values: Array) -> Estimate:
     return paired_effect(x[:, 0], x[:, 1], np.random.default_rng(FLIPS))
 
 
-def mean_of_arm(arm: str, column: Column, study: Study, measured: Outcomes) -> dict[str, Any]:
+def mean_of_arm(arm: str, column: AblatedQuantity, study: Study, measured: Outcomes) -> dict[str, Any]:
     """Number of runs that count, their mean and standard deviation (ddof 1); NaN if a run lacks the quantity."""
     runs = study.runs["run"][study.runs["arm"] == arm]
     runs = runs[runs.isin(measured.values.index)]
@@ -301,11 +301,11 @@ def against_reference(effect: Estimate | None, p_holm: float, level: float, quan
         **{end: float(back(limit)) for end, limit in limits.items()},
         "p": math.nan if effect.p is None else effect.p,
         "p_holm": p_holm,
-        "mark": mark(effect, p_holm),
+        "mark": mark_of(effect, p_holm),
     }
 
 
-def mark(effect: Estimate, p_holm: float) -> str:
+def mark_of(effect: Estimate, p_holm: float) -> str:
     if effect.n == 1:
         return "one seed"
     if effect.p is None:
@@ -331,7 +331,7 @@ def holm(p: Sequence[float | None]) -> list[float]:
 
 
 def ablation_in_words(
-    numbers: pd.DataFrame, rows: Sequence[Row], shown: Sequence[Column]
+    numbers: pd.DataFrame, rows: Sequence[AblatedArm], shown: Sequence[AblatedQuantity]
 ) -> tuple[pd.DataFrame, frozenset[tuple[int, int]]]:
     """The table as text, and the cells (row, column) in bold."""
     columns = {"recipe": [row.name for row in rows], "seeds": seeds_of(numbers, shown)}
@@ -347,7 +347,7 @@ def ablation_in_words(
     return pd.DataFrame(columns), frozenset(bold)
 
 
-def seeds_of(numbers: pd.DataFrame, shown: Sequence[Column]) -> list[str]:
+def seeds_of(numbers: pd.DataFrame, shown: Sequence[AblatedQuantity]) -> list[str]:
     return numbers[[f"{column.quantity.name}_n" for column in shown]].max(axis=1).map(str).tolist()
 
 
@@ -360,7 +360,7 @@ def difference_heading(quantity: Quantity) -> str:
     return f"{short}, {'ratio' if quantity.is_ratio else 'difference in points'}"
 
 
-def means_in_words(numbers: pd.DataFrame, column: Column) -> list[str]:
+def means_in_words(numbers: pd.DataFrame, column: AblatedQuantity) -> list[str]:
     name = column.quantity.name
     factor = 100 if column.quantity.scale == "points" else 1
     means, sds = factor * numbers[f"{name}_mean"], factor * numbers[f"{name}_sd"]
@@ -379,7 +379,7 @@ def decimals_of(largest: float) -> int:
     return max(0, 2 - math.floor(math.log10(largest))) if 0 < largest < math.inf else 0
 
 
-def best_rows(means: Sequence[float], texts: Sequence[str], column: Column) -> list[int]:
+def best_rows(means: Sequence[float], texts: Sequence[str], column: AblatedQuantity) -> list[int]:
     """The rows whose mean is the best, or is written as the best one is."""
     known = [mean for mean in means if not math.isnan(mean)]
     if not known:
@@ -428,52 +428,52 @@ def difference_text(row: Mapping[str, Any], name: str, quantity: Quantity) -> st
 # --- LaTeX ---
 
 
-def ablation_latex(numbers: pd.DataFrame, rows: Sequence[Row], shown: Sequence[Column], caption: str) -> str:
-    r"""A tabular with booktabs: per quantity two columns, mean ± sd and the difference with its interval below it.
+def ablation_latex(
+    numbers: pd.DataFrame, rows: Sequence[AblatedArm], shown: Sequence[AblatedQuantity], caption: str
+) -> str:
+    r"""A tabular with booktabs: mean ± sd per quantity, and below it the difference with its mark and interval.
 
-    The caption stands above it as a comment. Marks are superscripts, the best mean is \textbf.
+    The caption is a comment at the top. Marks are superscripts, the best mean is \textbf.
     """
-    heads = [latex_text(column.quantity.heading or column.quantity.row_heading) for column in shown]
-    spans = " & ".join(rf"\multicolumn{{2}}{{c}}{{{head}}}" for head in heads)
-    rules = " ".join(rf"\cmidrule(lr){{{2 * i + 2}-{2 * i + 3}}}" for i in range(len(shown)))
-    kinds = " & ".join(rf"mean $\pm$ sd & {'ratio' if column.quantity.is_ratio else 'difference'}" for column in shown)
-    lines = [
-        f"% {' '.join(printable(caption).split())}",
-        r"% Needs \usepackage{booktabs}. For a narrower table: \resizebox{\linewidth}{!}{\input{ablation}}",
-        rf"\begin{{tabular}}{{l{'rr' * len(shown)}}}",
-        r"\toprule",
-        rf" & {spans} \\",
-        rules,
-        rf"recipe & {kinds} \\",
-        r"\midrule",
-    ]
+    names = [column.quantity.name for column in shown]
     texts = {column.quantity.name: means_in_words(numbers, column) for column in shown}
     best = {
-        column.quantity.name: best_rows(
-            numbers[f"{column.quantity.name}_mean"].tolist(), texts[column.quantity.name], column
-        )
-        for column in shown
+        (name, i)
+        for name, column in zip(names, shown, strict=True)
+        for i in best_rows(numbers[f"{name}_mean"].tolist(), texts[name], column)
     }
+    heads = [latex_text(column.quantity.heading or column.quantity.row_heading) for column in shown]
+    below = [small("ratio" if column.quantity.is_ratio else "difference in points") for column in shown]
+    lines = [
+        f"% {' '.join(printable(caption).split())}",
+        r"% Needs \usepackage{booktabs}. In a narrow column: \resizebox{\linewidth}{!}{\input{ablation}}",
+        rf"\begin{{tabular}}{{l{'r' * len(shown)}}}",
+        r"\toprule",
+        rf"recipe & {' & '.join(heads)} \\",
+        rf" & {' & '.join(below)} \\",
+        r"\midrule",
+    ]
     for i, (row, values) in enumerate(zip(rows, numbers.to_dict("records"), strict=True)):
-        upper, lower = [latex_text(row.name)], [""]
-        for column in shown:
-            name = column.quantity.name
-            mean = latex_text(texts[name][i])
-            upper += [rf"\textbf{{{mean}}}" if i in best[name] else mean, latex_effect(values, name, column.quantity)]
-            lower += ["", latex_interval(values, name, column.quantity)]
+        means = [latex_text(texts[name][i]) for name in names]
+        means = [rf"\textbf{{{mean}}}" if (name, i) in best else mean for name, mean in zip(names, means, strict=True)]
         lines += [r"\addlinespace[2pt]"] if i else []
-        lines += [rf"{' & '.join(upper)} \\"]
-        lines += [rf"{' & '.join(lower)} \\"] if any(lower) else []
+        lines += [rf"{' & '.join([latex_text(row.name), *means])} \\"]
+        if i:
+            differences = [latex_difference(values, column.quantity) for column in shown]
+            lines += [rf" & {' & '.join(differences)} \\"]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
-def latex_effect(values: Mapping[str, Any], name: str, quantity: Quantity) -> str:
-    if math.isnan(values[f"{name}_effect"]):
-        return "" if values[f"{name}_mark"] == "reference" else latex_text(DASH)
-    star = "$^{*}$" if values[f"{name}_mark"] in MARKED else r"\phantom{$^{*}$}"
-    return latex_text(effect_text(values[f"{name}_effect"], quantity)) + star
+def latex_difference(values: Mapping[str, Any], quantity: Quantity) -> str:
+    """Effect, mark and interval of one row, in small type; a dash where it is not compared."""
+    name = quantity.name
+    effect, limits = values[f"{name}_effect"], limits_text(values[f"{name}_low"], values[f"{name}_high"], quantity)
+    if math.isnan(effect):
+        return small(latex_text(DASH))
+    star = "$^{*}$" if values[f"{name}_mark"] in MARKED else ""
+    interval = latex_text(f"[{', '.join(limits) or DASH}]")
+    return small(f"{latex_text(effect_text(effect, quantity))}{star} {interval}")
 
 
-def latex_interval(values: Mapping[str, Any], name: str, quantity: Quantity) -> str:
-    limits = limits_text(values[f"{name}_low"], values[f"{name}_high"], quantity)
-    return rf"{{\scriptsize {latex_text(' to '.join(limits))}}}" if limits else ""
+def small(latex: str) -> str:
+    return rf"{{\scriptsize {latex}}}"

@@ -44,7 +44,7 @@ def report_tables(study: Study, claims: Claims, findings: Sequence[Finding]) -> 
         return Techniques(study, measured, widest)
 
     makers = {
-        "ablation": lambda: ablation(study, reference_of(claims)),
+        "ablation": lambda: ablation(study, reference_of(claims, study)),
         "accuracy": lambda: accuracy(study, measured, claims, findings),
         "factorial": lambda: factorial(study, measured),
         **{name: lambda make=make: make(techniques()) for name, make in TECHNIQUE_TABLES.items()},
@@ -53,6 +53,9 @@ def report_tables(study: Study, claims: Claims, findings: Sequence[Finding]) -> 
         yield made_or_left_out(name, make, Refused)
 
 
-def reference_of(claims: Claims) -> Settings | None:
-    """Settings of the reference arm, where the claims file names it: `compare: {reference: {clip: none}}`."""
-    return getattr(getattr(claims, "compare", None), "reference", None)
+def reference_of(claims: Claims, study: Study) -> Settings | None:
+    """The settings of the arm that a claims file with `compare` compares all others with; None for other files."""
+    comparison = getattr(claims, "compare", None)
+    if comparison is None or comparison.reference:
+        return comparison and comparison.reference
+    return next((arm for arm in study.arms.values() if not arm["nuisance"]), None)

@@ -28,7 +28,7 @@ from analysis.quantities.outcomes import outcomes
 from analysis.quantities.registry import REGISTRY, Quantity, selected
 from analysis.records.study import Study
 from analysis.stats.interval import Interval
-from analysis.tables.ablation import COLUMNS, decimals_of, effect_text, limits_text
+from analysis.tables.ablation import ABLATED, decimals_of, effect_text, limits_text
 from analysis.tables.formats import Table, latex_text
 from analysis.tables.numbers import DASH, as_minus, fixed, p_text, ratio_text, rounded
 
@@ -120,14 +120,14 @@ def finding_numbers(said: FindingText) -> Iterator[Pair]:
         yield f"{finding.id}.effect", on_scale(finding.effect, finding.scale)
     if finding.smallest_effect is not None:
         yield f"{finding.id}.smallest", on_scale(finding.smallest_effect, finding.scale)
-    yield from limits(finding.id, finding.interval, finding.scale)
-    yield from limits(f"{finding.id}.simultaneous", finding.interval_simultaneous, finding.scale)
+    yield from limit_numbers(finding.id, finding.interval, finding.scale)
+    yield from limit_numbers(f"{finding.id}.simultaneous", finding.interval_simultaneous, finding.scale)
     for name in ("p", "p_adjusted", "p_sign_flip"):
         if (p := getattr(finding, name)) is not None:
             yield f"{finding.id}.{name}", p_text(p)
 
 
-def limits(key: str, interval: Interval | None, scale: str | None) -> Iterator[Pair]:
+def limit_numbers(key: str, interval: Interval | None, scale: str | None) -> Iterator[Pair]:
     if interval is not None:
         yield f"{key}.low", on_scale(interval.low, scale)
         yield f"{key}.high", on_scale(interval.high, scale)
@@ -151,10 +151,10 @@ def arm_numbers(study: Study, findings: Sequence[Finding]) -> Iterator[Pair]:
     Means are over the runs that count; for a quantity that runs without learning distort, over those that learn.
     """
     claimed = [part.quantity for finding in findings for part in (finding, *finding.parts) if part.quantity]
-    known = [quantity.name for quantity in selected("in_summary")] + [column.quantity.name for column in COLUMNS]
+    known = [quantity.name for quantity in selected("in_summary")] + [column.quantity.name for column in ABLATED]
     names = [name for name in dict.fromkeys([*known, *claimed]) if REGISTRY[name].per_run]
     measured = outcomes(study, names)
-    costs = {column.quantity.name for column in COLUMNS if column.is_cost} | {"training_seconds"}
+    costs = {column.quantity.name for column in ABLATED if column.is_cost} | {"training_seconds"}
     runs_of = {arm: runs["run"][runs["run"].isin(measured.values.index)] for arm, runs in study.runs.groupby("arm")}
     for arm, runs in runs_of.items():
         learned = runs[measured.learned.loc[runs].to_numpy()]
@@ -180,7 +180,7 @@ def in_unit(value: float, quantity: Quantity) -> float:
 def ablation_numbers(numbers: pd.DataFrame) -> Iterator[Pair]:
     """The differences of the ablation table."""
     yield "ablation.reference", str(numbers["arm"].iloc[0])
-    shown = [column.quantity for column in COLUMNS if f"{column.quantity.name}_effect" in numbers]
+    shown = [column.quantity for column in ABLATED if f"{column.quantity.name}_effect" in numbers]
     for row in numbers.iloc[1:].to_dict("records"):
         for quantity in shown:
             cells = {name: row[f"{quantity.name}_{name}"] for name in ("effect", "low", "high", "p_holm", "mark")}

@@ -13,7 +13,7 @@ from statsmodels.stats.multitest import multipletests
 from analysis.claims.pairing import Refused
 from analysis.claims.reading import read_claims
 from analysis.records.study import load
-from analysis.tables.ablation import ablated, ablation, holm, reference_arm
+from analysis.tables.ablation import ablated, ablation, ablation_reference, holm
 from analysis.tables.formats import to_latex, to_markdown
 from analysis.tables.macros import macros
 from tests.analysis.runs import change, write_run
@@ -117,13 +117,18 @@ def test_the_best_mean_is_bold_everywhere(made):
     assert r"\textbf{" in to_latex(table.words, table.bold) and r"\textbf{" not in to_latex(table.words)
 
 
-def test_the_latex_has_one_column_group_per_quantity(made):
-    latex = ablation(load(made[0])).latex
-    assert latex.count(r"\multicolumn{2}{c}") == 4 and r"\begin{tabular}{lrrrrrrrr}" in latex
-    assert r"$-$ freeze & " in latex and "$^{*}$" in latex and "−" not in latex.replace("%", "\n%").split("\\begin")[1]
-    assert all(line.startswith("%") for line in latex.splitlines()[:2])
-    widths = {line.count(" & ") for line in latex.splitlines() if line.endswith(r"\\") and "multicolumn" not in line}
-    assert widths == {8}
+def test_the_latex_has_the_difference_below_the_mean(made):
+    table = ablation(load(made[0]))
+    lines = table.latex.splitlines()
+    assert all(line.startswith("%") for line in lines[:2]) and lines[2] == r"\begin{tabular}{lrrrr}"
+    rows = [line for line in lines if line.endswith(r"\\")]
+    assert len(rows) == 2 + 2 * len(table.words) - 1 and {row.count(" & ") for row in rows} == {4}
+    row = table.numbers.iloc[1]
+    low, high = (f"{row[f'test_accuracy_{end}']:.1f}".replace("-", "$-$") for end in ("low", "high"))
+    effect = f"{row['test_accuracy_effect']:.1f}".replace("-", "$-$")
+    assert rows[3].startswith(r"$-$ freeze & ")
+    assert rows[4].startswith(rf" & {{\scriptsize {effect}$^{{*}}$ {{[}}{low}, {high}]}} & ")
+    assert "−" not in "".join(rows) and "±" not in "".join(rows)
 
 
 # --- The reference ---
@@ -132,7 +137,7 @@ def test_the_latex_has_one_column_group_per_quantity(made):
 def test_the_reference_of_a_full_factorial_has_all_techniques(tmp_path):
     for freeze, clip in product(("none", FROZEN), ("none", "fixed")):
         write_arms(tmp_path, {f"{freeze}-{clip}": {"freeze": freeze, "clip": clip}}, seeds=1)
-    label, why = reference_arm(load(tmp_path))
+    label, why = ablation_reference(load(tmp_path))
     assert label == f"{FROZEN}-fixed" and "changed one at a time" in why
 
 
@@ -148,8 +153,8 @@ def test_the_reference_of_add_one_in_is_the_empty_recipe(tmp_path):
 
 def test_the_claims_choose_the_reference(made):
     study = load(made[0])
-    label, why = reference_arm(study, {"clip": "delayed"})
-    assert label.split("-")[1] == "delayed" and why == "which the claims name"
+    label, why = ablation_reference(study, {"clip": "delayed"})
+    assert label.split("-")[1] == "delayed" and why == "the reference of the claims"
     assert ablation(study, {"clip": "delayed"}).words["recipe"].tolist() == [
         *("reference", "− clip", "clip: fixed", "none of them"),
     ]
@@ -163,7 +168,7 @@ def test_a_grid_of_learning_rates_is_no_ablation(tmp_path):
         write_run(tmp_path, {}, {"optimizer": {"lr": lr}}, seed=seed, run=f"lr{lr}-s{seed}")
         write_run(tmp_path, {"optimizer": "sgd"}, {"optimizer": {"lr": lr}}, seed=seed, run=f"sgd{lr}-s{seed}")
     study = load(tmp_path)
-    reference, _ = reference_arm(study, {"clip": "none", "optimizer": "adamw", "optimizer.lr": 1e-4})
+    reference, _ = ablation_reference(study, {"clip": "none", "optimizer": "adamw", "optimizer.lr": 1e-4})
     assert [row.name for row in ablated(study, reference)] == [
         *("+ clip", "optimizer: sgd[lr=0.001]", "optimizer: sgd[lr=0.01]"),
     ]
@@ -216,7 +221,7 @@ def test_studies_without_such_arms_have_no_table(tmp_path):
     with pytest.raises(Refused, match="no arm differs from"):
         ablation(load(tmp_path))
     with pytest.raises(Refused, match="no finished run"):
-        reference_arm(load(tmp_path, only=[]))
+        ablation_reference(load(tmp_path, only=[]))
 
 
 def test_studies_without_validation_have_no_such_column(tmp_path):
