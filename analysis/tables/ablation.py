@@ -17,7 +17,7 @@ from analysis.claims.estimand import Settings
 from analysis.claims.pairing import Refused, nearest_arm, pair
 from analysis.quantities.outcomes import Outcomes, outcomes
 from analysis.quantities.registry import REGISTRY, Quantity
-from analysis.records.arms import Arm, canonical, fits, is_under, levels, words
+from analysis.records.arms import Arm, canonical, fits, in_order, is_under, levels, words
 from analysis.records.study import Study
 from analysis.stats.effects import ALPHA, Array, Estimate, paired_effect
 from analysis.stats.scales import SCALES
@@ -195,12 +195,18 @@ def ablated(study: Study, reference: str) -> list[AblatedArm]:
         group = next(group for group in alike(arms, (factor,)) if reference in group)
         near[factor] = [other for other in group if arms[other][factor] != arms[reference][factor]]
     changed = {factor: near[factor] for factor in study.factors if near.get(factor)}
-    chosen = {label: arms[label] for label in (reference, *(other for group in changed.values() for other in group))}
+    options = {factor: [NONE, *(arms[other][factor] for other in others)] for factor, others in changed.items()}
+    grouped = [  # by option, "− clip" before other clipping
+        (factor, other)
+        for factor, others in changed.items()
+        for other in sorted(others, key=lambda other: options[factor].index(arms[other][factor]))
+    ]
+    factor_of = {other: factor for factor, other in grouped}
+    chosen = in_order({label: arms[label] for label in (reference, *factor_of)})
     level = levels(chosen)
     rows = [
-        named_row(factor, arms[other], arms[reference], str(level.loc[other, factor]), other, len(others))
-        for factor, others in changed.items()
-        for other in sorted(others, key=lambda other: arms[other][factor] != NONE)  # "− clip" before other clipping
+        named_row(factor, arms[other], arms[reference], str(level.loc[other, factor]), other, len(changed[factor]))
+        for other, factor in ((other, factor_of[other]) for other in list(chosen)[1:])
     ]
     return rows + empty_recipe(study, arms, reference)
 

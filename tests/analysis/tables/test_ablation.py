@@ -180,6 +180,17 @@ def test_where_no_technique_varies_the_optimizer_is_ablated(tmp_path):
     assert ablation(load(tmp_path)).words["recipe"].tolist() == ["reference", "optimizer: adamw[lr=0.01]"]
 
 
+def test_options_of_one_kind_are_ordered_by_their_numbers(tmp_path):
+    write_arms(tmp_path, {"a": {}, "z": {"clip": "fixed"}}, seeds=1)
+    for run, start in (("b", 100), ("c", 20), ("y", 50)):
+        write_run(tmp_path, {"clip": "delayed"}, {"clip": {"start": start}}, run=run)
+    study = load(tmp_path)
+    assert [row.name for row in ablated(study, "none")] == [
+        *(f"+ clip: delayed[start={start}]" for start in (20, 50, 100)),
+        "+ clip: fixed",
+    ]
+
+
 # --- What cannot be compared ---
 
 
