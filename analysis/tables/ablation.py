@@ -96,7 +96,8 @@ def ablation(study: Study, reference: Settings | None = None) -> Table:
     for column in ABLATED:
         cells, reasons = column_of(column, rows, study, measured)
         if all(math.isnan(cell["mean"]) for cell in cells):
-            lacking.append(column.quantity.words)
+            reason = "not recorded" if any(cell["n"] for cell in cells) else "no run learns"
+            lacking.append(f"{column.quantity.words} ({reason})")
             continue
         shown.append(column)
         for row, reason in reasons.items():
@@ -113,7 +114,7 @@ def ablation(study: Study, reference: Settings | None = None) -> Table:
         reasons = (f"{row}, {', '.join(names)}: {reason}" for (row, reason), names in refused.items())
         caption += f" Not compared: {'; '.join(reasons)}."
     if lacking:
-        caption += f" Not recorded: {', '.join(lacking)}."
+        caption += f" Left out: {', '.join(lacking)}."
     texts, bold = ablation_in_words(numbers, rows, shown)
     return Table("ablation", caption, numbers, texts, bold, ablation_latex(numbers, rows, shown, caption))
 
@@ -268,7 +269,9 @@ def effect_of(row: AblatedArm, reference: str, column: AblatedQuantity, study: S
         learned = measured.learned.reindex(runs.ravel(), fill_value=False).to_numpy(bool)
         usable &= learned.reshape(runs.shape).all(axis=1)
     if not usable.any():
-        raise Refused("no seed has a run of both arms that counts" if len(runs) else "; ".join(pairs.notes))
+        known = measured.reasons[measured.reasons["quantity"] == column.quantity.name].set_index("run")["reason"]
+        reasons = [*dict.fromkeys(known.reindex(runs.ravel()).dropna())] or ["no seed on which both runs learn"]
+        raise Refused("; ".join(reasons if len(runs) else pairs.notes))
     try:
         return effect_over_seeds(column.quantity, values[usable])
     except ValueError as error:
@@ -386,12 +389,13 @@ def decimals_of(largest: float) -> int:
 
 
 def best_rows(means: Sequence[float], texts: Sequence[str], column: AblatedQuantity) -> list[int]:
-    """The rows whose mean is the best, or is written as the best one is."""
+    """The rows whose mean is the best, or is written as the best one is; none if all are written alike."""
     known = [mean for mean in means if not math.isnan(mean)]
     if not known:
         return []
     best = texts[list(means).index(column.best(known))].partition(" ")[0]
-    return [i for i, text in enumerate(texts) if text.partition(" ")[0] == best]
+    found = [i for i, text in enumerate(texts) if text.partition(" ")[0] == best]
+    return found if len(found) < len(texts) else []
 
 
 def effect_text(value: float, quantity: Quantity) -> str:

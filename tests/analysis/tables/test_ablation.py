@@ -16,7 +16,7 @@ from analysis.records.study import load
 from analysis.tables.ablation import ablated, ablation, ablation_reference, holm
 from analysis.tables.formats import to_latex, to_markdown
 from analysis.tables.macros import macros
-from tests.analysis.runs import change, write_run
+from tests.analysis.runs import change, steps_frame, write_run
 from tests.analysis.studies import FROZEN, PAPER
 
 SEEDS = 6
@@ -221,6 +221,18 @@ def test_missing_and_diverged_seeds(made, tmp_path):
     assert numbers.loc["without freeze", ["last_training_loss_n", "step_seconds_n"]].tolist() == [5, SEEDS]
 
 
+def test_what_no_run_can_show_is_named(tmp_path):
+    """Runs that learn nothing have no last loss that could be compared, and copied steps have no time."""
+    untimed = {"steps.parquet": steps_frame(20).assign(seconds=np.nan)}
+    write_arms(tmp_path, {"a": {}, "b": {"clip": "fixed"}}, seeds=2, accuracy=0.5)
+    for seed in range(2):
+        write_run(tmp_path, {"clip": "delayed"}, seed=seed, run=f"c-s{seed}", accuracy=0.5, frames=untimed)
+    table = ablation(load(tmp_path), {"clip": "none"})
+    assert "Left out: validation accuracy" not in table.caption
+    assert "Left out: training loss at the end (no run learns)." in table.caption
+    assert "+ clip: delayed, time of a step: seconds: the run computed no step itself" in table.caption
+
+
 def test_one_seed_shows_differences_and_no_mark(tmp_path):
     write_arms(tmp_path, {"a": {}, "b": {"clip": "fixed"}}, seeds=1)
     table = ablation(load(tmp_path))
@@ -238,9 +250,9 @@ def test_studies_without_such_arms_have_no_table(tmp_path):
 def test_studies_without_validation_have_no_such_column(tmp_path):
     write_arms(tmp_path, {"a": {}, "b": {"clip": "fixed"}}, seeds=2, metrics={"test_accuracy": 0.8})
     table = ablation(load(tmp_path))
-    assert (
-        not any("validation" in name for name in table.words) and "Not recorded: validation accuracy" in table.caption
-    )
+    assert not any("validation" in name for name in table.words)
+    assert "Left out: validation accuracy (not recorded)." in table.caption
+    assert not table.bold  # all means are equal
 
 
 def test_names_do_not_act_as_markup(tmp_path):
