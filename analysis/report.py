@@ -44,7 +44,7 @@ PAGE = "index.html"
 MANY_ARMS = 8
 """Number of arms from which a second process draws half of the figures; starting it takes two seconds."""
 
-REPORT_FORMAT = 5
+REPORT_FORMAT = 6
 """Raise this number when equal inputs give a different report: older reports are then written again."""
 
 

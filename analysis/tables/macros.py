@@ -70,10 +70,11 @@ def macros(study: Study, claims: Claims, findings: Sequence[Finding], tables: It
 def safe_key(key: str) -> str:
     r"""A key without the characters that TeX reads differently in an argument: each becomes a hyphen.
 
-    >>> safe_key("a b#{x}%.n"), safe_key("delayed[start=50].n")
-    ('a-b--x--.n', 'delayed[start=50].n')
+    >>> safe_key("a  b#{x}%.n"), safe_key("delayed[start=50].n")
+    ('a b--x--.n', 'delayed[start=50].n')
     """
-    return "".join("-" if sign in "\\{}%#^~$&" or sign.isspace() or not sign.isprintable() else sign for sign in key)
+    spaced = " ".join(key.split())
+    return "".join("-" if sign in "\\{}%#^~$&" or not sign.isprintable() else sign for sign in spaced)
 
 
 def latex_anywhere(text: str) -> str:

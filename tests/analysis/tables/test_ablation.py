@@ -4,16 +4,19 @@ import re
 import shutil
 import subprocess
 from itertools import product
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
+from analysis.claims.finding import Finding
 from analysis.claims.pairing import Refused
 from analysis.claims.reading import read_claims
 from analysis.records.study import load
 from analysis.tables.ablation import ablated, ablation, ablation_reference, holm
+from analysis.tables.all import reference_of
 from analysis.tables.formats import to_latex, to_markdown
 from analysis.tables.macros import macros
 from tests.analysis.runs import change, steps_frame, write_run
@@ -162,6 +165,17 @@ def test_the_claims_choose_the_reference(made):
         ablation(study, {"clip": "other"})
 
 
+@pytest.mark.parametrize(("reference", "expected"), [({"clip": "delayed"}, "delayed"), (None, "none")])
+def test_claims_that_compare_all_arms_name_the_reference(tmp_path, reference, expected):
+    """Without settings it is the first arm that is no A/A control, as in the comparison itself."""
+    for run, (clip, nuisance) in {"a": ("none", 1), "b": ("none", 0), "c": ("delayed", 0)}.items():
+        write_run(tmp_path, {"clip": clip}, run=run, nuisance=nuisance)
+    study = load(tmp_path)
+    claims = SimpleNamespace(compare=SimpleNamespace(reference=reference))
+    assert ablation_reference(study, reference_of(claims, study))[0].startswith(expected)
+    assert reference_of(read_claims(PAPER), study) is None
+
+
 def test_a_grid_of_learning_rates_is_no_ablation(tmp_path):
     write_arms(tmp_path, {"a": {}, "b": {"clip": "fixed"}}, seeds=2)
     for seed, lr in product(range(2), (1e-3, 1e-2)):
@@ -272,10 +286,11 @@ def test_latex_compiles_the_table_and_the_macros(made, tmp_path):
     study = load(made[0])
     table = ablation(study)
     (tmp_path / "ablation.tex").write_text(table.latex)
-    (tmp_path / "ablate.tex").write_text(macros(study, read_claims(PAPER), (), [table]))
     text = r"""\documentclass{article}\usepackage{booktabs}\input{ablate}\begin{document}
-    \input{ablation} \ablate{study.runs} runs, \ablate{%s} \end{document}"""
-    for key, code in (("ablation.reference", 0), ("no.such.key", 1)):
+    \input{ablation} $\ablate{study.runs}$ runs, \ablate{%s} \end{document}"""
+    finding = Finding("clip=fixed: test accuracy", "E > 5_0 % & −1×10⁻⁵", None)
+    (tmp_path / "ablate.tex").write_text(macros(study, read_claims(PAPER), (finding,), [table]))
+    for key, code in (("ablation.reference", 0), (f"{finding.id}.statement", 0), ("no.such.key", 1)):
         (tmp_path / "main.tex").write_text(text % key)
         command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "main.tex"]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)

@@ -76,6 +76,6 @@ def test_names_do_not_act_as_tex(tmp_path):
 
 def test_a_key_that_two_numbers_share_is_left_out(two):
     study, read = load(two / "study"), read_claims(written(two, MINIMAL))
-    clash = (Finding("a b", "one", None), Finding("a-b", "another", None), Finding("c", "third", None))
+    clash = (Finding("a#b", "one", None), Finding("a-b", "another", None), Finding("c", "third", None))
     found = keys_of(macros(study, read, clash))
     assert "a-b.statement" not in found and found["c.statement"] == "third"
