@@ -35,6 +35,7 @@ from analysis.page.sentences import findings_in_words
 from analysis.records.study import Study
 from analysis.tables.all import report_tables
 from analysis.tables.formats import TABLE_TYPES, LeftOut, Table, save_table, summary_table
+from analysis.tables.macros import MACROS, macros
 from analysis.tables.numbers import interval_columns
 
 STAMP = "inputs.sha256"
@@ -43,7 +44,7 @@ PAGE = "index.html"
 MANY_ARMS = 8
 """Number of arms from which a second process draws half of the figures; starting it takes two seconds."""
 
-REPORT_FORMAT = 5
+REPORT_FORMAT = 6
 """Raise this number when equal inputs give a different report: older reports are then written again."""
 
 
@@ -68,6 +69,10 @@ def write_report(study: Study, claims: Claims) -> Report:
     with suppress(OSError):  # until it is rewritten, the report matches neither the old nor the new inputs
         (folder / STAMP).unlink()
     tables, no_tables = write_tables(study, claims, judgement.findings, folder / "tables")
+    write_together(
+        folder / "tables",
+        {MACROS: macros(study, claims, judgement.findings, tables).encode(errors="backslashreplace")},
+    )
     captions, no_figures = draw_all(study, judgement.findings, folder / "figures")
     left_out = (*no_tables, *no_figures)
     append_looks(study.folder, judgement.looks)
@@ -92,6 +97,7 @@ def write_report(study: Study, claims: Claims) -> Report:
     files = [
         *texts,
         *(f"tables/{table.name}.{kind}" for table in tables for kind in TABLE_TYPES),
+        f"tables/{MACROS}",
         *(f"figures/{name}.{kind}" for name in captions for kind in FILE_TYPES),
     ]
     stamp = {"inputs": inputs, "files": {name: report_file_sha256(folder / name) for name in files}}
@@ -159,7 +165,7 @@ def write_tables(
     made = [summary_table(study), *report_tables(study, claims, findings)]
     tables = tuple(table for table in made if isinstance(table, Table))
     for table in tables:
-        save_table(folder, table.name, table.numbers, table.words)
+        save_table(folder, table.name, table.numbers, table.words, table.bold, table.latex)
     return tables, tuple(table for table in made if isinstance(table, LeftOut))
 
 

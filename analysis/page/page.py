@@ -9,7 +9,7 @@ import gzip
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -152,6 +152,7 @@ class Cell:
 
     text: str
     order: str | None
+    bold: bool = False
 
 
 @dataclass(frozen=True)
@@ -168,10 +169,12 @@ class Column:
 
 def columns(table: Table) -> list[Column]:
     """The columns of a table as people read it."""
-    return [
-        Column(str(heading), sortable_cells([str(value) for value in table.words.iloc[:, i]]))
-        for i, heading in enumerate(table.words)
-    ]
+    found = []
+    for j, heading in enumerate(table.words):
+        cells = sortable_cells([str(value) for value in table.words.iloc[:, j]])
+        cells = tuple(replace(cell, bold=(i, j) in table.bold) for i, cell in enumerate(cells))
+        found.append(Column(str(heading), cells))
+    return found
 
 
 def sortable_cells(texts: Sequence[str]) -> tuple[Cell, ...]:

@@ -3,10 +3,12 @@
 all                every table of a report
 formats            the summary of a study; CSV, Markdown and LaTeX
 numbers            the formats of numbers, intervals and p values
+ablation           a reference recipe, and each arm that differs from it in one factor
 accuracy           test accuracy before and after
 factorial          one row per cell of the crossed techniques
 technique_effects  the effect of each technique on the quantity that it is meant for
 controls           control comparisons: other explanations of a difference
 attribution        analysis of variance, and each technique's share of the gain
 techniques         the arms that these tables compare
+macros             all numbers of a report as LaTeX macros, for prose
 """

@@ -1,4 +1,4 @@
-"""The tables of a report: accuracy, factorial, roles of the techniques, attribution of the gain, controls.
+"""The tables of a report: ablation, accuracy, factorial, roles of the techniques, attribution of the gain, controls.
 
 >>> for item in report_tables(study, claims, findings):  # doctest: +SKIP
 ...     print(item.reason if isinstance(item, LeftOut) else to_markdown(item.words))
@@ -6,11 +6,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
+from analysis.claims.estimand import Settings
 from analysis.claims.finding import Finding
 from analysis.claims.pairing import Refused
 from analysis.claims.reading import Claims
 from analysis.quantities.outcomes import outcomes
 from analysis.records.study import Study
+from analysis.tables.ablation import ablation
 from analysis.tables.accuracy import accuracy
 from analysis.tables.attribution import anova_accuracy, anova_jitter, attribution
 from analysis.tables.controls import controls
@@ -42,9 +44,18 @@ def report_tables(study: Study, claims: Claims, findings: Sequence[Finding]) -> 
         return Techniques(study, measured, widest)
 
     makers = {
+        "ablation": lambda: ablation(study, reference_of(claims, study)),
         "accuracy": lambda: accuracy(study, measured, claims, findings),
         "factorial": lambda: factorial(study, measured),
         **{name: lambda make=make: make(techniques()) for name, make in TECHNIQUE_TABLES.items()},
     }
     for name, make in makers.items():
         yield made_or_left_out(name, make, Refused)
+
+
+def reference_of(claims: Claims, study: Study) -> Settings | None:
+    """The settings of the arm that a claims file with `compare` compares all others with; None for other files."""
+    comparison = getattr(claims, "compare", None)
+    if comparison is None or comparison.reference:
+        return comparison and comparison.reference
+    return next((arm for arm in study.arms.values() if not arm["nuisance"]), None)

@@ -4,7 +4,7 @@
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -15,14 +15,18 @@ from ablate.files.atomic import write_together
 from analysis.quantities.measure import measure
 from analysis.quantities.registry import REGISTRY, selected
 from analysis.records.study import Study
-from analysis.tables.numbers import DASH, cell_text, fixed, mean_and_sd, significant
+from analysis.tables.numbers import DASH, RAISED, cell_text, fixed, mean_and_sd, significant
 
 _CAPTION = (
-    "Means over the finished runs of each arm, one run per seed. Test accuracy: mean ± standard deviation over seeds. "
+    "Means over the finished runs of each arm, one run per seed. Accuracies: mean ± standard deviation over seeds; "
+    "settings are to be chosen by the validation accuracy, never by the test accuracy. "
     "Last loss: training loss over the last tenth of the steps. ‖g‖: norm of the gradient before clipping, over all "
     "steps. Clip rate: share of steps in which clipping shortened the gradient. Δg: reduction of the norm by clipping. "
     "Training s: seconds per run."
 )
+
+ACCURACIES_SHOWN = ("validation_accuracy", "test_accuracy")
+"""The accuracies of the summary: what settings may be chosen by, directly before what they may not be chosen by."""
 
 TABLE_TYPES = ("csv", "md", "tex")
 """File types of a table."""
@@ -44,11 +48,16 @@ LATEX = str.maketrans(
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
     | {"±": r"$\pm$", "×": r"$\times$", "‖": r"$\Vert$", "Δ": r"$\Delta$", DASH: "--"}
+    | {"−": "$-$", "≥": r"$\ge$", "≤": r"$\le$", "≠": r"$\ne$", "≈": r"$\approx$", "∞": r"$\infty$", "→": r"$\to$"}
+    | {"η": r"$\eta$", "θ": r"$\theta$", "α": r"$\alpha$", "β": r"$\beta$", "λ": r"$\lambda$", "σ": r"$\sigma$"}
+    | {chr(raised): f"$^{{{chr(sign)}}}$" for sign, raised in RAISED.items()}
     | {"[": "{[}", "\n": " ", "\r": " "}  # LaTeX reads a bracket after a row's end as its height
 )
 
 
 Made = TypeVar("Made")
+Bold = frozenset[tuple[int, int]]
+NOT_BOLD: Bold = frozenset()
 
 
 class Table(NamedTuple):
@@ -58,12 +67,16 @@ class Table(NamedTuple):
     caption  in plain words
     numbers  the frame that is saved as CSV
     words    the same rows as text, for readers
+    bold     cells of `words` in bold, as (row, column)
+    latex    its LaTeX, where that has another layout than `words`
     """
 
     name: str
     caption: str
     numbers: pd.DataFrame
     words: pd.DataFrame
+    bold: Bold = NOT_BOLD
+    latex: str | None = None
 
 
 class LeftOut(NamedTuple):
@@ -93,12 +106,12 @@ def summary_table(study: Study) -> Table:
 def summary(study: Study) -> pd.DataFrame:
     """One row per arm, in order of first appearance; every mean is over the arm's finished runs, one per seed.
 
-    Columns: arm; done, diverged, planned (numbers of seeds, planned being all seeds of the study); test_accuracy and
-    test_accuracy_sd (share, 0 to 1; sd over seeds with ddof 1, NaN below two); the quantities with `in_summary` in the
-    registry. NaN if no run of the arm is done, or if one of them lacks the quantity.
+    Columns: arm; done, diverged, planned (numbers of seeds, planned being all seeds of the study); validation and test
+    accuracy with their standard deviations (shares, 0 to 1; sd over seeds with ddof 1, NaN below two); the quantities
+    with `in_summary` in the registry. NaN if no run of the arm is done, or if one of them lacks the quantity.
     """
     names = [quantity.name for quantity in selected("in_summary")]
-    values = measure(study, [*names, "test_accuracy"]).values
+    values = measure(study, [*names, *ACCURACIES_SHOWN]).values
     runs = study.runs.set_index("run")[["arm", "status"]].join(values, how="inner")
     planned = pd.concat([study.runs["seed"], study.left_out["seed"]]).nunique()
     rows = []
@@ -112,24 +125,33 @@ def summary(study: Study) -> pd.DataFrame:
                 "done": len(done),
                 "diverged": len(of_arm) - len(done),
                 "planned": planned,
-                "test_accuracy": done["test_accuracy"].mean(skipna=False),
-                "test_accuracy_sd": done["test_accuracy"].std(skipna=False),
+                **means_and_sds(done, ACCURACIES_SHOWN),
                 **{name: done[name].mean(skipna=False) for name in names},
             }
         )
-    columns = ["arm", "done", "diverged", "planned", "test_accuracy", "test_accuracy_sd", *names]
-    return pd.DataFrame(rows, columns=columns)
+    accuracies = [column for name in ACCURACIES_SHOWN for column in (name, f"{name}_sd")]
+    return pd.DataFrame(rows, columns=["arm", "done", "diverged", "planned", *accuracies, *names])
+
+
+def means_and_sds(runs: pd.DataFrame, names: Iterable[str]) -> dict[str, float]:
+    """Mean and standard deviation of each named quantity over runs, as the columns `name` and `name_sd`."""
+    found = {}
+    for name in names:
+        found |= {name: runs[name].mean(skipna=False), f"{name}_sd": runs[name].std(skipna=False)}
+    return found
 
 
 def summary_in_words(table: pd.DataFrame) -> pd.DataFrame:
-    """The summary as text: accuracy in per cent as mean ± sd, `2/3` seeds if one of three is not done.
+    """The summary as text: accuracies in per cent as mean ± sd, `2/3` seeds if one of three is not done.
 
-    A missing number, such as the sd of a single seed, is a dash.
+    A missing number, such as the sd of a single seed, is a dash. Without any validation accuracy there is no column.
     """
+    validation = accuracy_column(table, "validation_accuracy") if table["validation_accuracy"].notna().any() else {}
     return pd.DataFrame(
         {
             "arm": table["arm"],
             "seeds": list(map(seeds_done, table["done"], table["planned"], table["diverged"])),
+            **validation,
             **accuracy_column(table),
             **quantity_columns(table, [quantity.name for quantity in selected("in_summary")]),
         }
@@ -145,11 +167,11 @@ def seeds_done(done: int, planned: int, diverged: int = 0) -> str:
     return f"{count} ({diverged} diverged)" if diverged else count
 
 
-def accuracy_column(numbers: pd.DataFrame) -> dict[str, list[str]]:
-    """Heading -> mean ± sd in per cent, from the columns test_accuracy and test_accuracy_sd."""
-    accuracy = REGISTRY["test_accuracy"]
-    per_cent = 100 * numbers[["test_accuracy", "test_accuracy_sd"]]
-    return {accuracy.heading: [mean_and_sd(mean, sd, accuracy.decimals) for mean, sd in per_cent.to_numpy()]}
+def accuracy_column(numbers: pd.DataFrame, name: str = "test_accuracy") -> dict[str, list[str]]:
+    """Heading -> mean ± sd in per cent, from the columns `name` and `name_sd`."""
+    quantity = REGISTRY[name]
+    per_cent = 100 * numbers[[name, f"{name}_sd"]].to_numpy(float)
+    return {quantity.heading: [mean_and_sd(mean, sd, quantity.decimals) for mean, sd in per_cent]}
 
 
 def quantity_columns(numbers: pd.DataFrame, names: Iterable[str]) -> dict[str, list[str]]:
@@ -189,16 +211,17 @@ def as_text(value: object) -> object:
     return printable(f"'{value}" if is_formula else value)
 
 
-def to_markdown(table: pd.DataFrame) -> str:
+def to_markdown(table: pd.DataFrame, bold: Bold = NOT_BOLD) -> str:
     """A table in GitHub's Markdown, with every character escaped that would act as markup."""
-    head, *body = escaped_rows(table, MARKDOWN)
+    head, *body = emphasised(escaped_rows(table, MARKDOWN), bold, "**{}**")
     rule = ["--:" if side == "r" else "---" for side in sides(table)]
     return "".join(f"| {' | '.join(row)} |\n" for row in [head, rule, *body])
 
 
-def to_latex(table: pd.DataFrame) -> str:
+def to_latex(table: pd.DataFrame, bold: Bold = NOT_BOLD) -> str:
     r"""A tabular with the rules of `\usepackage{booktabs}`, with every character escaped that would act as markup."""
-    head, *body = (rf"{' & '.join(row)} \\" for row in escaped_rows(table, LATEX))
+    cells = emphasised(escaped_rows(table, LATEX), bold, r"\textbf{{{}}}")
+    head, *body = (rf"{' & '.join(row)} \\" for row in cells)
     begin = rf"\begin{{tabular}}{{{sides(table)}}}"
     rows = [begin, r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
     return "".join(f"{row}\n" for row in rows)
@@ -229,7 +252,31 @@ def escaped_rows(table: pd.DataFrame, escapes: Mapping[int, str]) -> list[list[s
     return [[printable(cell_text(value)).translate(escapes) for value in row] for row in rows]
 
 
-def save_table(folder: Path, name: str, numbers: pd.DataFrame, words: pd.DataFrame) -> None:
-    """Write the numbers as CSV, and the words as Markdown and LaTeX (booktabs)."""
-    texts = dict(zip(TABLE_TYPES, (to_csv(numbers), to_markdown(words), to_latex(words)), strict=True))
+def emphasised(rows: Sequence[Sequence[str]], bold: Bold, form: str) -> list[list[str]]:
+    """Escaped rows, heading first, with the cells in bold, (row below the heading, column), put into `form`."""
+    return [
+        [form.format(cell) if (i, j) in bold else cell for j, cell in enumerate(row)] for i, row in enumerate(rows, -1)
+    ]
+
+
+def latex_text(text: str) -> str:
+    r"""Text with every character escaped that LaTeX would obey, or that its usual fonts lack.
+
+    >>> print(latex_text("50 % of a_b, −1.2×10⁻⁵"))
+    50 \% of a\_b, $-$1.2$\times$10$^{-}$$^{5}$
+    """
+    return printable(text).translate(LATEX)
+
+
+def save_table(
+    folder: Path,
+    name: str,
+    numbers: pd.DataFrame,
+    words: pd.DataFrame,
+    bold: Bold = NOT_BOLD,
+    latex: str | None = None,
+) -> None:
+    """Write the numbers as CSV, and the words as Markdown and LaTeX (booktabs); `latex` replaces the latter."""
+    contents = (to_csv(numbers), to_markdown(words, bold), latex or to_latex(words, bold))
+    texts = dict(zip(TABLE_TYPES, contents, strict=True))
     write_together(folder, {f"{name}.{kind}": text.encode(errors="backslashreplace") for kind, text in texts.items()})

@@ -38,6 +38,15 @@ def significant(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:#.3g}".rstrip(".")
 
 
+def as_minus(text: str) -> str:
+    """The text of a number with a minus sign in place of the hyphen.
+
+    >>> as_minus("-0.5"), as_minus("+0.5")
+    ('−0.5', '+0.5')
+    """
+    return text.replace("-", "−")
+
+
 def plain_number(value: float) -> str:
     """A number without trailing zeros, as a power of ten if it is very small or large.
 

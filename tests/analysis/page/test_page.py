@@ -283,6 +283,14 @@ def test_a_table_in_the_page():
     assert links[:3] == ["tables/summary.csv", "tables/summary.md", "tables/summary.tex"]
 
 
+def test_cells_in_bold():
+    frame = pd.DataFrame({"arm": ["a", "b"], "x": ["1", "2"]})
+    table = Table("t", "c", frame, frame, frozenset({(1, 1)}))
+    found = columns(table)
+    assert [[cell.bold for cell in column.cells] for column in found] == [[False, False], [False, True]]
+    assert page(tables=(table,)).count("<strong>") == page().count("<strong>") + 1
+
+
 # --- Figures ---
 
 

@@ -18,6 +18,7 @@ from analysis.claims.reading import read_claims
 from analysis.quantities.measure import measure
 from analysis.records.study import load
 from analysis.tables.all import report_tables
+from analysis.tables.controls import aa_effects
 from analysis.tables.formats import LeftOut, Table, to_csv, to_latex, to_markdown
 from analysis.tables.numbers import DASH
 from tests.analysis.runs import Truth, change, write_known, write_run
@@ -25,7 +26,7 @@ from tests.analysis.studies import FROZEN, MINIMAL, PAPER, write_two, written
 
 SEEDS = 7
 LEVELS = (("none", FROZEN), ("none", "fixed"), ("none", "warmup_linear"))
-NAMES = ("accuracy", "factorial", "roles", "anova_accuracy", "anova_jitter", "attribution", "controls")
+NAMES = ("ablation", "accuracy", "factorial", "roles", "anova_accuracy", "anova_jitter", "attribution", "controls")
 
 
 @dataclass(frozen=True)
@@ -241,6 +242,25 @@ def test_without_controls_it_is_said_how_to_get_them(tables):
     assert "experiment=controls makes such runs" in tables["controls"].reason
 
 
+def test_effects_of_another_dropout_stream(tmp_path):
+    arms = write_controls(tmp_path)
+    found = aa_effects(load(tmp_path), ["test_accuracy", "probe_jitter", "validation_loss"]).set_index("quantity")
+    assert found.index.tolist() == ["test_accuracy", "probe_jitter"]  # these runs lack a validation loss
+    points = 100 * (arms["a-a"] - arms["base"])
+    row = found.loc["test_accuracy"]
+    assert (row["scale"], row["n"]) == ("points", SEEDS)
+    assert row["effect"] == pytest.approx(points.mean())
+    assert tuple(row[["low", "high"]]) == pytest.approx(interval(points))
+    assert row["p"] == pytest.approx(stats.ttest_1samp(points, 0).pvalue)
+    assert row["arm"].endswith("nuisance[seed=1]") and not row["control"].endswith("nuisance[seed=1]")
+    assert found.loc["probe_jitter", "scale"] == "log"
+
+
+def test_without_such_an_arm_there_is_no_such_effect(made):
+    found = aa_effects(load(made.folder, runs(made, 2)), ["test_accuracy"])
+    assert found.empty and list(found)[:3] == ["arm", "control", "quantity"]
+
+
 @pytest.mark.parametrize("which", ["accuracy", "jitter"])
 def test_the_anova_by_hand(made, tables, which):
     values = 100 * made.accuracy if which == "accuracy" else np.log(made.jitter)
@@ -338,11 +358,12 @@ def test_claims_without_accuracy_and_runs_of_another_study(tmp_path):
     tables = of(tmp_path / "study", claims)
     reason = "the claims file mine has no paired claim on test_accuracy in points"
     assert {name: item.reason for name, item in tables.items() if isinstance(item, LeftOut)} == {
-        name: reason for name in NAMES if name != "factorial"
+        name: reason for name in NAMES if name not in ("ablation", "factorial")
     }
     others = of(tmp_path / "study")  # claims about arms that the study does not have
     assert all(
-        isinstance(others[name], LeftOut) and "no arm has" in others[name].reason for name in set(NAMES) - {"factorial"}
+        isinstance(others[name], LeftOut) and "no arm has" in others[name].reason
+        for name in set(NAMES) - {"ablation", "factorial"}
     )
 
 

@@ -42,7 +42,21 @@ def test_one_row_an_arm_in_order_of_first_appearance(study):
     np.testing.assert_allclose(table["test_accuracy_sd"], [0.02, 0.03 / np.sqrt(3)])
     rates = [formulas.clip_rate(steps_frame(20, seed)) for seed in range(3)]
     np.testing.assert_allclose(table["clip_rate"], [np.mean(rates)] * 2)
-    assert table.notna().all(axis=None)
+    assert table.drop(columns=["validation_accuracy", "validation_accuracy_sd"]).notna().all(axis=None)
+
+
+def test_validation_is_directly_before_test(study):
+    for clip, accuracies in ACCURACY.items():
+        for seed, accuracy in enumerate(accuracies):
+            metrics = {"test_accuracy": accuracy, "validation_accuracy": accuracy - 0.1}
+            change(study / f"{clip}-s{seed}", metrics=metrics)
+    table = summary(load(study))
+    np.testing.assert_allclose(table["validation_accuracy"], [0.72, 0.76])
+    words = summary_in_words(table)
+    assert list(words)[2:4] == ["validation accuracy %", "test accuracy %"]
+    assert words["validation accuracy %"].tolist() == ["72.0 ± 2.0", "76.0 ± 1.7"]
+    change(study / "fixed-s0", metrics={"test_accuracy": 0.85})
+    assert summary_in_words(summary(load(study)))["validation accuracy %"].tolist() == ["72.0 ± 2.0", "–"]
 
 
 def test_the_summary_in_words(study):
@@ -217,6 +231,12 @@ def test_latex_shows_every_name_and_leaves_no_sign_active(name):
     escapes = re.compile("|".join(re.escape(e) for e in sorted(signs, key=len, reverse=True)))
     assert escapes.sub(lambda match: signs[match[0]], cell) == name
     assert not set(escapes.sub("", cell)) & set("\\{}$&#^_~%<>|[")
+
+
+def test_chosen_cells_are_bold():
+    table = named(["a", "b"])
+    assert to_markdown(table, frozenset({(1, 2)})).splitlines()[2:] == ["| a | 3 | 0.25 |", "| b | 3 | **0.25** |"]
+    assert to_latex(table, frozenset({(0, 0)})).splitlines()[4:6] == [r"\textbf{a} & 3 & 0.25 \\", r"b & 3 & 0.25 \\"]
 
 
 def test_missing_numbers_are_dashes_and_line_breaks_do_not_break_rows():
