@@ -1,6 +1,6 @@
 """The schema of a run's records, shared by the code that writes them and by `analysis`, which reads them.
 
-A run's folder holds run.json and four Parquet tables. Nothing heavy is imported here.
+A run's folder holds run.json and five Parquet tables. Nothing heavy is imported here.
 """
 
 import typing
@@ -59,5 +59,12 @@ TABLES: dict[str, dict[str, object]] = {
     "layers": {"step": int, "layer": int, "block": str, "grad_norm": float, "parameters": int},
     "evals": {"step": int, "split": str, "loss": float, "accuracy": float, "examples": int},
     "predictions": {"example": int, "label": int, "prediction": int, "probability": "float32"},
+    "probe": {"step": int, "example": int, "loss": "float32"},
 }
-"""Table -> column -> type. The file is <table>.parquet; its first column numbers the rows."""
+"""Table -> column -> type. The file is <table>.parquet; its first column numbers the rows.
+
+`example` counts from 0: in predictions the examples of the test split, in probe those of the validation split.
+"""
+
+ADDED_TABLES = ("probe",)
+"""Tables that runs of earlier versions lack. run.json's `records` lists the tables of each run."""
