@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 import torch
 from omegaconf import OmegaConf
 
+from ablate.schema import TABLES
 from tests.tools import ROOT, compose_config, without_report
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ COMMON = (  # a random 2-layer BERT, dropout 0.1, 64 tokens; 40 examples in batc
 FIXTURE = (*COMMON, "clip.start=8")
 STARTS = (20, 8, 1)  # the sweep's arms; the second shares seven steps with the first, and is FIXTURE's run
 SWEEP = ("-m", *COMMON, "clip.start=20,8,1")
-TABLES = ("steps", "layers", "evals", "predictions")
 PATIENCE = 300.0  # seconds for a command that takes one second: a busy machine is no fault
 Fault = Callable[[], None]
 

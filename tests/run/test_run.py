@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from ablate.run import records
 from ablate.run.records import Rows
 from tests.tools import compose_settings, run_settings
 
@@ -15,6 +17,24 @@ def test_a_last_update_that_breaks_the_weights_is_a_divergence(tmp_path: Path) -
     found = run_settings(settings, tmp_path / "run")
     assert (found["status"], found["metrics"], found["error"]["step"]) == ("diverged", {}, 1)
     assert found["error"]["message"].startswith("validation loss is ")
+
+
+@pytest.mark.parametrize(("examples", "expected"), [(30, 30), (256, 200)])  # validation has 200 examples
+def test_the_probe_keeps_the_loss_of_each_example(
+    examples: int, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "PROBE_LOSSES", 3 * expected)
+    settings = compose_settings(
+        "model=tiny", "data=synthetic", "trainer.steps=10", "trainer.batch_size=4", "trainer.threads=1",
+        "trainer.probe_every=2", f"trainer.probe_examples={examples}",
+    )  # fmt: skip
+    run_settings(settings, tmp_path)
+    losses, evals = (pd.read_parquet(tmp_path / f"{table}.parquet") for table in ("probe", "evals"))
+    means = evals[evals["split"] == "probe"].set_index("step")["loss"]
+    assert means.index.tolist() == [2, 4, 6, 8, 10] and losses["step"].unique().tolist() == [4, 8]  # three at most
+    pd.testing.assert_series_equal(losses.groupby("step")["loss"].mean(), means[[4, 8]], check_dtype=False)
+    assert all(found["example"].nunique() == len(found) == expected for _, found in losses.groupby("step"))
+    assert losses["example"].between(0, 199).all()
 
 
 def test_checkpoints_write_the_tables_after_a_tenth_more_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
