@@ -180,8 +180,11 @@ def test_a_key_added_later_leaves_runs_from_before_as_they_are() -> None:
 def test_golden_ids() -> None:
     """If this fails, finished studies would be run again: is that meant? Then say so in CHANGELOG.md."""
     assert NUMERICS == 2
-    as_before = ("trainer.skip_unread=false", "trainer.piece_multiple=1")
+    probe = ("trainer.probe_every=10", "trainer.probe_examples=32")
+    as_before = (*probe, "trainer.skip_unread=false", "trainer.piece_multiple=1")
     assert identify("clip=none", *as_before) == "9a0c7844c6"
     assert identify(*TINY, "clip=delayed", "seed=3", "nuisance=1", *as_before) == "0bf007dc52"
-    assert identify("clip=none") == "cd0b6055de"
-    assert identify(*TINY, "clip=delayed", "seed=3", "nuisance=1") == "1d477e9c9e"
+    assert identify("clip=none", *probe) == "cd0b6055de"
+    assert identify(*TINY, "clip=delayed", "seed=3", "nuisance=1", *probe) == "1d477e9c9e"
+    assert identify("clip=none") == "4257674437"
+    assert identify(*TINY, "clip=delayed", "seed=3", "nuisance=1") == "1bbaad5c21"

@@ -32,6 +32,7 @@ from ablate.training.waiting import Waiting
 
 log = logging.getLogger("ablate")
 PROBE_BATCH = 8  # examples per batch of a small probe, sorted by length: in one batch, half of it would be padding
+PROBE_BATCHES = 16  # of a larger one, each up to eval_batch_size: on a CPU, less padding saves a third of the time
 
 
 def perform(
@@ -107,7 +108,7 @@ class TrainingRun:
         validation = self.texts.validation
         self.probe_index = probe_index(validation.label, self.trainer.probe_examples)
         count = len(self.probe_index)
-        self.probe_batch = max(PROBE_BATCH, min(self.trainer.eval_batch_size, count // 4))
+        self.probe_batch = max(PROBE_BATCH, min(self.trainer.eval_batch_size, count // PROBE_BATCHES))
         self.losses_every = losses_every(self.trainer.steps, self.trainer.probe_every, count)
         self.snapshots = self.ranks.broadcast(fork.snapshots_of(self.folder) if self.trainer.fork.enabled else {})
         self.probe = Examples(
