@@ -1,6 +1,6 @@
 """The schema of a run's records, shared by the code that writes them and by `analysis`, which reads them.
 
-A run's folder holds run.json and five Parquet tables. Nothing heavy is imported here.
+A run's folder holds run.json and its Parquet tables. Nothing heavy is imported here.
 """
 
 import typing
@@ -60,11 +60,15 @@ TABLES: dict[str, dict[str, object]] = {
     "evals": {"step": int, "split": str, "loss": float, "accuracy": float, "examples": int},
     "predictions": {"example": int, "label": int, "prediction": int, "probability": "float32"},
     "probe": {"step": int, "example": int, "loss": "float32"},
+    "clusters": {"example": int, "cluster": int},
 }
 """Table -> column -> type. The file is <table>.parquet; its first column numbers the rows.
 
-`example` counts from 0: in predictions the examples of the test split, in probe those of the validation split.
+`example` counts from 0: in probe the examples of the validation split, else those of the test split.
 """
 
-ADDED_TABLES = ("probe",)
-"""Tables that runs of earlier versions lack. run.json's `records` lists the tables of each run."""
+WHERE_KNOWN = ("clusters",)
+"""Tables that a run writes only if it has rows for them: the groups of test examples that `data.cluster` names."""
+
+ADDED_TABLES = ("probe", *WHERE_KNOWN)
+"""Tables that a run may lack, as those of earlier versions do. run.json's `records` lists the tables of each run."""

@@ -162,15 +162,18 @@ def test_any_other_key_is_refused(value: object) -> None:
         run_id(settings | {"mixout": value}, choices)
 
 
-def test_a_key_added_later_leaves_runs_from_before_as_they_are() -> None:
+def test_a_key_added_later_leaves_runs_from_before_as_they_are(tmp_path: Path) -> None:
     """With the value that means "as before" it is neither in the id nor in run.json, where it would part the arms."""
+    (tmp_path / "train.csv").write_text("text,label\nfine,1\n")
+    files = ("model=tiny", "data=files", f"data.files.train={tmp_path}/train.csv", "data.files.test=null")
     for key, before in ADDED.items():
         factor, _, setting = key.partition(".")
-        config = compose_config(*TINY)
+        base = files if key == "data.cluster" else TINY
+        config = compose_config(*base)
         choices = OmegaConf.to_container(config.hydra.runtime.choices)
-        new = compose_settings(*TINY, f"{key}={str(before).lower()}")
+        new = compose_settings(*base, f"{key}={'null' if before is None else str(before).lower()}")
         old = {**new, factor: {k: v for k, v in new[factor].items() if k != setting}}
-        other = {**new, factor: {**new[factor], setting: not before}}
+        other = {**new, factor: {**new[factor], setting: "group" if before is None else not before}}
         assert new[factor][setting] is before
         assert (run_id(old, choices), factors(old, choices)) == (run_id(new, choices), factors(new, choices))
         assert run_id(other, choices) != run_id(new, choices)

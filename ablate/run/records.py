@@ -14,7 +14,7 @@ from ablate.files.atomic import write
 from ablate.files.reading import LARGEST_TABLE, Damaged, read_regular
 from ablate.files.run_record import RUN_JSON, SCHEMAS, NewerSchema, read_run_json, tables_of
 from ablate.model.parameter_roles import Role
-from ablate.schema import TABLES, Step
+from ablate.schema import TABLES, WHERE_KNOWN, Step
 from ablate.training.evaluation import Predictions
 from ablate.training.norms import Norms
 
@@ -31,6 +31,7 @@ class Rows:
     evals: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     predictions: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     probe: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    clusters: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.lines = {table: Lines(getattr(self, table)) for table in TABLES}
@@ -64,6 +65,10 @@ class Rows:
             for i, (label, prediction, probability) in enumerate(zip(*columns, strict=True))
         ]
 
+    def set_clusters(self, clusters: Sequence[int]) -> None:
+        """Keep the group of each test example, for standard errors over groups; none if the groups are not known."""
+        self.clusters[:] = [{"example": i, "cluster": cluster} for i, cluster in enumerate(clusters)]
+
     def pack(self) -> dict[str, bytes]:
         """The tables as lines of JSON, in which numbers keep every bit."""
         return {table: lines.up_to_now() for table, lines in self.lines.items()}
@@ -78,6 +83,7 @@ class Rows:
         return {
             f"{name}.parquet": write_parquet(folder / f"{name}.parquet", getattr(self, name), schema)
             for name, schema in SCHEMAS.items()
+            if name not in WHERE_KNOWN or getattr(self, name)
         }
 
 

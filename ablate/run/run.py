@@ -212,6 +212,7 @@ class TrainingRun:
                 raise Diverged(self.trainer.steps, f"{split} loss is {found.loss}")
             metrics |= {f"{split}_accuracy": found.accuracy, f"{split}_loss": found.loss}
         self.rows.set_predictions(found)
+        self.rows.set_clusters(self.texts.test.cluster)
         log.info("done: %s", ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
         return metrics
 

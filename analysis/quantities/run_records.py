@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analysis.records.run_folder import RECORDS
 from analysis.records.study import Study
@@ -48,6 +50,13 @@ class RunRecords:
         if not self.study.has(self.name, "probe.parquet"):
             return pd.DataFrame(columns=list(RECORDS["probe.parquet"]), dtype=float)
         return self.study.read(self.name, "probe.parquet").to_pandas()
+
+    @cached_property
+    def clusters(self) -> NDArray[np.int64] | None:
+        """The group of each test example, (examples,), as numbers; None if the run recorded no groups."""
+        if not self.study.has(self.name, "clusters.parquet"):
+            return None
+        return self.study.read(self.name, "clusters.parquet")["cluster"].to_numpy()
 
 
 def records_of(study: Study, run: str) -> RunRecords:

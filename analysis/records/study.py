@@ -49,7 +49,7 @@ class Study:
               finished), gone (vanished while it was read), ambiguous (another run has the same arm and seed),
               missing (seeds of the study that an arm has no run of at all; `run` is then arm and seeds)
     sha256    run -> record file -> hash of what was written, of the runs that count; run.json by its content. Runs of
-              earlier versions have no probe.parquet
+              earlier versions have no probe.parquet, and runs without `data.cluster` no clusters.parquet
     """
 
     folder: Path
@@ -100,7 +100,7 @@ class Study:
         return frame.astype({"layer": "Int64"})
 
     def has(self, run: str, file: str) -> bool:
-        """Whether a run that counts recorded this file; runs of earlier versions have no probe.parquet."""
+        """Whether a run that counts recorded this file."""
         return file in self.sha256[run]
 
     def read(self, run: str, file: str, columns: Iterable[str] | None = None) -> pa.Table:
@@ -114,7 +114,7 @@ class Study:
         if unknown := [column for column in wanted if column not in names]:
             raise ValueError(f"{file} has no column {', '.join(unknown)}; it has {', '.join(names)}")
         if not self.has(run, file):
-            raise ValueError(f"{run} has no {file}: an earlier version of ablate made it")
+            raise ValueError(f"{run} has no {file}")
         content = verified(self.folder / run / file, self.sha256[run][file])
         try:
             return read_columns(content, file.removesuffix(".parquet"), wanted)

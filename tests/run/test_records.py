@@ -58,6 +58,7 @@ COLUMNS = {  # a change here affects every reader of the files
     "evals": {"step": INT, "split": TEXT, "loss": FLOAT, "accuracy": FLOAT, "examples": INT},
     "predictions": {"example": INT, "label": INT, "prediction": INT, "probability": pa.float32()},
     "probe": {"step": INT, "example": INT, "loss": pa.float32()},
+    "clusters": {"example": INT, "cluster": INT},
 }
 STEP = Step(
     step=1,
@@ -93,6 +94,7 @@ def rows() -> Rows:
     rows.add_eval(1, "probe", found)
     rows.add_probe(1, [0, 7, 3], found)
     rows.set_predictions(found)
+    rows.set_clusters([0, 1, 0])
     return rows
 
 
@@ -141,6 +143,7 @@ def test_rows_come_back_as_they_went_in(rows: Rows, tmp_path: Path) -> None:
         "example": [0, 1, 2], "label": [0, 1, 1], "prediction": [0, 1, 0]
     }  # fmt: skip
     assert read["predictions"]["probability"].to_pylist() == pytest.approx([0.9, 0.6, 0.7])
+    assert read["clusters"].to_pydict() == {"example": [0, 1, 2], "cluster": [0, 1, 0]}
     assert read["probe"].drop_columns("loss").to_pydict() == {"step": [1, 1, 1], "example": [0, 7, 3]}
     assert read["probe"]["loss"].to_pylist() == pytest.approx([0.1, 0.5, 1.2])
 
@@ -189,9 +192,9 @@ def test_an_earlier_version_has_no_losses_of_the_probe(rows: Rows, tmp_path: Pat
             check_tables(tmp_path, {"records": listed})
 
 
-def test_a_run_without_rows_has_all_tables(tmp_path: Path) -> None:
+def test_a_run_without_rows_has_all_tables_but_that_of_groups(tmp_path: Path) -> None:
     records = Rows().write(tmp_path)
-    assert sorted(records) == sorted(f"{name}.parquet" for name in COLUMNS)
+    assert sorted(records) == sorted(f"{name}.parquet" for name in COLUMNS if name != "clusters")
     assert {record["rows"] for record in records.values()} == {0}
     assert pq.read_schema(tmp_path / "steps.parquet").names == SCHEMAS["steps"].names
 

@@ -7,7 +7,7 @@ import pytest
 
 from ablate.run import records
 from ablate.run.records import Rows
-from tests.tools import compose_settings, run_settings
+from tests.tools import ablate, compose_settings, run_settings
 
 
 def test_a_last_update_that_breaks_the_weights_is_a_divergence(tmp_path: Path) -> None:
@@ -48,3 +48,22 @@ def test_checkpoints_write_the_tables_after_a_tenth_more_steps(tmp_path: Path, m
     )
     assert steps[:12] == [*range(1, 12), 13]  # from 11 on, one step more is less than a tenth
     assert steps[-3:] == [51, 57, 60]  # the last ones are those of the finished run
+
+
+def test_the_groups_of_test_examples_are_recorded_where_they_are_known(tmp_path: Path) -> None:
+    table = pd.DataFrame({"text": [f"{'good' if i % 2 else 'bad'} film {i}" for i in range(40)], "label": [0, 1] * 20})
+    table.assign(group=[f"document {i // 4}" for i in range(40)]).to_csv(tmp_path / "train.csv", index=False)
+    table.assign(group=[7, 7, 3, 7] * 10).to_csv(tmp_path / "test.csv", index=False)
+    data = (
+        "model=tiny", "model.hidden=16", "data=files", f"data.files.train={tmp_path}/train.csv",
+        f"data.files.test={tmp_path}/test.csv", "trainer.steps=2", "trainer.batch_size=4", "trainer.threads=1",
+    )  # fmt: skip
+    grouped = run_settings(compose_settings(*data, "data.cluster=group"), tmp_path / "grouped")
+    assert grouped["records"]["clusters.parquet"]["rows"] == 40
+    found = pd.read_parquet(tmp_path / "grouped/clusters.parquet")
+    assert found["example"].tolist() == [*range(40)] and found["cluster"].tolist() == [0, 0, 1, 0] * 10
+    plain = run_settings(compose_settings(*data), tmp_path / "plain")
+    assert "clusters.parquet" not in plain["records"] and not (tmp_path / "plain/clusters.parquet").exists()
+    assert plain["metrics"] == grouped["metrics"]
+    refused = ablate(*data, "data.cluster=goup", cwd=tmp_path)
+    assert refused.returncode == 2 and "must have the column 'goup' (got text, label, group)" in refused.stderr

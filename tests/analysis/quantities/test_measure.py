@@ -103,6 +103,16 @@ def test_examples_keep_their_place(tmp_path):
     assert REGISTRY["test_accuracy"].per_example(records).tolist() == [1.0] * 39 + [0.0]
 
 
+def test_groups_of_the_test_examples(tmp_path):
+    groups = pd.DataFrame({"example": range(40), "cluster": [i // 4 for i in range(40)]})
+    write_run(tmp_path, run="grouped", frames={"clusters.parquet": groups})
+    write_run(tmp_path, {"clip": "fixed"}, run="plain")
+    study = load(tmp_path)
+    assert study.problems.empty
+    assert records_of(study, "grouped").clusters.tolist() == groups["cluster"].tolist()
+    assert records_of(study, "plain").clusters is None
+
+
 def test_no_scores_without_examples(tmp_path):
     """Of an earlier version, of a run that diverged, and of quantities that are no mean over examples."""
     write_run(tmp_path, run="early")
