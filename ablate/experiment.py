@@ -92,6 +92,7 @@ LOCATORS = {"path", "revision", "files", "name"}
 
 ADDED: dict[str, Any] = {
     "data.group_by_length": False,
+    "data.cluster": None,
     "trainer.compile": False,
     "trainer.gradient_checkpointing": False,
     "trainer.skip_unread": False,

@@ -1,6 +1,6 @@
 """The schema of a run's records, shared by the code that writes them and by `analysis`, which reads them.
 
-A run's folder holds run.json and four Parquet tables. Nothing heavy is imported here.
+A run's folder holds run.json and its Parquet tables. Nothing heavy is imported here.
 """
 
 import typing
@@ -59,5 +59,16 @@ TABLES: dict[str, dict[str, object]] = {
     "layers": {"step": int, "layer": int, "block": str, "grad_norm": float, "parameters": int},
     "evals": {"step": int, "split": str, "loss": float, "accuracy": float, "examples": int},
     "predictions": {"example": int, "label": int, "prediction": int, "probability": "float32"},
+    "probe": {"step": int, "example": int, "loss": "float32"},
+    "clusters": {"example": int, "cluster": int},
 }
-"""Table -> column -> type. The file is <table>.parquet; its first column numbers the rows."""
+"""Table -> column -> type. The file is <table>.parquet; its first column numbers the rows.
+
+`example` counts from 0: in probe the examples of the validation split, else those of the test split.
+"""
+
+WHERE_KNOWN = ("clusters",)
+"""Tables that a run writes only if it has rows for them: the groups of test examples that `data.cluster` names."""
+
+ADDED_TABLES = ("probe", *WHERE_KNOWN)
+"""Tables that a run may lack, as those of earlier versions do. run.json's `records` lists the tables of each run."""

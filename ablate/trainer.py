@@ -48,8 +48,8 @@ class Trainer:
     gradient_checkpointing: bool = False
     deterministic: bool = True
     distributed: Literal["ddp", "fsdp"] = "ddp"
-    probe_every: int = 10
-    probe_examples: int = 32
+    probe_every: int = 20
+    probe_examples: int = 256
     eval_every: int | None = None
     eval_batch_size: int = 64
     checkpoint_every: int = 100

@@ -162,15 +162,18 @@ def test_any_other_key_is_refused(value: object) -> None:
         run_id(settings | {"mixout": value}, choices)
 
 
-def test_a_key_added_later_leaves_runs_from_before_as_they_are() -> None:
+def test_a_key_added_later_leaves_runs_from_before_as_they_are(tmp_path: Path) -> None:
     """With the value that means "as before" it is neither in the id nor in run.json, where it would part the arms."""
+    (tmp_path / "train.csv").write_text("text,label\nfine,1\n")
+    files = ("model=tiny", "data=files", f"data.files.train={tmp_path}/train.csv", "data.files.test=null")
     for key, before in ADDED.items():
         factor, _, setting = key.partition(".")
-        config = compose_config(*TINY)
+        base = files if key == "data.cluster" else TINY
+        config = compose_config(*base)
         choices = OmegaConf.to_container(config.hydra.runtime.choices)
-        new = compose_settings(*TINY, f"{key}={str(before).lower()}")
+        new = compose_settings(*base, f"{key}={'null' if before is None else str(before).lower()}")
         old = {**new, factor: {k: v for k, v in new[factor].items() if k != setting}}
-        other = {**new, factor: {**new[factor], setting: not before}}
+        other = {**new, factor: {**new[factor], setting: "group" if before is None else not before}}
         assert new[factor][setting] is before
         assert (run_id(old, choices), factors(old, choices)) == (run_id(new, choices), factors(new, choices))
         assert run_id(other, choices) != run_id(new, choices)
@@ -180,8 +183,11 @@ def test_a_key_added_later_leaves_runs_from_before_as_they_are() -> None:
 def test_golden_ids() -> None:
     """If this fails, finished studies would be run again: is that meant? Then say so in CHANGELOG.md."""
     assert NUMERICS == 2
-    as_before = ("trainer.skip_unread=false", "trainer.piece_multiple=1")
+    probe = ("trainer.probe_every=10", "trainer.probe_examples=32")
+    as_before = (*probe, "trainer.skip_unread=false", "trainer.piece_multiple=1")
     assert identify("clip=none", *as_before) == "9a0c7844c6"
     assert identify(*TINY, "clip=delayed", "seed=3", "nuisance=1", *as_before) == "0bf007dc52"
-    assert identify("clip=none") == "cd0b6055de"
-    assert identify(*TINY, "clip=delayed", "seed=3", "nuisance=1") == "1d477e9c9e"
+    assert identify("clip=none", *probe) == "cd0b6055de"
+    assert identify(*TINY, "clip=delayed", "seed=3", "nuisance=1", *probe) == "1d477e9c9e"
+    assert identify("clip=none") == "4257674437"
+    assert identify(*TINY, "clip=delayed", "seed=3", "nuisance=1") == "1bbaad5c21"

@@ -13,6 +13,10 @@ from omegaconf import DictConfig
 
 from ablate.config.paths import conf
 from ablate.experiment import plain
+from ablate.schema import TABLES, WHERE_KNOWN
+
+RECORDED = tuple(table for table in TABLES if table not in WHERE_KNOWN)
+"""Tables that every run has."""
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"

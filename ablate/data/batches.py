@@ -23,11 +23,15 @@ TOKENISED_TOGETHER = 10_000  # texts
 
 @dataclass(frozen=True)
 class Examples:
-    """A tokenised split. `truncated` is the number of texts that were cut because they were too long."""
+    """A tokenised split. `truncated` is the number of texts that were cut because they were too long.
+
+    `cluster` is the group of each text, numbered from 0 by first appearance; empty if the groups are not known.
+    """
 
     input_ids: Sequence[Sequence[int]]
     label: list[int]
     truncated: int
+    cluster: Sequence[int] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +62,8 @@ def tokenise(texts: Texts, tokenizer: PreTrainedTokenizerBase, max_length: int) 
         else:  # written in Python: it does not report what it cuts
             truncated += sum(len(ids) > max_length for ids in tokenizer(part, verbose=False)["input_ids"])
         rows += [np.array(ids, dtype=np.int64) for ids in encoded["input_ids"]]
-    return Examples(rows, texts.label, truncated)
+    number = {name: i for i, name in enumerate(dict.fromkeys(texts.cluster))}
+    return Examples(rows, texts.label, truncated, [number[name] for name in texts.cluster])
 
 
 def collate(examples: Examples, index: Sequence[int], pad_id: int, length: int = 0) -> Batch:

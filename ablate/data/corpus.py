@@ -78,7 +78,10 @@ def warn_about_texts(texts: Corpus, source: Data) -> None:
 
 
 def pack(texts: Corpus) -> dict[str, np.ndarray]:
-    """A corpus as integer arrays: per split the concatenated token ids of its N texts, lengths [N] and labels [N]."""
+    """A corpus as integer arrays: per split the concatenated token ids of its N texts, lengths [N] and labels [N].
+
+    And its clusters, [N] or, if they are not known, [0].
+    """
     arrays = {"tokenizer": np.array([texts.tokenizer.size, texts.tokenizer.pad_token_id])}
     arrays["overlap"] = np.array(texts.overlap)
     for name in SPLITS:
@@ -87,6 +90,7 @@ def pack(texts: Corpus) -> dict[str, np.ndarray]:
         arrays[f"{name}.ids"] = ids.astype(np.min_scalar_type(ids.max()))  # mostly two bytes per id
         arrays[f"{name}.lengths"] = np.array([len(row) for row in split.input_ids])
         arrays[f"{name}.labels"] = np.array(split.label)
+        arrays[f"{name}.clusters"] = np.array(split.cluster, dtype=np.int64)
         arrays[f"{name}.truncated"] = np.array(split.truncated)
     return arrays
 
@@ -97,5 +101,6 @@ def unpack(arrays: dict[str, np.ndarray]) -> Corpus:
     for name in SPLITS:
         ends = np.cumsum(arrays[f"{name}.lengths"])
         rows = np.split(arrays[f"{name}.ids"].astype(np.int64), ends[:-1])
-        examples[name] = Examples(rows, arrays[f"{name}.labels"].tolist(), int(arrays[f"{name}.truncated"]))
+        labels, clusters = (arrays[f"{name}.{column}"].tolist() for column in ("labels", "clusters"))
+        examples[name] = Examples(rows, labels, int(arrays[f"{name}.truncated"]), clusters)
     return Corpus(**examples, tokenizer=Vocabulary(*arrays["tokenizer"].tolist()), overlap=int(arrays["overlap"]))

@@ -16,8 +16,8 @@ QUOTED = re.compile(r'"(?:[^"]|"")*"')
 
 
 def delimited_rows(
-    file: Path, lines: Callable[[], Iterator[str]], separator: str, text: str, label: str
-) -> Iterator[tuple[str, str]]:
+    file: Path, lines: Callable[[], Iterator[str]], separator: str, text: str, label: str, *more: str
+) -> Iterator[tuple[str, ...]]:
     """Read with Python's reader, which keeps fields as they are: pandas reads a review "NA" or "None" as missing."""
     csv.field_size_limit(MAX_CHARACTERS)
     quoted, why = tsv_quotes(file, lines(), label) if separator == "\t" else (True, "")
@@ -26,7 +26,7 @@ def delimited_rows(
     reader = csv.reader(remembered(lines(), record), delimiter=separator, strict=True, quoting=quoting)
     try:
         header = next(reader, [])
-        at = [column_index(header, name, file) for name in (text, label)]
+        at = [column_index(header, name, file) for name in (text, label, *more)]
         record.clear()
         for fields in reader:
             if fields and len(fields) != len(header):
@@ -41,7 +41,7 @@ def delimited_rows(
                     "each quote that belongs to a text and put the text into quotes, or save the file as JSON lines"
                 )
             if fields:
-                yield fields[at[0]], fields[at[1]]
+                yield tuple(fields[place] for place in at)
             record.clear()
     except csv.Error as error:
         cr = "new-line" in str(error)

@@ -13,7 +13,7 @@ from ablate.data.row_checks import FileError
 from ablate.files.reading import unique_keys
 
 
-def json_line_rows(file: Path, lines: Iterable[str], text: str, label: str) -> Iterator[tuple[Any, Any]]:
+def json_line_rows(file: Path, lines: Iterable[str], *columns: str) -> Iterator[tuple[Any, ...]]:
     """The rows of a file with one object per line."""
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -22,10 +22,10 @@ def json_line_rows(file: Path, lines: Iterable[str], text: str, label: str) -> I
             row = json.loads(line, object_pairs_hook=unique_keys)
         except (ValueError, RecursionError) as error:
             raise FileError(f"{file}, line {number} must be JSON: {error}") from error
-        yield fields_of(f"{file}, line {number}", row, text, label)
+        yield fields_of(f"{file}, line {number}", row, *columns)
 
 
-def json_rows(file: Path, chunks: Iterable[str], text: str, label: str) -> Iterator[tuple[Any, Any]]:
+def json_rows(file: Path, chunks: Iterable[str], *columns: str) -> Iterator[tuple[Any, ...]]:
     """The rows of a file with an array of objects, or with objects one after the other."""
     decoder = json.JSONDecoder(object_pairs_hook=unique_keys)
     space = re.compile(r"[ \t\r\n]*")
@@ -47,7 +47,7 @@ def json_rows(file: Path, chunks: Iterable[str], text: str, label: str) -> Itera
                     if chunk and len(buffer) - at <= MAX_BYTES:
                         break  # the object may go on in the next chunk
                     raise FileError(f"{place} must be JSON of at most {MAX_BYTES:,} bytes: {error}") from error
-                yield fields_of(place, value, text, label)
+                yield fields_of(place, value, *columns)
                 row, allowed = row + 1, ",]" if array else "{"
             else:
                 at, array = at + 1, True
@@ -57,7 +57,7 @@ def json_rows(file: Path, chunks: Iterable[str], text: str, label: str) -> Itera
         raise FileError(f"{file}, row {row + 1} must start with one of {' '.join(allowed)} (the file ends there)")
 
 
-def fields_of(place: str, row: Any, text: str, label: str) -> tuple[Any, Any]:
-    if not isinstance(row, dict) or not {text, label} <= row.keys():
-        raise FileError(f"{place} must have the keys {text!r} and {label!r} (got {excerpt(row)})")
-    return row[text], row[label]
+def fields_of(place: str, row: Any, *columns: str) -> tuple[Any, ...]:
+    if not isinstance(row, dict) or not {*columns} <= row.keys():
+        raise FileError(f"{place} must have the keys {' and '.join(map(repr, columns))} (got {excerpt(row)})")
+    return tuple(row[column] for column in columns)

@@ -63,34 +63,39 @@ def split_files(path: Path, name: str | None) -> dict[str, list[Path]]:
     return {str(split): [Path(file) for file in files] for split, files in found.items()}
 
 
-def read_files(files: Sequence[Path], text: str, label: str) -> Texts:
-    """The rows of several files. Each file is checked separately, so that an error gives the file and its row."""
-    parts = [checked_rows(rows_of(file, text, label), file) for file in files]
+def read_files(files: Sequence[Path], text: str, label: str, cluster: str | None = None) -> Texts:
+    """The rows of several files, from the columns with these names.
+
+    Each file is checked separately, so that an error gives the file and its row.
+    """
+    columns = (text, label) if cluster is None else (text, label, cluster)
+    parts = [checked_rows(rows_of(file, *columns), file) for file in files]
     source = ", ".join(str(file) for file in files)
-    return Texts([t for part in parts for t in part.text], [y for part in parts for y in part.label], source)
+    found = {name: [value for part in parts for value in getattr(part, name)] for name in ("text", "label", "cluster")}
+    return Texts(**found, source=source)
 
 
-def rows_of(file: Path, text: str, label: str) -> Iterator[tuple[Any, Any]]:
-    """Text and label of each row, as written in the file."""
+def rows_of(file: Path, *columns: str) -> Iterator[tuple[Any, ...]]:
+    """Text, label and further columns of each row, as written in the file."""
     suffix, packed = file.suffix.lower(), ""
     if suffix in UNPACKERS:
         suffix, packed = Path(file.stem).suffix.lower(), suffix
     lines = partial(lines_of, file, packed)
     if separator := SEPARATORS.get(suffix):
-        return delimited_rows(file, lines, separator, text, label)
+        return delimited_rows(file, lines, separator, *columns)
     if suffix in (".jsonl", ".ndjson"):
-        return json_line_rows(file, lines(), text, label)
+        return json_line_rows(file, lines(), *columns)
     if suffix == ".json":
-        return json_rows(file, chunks_of(file, packed), text, label)
+        return json_rows(file, chunks_of(file, packed), *columns)
     if packed:
         raise FileError(f"{file} must be unpacked: only CSV, TSV and JSON files are read from {packed}")
-    return datasets_rows(file, BUILDERS.get(suffix), text, label)
+    return datasets_rows(file, BUILDERS.get(suffix), *columns)
 
 
 # --- Other formats ---
 
 
-def datasets_rows(file: Path, builder: str | None, text: str, label: str) -> Iterator[tuple[Any, Any]]:
+def datasets_rows(file: Path, builder: str | None, *names: str) -> Iterator[tuple[Any, ...]]:
     """Read with `datasets`, which infers the format from the name unless `builder` is given.
 
     Streamed, because its cache may be out of date.
@@ -103,7 +108,7 @@ def datasets_rows(file: Path, builder: str | None, text: str, label: str) -> Ite
         rows = datasets.load_dataset(builder or str(path.parent), data_files=pattern, split="train", streaming=True)
         row = 1
         for table in rows.with_format("arrow").iter(batch_size=1000):
-            columns = [table[column_index(table.column_names, name, file)] for name in (text, label)]
+            columns = [table[column_index(table.column_names, name, file)] for name in names]
             yield from zip(*(column_values(column, file, row) for column in columns), strict=True)
             row += len(table)
     except FileError:

@@ -15,10 +15,13 @@ class FileError(ValueError):
     """A data file cannot be used. The message gives the file and, if there is one, the row."""
 
 
-def checked_rows(rows: Iterable[tuple[Any, Any]], file: Path) -> Texts:
-    """The rows as a split. FileError for the first row that cannot be used (from 1, without the header)."""
-    texts, labels, wrong = [], [], None
-    for row, (text, label) in enumerate(rows, 1):
+def checked_rows(rows: Iterable[tuple[Any, ...]], file: Path) -> Texts:
+    """The rows (text, label and, if the file has it, cluster) as a split.
+
+    FileError for the first row that cannot be used (from 1, without the header).
+    """
+    texts, labels, clusters, wrong = [], [], [], None
+    for row, (text, label, *more) in enumerate(rows, 1):
         if rule := broken_rule(text):
             raise FileError(f"{file}, row {row}: the text must {rule} (got {excerpt(text)})")
         number = integer_label(label)
@@ -27,11 +30,16 @@ def checked_rows(rows: Iterable[tuple[Any, Any]], file: Path) -> Texts:
             if not is_whole_float(label):
                 raise wrong_label(file, row, label)
             wrong = wrong or (row, label)
+        for cluster in more:
+            if not (isinstance(cluster, str) and cluster.strip()) and type(cluster) is not int:
+                what = "the cluster must be a text that is not empty, or a whole number"
+                raise FileError(f"{file}, row {row}: {what} (got {excerpt(cluster)})")
+            clusters.append(str(cluster))
         texts.append(text)
         labels.append(number)
     if wrong:
         raise wrong_label(file, *wrong)
-    return Texts(texts, labels, str(file))
+    return Texts(texts, labels, str(file), clusters)
 
 
 def wrong_label(file: Path, row: int, label: Any) -> FileError:
@@ -74,7 +82,7 @@ def column_index(names: Sequence[str], name: str, file: Path) -> int:
     if name not in names:
         found = ", ".join(names) or "none"
         raise FileError(
-            f"{file} must have the column {name!r} (got {found}); data.text and data.label name the columns"
+            f"{file} must have the column {name!r} (got {found}); data.text, data.label and data.cluster name columns"
         )
     if list(names).count(name) > 1:
         raise FileError(f"{file} must have the column {name!r} once (got {', '.join(names)})")

@@ -114,7 +114,7 @@ class Hub(Data):
     path: a local folder or file, else a hub id. name, revision: its configuration and commit on the hub.
     splits: our split -> the data set's split, or rows of one: "train[5000:20000]" has the rows 5000 to 19999, counted
     from 0, as in `datasets`. null = cut from train.
-    text, label: names of the two columns.
+    text, label: names of the two columns. cluster: that of a column of groups, such as documents; null = no groups.
     """
 
     path: str
@@ -123,11 +123,13 @@ class Hub(Data):
     splits: dict[str, str | None]
     text: str
     label: str
+    cluster: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _require_splits("splits", self.splits)
         require("text", self.text, self.text != self.label, "another column than data.label names")
+        require("cluster", self.cluster, self.cluster not in (self.text, self.label), "null, or a third column")
 
     def identity(self) -> dict[str, Any]:
         found = local_path(self.path)
@@ -149,7 +151,7 @@ class Hub(Data):
             name, rows = rows_named(theirs)
             allowed = f"a split of {self.path} ({', '.join(files)}), or null, which cuts it from train"
             require(f"data.splits.{split}", theirs, name in files, allowed)
-            whole = read_files(files[name], self.text, self.label)
+            whole = read_files(files[name], self.text, self.label, self.cluster)
             found[split] = whole if rows == slice(None) else select(whole, range(len(whole.text))[rows], theirs)
         return found
 
@@ -159,22 +161,26 @@ class Files(Data):
     """Your own data, one file per split: CSV, TSV, JSON lines, Parquet, or another format that `datasets` reads.
 
     files: paths of train, validation and test; null = cut from train. text, label: names of the two columns.
+    cluster: name of a column of groups, such as documents; null = no groups.
     """
 
     files: dict[str, str | None]
     text: str
     label: str
+    cluster: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _require_splits("files", self.files)
         require("text", self.text, self.text != self.label, "another column than data.label names")
+        require("cluster", self.cluster, self.cluster not in (self.text, self.label), "null, or a third column")
 
     def identity(self) -> dict[str, Any]:
         return {"sha256": {split: file_sha256(path) for split, path in self._paths().items()}}
 
     def read(self) -> dict[str, Texts]:
-        return {split: read_files([path], self.text, self.label) for split, path in self._paths().items()}
+        columns = (self.text, self.label, self.cluster)
+        return {split: read_files([path], *columns) for split, path in self._paths().items()}
 
     def _paths(self) -> dict[str, Path]:
         paths = {split: Path(path).expanduser() for split, path in self.files.items() if path is not None}

@@ -15,11 +15,15 @@ from ablate.config.checks import require
 
 @dataclass(frozen=True)
 class Texts:
-    """A split: texts and their classes, 0..k-1. `source` describes its origin, for messages."""
+    """A split: texts and their classes, 0..k-1. `source` describes its origin, for messages.
+
+    `cluster` names the group of each text; it is empty if the groups are not known.
+    """
 
     text: list[str]
     label: list[int]
     source: str
+    cluster: Sequence[str] = ()
 
 
 def stratified_order(texts: Texts, salt: str) -> list[int]:
@@ -105,4 +109,5 @@ def check_classes(splits: dict[str, Texts]) -> None:
 
 def select(texts: Texts, index: Sequence[int], how: str) -> Texts:
     """The rows `index` of a split; `how` describes the selection, for messages."""
-    return Texts([texts.text[i] for i in index], [texts.label[i] for i in index], f"{texts.source}, {how}")
+    cluster = [texts.cluster[i] for i in index] if texts.cluster else ()
+    return Texts([texts.text[i] for i in index], [texts.label[i] for i in index], f"{texts.source}, {how}", cluster)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from ablate.config.wording import excerpt
 from ablate.files.atomic import write_json
 from ablate.files.reading import Damaged, hashed, parse_json, read_regular, unhashed
-from ablate.schema import SCHEMA, SETUP, STATUSES, TABLES
+from ablate.schema import ADDED_TABLES, SCHEMA, SETUP, STATUSES, TABLES
 
 RUN_JSON = "run.json"
 LARGEST_RUN_JSON = 4 * 2**20
@@ -133,6 +133,16 @@ def is_a(value: Any, kind: type) -> bool:
         numbers = int if kind is int else (int, float)
         return isinstance(value, numbers) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
     return isinstance(value, kind)
+
+
+def tables_of(data: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the tables that a run must have: all, except those added later that its run.json does not list.
+
+    >>> tables_of({"records": {"steps.parquet": {"rows": 0}}})
+    ('steps', 'layers', 'evals', 'predictions')
+    """
+    listed = data.get("records") or {}
+    return tuple(table for table in TABLES if table not in ADDED_TABLES or f"{table}.parquet" in listed)
 
 
 def check_table(content: bytes, table: str, rows: int) -> None:

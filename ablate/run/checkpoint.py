@@ -21,7 +21,7 @@ from ablate.run.records import Rows
 
 log = logging.getLogger("ablate")
 NAME = "checkpoint.pt"
-CHECKPOINT_FORMAT = 3  # raised when the fields below change: checkpoints of other formats are not used
+CHECKPOINT_FORMAT = 4  # raised when the fields below change: checkpoints of other formats are not used
 
 
 @dataclass(frozen=True)

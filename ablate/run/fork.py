@@ -221,8 +221,9 @@ def replay(rows: Sequence[Mapping[str, Any]], learner: Learner) -> ClipState | N
 def as_own(found: Checkpoint, run_id: str, clip_state: Any, snapshot: Snapshot) -> Checkpoint:
     """Return a snapshot as the checkpoint of the run that forks from it; inherited steps cost this run no time."""
     rows = Rows(
-        steps=[row | {"seconds": None} for row in found.rows.steps], layers=found.rows.layers, evals=found.rows.evals
-    )
+        steps=[row | {"seconds": None} for row in found.rows.steps], layers=found.rows.layers, evals=found.rows.evals,
+        probe=found.rows.probe,
+    )  # fmt: skip
     origin = {"run": snapshot.parent, "step": snapshot.step}
     return replace(found, id=run_id, clip_state=clip_state, rows=rows, seconds=0.0, forked_from=origin)
 

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,14 @@ import pyarrow.parquet as pq
 
 from ablate.files.atomic import write
 from ablate.files.reading import LARGEST_TABLE, Damaged, read_regular
-from ablate.files.run_record import RUN_JSON, SCHEMAS, NewerSchema, read_run_json
+from ablate.files.run_record import RUN_JSON, SCHEMAS, NewerSchema, read_run_json, tables_of
 from ablate.model.parameter_roles import Role
-from ablate.schema import TABLES, Step
+from ablate.schema import TABLES, WHERE_KNOWN, Step
 from ablate.training.evaluation import Predictions
 from ablate.training.norms import Norms
+
+PROBE_LOSSES = 2**18
+"""The most losses that probe.parquet holds: 1,024 evaluations of 256 examples, about 1 MB."""
 
 
 @dataclasses.dataclass
@@ -27,6 +30,8 @@ class Rows:
     layers: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     evals: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     predictions: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    probe: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    clusters: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.lines = {table: Lines(getattr(self, table)) for table in TABLES}
@@ -46,12 +51,23 @@ class Rows:
             {"step": step, "split": split, "loss": found.loss, "accuracy": found.accuracy, "examples": len(found.label)}
         )
 
+    def add_probe(self, step: int, examples: Sequence[int], found: Predictions) -> None:
+        """Add the loss of each example of the probe; `examples` are their numbers in the validation split."""
+        self.probe += [
+            {"step": step, "example": example, "loss": loss}
+            for example, loss in zip(examples, found.losses.tolist(), strict=True)
+        ]
+
     def set_predictions(self, found: Predictions) -> None:
         columns = (found.label.tolist(), found.prediction.tolist(), found.probability.tolist())
         self.predictions[:] = [
             {"example": i, "label": label, "prediction": prediction, "probability": probability}
             for i, (label, prediction, probability) in enumerate(zip(*columns, strict=True))
         ]
+
+    def set_clusters(self, clusters: Sequence[int]) -> None:
+        """Keep the group of each test example, for standard errors over groups; none if the groups are not known."""
+        self.clusters[:] = [{"example": i, "cluster": cluster} for i, cluster in enumerate(clusters)]
 
     def pack(self) -> dict[str, bytes]:
         """The tables as lines of JSON, in which numbers keep every bit."""
@@ -67,6 +83,7 @@ class Rows:
         return {
             f"{name}.parquet": write_parquet(folder / f"{name}.parquet", getattr(self, name), schema)
             for name, schema in SCHEMAS.items()
+            if name not in WHERE_KNOWN or getattr(self, name)
         }
 
 
@@ -81,6 +98,19 @@ class Lines:
         self.text += "".join(json.dumps(row) + "\n" for row in new).encode()
         self.written += len(new)
         return bytes(self.text)
+
+
+def losses_every(steps: int, probe_every: int, examples: int) -> int:
+    """Steps between the evaluations of the probe whose losses are recorded per example: a multiple of `probe_every`.
+
+    It is `probe_every` itself until the run would record more than PROBE_LOSSES losses; then it is the smallest
+    multiple that stays within them. So the table does not grow with the length of a run.
+
+    >>> losses_every(300, 20, 256), losses_every(100_000, 1, 256)
+    (20, 98)
+    """
+    evaluations = max(1, steps // probe_every)
+    return probe_every * min(evaluations, -(-evaluations * examples // PROBE_LOSSES))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +161,7 @@ def read_run(folder: Path) -> dict[str, Any] | None:
 
 def check_tables(folder: Path, record: Mapping[str, Any]) -> None:
     """Raise BrokenRecord unless the tables have the hashes in `record`, the folder's run.json."""
-    for name in (f"{table}.parquet" for table in TABLES):
+    for name in (f"{table}.parquet" for table in tables_of(record)):
         try:
             content, expected = read_regular(folder / name, LARGEST_TABLE), record["records"][name]["sha256"]
         except (OSError, Damaged, KeyError, TypeError) as error:

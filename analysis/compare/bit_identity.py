@@ -35,10 +35,10 @@ def first_difference(ours: pd.DataFrame, theirs: pd.DataFrame) -> int | None:
 
 
 def same_outcome(ours: Study, run: str, theirs: Study, other: str) -> bool:
-    """Whether all other records of two runs are equal: layers, evaluations, predictions."""
+    """Whether all other records that both runs have are equal: layers, evaluations, predictions, probe."""
     return all(
         ours.sha256[run][file] == theirs.sha256[other][file]
         or ours.read(run, file).to_pandas().equals(theirs.read(other, file).to_pandas())
         for file in RECORDS
-        if file != "steps.parquet"
+        if file != "steps.parquet" and ours.has(run, file) and theirs.has(other, file)
     )

@@ -31,6 +31,25 @@ def last_training_loss(steps: pd.DataFrame) -> float:
     return float(late(recorded_column(steps, "loss")).mean())
 
 
+def mean_training_loss(steps: pd.DataFrame) -> float:
+    """Mean training loss over all steps: low if the loss falls far and early.
+
+    Each step's loss is that of its batch before the update, so the mean is over all training examples seen, and the
+    arms of a seed see the same ones in the same order. Dropout is on.
+    """
+    return float(recorded_column(steps, "loss").mean())
+
+
+def loss_jitter(steps: pd.DataFrame, at_least: int = 40) -> float:
+    """Variance in nats² of the training loss about its trend, from JITTER_START on: see `jitter`.
+
+    It contains the differences between the batches, which are most of it; the arms of a seed share their batches, so a
+    ratio of two arms is closer to 1 than that of their own noise. It depends on this run alone. `probe_jitter` has no
+    differences between batches.
+    """
+    return jitter(steps, at_least=at_least)
+
+
 def loss_variance(steps: pd.DataFrame) -> float:
     """Var(L) over all steps, in nats²: Σ (L_t − L̄)² / (T − 1). It mixes trend and noise."""
     return float(recorded_column(steps, "loss", at_least=2).var(ddof=1))
@@ -199,22 +218,22 @@ def did_not_learn(predictions: pd.DataFrame) -> bool:
     return bool(accuracy <= share + 2 * math.sqrt(share * (1 - share) / n))
 
 
-# --- From all arms of a seed ---
+# --- Per example: for intervals over seeds and examples ---
 
 
-def loss_jitter(steps: pd.DataFrame, part: pd.DataFrame, at_least: int = 40) -> float:
-    """Variance in nats² of the training loss about its trend, from JITTER_START on, after removing the batch effect.
+def right_answers(predictions: pd.DataFrame) -> NDArray[np.float64] | None:
+    """Whether each test example is predicted correctly, 1 or 0, (examples,); None without predictions."""
+    right = (predictions["label"] == predictions["prediction"]).to_numpy(float)
+    return right if len(right) else None
 
-    Losses of single batches differ mostly because some batches are harder, and the arms of a seed share their
-    batches. `part` is the mean loss per step over those arms, from `run_records.batch_means`: step as its index,
-    columns loss and runs. A mean over k runs also contains 1/k of this run's own noise, so compare only arms of one
-    study. See `jitter`.
+
+def mean_losses(probe_losses: pd.DataFrame) -> NDArray[np.float64] | None:
+    """Mean loss in nats of each example of the probe over the recorded evaluations, (examples,); None without any.
+
+    The examples are in the order of the validation split, the same for all runs with the same data and probe.
     """
-    shared = part[part["runs"] > 1]
-    own = pd.DataFrame({"step": steps["step"], "loss": steps["loss"] - steps["step"].map(shared["loss"])})
-    if len(shared) == 0:
-        raise NotMeasurable("loss: no other arm finished on the same batches")
-    return jitter(own.dropna(), at_least=at_least)
+    means = probe_losses["loss"].astype(float).groupby(probe_losses["example"]).mean()
+    return means.to_numpy() if len(means) else None
 
 
 # --- Shared parts ---

@@ -4,13 +4,12 @@ import math
 import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import cache
 
 import pandas as pd
 
 from analysis.quantities.formulas import NotMeasurable
 from analysis.quantities.registry import REGISTRY, Quantity, run_quantities
-from analysis.quantities.run_records import RunRecords, batch_means
+from analysis.quantities.run_records import RunRecords
 from analysis.records.run_folder import Unreadable
 from analysis.records.study import Study
 
@@ -36,10 +35,9 @@ def measure(study: Study, quantities: Collection[str] | None = None) -> Measured
     names = run_quantities() if quantities is None else tuple(quantities)
     if unknown := [name for name in names if name not in run_quantities()]:
         raise ValueError(f"quantities must be among {', '.join(run_quantities())} (got {', '.join(unknown)})")
-    means = cache(lambda: batch_means(study))
     rows, lacking = {}, []
     for entries in study.runs.to_dict("records"):
-        run = RunRecords(study, entries, means)
+        run = RunRecords(study, entries)
         try:
             known = study.measured[run.name]
             known |= {name: value_or_reason(run, REGISTRY[name]) for name in names if name not in known}

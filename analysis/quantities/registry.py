@@ -9,7 +9,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analysis.quantities import formulas
 from analysis.quantities.formulas import NotMeasurable
@@ -18,6 +20,11 @@ from analysis.write_up import PROBE_LEVEL
 
 Formula = Callable[[pd.DataFrame], float]
 Measure = Callable[[RunRecords], float]
+PerExample = Callable[[RunRecords], NDArray[np.float64] | None]
+
+
+def no_examples(run: RunRecords) -> None:
+    """Of a quantity that is no mean over the examples of a fixed set."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,10 @@ class Quantity:
                      not measurable). Only quantities of how well a run does have one, and only they keep runs that did
                      not learn: variances, norms and shares of steps look best if nothing is learned, so they are
                      compared over the seeds whose runs all learn
+    per_example      a function of one run's records: the score of each example of a fixed set, (examples,), in the
+                     quantity's unit. Their mean is the quantity. Runs with the same data and trainer have the same
+                     examples in the same order. None if the run recorded none (it diverged, or an earlier version made
+                     it), and for quantities that are no such mean
     per_run          False for a number of several runs, which a contrast of `analysis.claims` computes
     heading          of its column in a table; None if no table has such a column
     decimals         in that column; None for three significant digits
@@ -56,6 +67,7 @@ class Quantity:
     scale: str
     measure: Measure | None = None
     diverged: Callable[[Chance, float, float], float] | None = None
+    per_example: PerExample = no_examples
     per_run: bool = True
     heading: str | None = None
     decimals: int | None = None
@@ -124,12 +136,25 @@ def of_steps(formula: Formula) -> Measure:
     return lambda run: formula(run.steps)
 
 
+def right_by_example(run: RunRecords) -> NDArray[np.float64] | None:
+    return formulas.right_answers(run.predictions) if is_done(run) else None
+
+
+def probe_loss_by_example(run: RunRecords) -> NDArray[np.float64] | None:
+    return formulas.mean_losses(run.probe_losses) if is_done(run) else None
+
+
+def is_done(run: RunRecords) -> bool:
+    """Whether the run came to its end: the score of one that diverged is not a mean of what it recorded."""
+    return run.entries["status"] == "done"
+
+
 def of_evals(formula: Formula) -> Measure:
     return lambda run: formula(run.evals)
 
 
 QUANTITIES = (
-    Quantity("test_accuracy", "test accuracy", "", "points", diverged=at_chance_accuracy,
+    Quantity("test_accuracy", "test accuracy", "", "points", diverged=at_chance_accuracy, per_example=right_by_example,
              heading="test accuracy %", decimals=1, in_figures=True, has_interaction=True),
     Quantity("test_loss", "test loss", "nats", "log", diverged=at_chance_loss),
     Quantity("validation_accuracy", "validation accuracy", "", "points", diverged=at_chance_accuracy,
@@ -141,11 +166,13 @@ QUANTITIES = (
              lambda run: float(not formulas.did_not_learn(run.predictions)), lambda chance, planned, measured: 0.0),
     Quantity("last_training_loss", "training loss at the end", "nats", "log", of_steps(formulas.last_training_loss),
              heading="last loss", decimals=3, in_summary=True),
+    Quantity("mean_training_loss", "mean training loss", "nats", "log", of_steps(formulas.mean_training_loss),
+             at_chance_loss, heading="mean training loss, nats", decimals=3),
     Quantity("loss_variance", "variance of the training loss", "nats²", "log", of_steps(formulas.loss_variance)),
     Quantity("last_loss_variance", f"variance of the last {formulas.SPAN} training losses", "nats²", "log",
              of_steps(formulas.last_loss_variance)),
     Quantity("loss_jitter", "jitter of the training loss", "nats²", "log",
-             lambda run: formulas.loss_jitter(run.steps, run.batches), heading="training jitter, nats²"),
+             of_steps(formulas.loss_jitter), heading="training jitter, nats²"),
     Quantity("spikes", "share of steps with a loss spike", "", "raw", of_steps(formulas.spikes)),
     Quantity("mean_grad_norm", "mean gradient norm", "", "log", of_steps(formulas.mean_grad_norm),
              heading="‖g‖", decimals=2, in_summary=True),
@@ -164,7 +191,7 @@ QUANTITIES = (
              of_steps(formulas.late_classifier_norm)),
     Quantity("classifier_norm_fall", "early G_CLS over late G_CLS", "", "log", of_steps(formulas.classifier_norm_fall)),
     Quantity("mean_probe_loss", "mean probe loss", "nats", "log", of_evals(formulas.mean_probe_loss), at_chance_loss,
-             heading="mean probe loss, nats", decimals=3, in_figures=True),
+             per_example=probe_loss_by_example, heading="mean probe loss, nats", decimals=3, in_figures=True),
     Quantity("probe_jitter", "jitter of the probe loss", "nats²", "log", of_evals(formulas.probe_jitter),
              heading="probe jitter, nats²", in_figures=True, has_interaction=True),
     Quantity("max_drawdown", "largest rise of the probe loss", "nats", "raw", of_evals(formulas.max_drawdown)),

@@ -1,12 +1,15 @@
 """The records of one run, read when a formula needs them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from analysis.records.run_folder import RECORDS
 from analysis.records.study import Study
 
 
@@ -15,12 +18,10 @@ class RunRecords:
     """Records of one run of a study; each file is read on first use.
 
     entries   the run's row of Study.runs: the entries of run.json by their path
-    means     returns the `batch_means` of the study
     """
 
     study: Study
     entries: Mapping[str, Any]
-    means: Callable[[], dict[str, pd.DataFrame]]
 
     @property
     def name(self) -> str:
@@ -43,19 +44,21 @@ class RunRecords:
     def predictions(self) -> pd.DataFrame:
         return self.study.read(self.name, "predictions.parquet", ["label", "prediction"]).to_pandas()
 
-    @property
-    def batches(self) -> pd.DataFrame:
-        return self.means().get(self.entries["pairing.batches"], pd.DataFrame(columns=["loss", "runs"], dtype=float))
+    @cached_property
+    def probe_losses(self) -> pd.DataFrame:
+        """probe.parquet: step, example, loss; without rows for runs of earlier versions, which have no such file."""
+        if not self.study.has(self.name, "probe.parquet"):
+            return pd.DataFrame(columns=list(RECORDS["probe.parquet"]), dtype=float)
+        return self.study.read(self.name, "probe.parquet").to_pandas()
+
+    @cached_property
+    def clusters(self) -> NDArray[np.int64] | None:
+        """The group of each test example, (examples,), as numbers; None if the run recorded no groups."""
+        if not self.study.has(self.name, "clusters.parquet"):
+            return None
+        return self.study.read(self.name, "clusters.parquet")["cluster"].to_numpy()
 
 
-def batch_means(study: Study) -> dict[str, pd.DataFrame]:
-    """Mean training loss per step over the finished runs that share one order of examples, by `pairing.batches`.
-
-    The arms of a seed share that order, so the mean is the effect of the batches. Each frame is indexed by step and
-    has the columns loss (the mean) and runs (the number of runs).
-    """
-    done = study.runs[study.runs["status"] == "done"]
-    return {
-        batches: study.steps(["loss"], group["run"]).groupby("step")["loss"].agg(loss="mean", runs="size")
-        for batches, group in done.groupby("pairing.batches")
-    }
+def records_of(study: Study, run: str) -> RunRecords:
+    """The records of a run that counts, by its name. Raises KeyError for another name."""
+    return RunRecords(study, {"run": run, **study.runs.set_index("run").loc[run].to_dict()})

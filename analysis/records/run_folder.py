@@ -6,12 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from ablate.files.reading import LARGEST_TABLE, Damaged, read_regular
-from ablate.files.run_record import Foreign, check_table, read_run_json
+from ablate.files.run_record import Foreign, check_table, read_run_json, tables_of
 from ablate.schema import TABLES, UNFINISHED
 from analysis.records.arms import flat
 
 RECORDS = {f"{table}.parquet": tuple(columns) for table, columns in TABLES.items()}
 """The record files and their columns, of which the first numbers the rows."""
+
+
+def files_of(data: Mapping[str, Any]) -> tuple[str, ...]:
+    """The record files that a run.json lists; runs of earlier versions lack some of RECORDS."""
+    return tuple(f"{table}.parquet" for table in tables_of(data))
 
 
 class Unreadable(Exception):
@@ -48,7 +53,7 @@ def flaw_of(folder: Path, data: Mapping[str, Any]) -> tuple[str, str] | None:
         message = flat(data).get("error.message")
         return "partial", f"status {data['status']}" + (f": {message}" if message else "")
     try:
-        for file in RECORDS:
+        for file in files_of(data):
             check_record(folder / file, data)
     except Unreadable as problem:
         return problem.kind, str(problem)

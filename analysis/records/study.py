@@ -25,7 +25,7 @@ from ablate.files.reading import Damaged, content_sha256
 from ablate.files.run_record import RUN_JSON, read_columns
 from ablate.schema import SETUP
 from analysis.records.arms import Arm, arm_of, factors_of, flat, in_order, labels, merged_order, ranges, techniques_of
-from analysis.records.run_folder import RECORDS, Unreadable, flaw_of, run_json, verified
+from analysis.records.run_folder import RECORDS, Unreadable, files_of, flaw_of, run_json, verified
 
 COLUMNS = (
     *("run", "arm", "id", "status", "seed", "nuisance", *SETUP, "trainer.steps"),
@@ -48,7 +48,8 @@ class Study:
     problems  run, kind, problem. Kinds: foreign (no run), broken (not what was written), partial (not
               finished), gone (vanished while it was read), ambiguous (another run has the same arm and seed),
               missing (seeds of the study that an arm has no run of at all; `run` is then arm and seeds)
-    sha256    run -> record file -> hash of what was written, of the runs that count; run.json by its content
+    sha256    run -> record file -> hash of what was written, of the runs that count; run.json by its content. Runs of
+              earlier versions have no probe.parquet, and runs without `data.cluster` no clusters.parquet
     """
 
     folder: Path
@@ -84,6 +85,11 @@ class Study:
         """predictions.parquet, the test split: run, example, then of label, prediction, probability."""
         return self._frame("predictions.parquet", columns, runs)
 
+    def probe_losses(self, runs: Iterable[str] | None = None) -> pd.DataFrame:
+        """probe.parquet of the runs that have it: run, step, example (of the validation split), loss in nats."""
+        runs = self.runs["run"] if runs is None else runs
+        return self._frame("probe.parquet", None, [run for run in runs if self.has(run, "probe.parquet")])
+
     def layers(self, spans: int = 100, runs: Iterable[str] | None = None) -> pd.DataFrame:
         """layers.parquet, averaged while it is read over at most `spans` spans of equally many steps a run.
 
@@ -93,15 +99,22 @@ class Study:
         frame = self._frame("layers.parquet", None, runs, lambda table: averaged(table, spans))
         return frame.astype({"layer": "Int64"})
 
+    def has(self, run: str, file: str) -> bool:
+        """Whether a run that counts recorded this file."""
+        return file in self.sha256[run]
+
     def read(self, run: str, file: str, columns: Iterable[str] | None = None) -> pa.Table:
         """One record file of one run: the column that numbers its rows, then the given columns, or all.
 
-        Raises Unreadable where the file is no longer what it was at `load`, ValueError at an unknown column.
+        Raises Unreadable where the file is no longer what it was at `load`, ValueError at an unknown column or a file
+        that the run does not have (`has`).
         """
         names = RECORDS[file]
         wanted = names if columns is None else tuple(dict.fromkeys([names[0], *columns]))
         if unknown := [column for column in wanted if column not in names]:
             raise ValueError(f"{file} has no column {', '.join(unknown)}; it has {', '.join(names)}")
+        if not self.has(run, file):
+            raise ValueError(f"{run} has no {file}")
         content = verified(self.folder / run / file, self.sha256[run][file])
         try:
             return read_columns(content, file.removesuffix(".parquet"), wanted)
@@ -162,7 +175,7 @@ def load(folder: Path, only: Collection[str] | None = None) -> Study:
         arms=in_order(dict(zip(label_of.values(), arms, strict=True))),
         problems=pd.DataFrame(problems, columns=["run", "kind", "problem"]),
         sha256={
-            run: {file: data["records"][file]["sha256"] for file in RECORDS} | {RUN_JSON: content_sha256(data)}
+            run: {file: data["records"][file]["sha256"] for file in files_of(data)} | {RUN_JSON: content_sha256(data)}
             for run, data in known.items()
             if run not in flaws
         },

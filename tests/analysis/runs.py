@@ -92,6 +92,21 @@ def predictions_frame(accuracy: float = 0.8, examples: int = 40) -> pd.DataFrame
     )
 
 
+def probe_frame(steps: int, probe_every: int = 5, seed: int = 0, examples: int = 32) -> pd.DataFrame:
+    """The losses behind the probe's rows of `evals_frame`: their mean at each step is the loss there."""
+    evals = evals_frame(steps, probe_every, seed)
+    means = evals.loc[evals["split"] == "probe", ["step", "loss"]].to_numpy()
+    own = np.random.default_rng([seed, 1]).uniform(-0.2, 0.2, (len(means), examples))
+    losses = means[:, 1:] + own - own.mean(axis=1, keepdims=True)
+    return pd.DataFrame(
+        {
+            "step": np.repeat(means[:, 0].astype(int), examples),
+            "example": np.tile(np.arange(examples), len(means)),
+            "loss": losses.ravel().astype(np.float32),
+        }
+    )
+
+
 def write_run(
     study: Path,
     options: dict[str, str] | None = None,

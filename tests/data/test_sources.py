@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -626,3 +627,44 @@ def test_order_draws_on_its_own_stream():
     assert torch.equal(one, planned_order(50, 200, seed=1))
     assert not torch.equal(one, planned_order(50, 200, seed=2))
     assert not torch.equal(one[:50], one[50:100])
+
+
+# --- groups of texts ---
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "json", "parquet"])
+def test_each_text_keeps_its_group(tmp_path, suffix):
+    """Through the cut of the splits, the sample and the tokens; the control is the order, which the cut changes."""
+    table = pd.DataFrame({"text": [t for t, _ in GOOD], "label": [y for _, y in GOOD]})
+    table["group"] = [f"document {i // 4}" for i in range(len(GOOD))]
+    path = tmp_path / f"train.{suffix}"
+    match suffix:
+        case "csv" | "tsv":
+            table.to_csv(path, index=False, sep="," if suffix == "csv" else "\t")
+        case "jsonl" | "json":
+            table.to_json(path, orient="records", lines=suffix == "jsonl")
+        case "parquet":
+            table.to_parquet(path)
+    splits = load_splits(files(path, cluster="group", train_examples=20))
+    group = dict(zip(table["text"], table["group"], strict=True))
+    for texts in splits.values():
+        assert texts.cluster == [group[text] for text in texts.text]
+    assert splits["train"].cluster != sorted(splits["train"].cluster)
+    examples = tokenise(splits["train"], word_tokenizer(splits["train"].text, 100, 16), 16)
+    names = list(dict.fromkeys(splits["train"].cluster))
+    assert [names[number] for number in examples.cluster] == splits["train"].cluster
+    assert load_splits(files(path))["train"].cluster in ((), [])
+
+
+def test_groups_that_cannot_be_used_are_refused(tmp_path):
+    path = write(tmp_path / "train.csv")
+    assert "must have the column 'group' (got text, label); data.text" in refused(files(path, cluster="group"))
+    lines = write(tmp_path / "train.jsonl")
+    assert "must have the keys 'text' and 'label' and 'group'" in refused(files(lines, cluster="group"))
+    for value, shown in (("", "''"), (None, "None"), (0.5, "0.5"), (True, "True")):
+        rows = [{"text": t, "label": y, "group": value} for t, y in GOOD]
+        lines.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        expected = f"row 1: the cluster must be a text that is not empty, or a whole number (got {shown})"
+        assert expected in refused(files(lines, cluster="group"))
+    with pytest.raises(ValueError, match=r"cluster must be null, or a third column \(got label\)"):
+        files(path, cluster="label")

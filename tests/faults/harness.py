@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import torch
 from omegaconf import OmegaConf
 
-from tests.tools import ROOT, compose_config, without_report
+from tests.tools import RECORDED, ROOT, compose_config, without_report
 
 if TYPE_CHECKING:
     from ablate.run.job import Job
@@ -37,7 +37,6 @@ COMMON = (  # a random 2-layer BERT, dropout 0.1, 64 tokens; 40 examples in batc
 FIXTURE = (*COMMON, "clip.start=8")
 STARTS = (20, 8, 1)  # the sweep's arms; the second shares seven steps with the first, and is FIXTURE's run
 SWEEP = ("-m", *COMMON, "clip.start=20,8,1")
-TABLES = ("steps", "layers", "evals", "predictions")
 PATIENCE = 300.0  # seconds for a command that takes one second: a busy machine is no fault
 Fault = Callable[[], None]
 
@@ -201,7 +200,7 @@ def snapshot(folder: Path) -> dict[str, tuple[int, int, bytes]]:
 
 def content(folder: Path) -> dict[str, Any]:
     """The parts that are equal in a disturbed and an undisturbed run: all rows (without timings) and final tensors."""
-    parts: dict[str, Any] = {name: pq.read_table(folder / f"{name}.parquet") for name in TABLES}
+    parts: dict[str, Any] = {name: pq.read_table(folder / f"{name}.parquet") for name in RECORDED}
     parts["steps"] = parts["steps"].drop_columns(["seconds"])
     kept = torch.load(folder / "checkpoint.pt", weights_only=True) if (folder / "checkpoint.pt").exists() else None
     parts["tensors"] = kept and {name: tensor.numpy().tobytes() for name, tensor in kept["trained"].items()}

@@ -22,6 +22,7 @@ from tests.faults.harness import (
     snapshot,
     the_run,
 )
+from tests.tools import RECORDED
 
 
 def cut(content: bytes, share: float) -> bytes:
@@ -70,7 +71,7 @@ def test_row_07_another_runs_checkpoint(tmp_path: Path, killed: Path, undisturbe
     assert differences(the_run(tmp_path), other) == []
 
 
-@pytest.mark.parametrize("name", ["steps", "layers", "evals", "predictions"])
+@pytest.mark.parametrize("name", RECORDED)
 def test_row_07_damaged_record_of_a_finished_run(tmp_path: Path, undisturbed: Path, name: str) -> None:
     """The run is done again. (Tests of the analysis check that it leaves damaged runs out.)"""
     shutil.copytree(undisturbed / "outputs", tmp_path / "outputs")

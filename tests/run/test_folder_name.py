@@ -61,8 +61,10 @@ def test_a_folder_with_the_id_is_found_whatever_its_name(tmp_path: Path, monkeyp
 
 def test_published_runs_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    published = ("optimizer.lr=1e-4", "trainer.batch_size=16", "trainer.probe_every=5", "trainer.skip_unread=false",
-                 "trainer.piece_multiple=1", "study=reference/paper", "clip=delayed", "freeze=none")  # fmt: skip
+    published = (
+        "optimizer.lr=1e-4", "trainer.batch_size=16", "trainer.probe_every=5", "trainer.probe_examples=32",
+        "trainer.skip_unread=false", "trainer.piece_multiple=1", "study=reference/paper", "clip=delayed", "freeze=none",
+    )  # fmt: skip
     assert folder(*published, "seed=3").name.startswith("none-delayed-warmup_linear-s3-")
 
 

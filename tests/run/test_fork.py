@@ -26,7 +26,7 @@ from ablate.run.fork import (
 )
 from ablate.run.records import Rows
 from ablate.scheduler import Constant, Scheduler, WarmupLinear, WarmupLinearHF
-from tests.tools import ablate, make_odd
+from tests.tools import RECORDED, ablate, make_odd
 
 SETTINGS = (
     "model=tiny", "data=synthetic", "freeze=none", "trainer.threads=1", "trainer.steps=20", "trainer.batch_size=4",
@@ -118,7 +118,7 @@ def test_shared_steps_are_those_before_the_first_difference(
 
 
 def content(folder: Path) -> dict[str, object]:
-    tables = {t: pq.read_table(folder / f"{t}.parquet") for t in ("steps", "layers", "evals", "predictions")}
+    tables = {t: pq.read_table(folder / f"{t}.parquet") for t in RECORDED}
     tables["steps"] = tables["steps"].drop_columns(["seconds"])
     tensors = torch.load(folder / "checkpoint.pt", weights_only=True)["trained"]
     return {**tables, "tensors": {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}}

@@ -21,10 +21,13 @@ from ablate.files.reading import hashed
 from ablate.files.run_record import SCHEMAS, write_run_json
 from ablate.model.parameter_roles import role
 from ablate.run.records import (
+    PROBE_LOSSES,
     BrokenRecord,
     Layer,
     Rows,
+    check_tables,
     layers_of,
+    losses_every,
     read_run,
     write_parquet,
 )
@@ -54,6 +57,8 @@ COLUMNS = {  # a change here affects every reader of the files
     "layers": {"step": INT, "layer": INT, "block": TEXT, "grad_norm": FLOAT, "parameters": INT},
     "evals": {"step": INT, "split": TEXT, "loss": FLOAT, "accuracy": FLOAT, "examples": INT},
     "predictions": {"example": INT, "label": INT, "prediction": INT, "probability": pa.float32()},
+    "probe": {"step": INT, "example": INT, "loss": pa.float32()},
+    "clusters": {"example": INT, "cluster": INT},
 }
 STEP = Step(
     step=1,
@@ -76,7 +81,7 @@ GROUPS = {(None, "head"): Layer(("w", "b"), 6), (1, "mlp"): Layer(("m",), 9)}
 
 @pytest.fixture
 def rows() -> Rows:
-    """One step, its layers and evaluation, and the predictions of three examples."""
+    """One step, its layers, its evaluation of a probe of three examples, and their predictions."""
     found = Predictions(
         label=torch.tensor([0, 1, 1]),
         prediction=torch.tensor([0, 1, 0]),
@@ -87,7 +92,9 @@ def rows() -> Rows:
     rows.add_step(STEP)
     rows.add_layers(1, Norms({"w": 9.0, "b": 16.0, "m": 4.0}), GROUPS)
     rows.add_eval(1, "probe", found)
+    rows.add_probe(1, [0, 7, 3], found)
     rows.set_predictions(found)
+    rows.set_clusters([0, 1, 0])
     return rows
 
 
@@ -136,6 +143,9 @@ def test_rows_come_back_as_they_went_in(rows: Rows, tmp_path: Path) -> None:
         "example": [0, 1, 2], "label": [0, 1, 1], "prediction": [0, 1, 0]
     }  # fmt: skip
     assert read["predictions"]["probability"].to_pylist() == pytest.approx([0.9, 0.6, 0.7])
+    assert read["clusters"].to_pydict() == {"example": [0, 1, 2], "cluster": [0, 1, 0]}
+    assert read["probe"].drop_columns("loss").to_pydict() == {"step": [1, 1, 1], "example": [0, 7, 3]}
+    assert read["probe"]["loss"].to_pylist() == pytest.approx([0.1, 0.5, 1.2])
 
 
 NUMBERS = st.floats(allow_nan=False) | st.integers(0, 2**53) | st.none()
@@ -157,9 +167,34 @@ def test_a_row_is_packed_once_however_many_checkpoints_follow(rows: Rows, monkey
     assert after == before | {"steps": before["steps"] + b"{}\n"}
 
 
-def test_a_run_without_rows_has_all_tables(tmp_path: Path) -> None:
+@given(st.integers(1, 10**6), st.integers(1, 10**4), st.integers(1, 10**6))
+def test_the_losses_of_the_probe_are_bounded(steps: int, probe_every: int, examples: int) -> None:
+    """All are recorded if they fit, else evenly spaced evaluations, at least one; an evaluation is never cut."""
+    every, evaluations = losses_every(steps, probe_every, examples), steps // probe_every
+    recorded = steps // every
+    assert every % probe_every == 0 and bool(recorded) == bool(evaluations)
+    assert recorded * examples <= max(PROBE_LOSSES, examples)
+    if evaluations * examples <= PROBE_LOSSES:
+        assert recorded == evaluations
+    elif examples <= PROBE_LOSSES // 2:
+        assert 2 * recorded * examples > PROBE_LOSSES // 2  # not thinned much more than needed
+
+
+def test_an_earlier_version_has_no_losses_of_the_probe(rows: Rows, tmp_path: Path) -> None:
+    """run.json lists what a run recorded: an absent table is missed only where it is listed."""
+    records = rows.write(tmp_path)
+    check_tables(tmp_path, {"records": records})
+    (tmp_path / "probe.parquet").unlink()
+    earlier = {name: entry for name, entry in records.items() if name != "probe.parquet"}
+    check_tables(tmp_path, {"records": earlier})
+    for name, listed in (("probe", records), ("evals", {k: v for k, v in earlier.items() if k != "evals.parquet"})):
+        with pytest.raises(BrokenRecord, match=rf"{name}\.parquet: missing"):
+            check_tables(tmp_path, {"records": listed})
+
+
+def test_a_run_without_rows_has_all_tables_but_that_of_groups(tmp_path: Path) -> None:
     records = Rows().write(tmp_path)
-    assert sorted(records) == sorted(f"{name}.parquet" for name in COLUMNS)
+    assert sorted(records) == sorted(f"{name}.parquet" for name in COLUMNS if name != "clusters")
     assert {record["rows"] for record in records.values()} == {0}
     assert pq.read_schema(tmp_path / "steps.parquet").names == SCHEMAS["steps"].names
 

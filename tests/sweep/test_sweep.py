@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.tools import ROOT, ablate
+from tests.tools import RECORDED, ROOT, ablate
 
 SMALL = (
     "model=tiny", "data=synthetic", "freeze=none", "trainer.threads=1", "trainer.steps=6", "trainer.batch_size=4",
@@ -48,7 +48,7 @@ def test_seed_by_seed_whatever_was_typed_first(swept: tuple[Path, str, str]) -> 
 def test_every_file_of_the_contract_is_there(swept: tuple[Path, str, str]) -> None:
     for folder in folders(swept[0]):
         names = {path.name for path in folder.iterdir()}
-        tables = {f"{name}.parquet" for name in ("steps", "layers", "evals", "predictions")}
+        tables = {f"{name}.parquet" for name in RECORDED}
         assert names == {"run.json", "config.yaml", "run.log", ".lock", *tables}
     assert {path.name for path in (swept[0] / "outputs/default").iterdir() if path.is_file()} <= {"multirun.yaml"}
 

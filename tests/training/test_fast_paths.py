@@ -21,7 +21,7 @@ from ablate.run.fork import Snapshot, announce
 from ablate.run.signals import Stopped, StopRequest
 from ablate.training import step as training
 from ablate.training.dropout import TorchDropout
-from tests.tools import ROOT, compose_settings, run_settings
+from tests.tools import RECORDED, ROOT, compose_settings, run_settings
 from tests.training.test_step import small_learner
 
 SMALL = (
@@ -37,7 +37,7 @@ ONEDNN = "trainer.linear=onednn model.hidden=128"  # wide enough for oneDNN
 
 def content(folder: Path) -> dict[str, Any]:
     """Everything in a finished run that must be equal."""
-    tables = {t: pq.read_table(folder / f"{t}.parquet") for t in ("steps", "layers", "evals", "predictions")}
+    tables = {t: pq.read_table(folder / f"{t}.parquet") for t in RECORDED}
     tables["steps"] = tables["steps"].drop_columns(["seconds"])
     end = torch.load(folder / "checkpoint.pt", weights_only=True)
     return {**tables, **{n: p.tolist() for n, p in end["trained"].items()}}

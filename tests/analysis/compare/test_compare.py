@@ -19,7 +19,7 @@ from analysis.compare.compare import Comparison, compare, paired_interval, welch
 from analysis.compare.matching import match
 from analysis.compare.words import arms_in_words, claims_in_words, headlines, settings_in_words
 from analysis.records.study import load
-from tests.analysis.runs import evals_frame, predictions_frame, steps_frame, write_run
+from tests.analysis.runs import evals_frame, predictions_frame, probe_frame, steps_frame, write_run
 from tests.analysis.studies import MINIMAL, NOISE, write_two, written
 
 ENVIRONMENT = {"key": "e0", "threads": 1, "torch": "2.13.0", "git": {"commit": "a" * 40, "dirty": False}}
@@ -164,6 +164,15 @@ def test_one_bit_of_one_loss_is_seen_and_where(twins: Path) -> None:
     assert arms["identical"].to_dict() == {"none": 3, "fixed": 2}
     assert arms["first_difference"]["fixed"] == 7
     assert arms_in_words(compared(twins))["identical to the bit"][0] == "2 of 3 seeds; differs from step 7"
+
+
+def test_a_record_that_only_a_later_version_has_is_no_difference(twins: Path) -> None:
+    rewrite(twins, "fixed-s1", probe=probe_frame(20, seed=1))
+    assert compared(twins).arms["identical"].tolist() == [3, 3]
+    shutil.rmtree(twins / "before/fixed-s1")
+    shutil.copytree(twins / "after/fixed-s1", twins / "before/fixed-s1")
+    rewrite(twins, "fixed-s1", probe=probe_frame(20, seed=1).assign(loss=np.float32(0.5)))  # both have it
+    assert sorted(compared(twins).arms["identical"]) == [2, 3]
 
 
 def test_the_clock_is_no_difference_and_every_other_record_is(twins: Path) -> None:

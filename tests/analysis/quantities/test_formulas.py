@@ -27,6 +27,7 @@ TWENTY = np.arange(1.0, 21.0)
 def test_training_loss_and_its_variance():
     steps = steps_of(loss=TWENTY)
     assert formulas.last_training_loss(steps) == 19.5
+    assert formulas.mean_training_loss(steps) == 10.5
     assert formulas.loss_variance(steps) == 35.0  # n(n + 1) / 12
     assert formulas.last_loss_variance(steps, last=3) == 1.0
 

@@ -1,64 +1,131 @@
 import math
 import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from analysis.quantities import formulas
 from analysis.quantities.measure import measure
+from analysis.quantities.outcomes import outcomes
 from analysis.quantities.registry import REGISTRY, run_quantities
-from analysis.quantities.run_records import batch_means
+from analysis.quantities.run_records import records_of
 from analysis.records.study import load
-from tests.analysis.runs import change, evals_frame, predictions_frame, steps_frame, write_run
+from tests.analysis.runs import evals_frame, predictions_frame, probe_frame, steps_frame, write_run
 
-# --- the batches' part ---
+# --- a run's quantities are its own ---
 
 
-def write_paired(folder, noise, batch_sd=0.3, arms=4, seeds=2, steps=600, **entries):
-    """Arms of a seed share the batches' part of the loss; each adds its own noise of sd `noise[arm]`."""
+def write_arm(folder, clip, *, seeds=2, steps=300, noise=0.05, **run):
+    """An arm whose runs share the batches' part of the loss, of sd 0.3, with the other arms of their seed."""
     for seed in range(seeds):
-        batch = np.random.default_rng(seed).normal(0, batch_sd, steps)
-        for arm in range(arms):
-            own = np.random.default_rng([seed, arm, 7]).normal(0, noise[arm], steps)
-            frame = steps_frame(steps).assign(loss=0.5 + batch + own)
-            write_run(
-                folder,
-                {"clip": f"rule{arm}"},
-                seed=seed,
-                steps=steps,
-                run=f"arm{arm}-s{seed}",
-                frames={"steps.parquet": frame},
-                **entries,
-            )
-    return load(folder)
+        batches = np.random.default_rng(seed).normal(0, 0.3, steps)
+        own = np.random.default_rng([seed, *clip.encode()]).normal(0, noise, steps)
+        frames = {
+            "steps.parquet": steps_frame(steps, seed).assign(loss=0.5 + batches + own),
+            "probe.parquet": probe_frame(steps, seed=seed),
+        }
+        write_run(folder, {"clip": clip}, seed=seed, steps=steps, run=f"{clip}-s{seed}", frames=frames, **run)
 
 
-def test_loss_jitter_is_free_of_the_batches_part(tmp_path):
-    """Of k arms with noise σ² each, σ² (1 − 1/k) is left of a run's own, and nothing of the batches."""
-    study = write_paired(tmp_path, noise=[0.05] * 4)
-    found = measure(study, ["loss_jitter", "loss_variance"]).values
-    assert found["loss_jitter"].mean() == pytest.approx(0.05**2 * 3 / 4, rel=0.1)
-    assert found["loss_variance"].mean() > 0.3**2 * 0.8
+@given(
+    st.lists(
+        st.tuples(st.floats(0, 3), st.sampled_from(["done", "diverged"]), st.integers(1, 4)), min_size=1, max_size=3
+    )
+)
+@settings(max_examples=10, deadline=None)
+def test_no_quantity_depends_on_the_other_arms_of_the_folder(arms):
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for clip in ("none", "fixed"):
+            write_arm(folder, clip)
+        alone = outcomes(load(folder), run_quantities())
+        for number, (noise, status, seeds) in enumerate(arms):
+            write_arm(folder, f"other{number}", noise=noise, status=status, seeds=seeds)
+        among = outcomes(load(folder), run_quantities())
+        assert len(among.values) > len(alone.values)
+        pd.testing.assert_frame_equal(among.values.loc[alone.values.index], alone.values, check_exact=True)
+        pd.testing.assert_series_equal(among.learned[alone.learned.index], alone.learned)
 
 
-def test_batches_part_is_that_of_one_order_of_examples(tmp_path):
-    study = write_paired(tmp_path, noise=[0.05] * 4, pairing={"batches": "all the same"})
-    found = measure(study, ["loss_jitter"]).values  # the negative control: seeds mixed up
-    assert found["loss_jitter"].mean() > 0.3**2 / 4
+def test_a_quantity_that_depends_on_other_arms_would_be_seen(tmp_path, monkeypatch):
+    """The negative control: the jitter less the mean loss of all runs with the same batches, as it once was."""
+
+    def less_the_batches(run):
+        of_seed = run.study.runs.loc[run.study.runs["pairing.batches"] == run.entries["pairing.batches"], "run"]
+        mean = run.study.steps(["loss"], of_seed).groupby("step")["loss"].mean()
+        return formulas.loss_jitter(run.steps.assign(loss=run.steps["loss"] - run.steps["step"].map(mean)))
+
+    monkeypatch.setitem(REGISTRY, "loss_jitter", replace(REGISTRY["loss_jitter"], measure=less_the_batches))
+    for clip in ("none", "fixed"):
+        write_arm(tmp_path, clip)
+    alone = measure(load(tmp_path), ["loss_jitter"]).values
+    write_arm(tmp_path, "other", noise=1)
+    among = measure(load(tmp_path), ["loss_jitter"]).values
+    assert (among.loc[alone.index] / alone > 2).all(axis=None)
 
 
-def test_batches_part_leaves_diverged_runs_out(tmp_path):
-    write_paired(tmp_path, noise=[0.05] * 4)
-    change(tmp_path / "arm0-s0", status="diverged")
-    parts = batch_means(load(tmp_path))
-    assert set(parts["b0"]["runs"]) == {3} and set(parts["b1"]["runs"]) == {4}
+def test_the_jitter_of_the_training_loss_has_the_batches_in_it(tmp_path):
+    write_arm(tmp_path, "none", steps=3000, noise=0.4)
+    jitters = measure(load(tmp_path), ["loss_jitter"]).values["loss_jitter"]
+    assert jitters.tolist() == pytest.approx([0.3**2 + 0.4**2] * 2, rel=0.1)
 
 
-def test_a_lone_arm_has_no_batches_part(tmp_path):
-    study = write_paired(tmp_path, noise=[0.05], arms=1)
-    found = measure(study, ["loss_jitter"])
-    assert found.values["loss_jitter"].isna().all()
-    assert set(found.lacking["reason"]) == {"loss: no other arm finished on the same batches"}
+# --- scores per example ---
+
+
+def test_the_mean_over_examples_is_the_quantity(tmp_path):
+    write_arm(tmp_path, "none", accuracy=0.7)
+    study = load(tmp_path)
+    values = measure(study, ["test_accuracy", "mean_probe_loss"]).values
+    for name, size in (("test_accuracy", 40), ("mean_probe_loss", 32)):
+        for run in study.runs["run"]:
+            scores = REGISTRY[name].per_example(records_of(study, run))
+            assert scores.shape == (size,) and scores.std() > 0
+            assert scores.mean() == pytest.approx(values.loc[run, name], rel=1e-6)
+
+
+def test_examples_keep_their_place(tmp_path):
+    """The third example of the probe is the hard one, the last test example the one that is wrong."""
+    losses = probe_frame(20)
+    losses.loc[losses["example"] == 2, "loss"] = np.float32(9)
+    predictions = predictions_frame(1.0)
+    predictions.loc[39, "prediction"] = 0
+    shuffled = losses.sample(frac=1, random_state=0)  # in whatever order the rows are
+    write_run(tmp_path, run="a", frames={"probe.parquet": shuffled, "predictions.parquet": predictions})
+    records = records_of(load(tmp_path), "a")
+    assert REGISTRY["mean_probe_loss"].per_example(records).argmax() == 2
+    assert REGISTRY["test_accuracy"].per_example(records).tolist() == [1.0] * 39 + [0.0]
+
+
+def test_groups_of_the_test_examples(tmp_path):
+    groups = pd.DataFrame({"example": range(40), "cluster": [i // 4 for i in range(40)]})
+    write_run(tmp_path, run="grouped", frames={"clusters.parquet": groups})
+    write_run(tmp_path, {"clip": "fixed"}, run="plain")
+    study = load(tmp_path)
+    assert study.problems.empty
+    assert records_of(study, "grouped").clusters.tolist() == groups["cluster"].tolist()
+    assert records_of(study, "plain").clusters is None
+
+
+def test_no_scores_without_examples(tmp_path):
+    """Of an earlier version, of a run that diverged, and of quantities that are no mean over examples."""
+    write_run(tmp_path, run="early")
+    write_run(tmp_path, {"clip": "fixed"}, run="dead", status="diverged", frames={"probe.parquet": probe_frame(20)})
+    study = load(tmp_path)
+    early, dead = (records_of(study, run) for run in ("early", "dead"))
+    assert REGISTRY["test_accuracy"].per_example(early) is not None
+    scored = [name for name in run_quantities() if REGISTRY[name].per_example(early) is not None]
+    assert scored == ["test_accuracy"]
+    assert all(quantity.per_example(dead) is None for quantity in REGISTRY.values())
+    assert early.probe_losses.empty and not dead.probe_losses.empty
+    with pytest.raises(KeyError):
+        records_of(study, "unknown")
 
 
 # --- all runs ---

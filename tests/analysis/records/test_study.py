@@ -15,7 +15,7 @@ import pytest
 from ablate.files.run_record import write_run_json
 from analysis.records import study as loading
 from analysis.records.study import load
-from tests.analysis.runs import change, layers_frame, steps_frame, write_json, write_run, write_table
+from tests.analysis.runs import change, layers_frame, probe_frame, steps_frame, write_json, write_run, write_table
 from tests.tools import make_odd
 
 # --- what a study holds ---
@@ -67,6 +67,25 @@ def test_records_come_back_as_written(study):
     assert list(loaded.predictions(["prediction"])) == ["run", "example", "prediction"]
     with pytest.raises(ValueError, match="no column lost; it has step, loss"):
         loaded.steps(["lost"])
+
+
+def test_runs_of_earlier_versions_have_no_losses_of_the_probe(study):
+    """They count as they are; for a run that lists the table it has to be there."""
+    for seed in (0, 1):
+        write_run(study, {"clip": "late"}, seed=seed, run=f"late-s{seed}", frames={"probe.parquet": probe_frame(20)})
+    loaded = load(study)
+    assert loaded.problems[loaded.problems["kind"] != "missing"].empty and len(loaded.runs) == 8
+    assert loaded.has("late-s0", "probe.parquet") and not loaded.has("none-s0", "probe.parquet")
+    losses = loaded.probe_losses()
+    assert list(losses) == ["run", "step", "example", "loss"] and set(losses["run"]) == {"late-s0", "late-s1"}
+    assert loaded.probe_losses(["none-s0"]).empty
+    with pytest.raises(ValueError, match=r"none-s0 has no probe\.parquet"):
+        loaded.read("none-s0", "probe.parquet")
+    (study / "late-s0/probe.parquet").unlink()
+    (study / "late-s1/probe.parquet").write_bytes(b"PAR1")
+    problems = load(study).problems.set_index("run")["problem"]
+    assert problems["late-s0"].startswith("probe.parquet cannot be read")
+    assert problems["late-s1"] == "probe.parquet is not what the run wrote: its sha256 differs"
 
 
 def test_layers_are_averaged_over_spans(tmp_path):
