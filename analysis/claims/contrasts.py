@@ -11,6 +11,7 @@ from itertools import product
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.claims.contrast import LINEAR, Contrast, Effects
 from analysis.claims.estimand import Estimand, Sample, Settings
@@ -22,6 +23,7 @@ from analysis.records.study import Study
 from analysis.stats.effects import Array, Estimate, one_sample_effect, paired_effect
 from analysis.stats.factorials import interaction_contrasts
 from analysis.stats.predictions import churn_pseudo_values
+from analysis.stats.rates import rate_difference
 from analysis.stats.scales import Raw
 from analysis.stats.variances import pitman_morgan
 
@@ -149,6 +151,22 @@ class Churn(Contrast):
 
 
 @dataclass(frozen=True)
+class Failures(Contrast):
+    """treatment − control of the share of seeds whose run learns, by the exact McNemar test."""
+
+    scales: ClassVar[tuple[str, ...]] = LINEAR
+    quantity: ClassVar[str | None] = "learned"
+
+    def usable(self, learned: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """All seeds: runs that did not learn are what is counted."""
+        return np.full(len(learned), True)
+
+    def effects(self, sample: Sample, rng: np.random.Generator) -> Effects:
+        treatment, control = sample.values.T
+        return {"": rate_difference(treatment, control, unit=float(sample.scale.forward(1.0)))}
+
+
+@dataclass(frozen=True)
 class OverExamples(Contrast):
     """The same as `paired` for the test accuracy, to be shown with a claim."""
 
@@ -184,6 +202,7 @@ CONTRASTS: dict[str, type[Contrast]] = {
     "datasets": Datasets,
     "sizes": Sizes,
     "churn": Churn,
+    "failures": Failures,
     "examples": OverExamples,
     "equality": Equality,
 }
