@@ -4,6 +4,8 @@ interval     an interval of confidence
 effects      paired differences with their intervals, tests and power
 scales       raw, points, log and logit scales
 variances    ratios of variances across seeds
-factorials   analysis of variance, interactions, Shapley values
-predictions  accuracy differences over seeds and test examples; churn
+factorials   repeated-measures analysis of variance, interactions, Shapley values
+predictions  effects over seeds and test examples, or over seeds and data sets; churn
+rates        differences of rates of runs that learn (McNemar); probability of improvement
+tuning       cross-fitted choice of a grid point, expected best of k trials
 """

@@ -33,7 +33,7 @@ class CrossedEffect:
     examples. It is never narrower than the interval over seeds, and covers as often as it claims also for 2 seeds
     and at small alphas, where one Student's t with Satterthwaite's degrees of freedom does not: a small A, estimated
     from few seeds, then also comes with too many degrees of freedom. Simulations: tests/analysis/stats.
-    Howe 1974, J. R. Stat. Soc. B 36:456; Searle, Casella & McCulloch 1992, Variance Components, chapter 4.
+    Howe 1974, J. Am. Stat. Assoc. 69:789; Searle, Casella & McCulloch 1992, Variance Components, chapter 4.
     """
 
     least_n: ClassVar[int] = 2
@@ -130,7 +130,7 @@ def crossed_effect(
     times n / (n − 1) for seeds and a factor for clusters that makes them unbiased where all cluster means vary
     alike; without clusters, A + B − C is the analysis of variance's (MS_seeds + MS_examples − MS_rest) / (n m).
     Raises ValueError below 2 seeds, 2 examples or 2 clusters, and for other shapes.
-    Cameron, Gelbach & Miller 2011, J. Bus. Econ. Stat. 29:238, equation 2.13 (two-way clusters); Bell & McCaffrey
+    Cameron, Gelbach & Miller 2011, J. Bus. Econ. Stat. 29:238 (two-way clusters); Bell & McCaffrey
     2002, Survey Methodology 28:169 (factor and degrees of freedom); Miller 2024, arXiv 2411.00640 (language models).
 
     >>> right = [[1, 1, 0, 1, 1], [1, 1, 0, 1, 0], [1, 1, 0, 1, 1]]

@@ -157,7 +157,7 @@ def improvement(
     rliable, would count the variation that the arms of a seed share against the difference. The interval is the
     percentile bootstrap over seeds. Where treatment wins, or loses, on all seeds, resampling shows no spread; the
     interval is then that of an exact rate (`exact_rate`). Raises ValueError as `paired_effect` does.
-    Bouthillier et al. 2021, arXiv 2103.03098, section 5; Agarwal et al. 2021, arXiv 2108.13264 (rliable).
+    Bouthillier et al. 2021, arXiv 2103.03098; Agarwal et al. 2021, arXiv 2108.13264 (rliable).
 
     >>> found = improvement([3, 5, 4, 4], [2, 4, 4, 5], np.random.default_rng(0))
     >>> found.estimate, found.interval.low, found.interval.high

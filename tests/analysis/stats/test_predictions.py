@@ -99,8 +99,9 @@ def test_coverage(seeds, examples, clusters, binary, name):
     kind = "right" if binary else "loss"
     print(f"{seeds:3d} {examples:5d} {number or '':5} {kind:6} {name:9} {found.round(3).tolist()}")
     for (crossed, _), level in zip(found, levels, strict=True):
-        assert crossed >= level - 0.4 * (1 - level)
-        assert seeds == 2 or crossed <= level + 0.5 * (1 - level)
+        noise = 3 * np.sqrt(level * (1 - level) / 2000)
+        assert crossed >= level - 0.2 * (1 - level) - noise
+        assert seeds == 2 or level > 0.95 or crossed <= 0.97 + noise
 
 
 @pytest.fixture
