@@ -261,7 +261,8 @@ def effects_of(sample: Sample, question: Question) -> tuple[Effects, tuple[str, 
     if not sample.seeds:
         return {}, ()
     try:
-        return question.contrast.effects(sample, np.random.default_rng(FLIPS)), ()
+        effects = question.contrast.effects(sample, np.random.default_rng(FLIPS))
+        return effects, question.contrast.notes(sample)
     except (ValueError, Unreadable) as error:
         return {}, (f"the effect cannot be computed: {error}",)
 

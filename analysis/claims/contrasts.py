@@ -1,7 +1,6 @@
-"""Contrasts: how the runs of a seed become one number, and the numbers of all seeds an effect.
+"""The contrasts that a claim can name: how the runs of a seed become one number, and those of all seeds an effect.
 
-A contrast names the cells that it needs, each an arm by its settings, and turns their values, (seeds, cells), into
-effects. Its fields are the keys that it adds to a claim in YAML.
+`analysis.claims.contrast` has their base class, `analysis.claims.grid_contrasts` those over a grid of settings.
 """
 
 from __future__ import annotations
@@ -14,64 +13,19 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.claims.contrast import LINEAR, Contrast, Effects
 from analysis.claims.estimand import Estimand, Sample, Settings
-from analysis.claims.example_scores import example_scores
+from analysis.claims.example_scores import mean_difference
+from analysis.claims.grid_contrasts import Datasets, GridMean, Sensitivity, Tuned
 from analysis.claims.pairing import MissingModels, Refused
 from analysis.records.arms import canonical, fits, is_under, overlaid
 from analysis.records.study import Study
 from analysis.stats.effects import Array, Estimate, one_sample_effect, paired_effect
 from analysis.stats.factorials import interaction_contrasts
-from analysis.stats.predictions import churn_pseudo_values, crossed_effect
+from analysis.stats.predictions import churn_pseudo_values
+from analysis.stats.rates import rate_difference
 from analysis.stats.scales import Raw
 from analysis.stats.variances import jackknifed_variance_ratio
-
-LINEAR = ("raw", "points")
-"""Scales on which the mean of the differences is the difference of the means."""
-
-Effects = dict[str, Estimate | None]
-"""Effects by name ("" for the only one); None where the values do not determine the effect."""
-
-
-class Contrast:
-    """Base class of all contrasts.
-
-    control           whether there is a control arm
-    judged            whether the contrast can have a verdict; otherwise it is only shown alongside one
-    tested            whether the verdict comes from a test, and so counts among the judged claims
-    keeps_unlearned   whether runs that did not learn count (accuracies, losses); otherwise their seeds are left out
-    scales            names of the scales on which the contrast is meaningful; empty: all
-    quantity          the only quantity of the contrast, where a claim cannot choose one
-    measures          the quantity that is measured of each run, where it differs from the claim's quantity
-    """
-
-    control: ClassVar[bool] = True
-    judged: ClassVar[bool] = True
-    tested: ClassVar[bool] = True
-    keeps_unlearned: ClassVar[bool] = True
-    scales: ClassVar[tuple[str, ...]] = ()
-    quantity: ClassVar[str | None] = None
-    measures: ClassVar[str | None] = None
-
-    def cells(self, estimand: Estimand, study: Study) -> list[Settings]:
-        """The settings of each arm that is needed. Raises Refused where the study cannot have these arms."""
-        arms = [estimand.treatment] if estimand.control is None else [estimand.treatment, estimand.control]
-        return [overlaid(estimand.within, arm) for arm in arms]
-
-    def free(self) -> tuple[str, ...]:
-        """Keys in which cells may differ in addition to those that the claim changes."""
-        return ()
-
-    def usable(self, learned: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Which seeds, (seeds,), can be used without the runs that did not learn; `learned` is (seeds, cells)."""
-        return learned.all(axis=1)
-
-    def effects(self, sample: Sample, rng: np.random.Generator) -> Effects:
-        """Effects on the sample's scale. Raises ValueError for values that the scale or the test does not allow."""
-        raise NotImplementedError
-
-    def holds(self, name: str, effect: Estimate, sample: Sample) -> bool:
-        """Robustness check: whether effect `name` keeps its sign on the raw scale, where the contrast asks for that."""
-        return True
 
 
 @dataclass(frozen=True)
@@ -83,12 +37,7 @@ class Paired(Contrast):
     """
 
     def effects(self, sample: Sample, rng: np.random.Generator) -> Effects:
-        linear = sample.estimand.scale in LINEAR and len(sample.seeds) > 1
-        if linear and (scores := example_scores(sample)) is not None:
-            x = sample.scale.forward(scores)
-            return {"": crossed_effect(x[:, 0], x[:, 1], rng=rng)}
-        x = sample.scale.forward(sample.values)
-        return {"": paired_effect(x[:, 0], x[:, 1], rng)}
+        return {"": mean_difference(sample, rng)}
 
 
 @dataclass(frozen=True)
@@ -138,55 +87,6 @@ class Interactions(Contrast):
         """An interaction whose sign changes on the raw scale comes from the scale, not from the factors."""
         raw = self.contrasts(Raw().forward(sample.values), sample.estimand.changes)[name].mean()
         return bool(np.sign(raw) == np.sign(effect.estimate))
-
-
-@dataclass(frozen=True)
-class Grid(Contrast):
-    """Treatment and control over a grid of settings, `over` (key -> values), reduced to one value per arm and seed."""
-
-    over: Mapping[str, tuple[Any, ...]]
-
-    def cells(self, estimand: Estimand, study: Study) -> list[Settings]:
-        points = [dict(zip(self.over, values, strict=True)) for values in product(*self.over.values())]
-        return [overlaid(cell, point) for cell in super().cells(estimand, study) for point in points]
-
-    def free(self) -> tuple[str, ...]:
-        return tuple(self.over)
-
-    def by_arm(self, cells: NDArray[Any]) -> NDArray[Any]:
-        """The cells, (seeds, cells), as (seeds, treatment and control, points of the grid)."""
-        return cells.reshape(len(cells), 2, cells.shape[1] // 2)
-
-
-@dataclass(frozen=True)
-class Sensitivity(Grid):
-    """treatment − control of the mean of the quantity L over the grid minus its minimum over the grid.
-
-    This is the learning-rate sensitivity where the grid consists of learning rates and L is a capped loss (Wortsman
-    et al. 2023, 2309.14322). A seed on which an arm learns nowhere on the grid has no minimum and does not count.
-    """
-
-    keeps_unlearned: ClassVar[bool] = False
-
-    def usable(self, learned: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        return self.by_arm(learned).any(axis=2).all(axis=1)
-
-    def effects(self, sample: Sample, rng: np.random.Generator) -> Effects:
-        loss = self.by_arm(sample.values)
-        x = sample.scale.forward(loss.mean(axis=2) - loss.min(axis=2))
-        return {"": paired_effect(x[:, 0], x[:, 1], rng)}
-
-
-@dataclass(frozen=True)
-class GridMean(Grid):
-    """treatment − control of the mean over the grid; for `learned`, the share of the grid on which an arm learns."""
-
-    def usable(self, learned: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        return np.full(len(learned), True)
-
-    def effects(self, sample: Sample, rng: np.random.Generator) -> Effects:
-        x = sample.scale.forward(self.by_arm(sample.values).mean(axis=2))
-        return {"": paired_effect(x[:, 0], x[:, 1], rng)}
 
 
 @dataclass(frozen=True)
@@ -251,6 +151,22 @@ class Churn(Contrast):
 
 
 @dataclass(frozen=True)
+class Failures(Contrast):
+    """treatment − control of the share of seeds whose run learns, by the exact McNemar test."""
+
+    scales: ClassVar[tuple[str, ...]] = LINEAR
+    quantity: ClassVar[str | None] = "learned"
+
+    def usable(self, learned: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """All seeds: runs that did not learn are what is counted."""
+        return np.full(len(learned), True)
+
+    def effects(self, sample: Sample, rng: np.random.Generator) -> Effects:
+        treatment, control = sample.values.T
+        return {"": rate_difference(treatment, control, unit=float(sample.scale.forward(1.0)))}
+
+
+@dataclass(frozen=True)
 class OverExamples(Contrast):
     """The same as `paired` for the test accuracy, to be shown with a claim."""
 
@@ -282,8 +198,11 @@ CONTRASTS: dict[str, type[Contrast]] = {
     "interactions": Interactions,
     "sensitivity": Sensitivity,
     "grid_mean": GridMean,
+    "tuned": Tuned,
+    "datasets": Datasets,
     "sizes": Sizes,
     "churn": Churn,
+    "failures": Failures,
     "examples": OverExamples,
     "equality": Equality,
 }

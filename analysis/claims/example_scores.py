@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 
+from analysis.claims.contrast import LINEAR
 from analysis.claims.estimand import Sample
 from analysis.records.study import Study
-from analysis.stats.effects import Array
+from analysis.stats.effects import Array, Effect, paired_effect
+from analysis.stats.predictions import CrossedEffect, crossed_effect
 
 
 def right(study: Study, run: str) -> Array:
@@ -45,3 +47,16 @@ def example_scores(sample: Sample) -> Array | None:
     if np.abs(scores.mean(axis=1) - flat).max() > ROUNDING:
         return None
     return scores.reshape(*sample.runs.shape, examples)
+
+
+def mean_difference(sample: Sample, rng: np.random.Generator) -> Effect | CrossedEffect:
+    """The mean of treatment − control of a sample of two cells, over seeds *and* examples where that is possible.
+
+    It is possible on a linear scale, for at least two seeds, where `example_scores` finds scores.
+    """
+    linear = sample.estimand.scale in LINEAR and len(sample.seeds) > 1
+    if linear and (scores := example_scores(sample)) is not None:
+        x = sample.scale.forward(scores)
+        return crossed_effect(x[:, 0], x[:, 1], rng=rng)
+    x = sample.scale.forward(sample.values)
+    return paired_effect(x[:, 0], x[:, 1], rng)

@@ -126,7 +126,7 @@ def pair(study: Study, arms: Sequence[str], may_differ: Collection[str]) -> Pair
 
     Raises Refused where the arms have common seeds and none of them is paired.
     """
-    columns = study.runs[["arm", "seed", "run", *PAIRING, "environment.earlier"]].to_dict("records")
+    columns = study.runs[["arm", "seed", "run", "data", *PAIRING, "environment.earlier"]].to_dict("records")
     runs = {(row["arm"], int(row["seed"])): row for row in columns if row["arm"] in arms}
     begun = study.left_out[study.left_out["arm"].isin(arms)]["seed"]
     rows, unpaired, absent = {}, {}, {}
@@ -150,8 +150,19 @@ def unshared(group: Sequence[Mapping[str, Any]], may_differ: Collection[str]) ->
     if len(group) == 1:
         return []
     required = [key for key, changes in PAIRING.items() if not any(is_under(key, changes) for key in may_differ)]
-    differ = [key for key in required if not is_shared([row[key] for row in group])]
+    differ = [key for key in required if not all(is_shared([row[key] for row in rows]) for rows in alike(key, group))]
     return differ + [f"environment within {row['run']} (resumed elsewhere)" for row in group if moved(row)]
+
+
+def alike(key: str, group: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """The runs of a seed among which a column must be shared: all, or for pairing hashes those on the same data.
+
+    Where a run is the only one on its data it is paired with none of them, and all must share the column.
+    """
+    by_data = defaultdict(list)
+    for row in group:
+        by_data[row["data"] if key.startswith("pairing.") else None].append(row)
+    return [list(group)] if min(map(len, by_data.values())) == 1 else list(by_data.values())
 
 
 def is_shared(values: Sequence[Any]) -> bool:

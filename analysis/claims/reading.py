@@ -18,7 +18,7 @@ conf/claims/paper.yaml explains every key. Mistakes raise a ValueError with the 
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -238,7 +238,9 @@ def contrast_of(word: str, keys: Mapping[str, Any]) -> Contrast:
     own = [field.name for field in fields(CONTRASTS[word])]
     if foreign := [key for key in CONTRAST_KEYS if key in keys and key not in own]:
         raise refusal(foreign[0], keys[foreign[0]], f"left out: contrast {word} has no such key")
-    return CONTRASTS[word](**{name: CONTRAST_KEYS[name](name, keys.get(name)) for name in own})
+    optional = [field.name for field in fields(CONTRASTS[word]) if field.default is not MISSING]
+    given = [name for name in own if name in keys or name not in optional]
+    return CONTRASTS[word](**{name: CONTRAST_KEYS[name](name, keys.get(name)) for name in given})
 
 
 def named_arm(key: str, value: Any, arms: Mapping[str, Settings]) -> Settings:

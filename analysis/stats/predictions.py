@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -12,6 +12,8 @@ from scipy import optimize, stats
 from ablate.config.checks import refusal
 from analysis.stats.effects import ALPHA, Array, Effect, finite, paired, paired_effect
 from analysis.stats.interval import Interval
+
+_LEAST_LOG_P = -690.0  # a p below 1e-300 is 0
 
 
 @dataclass(frozen=True)
@@ -24,13 +26,14 @@ class CrossedEffect:
     seed_variance      A: variance of the mean over new seeds, on these examples; it contains the interaction
     example_variance   E: what new examples add to it; an estimate below 0 counts as 0
     example_df         degrees of freedom of E: examples − 1, and fewer where examples come in clusters
+    rest_variance      R: the part of E that more seeds lower as 1 / n; 0 unless the interaction counts with E
     seeds_only         the effect on these examples alone, with its t and sign-flip test
 
-    The interval is estimate ± √(t²_{n−1} A + t²_{df} E): the sum of the squared margins of error of seeds and of
+    The interval is estimate ± √(t²_{n−1} A + t²_{df} (E + R)): the sum of the squared margins of error of seeds and of
     examples. It is never narrower than the interval over seeds, and covers as often as it claims also for 2 seeds
     and at small alphas, where one Student's t with Satterthwaite's degrees of freedom does not: a small A, estimated
     from few seeds, then also comes with too many degrees of freedom. Simulations: tests/analysis/stats.
-    Howe 1974, J. R. Stat. Soc. B 36:456; Searle, Casella & McCulloch 1992, Variance Components, chapter 4.
+    Howe 1974, J. Am. Stat. Assoc. 69:789; Searle, Casella & McCulloch 1992, Variance Components, chapter 4.
     """
 
     least_n: ClassVar[int] = 2
@@ -42,10 +45,11 @@ class CrossedEffect:
     example_variance: float
     example_df: float
     seeds_only: Effect
+    rest_variance: float = 0.0
 
     @property
     def standard_error(self) -> float:
-        return float(np.sqrt(self.seed_variance + self.example_variance))
+        return float(np.sqrt(sum(self._variances(self.n))))
 
     @property
     def df(self) -> float:
@@ -77,14 +81,13 @@ class CrossedEffect:
         """The level p at which the interval at 1 − p ends at `value`; None where there is no interval."""
         if self.seeds_only.t is None:
             return None
-        distance = abs(self.estimate - value)
-        # The margin is at least that of seeds, and at most that of the whole error with the fewest degrees of freedom.
-        low = 2 * stats.t.sf(distance / np.sqrt(self.seed_variance), self.n - 1)
-        high = 2 * stats.t.sf(distance / self.standard_error, min(self.n - 1, self.example_df))
-        if low == 0 or high == 1:
-            return float(high)
-        # A factor e beyond both bounds, as they may be equal but for rounding.
-        ends = np.log(low) - 1, min(0.0, np.log(high) + 1)
+        distance, dfs = abs(self.estimate - value), sorted([self.n - 1, self.example_df])
+        # The margin is between those of the whole error with fewer and with more degrees of freedom. A factor e beyond
+        # both, as they may be equal but for rounding.
+        high, low = (np.log(2) + stats.t.logsf(distance / self.standard_error, df) for df in dfs)
+        ends = max(low - 1, _LEAST_LOG_P), min(high + 1, 0.0)
+        if self._margin(np.exp(ends[0]), self.n) <= distance or distance == 0:
+            return float(distance == 0)
         return float(np.exp(optimize.brentq(lambda log_p: self._margin(np.exp(log_p), self.n) - distance, *ends)))
 
     def power(self, size: float, n: int, alpha: float = ALPHA) -> float:
@@ -92,18 +95,21 @@ class CrossedEffect:
 
         With more seeds it approaches a limit below 1 that only more examples raise.
         """
-        error = np.sqrt(self._seed_variance(n) + self.example_variance)
+        error = np.sqrt(sum(self._variances(n)))
         return float(stats.nct.sf(self._margin(alpha, n) / error, self._df(n), size / error))
 
-    def _margin(self, alpha: float, n: int) -> float:
-        of_seeds, of_examples = (stats.t.isf(alpha / 2, df) for df in (n - 1, self.example_df))
-        return float(np.sqrt(of_seeds**2 * self._seed_variance(n) + of_examples**2 * self.example_variance))
+    def _variances(self, n: int) -> tuple[float, float]:
+        """Parts of the squared standard error for n seeds that have the degrees of freedom of seeds and of examples."""
+        more = self.n / n
+        return self.seed_variance * more, self.example_variance + self.rest_variance * more
 
-    def _seed_variance(self, n: int) -> float:
-        return self.seed_variance * self.n / n
+    def _margin(self, alpha: float, n: int) -> float:
+        of_seeds, of_examples = self._variances(n)
+        t_seeds, t_examples = (stats.t.isf(alpha / 2, df) for df in (n - 1, self.example_df))
+        return float(np.sqrt(t_seeds**2 * of_seeds + t_examples**2 * of_examples))
 
     def _df(self, n: int) -> float:
-        a, e = self._seed_variance(n), self.example_variance
+        a, e = self._variances(n)
         return float((a + e) ** 2 / (a**2 / (n - 1) + e**2 / self.example_df)) if a + e > 0 else float(n - 1)
 
 
@@ -124,7 +130,7 @@ def crossed_effect(
     times n / (n − 1) for seeds and a factor for clusters that makes them unbiased where all cluster means vary
     alike; without clusters, A + B − C is the analysis of variance's (MS_seeds + MS_examples − MS_rest) / (n m).
     Raises ValueError below 2 seeds, 2 examples or 2 clusters, and for other shapes.
-    Cameron, Gelbach & Miller 2011, J. Bus. Econ. Stat. 29:238, equation 2.13 (two-way clusters); Bell & McCaffrey
+    Cameron, Gelbach & Miller 2011, J. Bus. Econ. Stat. 29:238 (two-way clusters); Bell & McCaffrey
     2002, Survey Methodology 28:169 (factor and degrees of freedom); Miller 2024, arXiv 2411.00640 (language models).
 
     >>> right = [[1, 1, 0, 1, 1], [1, 1, 0, 1, 0], [1, 1, 0, 1, 1]]
@@ -157,6 +163,31 @@ def crossed_effect(
         example_variance=float(max(0.0, of_clusters - interaction)),
         example_df=df,
         seeds_only=seeds_only,
+    )
+
+
+def effect_over_data_sets(
+    treatment: ArrayLike, control: ArrayLike, rng: np.random.Generator | None = None
+) -> CrossedEffect:
+    """Mean effect treatment − control for new data sets and new seeds; both arms (seeds, data sets).
+
+    Seeds and data sets are crossed, not nested: a seed sets the head, the order and the dropout of its runs on every
+    data set. Data sets are few, so here the interaction counts with *their* degrees of freedom, and `examples` and
+    `example_df` are those of the data sets: the squared margin is t²_{D−1} B + t²_{n−1} max(0, A − C) with B the
+    variance of the data sets' means / D, A of the seeds' means / n, and C the interaction's part. `half_width` and
+    `power` are for more seeds on these data sets. Raises ValueError below 2 seeds or 2 data sets.
+    Sources as for `crossed_effect`.
+    """
+    found, of_sets = (
+        crossed_effect(a, b, rng=rng)
+        for a, b in ((treatment, control), (np.transpose(treatment), np.transpose(control)))
+    )
+    # In `of_sets` data sets have the place of seeds: its seed_variance is B, its example_variance max(0, A − C).
+    return replace(
+        found,
+        seed_variance=of_sets.example_variance,
+        example_variance=found.example_variance,
+        rest_variance=max(0.0, of_sets.seed_variance - found.example_variance),
     )
 
 

@@ -1,0 +1,73 @@
+"""Contrasts: how the runs of a seed become one number, and the numbers of all seeds an effect. Their base class.
+
+A contrast names the cells that it needs, each an arm by its settings, and turns their values, (seeds, cells), into
+effects. Its fields are the keys that it adds to a claim in YAML.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.claims.estimand import Estimand, Sample, Settings
+from analysis.records.arms import overlaid
+from analysis.records.study import Study
+from analysis.stats.effects import Estimate
+
+LINEAR = ("raw", "points")
+"""Scales on which the mean of the differences is the difference of the means."""
+
+Effects = dict[str, Estimate | None]
+"""Effects by name ("" for the only one); None where the values do not determine the effect."""
+
+
+class Contrast:
+    """Base class of all contrasts.
+
+    control           whether there is a control arm
+    judged            whether the contrast can have a verdict; otherwise it is only shown alongside one
+    tested            whether the verdict comes from a test, and so counts among the judged claims
+    keeps_unlearned   whether runs that did not learn count (accuracies, losses); otherwise their seeds are left out
+    scales            names of the scales on which the contrast is meaningful; empty: all
+    quantity          the only quantity of the contrast, where a claim cannot choose one
+    measures          the quantity that is measured of each run, where it differs from the claim's quantity
+    """
+
+    control: ClassVar[bool] = True
+    judged: ClassVar[bool] = True
+    tested: ClassVar[bool] = True
+    keeps_unlearned: ClassVar[bool] = True
+    scales: ClassVar[tuple[str, ...]] = ()
+    quantity: ClassVar[str | None] = None
+    measures: ClassVar[str | None] = None
+
+    def cells(self, estimand: Estimand, study: Study) -> list[Settings]:
+        """The settings of each arm that is needed. Raises Refused where the study cannot have these arms."""
+        arms = [estimand.treatment] if estimand.control is None else [estimand.treatment, estimand.control]
+        return [overlaid(estimand.within, arm) for arm in arms]
+
+    def free(self) -> tuple[str, ...]:
+        """Keys in which cells may differ in addition to those that the claim changes."""
+        return ()
+
+    def usable(self, learned: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which seeds, (seeds,), can be used without the runs that did not learn; `learned` is (seeds, cells)."""
+        return learned.all(axis=1)
+
+    def effects(self, sample: Sample, rng: np.random.Generator) -> Effects:
+        """Effects on the sample's scale. Raises ValueError for values that the scale or the test does not allow."""
+        raise NotImplementedError
+
+    def shown(self, sample: Sample, rng: np.random.Generator) -> Effects:
+        """Effects by name that are shown with the judged ones, e.g. one per data set; they share no α with them."""
+        return {}
+
+    def notes(self, sample: Sample) -> tuple[str, ...]:
+        """Sentences on how the effect was computed, for the finding. Raises ValueError as `effects` does."""
+        return ()
+
+    def holds(self, name: str, effect: Estimate, sample: Sample) -> bool:
+        """Robustness check: whether effect `name` keeps its sign on the raw scale, where the contrast asks for that."""
+        return True
