@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.figures import by_seed, by_step, forest
+from analysis.figures import by_seed, by_step, dose, forest
 from analysis.figures.data import Contents, NotDrawable, Records
 from analysis.figures.export import DPI
 from analysis.figures.style import applied
@@ -56,6 +56,9 @@ FIGURES: Mapping[str, Draw] = {
     "delta_g": in_panels(by_step.delta_g),
     "delta_g_share": in_panels(by_step.delta_g_share),
     "learning_rate": in_rows(by_step.learning_rate),
+    "by_learning_rate": dose.by_learning_rate,
+    "dose_response": dose.dose_response,
+    "jitter_by_rate": in_rows(dose.jitter_by_rate),
     "layers": in_panels(by_step.layers),
     "seeds": in_rows(by_seed.seeds_figure),
     "differences": in_rows(by_seed.differences_figure),

@@ -180,14 +180,16 @@ def draw_mean(ax: Axes, part: pd.Series, row: float, style: LineStyle, arm: str)
     )
 
 
-def draw_intervals(ax: Axes, x: pd.Series, part: pd.DataFrame, style: LineStyle, **look: Any) -> None:
-    """Draw means with their intervals at `x` (part: mean, low, high) in an arm's style."""
+def draw_intervals(
+    ax: Axes, x: pd.Series, part: pd.DataFrame, style: LineStyle, joined: bool = True, **look: Any
+) -> None:
+    """Draw means with their intervals at `x` (part: mean, low, high) in an arm's style, joined by a line or not."""
     ax.errorbar(
         x,
         part["mean"],
         yerr=[part["mean"] - part["low"], part["high"] - part["mean"]],
         color=style.color,
-        linestyle=style.linestyle,
+        linestyle=style.linestyle if joined else "",
         marker=style.marker,
         **look,
     )
@@ -221,6 +223,62 @@ def draw_interaction(means: pd.DataFrame, ax: Axes, style_of: LineStyles | None 
     plain_axis(ax.yaxis)
     return ax
 
+
+# --- Against a number ---
+
+
+def draw_doses(values: pd.DataFrame, ax: Axes, style_of: LineStyles, log: bool = False, dots: bool = True) -> Axes:
+    """Draw per family one dot per seed, a cross for a run that did not learn, and the means with their intervals.
+
+    values: family, dose, place (on the x axis), arm, value, learned, mean, low, high. Means of numeric doses are
+    joined; references (dose NaN) are not. Families are side by side; with `log` along a logarithmic axis.
+    """
+    count = len(style_of)
+    for i, (family, style) in enumerate(style_of.items()):
+        part = values[values["family"] == family]
+        aside = (i - (count - 1) / 2) * (0.16 if count < 4 else 0.5 / count)
+        place = part["place"] * 10 ** (aside / 4) if log else part["place"] + aside
+        for learned, mark in (
+            (True, {"marker": "o", "ms": 2.8, "mew": 0}),
+            (False, {"marker": "x", "ms": 4, "mew": 0.9}),
+        ):
+            some = dots & (part["learned"] == learned)
+            ax.plot(place[some], part["value"][some], color=style.color, linestyle="", alpha=0.45, **mark)
+        means = part.assign(place=place).drop_duplicates("arm").dropna(subset=["mean"])
+        for joined in (True, False):
+            some = means[means["dose"].notna() == joined].sort_values("place")
+            if len(some):
+                draw_intervals(
+                    ax, some["place"], some, style, joined, markersize=5.5, capsize=2, elinewidth=1, label=family
+                )
+    plain_axis(ax.yaxis)
+    ax.grid(axis="x", visible=False)
+    return ax
+
+
+def draw_scatter(values: pd.DataFrame, ax: Axes, style_of: LineStyles) -> Axes:
+    """Draw each run's value against its rate, a cross where it did not learn, and each arm's mean with its interval.
+
+    values: group, arm, rate, value, learned, mean, low, high; `style_of`: group -> style.
+    """
+    for group, style in style_of.items():
+        part = values[values["group"] == group]
+        for learned, mark in (
+            (True, {"marker": "o", "ms": 2.5, "mew": 0}),
+            (False, {"marker": "x", "ms": 4, "mew": 0.9}),
+        ):
+            some = part[part["learned"] == learned]
+            ax.plot(some["rate"], some["value"], color=style.color, linestyle="", alpha=0.35, **mark)
+        means = part.drop_duplicates("arm").dropna(subset=["mean"])
+        if len(means):
+            draw_intervals(
+                ax, means["rate"], means, style, False, markersize=6, elinewidth=0.9, mec="white", label=group
+            )
+    return ax
+
+
+DOSES = 7
+"""Most families of arms in one figure of dose and response."""
 
 EFFECTS = ("effect", "low", "high", "simultaneous_low", "simultaneous_high", "smallest_effect")
 """Columns of numbers that a row of the forest plot shows."""

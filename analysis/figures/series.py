@@ -132,29 +132,45 @@ def in_network_order(grid: pd.DataFrame) -> list[str]:
 # --- Seed by seed ---
 
 
-def per_seed(runs: pd.DataFrame, quantity: str, log: bool = False) -> pd.DataFrame:
-    """One row per run with its value and its arm's mean: arm, seed, value, mean, low, high, n.
+def per_seed(runs: pd.DataFrame, quantity: str, log: bool = False, keeps_unlearned: bool = True) -> pd.DataFrame:
+    """One row per run with its value and its arm's mean: arm, seed, value, learned, mean, low, high, n.
 
-    Runs without the value are left out, and with `log` also those whose value is 0.
+    `runs`: arm, seed, the quantity and, where runs may have failed, learned. Runs without the value are left out, and
+    with `log` also those whose value is 0. The mean is over all runs, or without `keeps_unlearned` over those that
+    learn; NaN, with n = 0, where there is none.
     """
-    values = runs[["arm", "seed"]].assign(value=runs[quantity].astype(float))
+    values = runs[["arm", "seed"]].assign(
+        value=runs[quantity].astype(float), learned=runs["learned"] if "learned" in runs else True
+    )
     values = values[values["value"].gt(0) if log else values["value"].notna()]
-    return values.merge(over_seeds(values, ["arm"], "value", log), on="arm")
+    counted = values if keeps_unlearned else values[values["learned"]]
+    return with_means(values, counted, "arm", "value", log)
 
 
-def paired_differences(values: pd.Series, pairs: pd.DataFrame, log: bool = False) -> pd.DataFrame:
-    """Effects seed by seed with their mean: treatment, control, seed, effect, mean, low, high, n.
+def with_means(values: pd.DataFrame, counted: pd.DataFrame, by: str, column: str, log: bool) -> pd.DataFrame:
+    """`values` with the mean, low, high and n (`over_seeds`) of those `counted`, by arm."""
+    found = values.merge(over_seeds(counted, [by], column, log), on=by, how="left")
+    return found.assign(n=found["n"].fillna(0).astype(int))
+
+
+def paired_differences(
+    values: pd.Series, pairs: pd.DataFrame, log: bool = False, learned: pd.Series | None = None
+) -> pd.DataFrame:
+    """Effects seed by seed with their mean: treatment, control, seed, effect, learned, mean, low, high, n.
 
     `values`: one per run, indexed by the run's name; `pairs`: treatment, control, seed, treatment_run, control_run.
     The effect is treatment − control, with `log` treatment / control. Pairs without both values (with `log`, both
     above 0) are left out. The interval of the mean is the paired t interval, with `log` on the logarithms.
+    `learned`: whether each run learned; the mean is then over the pairs whose runs both did.
     """
     of_run = values.astype(float)
     of_run = of_run.where(of_run > 0) if log else of_run
     treated, plain = (pairs[f"{side}_run"].map(of_run) for side in ("treatment", "control"))
     effects = pairs[["treatment", "control", "seed"]].assign(effect=treated / plain if log else treated - plain)
+    failed = [] if learned is None else list(learned.index[~learned])
+    effects["learned"] = ~(pairs["treatment_run"].isin(failed) | pairs["control_run"].isin(failed))
     effects = effects.dropna(subset=["effect"])
-    return effects.merge(over_seeds(effects, ["treatment"], "effect", log), on="treatment")
+    return with_means(effects, effects[effects["learned"]], "treatment", "effect", log)
 
 
 # --- Factors ---

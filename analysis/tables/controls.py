@@ -1,17 +1,22 @@
-"""The table of controls: comparisons that test other explanations of a difference."""
+"""The table of controls: comparisons that test other explanations of a difference; the effects of A/A arms."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from analysis.claims.answer import distinguishing_settings
+from analysis.claims.answer import FLIPS, distinguishing_settings
 from analysis.claims.estimand import Settings
-from analysis.claims.pairing import Refused
-from analysis.quantities.registry import REGISTRY, Quantity
-from analysis.records.arms import fits, overlaid, words
+from analysis.claims.pairing import Refused, pair
+from analysis.quantities.outcomes import outcomes
+from analysis.quantities.registry import REGISTRY, Quantity, run_quantities
+from analysis.records.arms import canonical, fits, overlaid, words
+from analysis.records.study import Study
+from analysis.stats.effects import Array, paired_effect
+from analysis.stats.scales import SCALES
 from analysis.tables.formats import Table
-from analysis.tables.numbers import significant
+from analysis.tables.numbers import interval_columns, significant
 from analysis.tables.technique_effects import effect_columns, effect_in_words
 from analysis.tables.techniques import Techniques
 from analysis.write_up import CONTROLS_EXPERIMENT
@@ -100,3 +105,60 @@ def controls_in_words(numbers: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {"control": numbers["control"], "quantity": numbers["quantity"], **effect_in_words(numbers)},
     )
+
+
+# --- A/A ---
+
+AA_COLUMNS = ("arm", "control", "quantity", "scale", "n", "effect", "low", "high", "p")
+
+
+def aa_effects(study: Study, quantities: Collection[str] | None = None) -> pd.DataFrame:
+    """The effect of another dropout stream: what a comparison of an arm with itself shows. One row per quantity.
+
+    Columns: arm and control (labels of two arms that differ in the nuisance seed alone), quantity, its usual scale, n
+    (paired seeds), effect (mean difference arm − control on that scale: points, a difference, or a logarithm of a
+    ratio), low and high (its 95 % interval, paired t; NaN for one seed), p. The pair with the most seeds gives the
+    rows; they are empty without an A/A arm. A quantity that these runs lack has no row.
+
+    `quantities`: names of quantities of a run, by default all.
+    """
+    rows: list[dict[str, Any]] = []
+    for arm, control, pairs in sorted(aa_pairs(study), key=lambda found: -len(found[2]))[:1]:
+        runs = np.array(pairs, dtype=object)
+        measured = outcomes(study, run_quantities() if quantities is None else quantities)
+        learned = measured.learned.reindex(runs.ravel(), fill_value=False).to_numpy(bool).reshape(runs.shape)
+        for name in run_quantities() if quantities is None else quantities:
+            values = measured.values[name].reindex(runs.ravel()).to_numpy(float).reshape(runs.shape)
+            usable = np.isfinite(values).all(axis=1) & (REGISTRY[name].keeps_unlearned | learned.all(axis=1))
+            rows += aa_row(name, values[usable], {"arm": arm, "control": control})
+    return pd.DataFrame(rows, columns=list(AA_COLUMNS))
+
+
+def aa_pairs(study: Study) -> Iterator[tuple[str, str, tuple[tuple[str, ...], ...]]]:
+    """Arm with another nuisance seed, the arm with the smallest one, and the names of their paired runs."""
+    alike: dict[str, list[str]] = {}
+    for label in sorted(study.arms, key=lambda label: study.arms[label]["nuisance"]):
+        alike.setdefault(canonical(study.arms[label] | {"nuisance": None}), []).append(label)
+    for control, *others in alike.values():
+        for other in others:
+            try:
+                pairs = pair(study, (other, control), ("nuisance",))
+            except Refused:  # runs of two machines show no effect of dropout
+                continue
+            if pairs.runs:
+                yield other, control, pairs.runs
+
+
+def aa_row(name: str, values: Array, arms: dict[str, str]) -> list[dict[str, Any]]:
+    """The row of one quantity, values (seeds, 2); none if no value can be used, or one is not on the scale."""
+    scale = REGISTRY[name].scale
+    try:
+        x = SCALES[scale](1).forward(values)
+    except ValueError:
+        return []
+    if not len(x):
+        return []
+    effect = paired_effect(x[:, 0], x[:, 1], np.random.default_rng(FLIPS))
+    limits = interval_columns("", effect.interval())
+    p = np.nan if effect.p is None else effect.p
+    return [arms | {"quantity": name, "scale": scale, "n": effect.n, "effect": effect.estimate, **limits, "p": p}]
