@@ -11,7 +11,7 @@ from analysis.claims.pairing import rest_of
 from analysis.figures import plots, series
 from analysis.figures.by_step import named
 from analysis.figures.data import CAPPED_LOSS, Contents, NotDrawable, Records
-from analysis.figures.panels import WIDE, used
+from analysis.figures.panels import WIDE
 from analysis.figures.style import add_legend, legend_for, line_styles, literal, log_axis, wrapped
 from analysis.quantities.registry import REGISTRY, Quantity
 from analysis.records.arms import canonical, labels
@@ -212,31 +212,43 @@ def in_numeric_order(part: pd.DataFrame) -> list[str]:
 
 
 def jitter_by_rate(records: Records) -> Contents:
-    """Jitter of the probe loss against the mean learning rate of the run: one dot per run, one mark per arm."""
+    """Jitter of the probe loss against the mean learning rate of the run: one dot per run, a panel per optimizer."""
     values = of_runs(records, REGISTRY[JITTER])
     rates = records.rates.groupby("arm", sort=False, observed=True)["lr"].mean()
-    data = values.assign(rate=values["arm"].map(rates)).dropna(subset=["rate"])
+    optimizer = {arm: str(records.study.arms[arm].get("optimizer", "")) for arm in records.arms}
+    data = values.assign(rate=values["arm"].map(rates), optimizer=values["arm"].map(optimizer))
     data = data[data["rate"] > 0]
-    if data["rate"].nunique() < 2:
-        raise NotDrawable("all arms have the same mean learning rate")
+    if data.groupby("optimizer")["rate"].nunique().max() < 2 or not data["learned"].any():
+        raise NotDrawable("all arms that learn have the same mean learning rate")
     groups, style_of = records.combinations
     data = data.assign(group=data["arm"].map(groups))
+    limits = series.fences(data["value"][data["learned"]], log=True)
+    data = data.assign(shown=data["value"].clip(*limits))
+    names = list(dict.fromkeys(data["optimizer"]))
+    rooms = [1 + data["rate"][data["optimizer"] == name].nunique() for name in names]
     legend = legend_for(style_of, WIDE)
     figure = Figure((WIDE, 3.6 + legend.height), layout="constrained")
-    (ax,) = used(figure.subplots(1, 1, squeeze=False), 1)
-    plots.draw_scatter(data, ax, style_of)
-    ax.set(xlabel="mean learning rate of the run (log axis)", ylabel=REGISTRY[JITTER].axis_label)
-    for axis in (ax.xaxis, ax.yaxis):
-        log_axis(axis)
+    axes = figure.subplots(1, len(names), sharey=True, squeeze=False, width_ratios=rooms)[0]
+    for ax, name in zip(axes, names, strict=True):
+        plots.draw_scatter(data[data["optimizer"] == name], ax, style_of)
+        literal(ax.set_title(name))
+        if data["rate"][data["optimizer"] == name].nunique() == 1:  # else the distance between groups sets the scale
+            ax.margins(x=1)
+        log_axis(ax.xaxis)
+        ax.grid(axis="x", visible=False)
+    log_axis(axes[0].yaxis)
+    axes[0].set(ylim=(limits[0] / 1.15, limits[1] * 1.15), ylabel=REGISTRY[JITTER].axis_label)
+    figure.supxlabel("mean learning rate of the run (log axis)", fontsize=9)
     add_legend(figure, legend)
     caption = (
-        "Jitter of the probe loss against the mean learning rate over a run's steps, all arms: seeds (small dots), "
-        "and per arm the geometric mean over the runs that learn with its 95 % interval (Student's t on the "
-        "logarithm). Crosses: runs that did not learn; they are steady because nothing changes. If points fall along "
-        "one rising line, a lower rate alone lowers the jitter. "
+        f"{records.shown}Jitter of the probe loss against the mean learning rate over a run's steps: seeds (small "
+        "dots), and per arm the geometric mean over the runs that learn with its 95 % interval (Student's t on the "
+        "logarithm). Crosses: runs that did not learn, which are steady because nothing changes; values below the "
+        "axis are at its edge. Arms of nearly the same rate are side by side. If the means rise with the rate, a "
+        "lower rate alone lowers the jitter. "
         f"{records.combinations_in_words}{seeds_in_words(data)}{not_shown(records)}"
     )
-    columns = ["arm", "group", "rate", "seed", "value", "learned", "mean", "low", "high", "n"]
+    columns = ["optimizer", "group", "arm", "rate", "seed", "value", "learned", "mean", "low", "high", "n"]
     return caption.rstrip(), data[columns], figure
 
 
@@ -245,7 +257,7 @@ def jitter_by_rate(records: Records) -> Contents:
 
 def seeds_in_words(data: pd.DataFrame) -> str:
     """Number of seeds per mean."""
-    n = data["n"].dropna()
+    n = data["n"][data["n"] > 0]
     return f"n = {int(n.min())} to {int(n.max())} seeds. " if n.nunique() > 1 else f"n = {int(n.max())} seeds. "
 
 

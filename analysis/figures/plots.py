@@ -21,6 +21,9 @@ BAND = 0.13
 BEHIND = "#a8a8a8"
 """Grey of the first arm's curve behind another arm's."""
 
+FAILED = "#D55E00"
+"""Colour of the crosses of runs that did not learn."""
+
 HEAT = "viridis"
 """A colour map whose lightness rises from end to end: readable in grey and with any colour vision."""
 
@@ -123,31 +126,51 @@ def edges(centres: np.ndarray) -> np.ndarray:
     return np.concatenate([[2 * centres[0] - middle[0]], middle, [2 * centres[-1] - middle[-1]]])
 
 
-def draw_slopes(values: pd.DataFrame, ax: Axes, style_of: LineStyles | None = None) -> Axes:
+Limits = tuple[float, float]
+"""Ends of an axis; values beyond them are drawn at the nearer end, with open marks."""
+
+
+def draw_slopes(
+    values: pd.DataFrame, ax: Axes, style_of: LineStyles | None = None, limits: Limits | None = None
+) -> Axes:
     """Draw one thin line per seed through its value in each arm, and below it the arm's mean with its interval.
 
-    values: arm, seed, value, mean, low, high (`series.per_seed`). The line breaks at an arm without that seed.
+    values: arm, seed, value, mean, low, high and, where runs may have failed, learned (`series.per_seed`). The line
+    breaks at an arm without that seed, at a run that did not learn (a cross) and at a value beyond `limits` (an open
+    circle at the edge).
     """
+    values = values if "learned" in values else values.assign(learned=True)
     arms = list(style_of) if style_of else list(dict.fromkeys(values["arm"]))
     style_of = style_of or line_styles(arms)
     rows = {arm: i for i, arm in enumerate(arms)}
-    table = values.pivot(index="seed", columns="arm", values="value").reindex(columns=arms)
-    for seed, line in table.iterrows():
+    usual = values["learned"] & inside(values["value"], limits)
+    table = values.assign(value=values["value"].where(usual)).pivot(index="seed", columns="arm", values="value")
+    for seed, line in table.reindex(columns=arms).iterrows():
         ax.plot(
             line.to_numpy(float), range(len(arms)), "-o", color=GREY, lw=0.8, ms=2.5, alpha=0.7, label=f"seed {seed}"
         )
+    among = values.groupby("arm").cumcount().map(lambda i: 0.3 * (i * 0.6180339887498949 % 1 - 0.5))  # as `spread`
+    draw_apart(ax, values["value"], values["arm"].map(rows) + among, values["learned"], limits)
     for arm, part in values.drop_duplicates("arm").set_index("arm").iterrows():
-        draw_mean(ax, part, rows[arm] + 0.25, style_of[arm], arm)
+        draw_mean(ax, part, rows[arm] + 0.25, style_of[arm], arm, limits)
     name_rows(ax, arms)
     return ax
 
 
-def draw_differences(values: pd.DataFrame, ax: Axes, style_of: LineStyles | None = None, none: float = 0.0) -> Axes:
+def draw_differences(
+    values: pd.DataFrame,
+    ax: Axes,
+    style_of: LineStyles | None = None,
+    none: float = 0.0,
+    limits: Limits | None = None,
+) -> Axes:
     """Draw each seed's difference as a dot, with the arm's mean and interval below; arms from the top down.
 
-    values: treatment, seed, effect, mean, low, high (`series.paired_differences`). A vertical line marks `none`, the
-    value that means no effect.
+    values: treatment, seed, effect, mean, low, high and, where runs may have failed, learned
+    (`series.paired_differences`). A vertical line marks `none`, the value that means no effect. Pairs with a run that
+    did not learn are crosses, and values beyond `limits` open circles at the edge.
     """
+    values = values if "learned" in values else values.assign(learned=True)
     arms = list(style_of) if style_of else list(dict.fromkeys(values["treatment"]))
     style_of = style_of or line_styles(arms)
     ax.axvline(none, color=GREY, linewidth=1, zorder=1.5)
@@ -155,11 +178,27 @@ def draw_differences(values: pd.DataFrame, ax: Axes, style_of: LineStyles | None
         part = values[values["treatment"] == arm]
         if len(part) == 0:
             continue
-        height = row - 0.12 - 0.2 * spread(len(part))
-        ax.plot(part["effect"], height, "o", color=style_of[arm].color, ms=3.5, alpha=0.6, mew=0, label=arm)
-        draw_mean(ax, part.iloc[0], row + 0.2, style_of[arm], arm)
+        height = pd.Series(row - 0.12 - 0.2 * spread(len(part)), index=part.index)
+        usual = part["learned"] & inside(part["effect"], limits)
+        ax.plot(
+            part["effect"][usual], height[usual], "o", color=style_of[arm].color, ms=3.5, alpha=0.6, mew=0, label=arm
+        )
+        draw_apart(ax, part["effect"], height, part["learned"], limits)
+        draw_mean(ax, part.iloc[0], row + 0.2, style_of[arm], arm, limits)
     name_rows(ax, arms)
     return ax
+
+
+def inside(values: pd.Series, limits: Limits | None) -> pd.Series:
+    return values.between(*limits) if limits else values.notna()
+
+
+def draw_apart(ax: Axes, values: pd.Series, height: pd.Series, learned: pd.Series, limits: Limits | None) -> None:
+    """Draw crosses for runs that did not learn and open circles for other values beyond the limits, at the edge."""
+    at = values.clip(*limits) if limits else values
+    far = learned & ~inside(values, limits)
+    ax.plot(at[~learned], height[~learned], "x", color=FAILED, ms=4.5, mew=1, alpha=0.8, label="not learned")
+    ax.plot(at[far], height[far], "o", mfc="white", mec=GREY, ms=3.5, mew=0.8, zorder=3, label="beyond")
 
 
 def spread(n: int) -> np.ndarray:
@@ -171,13 +210,14 @@ def spread(n: int) -> np.ndarray:
     return np.arange(n) * 0.6180339887498949 % 1
 
 
-def draw_mean(ax: Axes, part: pd.Series, row: float, style: LineStyle, arm: str) -> None:
-    ax.plot(
-        [part["low"], part["high"]], [row, row], color=style.color, linewidth=1.8, zorder=3, label=f"interval of {arm}"
-    )
-    ax.plot(
-        part["mean"], row, style.marker, color=style.color, ms=7, mec="white", mew=0.8, zorder=4, label=f"mean of {arm}"
-    )
+def draw_mean(ax: Axes, part: pd.Series, row: float, style: LineStyle, arm: str, limits: Limits | None = None) -> None:
+    """Draw an arm's mean with its interval; a mean beyond the limits as an open mark at the edge."""
+    mean, low, high = (float(part[name]) for name in ("mean", "low", "high"))
+    at = float(np.clip(mean, *limits)) if limits else mean
+    ends = np.clip([low, high], *limits) if limits else [low, high]
+    ax.plot(ends, [row, row], color=style.color, linewidth=1.8, zorder=3, label=f"interval of {arm}")
+    edges = {"mec": "white", "mew": 0.8} if at == mean or np.isnan(mean) else {"mfc": "white", "mew": 1.4}
+    ax.plot(at, row, style.marker, color=style.color, ms=7, zorder=4, label=f"mean of {arm}", **edges)
 
 
 def draw_intervals(
@@ -259,16 +299,18 @@ def draw_doses(values: pd.DataFrame, ax: Axes, style_of: LineStyles, log: bool =
 def draw_scatter(values: pd.DataFrame, ax: Axes, style_of: LineStyles) -> Axes:
     """Draw each run's value against its rate, a cross where it did not learn, and each arm's mean with its interval.
 
-    values: group, arm, rate, value, learned, mean, low, high; `style_of`: group -> style.
+    values: group, arm, rate, shown (the value, or the edge of the axis), learned, mean, low, high; `style_of`: group ->
+    style. Groups are side by side.
     """
-    for group, style in style_of.items():
+    for i, (group, style) in enumerate(style_of.items()):
         part = values[values["group"] == group]
+        part = part.assign(rate=part["rate"] * 10 ** (0.022 * (i - (len(style_of) - 1) / 2)))
         for learned, mark in (
             (True, {"marker": "o", "ms": 2.5, "mew": 0}),
             (False, {"marker": "x", "ms": 4, "mew": 0.9}),
         ):
             some = part[part["learned"] == learned]
-            ax.plot(some["rate"], some["value"], color=style.color, linestyle="", alpha=0.35, **mark)
+            ax.plot(some["rate"], some["shown"], color=style.color, linestyle="", alpha=0.35, **mark)
         means = part.drop_duplicates("arm").dropna(subset=["mean"])
         if len(means):
             draw_intervals(

@@ -139,12 +139,26 @@ def per_seed(runs: pd.DataFrame, quantity: str, log: bool = False, keeps_unlearn
     with `log` also those whose value is 0. The mean is over all runs, or without `keeps_unlearned` over those that
     learn; NaN, with n = 0, where there is none.
     """
-    values = runs[["arm", "seed"]].assign(
-        value=runs[quantity].astype(float), learned=runs["learned"] if "learned" in runs else True
-    )
+    values = runs[["arm", "seed"]].assign(value=runs[quantity].astype(float), learned=runs.get("learned", True))
     values = values[values["value"].gt(0) if log else values["value"].notna()]
     counted = values if keeps_unlearned else values[values["learned"]]
     return with_means(values, counted, "arm", "value", log)
+
+
+def fences(values: pd.Series, log: bool = False) -> tuple[float, float]:
+    """Least and largest value within Tukey's outer fences: from 3 interquartile ranges below Q1 to 3 above Q3.
+
+    Tukey 1977, Exploratory Data Analysis. With `log` on the logarithms. An axis with these ends shows small
+    differences even if a few values are far away.
+
+    >>> fences(pd.Series([82.0, 83.0, 84.0, 85.0, 50.0]))
+    (82.0, 85.0)
+    """
+    x = np.log(values) if log else values
+    first, third = x.quantile(0.25), x.quantile(0.75)
+    reach = 3 * (third - first)
+    inside = values[(x >= first - reach) & (x <= third + reach)]
+    return float(inside.min()), float(inside.max())
 
 
 def with_means(values: pd.DataFrame, counted: pd.DataFrame, by: str, column: str, log: bool) -> pd.DataFrame:

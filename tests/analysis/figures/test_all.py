@@ -31,6 +31,7 @@ from tests.analysis.runs import evals_frame, layers_frame, steps_frame, write_ru
 
 STEPS = 120
 FACTORIAL = "interaction_test_accuracy", "interaction_probe_jitter"
+DOSES = "by_learning_rate", "dose_response", "jitter_by_rate"
 
 
 def write_arms(folder: Path, arms: dict[str, str], seeds: int, stop: tuple[str, int] | None = None) -> None:
@@ -88,8 +89,10 @@ def axes_of(figure: Figure) -> list[Axes]:
 def test_every_figure_is_drawn_or_left_out_with_a_reason(items: dict[str, DrawnFigure | LeftOut]) -> None:
     assert list(items) == list(FIGURES)
     left_out = {name: item.reason for name, item in items.items() if isinstance(item, LeftOut)}
-    assert set(left_out) == set(FACTORIAL)
-    assert all(reason.endswith("here: clip") for reason in left_out.values())
+    assert set(left_out) == {*FACTORIAL, *DOSES}
+    assert all(left_out[name].endswith("here: clip") for name in FACTORIAL)
+    assert left_out["by_learning_rate"] == "no arms differ only in optimizer.lr"
+    assert left_out["jitter_by_rate"] == "all arms that learn have the same mean learning rate"
 
 
 def test_captions_give_n_and_name_diverged_runs(items: dict[str, DrawnFigure | LeftOut]) -> None:
@@ -113,7 +116,7 @@ def test_one_arm_is_compared_with_nothing(tmp_path: Path) -> None:
     write_arms(tmp_path, {"none": "none"}, seeds=2)
     found = {item.name: item for item in figures(load(tmp_path))}
     assert {name for name, item in found.items() if isinstance(item, LeftOut)} == {
-        *("seeds", "differences", "delta_g_share", *FACTORIAL)
+        *("seeds", "differences", "delta_g_share", *FACTORIAL, *DOSES)
     }
     assert "one arm only" in found["seeds"].reason
     assert "never acted" in found["delta_g_share"].reason
@@ -314,6 +317,63 @@ def test_bands_do_not_press_the_means_flat() -> None:
     assert 1 <= (high - low) <= 2.2
     low, high = limits_of([Panel(Curve("x", "x", least=0.9), data.assign(low=0.0, high=2.05))], also=[2.5])
     assert low == pytest.approx(0.9, abs=0.1) and high > 2.5
+
+
+# --- Against a number ---
+
+
+@pytest.fixture(scope="module")
+def doses(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """Two clipping rules at three learning rates, and four starts of delayed; at the highest rate 2 of 3 fail."""
+    folder = tmp_path_factory.mktemp("doses")
+    for k, seed in product(range(3), range(3)):
+        for clip in ("none", "fixed"):
+            fails = k == 2 and clip == "none" and seed < 2
+            frames = {"steps.parquet": steps_frame(STEPS).assign(lr=10.0**-k)}
+            frames |= {"evals.parquet": evals_frame(STEPS, 1, seed, 1e-4 if fails else 0.01)}
+            accuracy = 0.5 if fails else 0.8 + seed / 40
+            settings = {"optimizer": {"lr": 1e-4 * 2**k}}
+            write_run(folder, {"clip": clip}, settings, seed=seed, steps=STEPS, accuracy=accuracy, frames=frames)
+    for start, seed in product((100, 15, 50, 200), range(3)):
+        frames = {"evals.parquet": evals_frame(STEPS, 1, seed + start)}
+        write_run(folder, {"clip": "delayed"}, {"clip": {"start": start}}, seed=seed, steps=STEPS, frames=frames)
+    return load(folder)
+
+
+def test_a_family_per_rule_against_the_learning_rate_with_failures_counted(doses: Study) -> None:
+    item = of_one("by_learning_rate", doses)
+    data = item.data
+    assert set(data["family"]) == {"none", "fixed"}
+    share = data[data["quantity"] == "learned"].drop_duplicates("arm").set_index(["family", "dose"])["mean"]
+    assert share["none"].tolist() == pytest.approx([1, 1, 1 / 3]) and share["fixed"].tolist() == [1, 1, 1]
+    accuracy = data[(data["quantity"] == "test_accuracy") & (data["family"] == "none") & (data["dose"] == 4e-4)]
+    assert accuracy["mean"].iloc[0] == pytest.approx(100 * (0.5 + 0.5 + 0.85) / 3)
+    assert sum(line.get_marker() == "x" and len(line.get_xdata()) for ax in axes_of(item.figure) for line in ax.lines)
+    assert problems_of(item.figure) == []
+
+
+def test_a_response_is_in_numeric_order_behind_the_other_options(doses: Study) -> None:
+    item = of_one("dose_response", doses)
+    (ax, *_) = axes_of(item.figure)
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["none", "fixed", "15", "50", "100", "200"]
+    joined = [line for line in ax.lines if len(line.get_xdata()) == 4 and line.get_linestyle() != "None"]
+    assert len(joined) == 1  # the references are not joined
+    assert problems_of(item.figure) == []
+
+
+def test_runs_that_did_not_learn_are_apart_and_lower_no_mean(doses: Study) -> None:
+    item = of_one("jitter_by_rate", doses)
+    arm = item.data[(item.data["arm"].str.contains("none")) & (item.data["arm"].str.contains("0.0004"))]
+    assert arm["learned"].tolist() == [False, False, True] and set(arm["n"]) == {1}
+    assert arm["mean"].iloc[0] == pytest.approx(arm["value"].iloc[2])
+    assert arm["mean"].iloc[0] > 100 * arm["value"].iloc[0]
+    seeds = of_one("seeds", doses)
+    assert "Crosses: runs that did not learn" in seeds.caption
+    jitter = axes_of(seeds.figure)[2]
+    (crosses,) = [line for line in jitter.lines if line.get_marker() == "x"]
+    assert len(crosses.get_xdata()) == 2
+    assert jitter.get_xlim()[0] > arm["value"].iloc[0]  # the axis is that of the runs that learn
+    assert problems_of(seeds.figure) == problems_of(item.figure) == []
 
 
 # --- That they can be read ---
