@@ -12,12 +12,15 @@ from typing import NamedTuple
 import pandas as pd
 from matplotlib.figure import Figure
 
+from analysis.claims.finding import Finding
+from analysis.claims.reading import Claims
 from analysis.figures import by_seed, by_step, dose, forest
 from analysis.figures.data import Contents, NotDrawable, Records
 from analysis.figures.export import DPI
 from analysis.figures.style import applied
-from analysis.quantities.registry import selected
+from analysis.quantities.registry import run_quantities, selected
 from analysis.records.study import Study
+from analysis.tables.controls import aa_effects
 from analysis.tables.formats import LeftOut, made_or_left_out
 
 Draw = Callable[[Records], Contents]
@@ -86,6 +89,18 @@ def figures(study: Study, names: Sequence[str] = tuple(FIGURES)) -> Iterator[Dra
         return
     for name in names:
         yield drawn(name, lambda draw=FIGURES[name]: draw(records))
+
+
+OF_CLAIMS = ("forest",)
+"""Names of the figures of a study's claims."""
+
+
+def claim_figures(
+    study: Study, findings: Sequence[Finding], claims: Claims | None = None
+) -> Iterator[DrawnFigure | LeftOut]:
+    """Draw OF_CLAIMS; `claims`: the file that the findings are judged by, which gives the claimed sides."""
+    quantities = {row.quantity for row, _ in forest.with_parents(findings) if row.quantity in run_quantities()}
+    yield forest_plot(forest.judged_effects(findings, claims, aa_effects(study, quantities)))
 
 
 def forest_plot(claims: pd.DataFrame) -> DrawnFigure | LeftOut:

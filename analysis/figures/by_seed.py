@@ -175,7 +175,7 @@ def interaction_of(quantity: Quantity) -> Callable[[Records], Contents]:
         cells = levels({arm: keys for arm, keys in arms.items() if arm not in repeats})
         if cells.shape[1] < 2:
             raise NotDrawable(f"an interaction needs two factors that vary; here: {', '.join(cells.columns) or 'none'}")
-        data = series.interaction_means(records.done, cells, quantity.name, quantity.is_ratio)
+        data = series.interaction_means(records.done, cells, quantity.name, quantity.is_ratio, quantity.keeps_unlearned)
         if len(data) == 0:
             raise NotDrawable(f"no two factors are crossed in the finished runs that have the {quantity.words}")
         for most, column, what in ((PANELS, "panel", "panels"), (ROWS, "line", "lines"), (ROWS, "x", "levels")):
@@ -190,25 +190,33 @@ def interaction_of(quantity: Quantity) -> Callable[[Records], Contents]:
 def interaction_words(quantity: Quantity, data: pd.DataFrame) -> str:
     x, line = data[["x_factor", "line_factor"]].iloc[0]
     n = f"{data['n'].min()} to {data['n'].max()}" if data["n"].nunique() > 1 else str(data["n"].iloc[0])
-    return (
+    text = (
         f"{quantity.words[0].upper()}{quantity.words[1:]} by {x} and {line}: mean over seeds (n = {n}) with its 95 % "
-        f"interval (Student's t{', on the logarithm' if quantity.is_ratio else ''}). Lines that are not parallel show "
-        "an interaction. Cells share seeds, so overlapping intervals do not mean that cells are equal."
+        f"interval within seeds{' on the logarithm' if quantity.is_ratio else ''} (Morey 2008): the spread that all "
+        "cells of a panel share is removed, so the intervals show differences between its cells, not the accuracy of "
+        "a single one. If the distance between the marks differs from level to level, the factors interact. Lines "
+        "join levels of one option in numeric order; other levels have no order."
     )
+    if data["unlearned"].any():
+        left = "" if quantity.keeps_unlearned else ", which the means leave out"
+        text += f" Open marks: cells with runs that did not learn{left}."
+    return text
 
 
 def interaction_figure(quantity: Quantity, data: pd.DataFrame) -> Figure:
     x, line = data[["x_factor", "line_factor"]].iloc[0]
     names = list(dict.fromkeys(data["panel"]))
     style_of = line_styles(data["line"])
-    columns = min(len(names), 3)
-    width = WIDE if columns > 2 else WIDTH
+    levels = series.sorted_levels(data["x"])
+    crowded = len(names) * len(levels) > 6
+    columns = min(len(names), 2 if len(levels) > 4 else 3)
+    width = WIDE if columns > 2 or crowded else WIDTH
     rows = math.ceil(len(names) / columns)
     legend = legend_for({f"{line} {level}": style for level, style in style_of.items()}, width)
     figure = Figure((width, rows * 2.8 + legend.height), layout="constrained")
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for i, (ax, name) in enumerate(zip(used(grid, len(names)), names, strict=True)):
-        plots.draw_interaction(data[data["panel"] == name], ax, style_of)
+        plots.draw_interaction(data[data["panel"] == name], ax, style_of, levels)
         literal(ax.set_title(wrapped(name, 90 // columns)))
         ax.set(xlabel=x, ylabel="" if i % columns else quantity.axis_label)
         if quantity.is_ratio:

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 
 from ablate.config.wording import printable
-from analysis.figures.style import GREY, LineStyle, line_styles, literal, log_axis, plain_axis, wrapped
+from analysis.figures.style import GREY, LineStyle, inches, line_styles, literal, log_axis, plain_axis, wrapped
 
 BAND = 0.13
 """Opacity of an interval's band in a panel of up to four arms; half of it in a panel of more."""
@@ -244,21 +244,31 @@ def name_rows(ax: Axes, names: list[str]) -> None:
     plain_axis(ax.xaxis)
 
 
-def draw_interaction(means: pd.DataFrame, ax: Axes, style_of: LineStyles | None = None) -> Axes:
-    """Draw one line per level of a factor over the levels of another: parallel lines where the two do not interact.
+def draw_interaction(
+    means: pd.DataFrame, ax: Axes, style_of: LineStyles | None = None, levels: Sequence[str] | None = None
+) -> Axes:
+    """Draw the means of one factor's levels over those of another, side by side.
 
-    means: line, x, mean, low, high (`series.interaction_means`), one panel.
+    means: line, x, mean, low, high and, where runs may have failed, unlearned (`series.interaction_means`), one panel.
+    Neighbouring levels of one option with different numbers are joined; other levels have no order and are not. The
+    mark of a cell with runs that did not learn is open. `levels`: those of the axis.
     """
-    lines, levels = list(dict.fromkeys(means["line"])), list(dict.fromkeys(means["x"]))
+    lines, levels = list(dict.fromkeys(means["line"])), list(levels or dict.fromkeys(means["x"]))
     style_of = style_of or line_styles(lines)
     place = {level: i for i, level in enumerate(levels)}
-    offset = {line: (i - (len(style_of) - 1) / 2) * 0.06 for i, line in enumerate(style_of)}
+    offset = {line: (i - (len(style_of) - 1) / 2) * min(0.16, 0.7 / len(style_of)) for i, line in enumerate(style_of)}
     for line, part in means.groupby("line", sort=False):
         x = part["x"].map(place) + offset[line]
-        draw_intervals(ax, x, part, style_of[line], markersize=5, capsize=2, elinewidth=1, label=line)
+        draw_intervals(ax, x, part, style_of[line], False, markersize=5, capsize=2, elinewidth=1, label=line)
+        option = part["x"].str.partition("[")[0].where(part["x"].str.contains("[", regex=False), part["x"])
+        for _, group in part.groupby(option, sort=False):
+            ax.plot(x[group.index], group["mean"], color=style_of[line].color, linestyle=style_of[line].linestyle, lw=1)
+        failed = part.get("unlearned", pd.Series(0, index=part.index)) > 0
+        look = {"mfc": "white", "mec": style_of[line].color, "ms": 5, "zorder": 4}
+        ax.plot(x[failed], part["mean"][failed], style_of[line].marker, label="not all learned", **look)
     ax.set_xticks(range(len(levels)), [wrapped(level, 14) for level in levels])
     literal(*ax.get_xticklabels())
-    ax.set_xlim(-0.4, len(levels) - 0.6)
+    ax.set_xlim(-0.5, len(levels) - 0.5)
     ax.grid(axis="x", visible=False)
     plain_axis(ax.yaxis)
     return ax
@@ -325,41 +335,137 @@ DOSES = 7
 EFFECTS = ("effect", "low", "high", "simultaneous_low", "simultaneous_high", "smallest_effect")
 """Columns of numbers that a row of the forest plot shows."""
 
+NUMBERS_OF_A_ROW = ("side", "aa", "aa_low", "aa_high")
+MORE_OF_A_ROW = ("quantity", "parent", *NUMBERS_OF_A_ROW)
+"""Further columns of a row, where they are known: quantity; id of the claim that it is a part of; claimed side (1 above
+0, −1 below); A/A effect with its interval."""
 
-def draw_forest(claims: pd.DataFrame, ax: Axes, ratio: bool = False) -> Axes:
+BAR, CLAIMED, SHADE = "#0072B2", "#D55E00", 0.1
+"""Colours of the forest plot's thick bars and of the claimed side, and the opacity of its shading."""
+
+VERDICTS: Mapping[str, tuple[str, str, bool]] = {
+    "supported": ("o", "#009E73", True),
+    "smaller than claimed": ("v", "#0072B2", True),
+    "real, size undecided": ("D", "#0072B2", False),
+    "equivalent": ("s", "#000000", True),
+    "ruled out": ("X", "#D55E00", True),
+    "opposite": ("<", "#CC79A7", True),
+    "inconclusive": ("o", "#000000", False),
+    "not tested": ("_", "#767676", True),
+}
+"""Verdict -> marker, colour, and whether it is filled: markers and filling are distinguishable in grey."""
+
+INDENT = "    "
+"""Before the name of a part in the forest plot."""
+
+
+def draw_forest(
+    claims: pd.DataFrame, ax: Axes, ratio: bool = False, limits: Limits | None = None, room: float | None = None
+) -> Axes:
     """Draw each claim's effect with its own interval (thick) and the simultaneous one (thin), from the top down.
 
-    claims: id, statement, EFFECTS, verdict, all on one scale. smallest_effect has the sign of the claimed effect; the
-    region where an effect is as large as claimed is shaded. With `ratio` the effects are logarithms and are drawn as
-    ratios on a log axis.
+    claims: id, statement, EFFECTS, verdict and, where known, side, aa, aa_low, aa_high, depth (0, or more for parts);
+    all on one scale. smallest_effect has the sign of the claimed effect; the claimed side is shaded from there, or from
+    no effect, to the end. With `ratio` the effects are logarithms and are drawn as ratios on a log axis. `limits`: of
+    the axis, on the scale; an interval that extends further ends in an arrow. `room`: inches for the names.
     """
-    values = claims[list(EFFECTS)].astype(float)
+    numbers = [*EFFECTS, *NUMBERS_OF_A_ROW[1:]]
+    values = claims.reindex(columns=numbers).astype(float)
     values = np.exp(values) if ratio else values
+    if limits:
+        ax.set_xlim(*(np.exp(limits) if ratio else limits))
     ax.axvline(1.0 if ratio else 0.0, color=GREY, linewidth=1, zorder=1.5)
-    for row, (name, value) in enumerate(zip(claims["id"], values.to_dict("records"), strict=True)):
-        draw_claim(ax, row, name, value)
+    for row, (name, verdict, value) in enumerate(
+        zip(claims["id"], claims["verdict"], values.to_dict("records"), strict=True)
+    ):
+        draw_claim(ax, row, name, value, verdict)
     if ratio:
         log_axis(ax.xaxis)
     ends = ax.get_xlim()
-    for row, (signed, smallest) in enumerate(zip(claims["smallest_effect"], values["smallest_effect"], strict=True)):
-        if pd.notna(signed):
-            end = ends[1] if signed > 0 else ends[0]
-            ax.fill_betweenx([row - 0.35, row + 0.35], smallest, end, color="#D55E00", alpha=0.1, linewidth=0)
+    for row, (claim, value) in enumerate(zip(claims.to_dict("records"), values.to_dict("records"), strict=True)):
+        draw_claimed_side(ax, row, claim, value, ends, 1.0 if ratio else 0.0)
+        for low, high in ((value["simultaneous_low"], value["simultaneous_high"]), (value["low"], value["high"])):
+            draw_arrows(ax, row, low, high, ends)
     ax.set_xlim(ends)
-    named = zip(claims["id"], claims["statement"], strict=True)  # an interaction's id ends in its statement
-    name_rows(ax, [name if name.endswith(words) else f"{name}: {words}" for name, words in named])
+    name_claims(ax, claims, room)
     for row, verdict in enumerate(claims["verdict"]):
         place = {"xy": (1, row), "xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
         word = "" if pd.isna(verdict) else verdict
-        literal(ax.annotate(word, xytext=(6, 0), va="center", fontsize=8, annotation_clip=False, **place))
+        literal(ax.annotate(word, xytext=(18, 0), va="center", fontsize=8, annotation_clip=False, **place))
+        if word:
+            look = mark_of(verdict)
+            ax.plot(1.018, row, transform=ax.get_yaxis_transform(), clip_on=False, linestyle="", label="key", **look)
     return ax
 
 
-def draw_claim(ax: Axes, row: int, name: str, value: Mapping[str, float]) -> None:
-    """Draw the intervals, the smallest effect and the estimate of one row of the forest plot."""
+def mark_of(verdict: Any) -> dict[str, Any]:
+    """How the mark of a verdict looks; a black dot for another word."""
+    marker, color, filled = VERDICTS.get(verdict, ("o", "#000000", True))
+    return {"marker": marker, "ms": 6, "mec": color, "mfc": color if filled else "white", "mew": 1.2}
+
+
+def draw_claim(ax: Axes, row: int, name: str, value: Mapping[str, float], verdict: Any) -> None:
+    """Draw the intervals, the estimate and the A/A effect of one row of the forest plot."""
     simultaneous, plain = [value["simultaneous_low"], value["simultaneous_high"]], [value["low"], value["high"]]
+    if not np.isnan(value["aa"]):
+        at = row + 0.28
+        ax.plot([value["aa_low"], value["aa_high"]], [at, at], color=BEHIND, linewidth=2, label=f"{name} A/A interval")
+        ax.plot(value["aa"], at, "d", color=BEHIND, ms=3.5, label=f"{name} A/A")
     ax.plot(simultaneous, [row, row], "-|", color="black", linewidth=0.9, label=f"{name} simultaneous")
-    ax.plot(plain, [row, row], color="#0072B2", linewidth=3.2, solid_capstyle="butt", label=f"{name} plain")
-    smallest = {"markerfacecolor": "white", "markeredgecolor": "#D55E00", "markersize": 4.5}
-    ax.plot(value["smallest_effect"], row, "D", zorder=3, label=f"{name} smallest", **smallest)
-    ax.plot(value["effect"], row, "o", color="black", ms=5, mec="white", mew=0.8, zorder=4, label=name)
+    ax.plot(plain, [row, row], color=BAR, linewidth=3.2, solid_capstyle="butt", label=f"{name} plain")
+    ax.plot(value["effect"], row, zorder=4, linestyle="", label=name, **mark_of(verdict))
+
+
+def draw_claimed_side(
+    ax: Axes, row: int, claim: Mapping[str, Any], value: Mapping[str, float], ends: Limits, none: float
+) -> None:
+    """Shade a row's claimed side from its smallest effect, a tick, or from no effect; nothing if no side is claimed."""
+    signed, side = claim["smallest_effect"], claim.get("side", np.nan)
+    if pd.isna(signed) and (pd.isna(side) or np.isnan(value["effect"])):
+        return
+    start = none if pd.isna(signed) else value["smallest_effect"]
+    end = ends[1] if (side if pd.isna(signed) else signed) > 0 else ends[0]
+    ax.fill_betweenx([row - 0.38, row + 0.38], start, end, color=CLAIMED, alpha=SHADE, linewidth=0)
+    if pd.notna(signed):
+        ax.plot([start, start], [row - 0.38, row + 0.38], color=CLAIMED, linewidth=2, label=f"{claim['id']} smallest")
+
+
+def draw_arrows(ax: Axes, row: int, low: float, high: float, ends: Limits) -> None:
+    for beyond, end, marker in ((low < ends[0], ends[0], "<"), (high > ends[1], ends[1], ">")):
+        if beyond:
+            ax.plot(end, row, marker, color="black", ms=5, clip_on=False, zorder=5, label="arrow")
+
+
+def name_claims(ax: Axes, claims: pd.DataFrame, room: float | None = None) -> None:
+    """Write ids and statements at the rows, parts indented; the id of an interaction ends in its statement."""
+    names = claim_names(claims)
+    name_rows(ax, names)
+    ax.set_yticks(range(len(names)), names)
+    literal(*ax.get_yticklabels())
+    ax.tick_params(axis="y", pad=72 * (names_width(claims) if room is None else room) + 4, length=0)
+    for label in ax.get_yticklabels():
+        label.set_horizontalalignment("left")
+
+
+def claim_names(claims: pd.DataFrame) -> list[str]:
+    depths = claims["depth"] if "depth" in claims else [0] * len(claims)
+    names = []
+    for name, statement, depth in zip(claims["id"], claims["statement"], depths, strict=True):
+        whole = name if name.endswith(statement) else f"{name}: {statement}"
+        indent = INDENT * int(depth)
+        names.append("\n".join(indent + line for line in wrapped(shorter(whole), 46 - len(indent)).split("\n")))
+    return names
+
+
+def names_width(claims: pd.DataFrame) -> float:
+    """Width in inches of the names of some claims."""
+    return max(inches(line) for name in claim_names(claims) for line in name.split("\n"))
+
+
+def shorter(text: str, most: int = 88) -> str:
+    """The text, cut after a word at most `most` characters.
+
+    >>> shorter("one two three", 8)
+    'one two …'
+    """
+    return text if len(text) <= most else text[:most].rpartition(" ")[0] + " …"

@@ -5,6 +5,7 @@ averaged over the seeds of an arm (`over_seeds`) or compared seed by seed (`pair
 """
 
 import math
+import re
 from collections.abc import Sequence
 from itertools import combinations
 
@@ -190,17 +191,21 @@ def paired_differences(
 # --- Factors ---
 
 
-def interaction_means(runs: pd.DataFrame, cells: pd.DataFrame, quantity: str, log: bool = False) -> pd.DataFrame:
+def interaction_means(
+    runs: pd.DataFrame, cells: pd.DataFrame, quantity: str, log: bool = False, keeps_unlearned: bool = True
+) -> pd.DataFrame:
     """Mean of each cell of two factors, for each combination of the other factors' levels.
 
-    Columns: x_factor, line_factor, panel, line, x, mean, low, high, n. `cells`: as `levels` returns it. The two
-    factors are those with the most cells to show. `panel` names the levels of the others ("freeze none, optimizer
-    adamw"; "" without others). Cells that are not crossed show no interaction and are left out, possibly all of them.
+    Columns: x_factor, line_factor, panel, line, x, mean, low, high, n, unlearned. `cells`: as `levels` returns it. The
+    two factors are those with the most cells to show; levels are in numeric order, "none" first. `panel` names the
+    levels of the others ("freeze none, optimizer adamw"; "" without others). A panel without crossed cells shows no
+    interaction and is left out, possibly all of them; one with crossed cells has all of its cells. The intervals are
+    those of `within_seeds`. `unlearned`: runs of the cell that did not learn, which count only with `keeps_unlearned`.
     """
-    columns = ["x_factor", "line_factor", "panel", "line", "x", "mean", "low", "high", "n"]
-    values = per_seed(runs, quantity, log)
+    columns = ["x_factor", "line_factor", "panel", "line", "x", "mean", "low", "high", "n", "unlearned"]
+    values = per_seed(runs, quantity, log, keeps_unlearned)
     factors = independent(cells)
-    found = [two_factors(values, cells[factors], x, line, log) for x, line in combinations(factors, 2)]
+    found = [two_factors(values, cells[factors], x, line, log, keeps_unlearned) for x, line in combinations(factors, 2)]
     most = max(found, key=len, default=pd.DataFrame(columns=columns))
     return most[columns]
 
@@ -219,18 +224,75 @@ def independent(cells: pd.DataFrame) -> list[str]:
     return kept
 
 
-def two_factors(values: pd.DataFrame, cells: pd.DataFrame, x: str, line: str, log: bool) -> pd.DataFrame:
+def two_factors(
+    values: pd.DataFrame, cells: pd.DataFrame, x: str, line: str, log: bool, keeps_unlearned: bool = True
+) -> pd.DataFrame:
     """`interaction_means` of two given factors."""
     rest = [factor for factor in cells.columns if factor not in (x, line)]
-    cells = cells.loc[sorted(cells.index, key=lambda arm: tuple(cells.loc[arm] != "none"))]  # off before on
+    cells = cells.loc[sorted(cells.index, key=lambda arm: [level_order(level) for level in cells.loc[arm]])]
     panel = [", ".join(f"{factor} {cells[factor][arm]}" for factor in rest) for arm in cells.index]
     named = pd.DataFrame({"arm": cells.index, "panel": panel, "line": list(cells[line]), "x": list(cells[x])})
-    means = over_seeds(values.merge(named, on="arm"), ["panel", "line", "x"], "value", log)
-    crossed = [kept for _, part in means.groupby("panel", sort=False) if len(kept := crossing(part))]
-    means = pd.concat(crossed) if crossed else means[:0]
-    for column in ("panel", "line", "x"):
-        means = ordered_like(means, column, list(named[column]))
-    return means.assign(x_factor=x, line_factor=line)
+    whole = values[["arm", "seed", "value", "learned"]].merge(named, on="arm")
+    counted = whole if keeps_unlearned else whole[whole["learned"]]
+    parts = [
+        within_seeds(part, ["panel", "line", "x"], "value", log)
+        for _, part in counted.groupby("panel", sort=False)
+        if len(crossing(part.drop_duplicates(["line", "x"])))
+    ]
+    means = pd.concat(parts) if parts else within_seeds(counted[:0], ["panel", "line", "x"], "value", log)
+    failed = whole[~whole["learned"]].groupby(["panel", "line", "x"]).size().rename("unlearned").reset_index()
+    means = means.merge(failed, on=["panel", "line", "x"], how="left").fillna({"unlearned": 0})
+    for column, order in (("panel", panel), ("line", sorted_levels(named["line"])), ("x", sorted_levels(named["x"]))):
+        means = ordered_like(means, column, order)
+    means = ordered_like(ordered_like(means, "line", sorted_levels(named["line"])), "panel", panel)
+    return means.astype({"unlearned": int}).assign(x_factor=x, line_factor=line)
+
+
+def level_order(level: str) -> tuple[bool, str, list[tuple[float, str]]]:
+    """Key that sorts levels: "none" first, then by option and the numbers of its settings.
+
+    >>> sorted(["delayed[start=100]", "fixed", "delayed[start=15]", "none"], key=level_order)
+    ['none', 'delayed[start=15]', 'delayed[start=100]', 'fixed']
+    """
+    option, _, settings = level.partition("[")
+    numbers = [(float(text), "") for text in re.findall(r"-?\d+\.?\d*(?:e-?\d+)?", settings)]
+    return level != "none", option, numbers or [(math.inf, settings)]
+
+
+def sorted_levels(levels: pd.Series) -> list[str]:
+    """Distinct levels: options in order of appearance, and the levels of one option in numeric order.
+
+    >>> sorted_levels(pd.Series(["none", "fixed", "delayed[start=100]", "delayed[start=15]"]))
+    ['none', 'fixed', 'delayed[start=15]', 'delayed[start=100]']
+    """
+    options = list(dict.fromkeys(level.partition("[")[0] for level in levels))
+    return sorted(dict.fromkeys(levels), key=lambda level: (options.index(level.partition("[")[0]), level_order(level)))
+
+
+def within_seeds(values: pd.DataFrame, by: Sequence[str], column: str, log: bool = False) -> pd.DataFrame:
+    """Means of cells as `over_seeds`, with intervals for comparing cells within seeds.
+
+    Each value less its seed's mean over the cells, with the variance times C / (C − 1) for C cells: the spread between
+    seeds, which all cells share, does not widen the interval. It uses the seeds that have all cells; NaN with fewer
+    than two of them or one cell. Cousineau 2005, Tutor. Quant. Methods Psychol. 1:42, as corrected by Morey 2008, 4:61.
+    """
+    means = over_seeds(values, by, column, log)
+    table = values.assign(value=np.log(values[column].astype(float)) if log else values[column].astype(float))
+    table = table.pivot_table(index="seed", columns=list(by), values="value", sort=False, observed=True)
+    table = table.dropna()
+    n, cells = table.shape
+    sd = table.sub(table.mean(axis=1), axis=0).std() * np.sqrt(cells / (cells - 1)) if n > 1 < cells else None
+    half = (
+        pd.Series(student_half_width(sd, n, LEVEL), index=sd.index).rename("half").reset_index()
+        if sd is not None
+        else means[list(by)].assign(half=np.nan)
+    )
+    means = means.merge(half, on=list(by), how="left")
+    centre = np.log(means["mean"]) if log else means["mean"]
+    for side, sign in (("low", -1), ("high", 1)):
+        ends = centre + sign * means["half"]
+        means[side] = np.exp(ends) if log else ends
+    return means[[*by, "mean", "low", "high", "n"]]
 
 
 def ordered_like(frame: pd.DataFrame, column: str, names: Sequence[str]) -> pd.DataFrame:

@@ -18,13 +18,17 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.text import Text
 
+from analysis.claims.finding import Finding
+from analysis.claims.verdict_rule import Verdict
 from analysis.figures import data
 from analysis.figures.all import FIGURES, DrawnFigure, drawn, figures, forest_plot
 from analysis.figures.data import PANELS, ROWS, Records
 from analysis.figures.export import save_figure
+from analysis.figures.forest import judged_effects, panels_of
 from analysis.figures.panels import FEW, Curve, Panel, limits_of
 from analysis.figures.style import applied
 from analysis.records.study import Study, load
+from analysis.stats.interval import Interval
 from analysis.tables.formats import LeftOut
 from tests.analysis.figures.test_plots import NASTY, claims
 from tests.analysis.runs import evals_frame, layers_frame, steps_frame, write_run
@@ -284,7 +288,7 @@ def test_arms_chosen_from_a_choice_are_counted_twice(tmp_path: Path, monkeypatch
 
 def test_a_figure_that_no_page_can_hold_is_left_out_with_the_reason(tmp_path: Path) -> None:
     many = pd.concat([claims().assign(scale="log")] * 80, ignore_index=True)
-    reason = "a figure is at most 82 inches high; with all its rows it has 97"
+    reason = "a figure is at most 82 inches high; with all its rows it has 88"
     assert forest_plot(many) == LeftOut("forest", reason)
     for freeze, k in product(("none", "f"), range(ROWS + 1)):
         write_run(tmp_path, {"freeze": freeze}, {"optimizer": {"lr": 1.0 + k}}, steps=2)
@@ -451,12 +455,42 @@ def test_a_forest_of_claims(tmp_path: Path) -> None:
     whole = claims().iloc[:1].assign(id="W", scale=None)
     item = forest_plot(pd.concat([frame, narrow, whole], ignore_index=True))
     panels = [[label.get_text().partition(":")[0] for label in ax.get_yticklabels()] for ax in axes_of(item.figure)]
-    assert panels == [["A", "B", "H"], ["N"], ["A"], ["B"], ["H"]]
+    assert panels == [["A", "B", "H", "N"], ["A"], ["B"], ["H"]]
     assert "no effect of their own: W" in item.caption
     assert problems_of(item.figure) == []
     assert forest_plot(frame[:0]) == LeftOut("forest", "no claim has an effect")
+    widths = [np.ptp(line.get_xdata()) for line in axes_of(item.figure)[0].lines if "simultaneous" in line.get_label()]
+    assert widths[0] > 5 * widths[-1]  # one axis: a narrow interval looks narrow
     with pytest.raises(ValueError, match="scale must be one of log, logit, points, raw \\(got cubic\\)"):
         forest_plot(claims().assign(scale="cubic"))
+
+
+def test_parts_are_below_their_claim_and_repeat_no_row() -> None:
+    best = {"quantity": "probe_jitter", "scale": "log", "effect": 0.2, "interval": Interval(0.1, 0.3, 0.95), "n": 3}
+    interactions = tuple(
+        Finding(f"G.1 {name}", name, None, **best | {"effect": effect}, verdict=Verdict.INCONCLUSIVE)
+        for name, effect in (("f×c", 0.2), ("f×s", 0.1))
+    )
+    jitter = Finding("G.1", "in the jitter", None, **best, verdict=Verdict.INCONCLUSIVE, parts=interactions)
+    accuracy = Finding("G.2", "in accuracy", None, scale="points", effect=1.0, verdict=Verdict.SUPPORTED)
+    shown = Finding("G+1", "beside", None, scale="points", effect=9.0)
+    whole = Finding("G", "factors interact", None, verdict=Verdict.INCONCLUSIVE, parts=(jitter, accuracy, shown))
+    frame = judged_effects([whole])
+    assert frame["id"].tolist() == ["G", "G.1", "G.1 f×c", "G.1 f×s", "G.2"]
+    assert frame["effect"].tolist() == pytest.approx([np.nan, np.nan, 0.2, 0.1, 1.0], nan_ok=True)
+    first, second = panels_of(frame)
+    assert first["depth"].tolist() == [0, 1, 2, 2]
+    assert second["id"].tolist() == ["G", "G.2"] and second["verdict"].dropna().tolist() == ["supported"]
+    assert problems_of(forest_plot(frame).figure) == []
+
+
+def test_a_paired_row_has_the_effect_of_another_dropout_stream_below_it() -> None:
+    frame = claims().assign(scale="log", quantity="probe_jitter", aa=[0.1, np.nan, np.nan], aa_low=-0.1, aa_high=0.2)
+    item = forest_plot(frame)
+    (ax,) = axes_of(item.figure)
+    marks = [line for line in ax.lines if line.get_label().endswith("A/A")]
+    assert [line.get_xdata()[0] for line in marks] == [pytest.approx(np.exp(0.1))]
+    assert "A/A" in item.caption and "A/A" not in forest_plot(claims().assign(scale="log")).caption
 
 
 # --- Files ---
