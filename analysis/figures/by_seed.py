@@ -213,7 +213,8 @@ def interaction_figure(quantity: Quantity, data: pd.DataFrame) -> Figure:
     width = WIDE if columns > 2 or crowded else WIDTH
     rows = math.ceil(len(names) / columns)
     legend = legend_for({f"{line} {level}": style for level, style in style_of.items()}, width)
-    figure = Figure((width, rows * 2.8 + legend.height), layout="constrained")
+    slanted = 0.6 if len(levels) > plots.SLANTED else 0
+    figure = Figure((width, rows * (2.8 + slanted) + legend.height), layout="constrained")
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for i, (ax, name) in enumerate(zip(used(grid, len(names)), names, strict=True)):
         plots.draw_interaction(data[data["panel"] == name], ax, style_of, levels)

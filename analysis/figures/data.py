@@ -14,7 +14,7 @@ from analysis.figures import series
 from analysis.figures.style import COLORS, LineStyle, line_styles
 from analysis.quantities.outcomes import outcomes
 from analysis.quantities.registry import REGISTRY
-from analysis.records.arms import canonical, varying
+from analysis.records.arms import canonical, fits, is_under, varying
 from analysis.records.study import Study
 
 STEPS = ("loss", "grad_norm", "grad_norm_clipped", "delta_g", "mlp_grad_norm", "classifier_grad_norm")
@@ -64,6 +64,23 @@ class Records:
         """Line style of each arm; it does not depend on which arms have runs that count."""
         of_all = line_styles(self.study.arms)
         return {arm: of_all[arm] for arm in self.arms}
+
+    @cached_property
+    def references(self) -> dict[str, str]:
+        """Arm -> the arm that a figure draws in grey behind it; arms that are references themselves have none.
+
+        It agrees with the arm in all but the techniques after freezing, which are as in the study's first arm: the
+        reference of a frozen arm is frozen. Without such an arm, or with no other arm in its group, it is the first.
+        """
+        first = self.arms[0]
+        free = [factor for factor in self.study.techniques if factor != "freeze"]
+        own = {key: value for key, value in self.study.arms[first].items() if is_under(key, free)}
+        found = {}
+        for group in self.alike_but_for(free):
+            same = [arm for arm in group if fits(self.study.arms[arm], own)]
+            reference = same[0] if same and len(group) > 1 else first
+            found |= {arm: reference for arm in group if arm != reference}
+        return found
 
     @cached_property
     def combinations(self) -> tuple[dict[str, str], dict[str, LineStyle]]:

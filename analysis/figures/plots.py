@@ -39,7 +39,8 @@ LineStyles = Mapping[str, LineStyle]
 def draw_curves(curve: pd.DataFrame, ax: Axes, style_of: LineStyles | None = None) -> Axes:
     """Draw one line per arm with its interval as a band, and a cross where a seed diverged and leaves the mean.
 
-    curve: arm, step, mean, low, high, n, diverged (`series.by_step`).
+    curve: arm, step, mean, low, high, n, diverged (`series.by_step`) and, where runs may have failed, unlearned: an
+    open circle is drawn where it is above 0.
     """
     arms = list(dict.fromkeys(curve["arm"]))
     style_of = style_of or line_styles(arms)
@@ -61,6 +62,9 @@ def draw_curves(curve: pd.DataFrame, ax: Axes, style_of: LineStyles | None = Non
         ax.fill_between(part["step"], part["low"], part["high"], color=style.color, alpha=opacity, linewidth=0)
         ends = part[part["diverged"] > 0]
         ax.plot(ends["step"], ends["mean"], "x", color=style.color, markersize=7, markeredgewidth=1.8, zorder=4)
+        if "unlearned" in part and (failed := part["unlearned"] > 0).any():
+            look = {"mfc": "white", "mec": style.color, "ms": 7, "mew": 1.4, "zorder": 4, "label": "not all learned"}
+            ax.plot(part["step"][failed], part["mean"][failed], "o", **look)
     ax.set_xlabel("training step")
     ax.margins(x=0.01)
     plain_axis(ax.xaxis)
@@ -266,7 +270,9 @@ def draw_interaction(
         failed = part.get("unlearned", pd.Series(0, index=part.index)) > 0
         look = {"mfc": "white", "mec": style_of[line].color, "ms": 5, "zorder": 4}
         ax.plot(x[failed], part["mean"][failed], style_of[line].marker, label="not all learned", **look)
-    ax.set_xticks(range(len(levels)), [wrapped(level, 14) for level in levels])
+    slanted = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if len(levels) > SLANTED else {}
+    names = [printable(level) if slanted else wrapped(level, 14) for level in levels]
+    ax.set_xticks(range(len(levels)), names, **slanted)
     literal(*ax.get_xticklabels())
     ax.set_xlim(-0.5, len(levels) - 0.5)
     ax.grid(axis="x", visible=False)
@@ -328,6 +334,9 @@ def draw_scatter(values: pd.DataFrame, ax: Axes, style_of: LineStyles) -> Axes:
             )
     return ax
 
+
+SLANTED = 5
+"""Most levels of an axis whose names are horizontal."""
 
 DOSES = 7
 """Most families of arms in one figure of dose and response."""

@@ -19,6 +19,8 @@ LEVEL = 1 - ALPHA
 SPANS = 60
 """Most points of a curve: as many as a reader can distinguish, and few enough for small files from long runs."""
 
+NUMBER = r"-?\d+\.?\d*(?:e-?\d+)?"
+
 BINS = 10
 """Number of equal parts into which `delta_g_shares` splits a run's steps."""
 
@@ -206,8 +208,12 @@ def interaction_means(
     values = per_seed(runs, quantity, log, keeps_unlearned)
     factors = independent(cells)
     found = [two_factors(values, cells[factors], x, line, log, keeps_unlearned) for x, line in combinations(factors, 2)]
-    most = max(found, key=len, default=pd.DataFrame(columns=columns))
+    most = max(found, key=crossed_cells, default=pd.DataFrame(columns=columns))
     return most[columns]
+
+
+def crossed_cells(means: pd.DataFrame) -> int:
+    return sum(len(crossing(part)) for _, part in means.groupby("panel", sort=False))
 
 
 def independent(cells: pd.DataFrame) -> list[str]:
@@ -229,7 +235,7 @@ def two_factors(
 ) -> pd.DataFrame:
     """`interaction_means` of two given factors."""
     rest = [factor for factor in cells.columns if factor not in (x, line)]
-    cells = cells.loc[sorted(cells.index, key=lambda arm: [level_order(level) for level in cells.loc[arm]])]
+    cells = cells.loc[sorted(cells.index, key=lambda arm: tuple(cells.loc[arm] != "none"))]  # off before on
     panel = [", ".join(f"{factor} {cells[factor][arm]}" for factor in rest) for arm in cells.index]
     named = pd.DataFrame({"arm": cells.index, "panel": panel, "line": list(cells[line]), "x": list(cells[x])})
     whole = values[["arm", "seed", "value", "learned"]].merge(named, on="arm")
@@ -244,19 +250,7 @@ def two_factors(
     means = means.merge(failed, on=["panel", "line", "x"], how="left").fillna({"unlearned": 0})
     for column, order in (("panel", panel), ("line", sorted_levels(named["line"])), ("x", sorted_levels(named["x"]))):
         means = ordered_like(means, column, order)
-    means = ordered_like(ordered_like(means, "line", sorted_levels(named["line"])), "panel", panel)
     return means.astype({"unlearned": int}).assign(x_factor=x, line_factor=line)
-
-
-def level_order(level: str) -> tuple[bool, str, list[tuple[float, str]]]:
-    """Key that sorts levels: "none" first, then by option and the numbers of its settings.
-
-    >>> sorted(["delayed[start=100]", "fixed", "delayed[start=15]", "none"], key=level_order)
-    ['none', 'delayed[start=15]', 'delayed[start=100]', 'fixed']
-    """
-    option, _, settings = level.partition("[")
-    numbers = [(float(text), "") for text in re.findall(r"-?\d+\.?\d*(?:e-?\d+)?", settings)]
-    return level != "none", option, numbers or [(math.inf, settings)]
 
 
 def sorted_levels(levels: pd.Series) -> list[str]:
@@ -266,7 +260,12 @@ def sorted_levels(levels: pd.Series) -> list[str]:
     ['none', 'fixed', 'delayed[start=15]', 'delayed[start=100]']
     """
     options = list(dict.fromkeys(level.partition("[")[0] for level in levels))
-    return sorted(dict.fromkeys(levels), key=lambda level: (options.index(level.partition("[")[0]), level_order(level)))
+
+    def key(level: str) -> tuple[int, list[float], str]:
+        option, _, settings = level.partition("[")
+        return options.index(option), [float(number) for number in re.findall(NUMBER, settings)], settings
+
+    return sorted(dict.fromkeys(levels), key=key)
 
 
 def within_seeds(values: pd.DataFrame, by: Sequence[str], column: str, log: bool = False) -> pd.DataFrame:
