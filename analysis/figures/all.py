@@ -17,6 +17,7 @@ from analysis.claims.reading import Claims
 from analysis.figures import by_seed, by_step, dose, forest
 from analysis.figures.data import Contents, NotDrawable, Records
 from analysis.figures.export import DPI
+from analysis.figures.specification import specification_curve
 from analysis.figures.style import applied
 from analysis.quantities.registry import run_quantities, selected
 from analysis.records.study import Study
@@ -91,7 +92,7 @@ def figures(study: Study, names: Sequence[str] = tuple(FIGURES)) -> Iterator[Dra
         yield drawn(name, lambda draw=FIGURES[name]: draw(records))
 
 
-OF_CLAIMS = ("forest",)
+OF_CLAIMS = ("forest", "specification_curve")
 """Names of the figures of a study's claims."""
 
 
@@ -101,6 +102,10 @@ def claim_figures(
     """Draw OF_CLAIMS; `claims`: the file that the findings are judged by, which gives the claimed sides."""
     quantities = {row.quantity for row, _ in forest.with_parents(findings) if row.quantity in run_quantities()}
     yield forest_plot(forest.judged_effects(findings, claims, aa_effects(study, quantities)))
+    if claims is None:
+        yield LeftOut("specification_curve", "no claims file is given")
+    else:
+        yield drawn("specification_curve", lambda: specification_curve(study, findings, claims))
 
 
 def forest_plot(claims: pd.DataFrame) -> DrawnFigure | LeftOut:
