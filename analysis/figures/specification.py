@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from analysis.claims.contrasts import Grid, Paired, Sensitivity
 from analysis.claims.estimand import Sample
@@ -232,7 +233,7 @@ def draw_curves(found: dict[str, pd.DataFrame], questions: dict[str, Question]) 
     counts = [len(choice_rows(frame)) for frame in found.values()]
     rows = [max(counts[i * columns : (i + 1) * columns]) for i in range(pairs)]
     heights = [height for count in rows for height in (2.1, 0.17 * count + 0.1)]
-    figure = Figure((WIDE, sum(heights) + 0.6 * pairs), layout="constrained")
+    figure = Figure((WIDE, sum(heights) + 0.6 * pairs + 0.3), layout="constrained")
     grid = figure.subplots(2 * pairs, columns, squeeze=False, height_ratios=heights)
     for i, (name, frame) in enumerate(found.items()):
         above, below = grid[2 * (i // columns), i % columns], grid[2 * (i // columns) + 1, i % columns]
@@ -240,6 +241,7 @@ def draw_curves(found: dict[str, pd.DataFrame], questions: dict[str, Question]) 
         draw_effects(frame, questions[name], above)
         draw_choices(frame, below)
         literal(above.set_title(wrapped(plots.shorter(f"{name}: {questions[name].statement}", 60), 52), fontsize=8))
+    add_words(figure, list(dict.fromkeys(word for frame in found.values() for word in frame["word"])))
     for ax in grid[-2:, len(found) % columns or columns :].flat:
         ax.remove()
     return figure
@@ -257,7 +259,7 @@ def draw_effects(frame: pd.DataFrame, question: Question, ax: Axes) -> None:
     own = shown[frame["is_own"]]
     ax.plot(own.index, own["effect"], "o", mfc="none", mec="black", ms=9, mew=1, label="the claim's own", zorder=4)
     ax.axhline(none, color=GREY, linewidth=1, zorder=1.5)
-    ax.margins(x=0.03)
+    ax.set_xlim(ends_of_row(frame))
     if ratio:
         log_axis(ax.yaxis)
     else:
@@ -275,7 +277,24 @@ def draw_effects(frame: pd.DataFrame, question: Question, ax: Axes) -> None:
     ax.set_ylabel({"points": "difference (points)", "raw": "difference"}.get(question.scale, "ratio (log axis)"))
     ax.set_xticks([])
     ax.grid(axis="x", visible=False)
-    literal(*ax.legend(fontsize=7, ncols=2, loc="best", handletextpad=0.2, columnspacing=0.8).get_texts())
+
+
+def ends_of_row(frame: pd.DataFrame) -> tuple[float, float]:
+    return -0.5, len(frame) - 0.5
+
+
+def add_words(figure: Figure, words: Sequence[str]) -> None:
+    """The key of the words, above the panels, in the order of the verdicts."""
+    words = [
+        *(word for word in plots.VERDICTS if word in words),
+        *(word for word in words if word not in plots.VERDICTS),
+    ]
+    handles = [Line2D([], [], linestyle="", **plots.mark_of(word)) for word in words]
+    ring = Line2D([], [], linestyle="", marker="o", mfc="none", mec="black", ms=9)
+    drawn = figure.legend(
+        [*handles, ring], [*words, "the claim's own"], loc="outside upper left", ncols=6, borderaxespad=0.2
+    )
+    literal(*drawn.get_texts())
 
 
 def draw_choices(frame: pd.DataFrame, ax: Axes) -> None:
@@ -291,7 +310,7 @@ def draw_choices(frame: pd.DataFrame, ax: Axes) -> None:
     literal(*ax.get_yticklabels())
     ax.tick_params(axis="y", labelsize=7, length=0)
     ax.set_ylim(len(rows) - 0.5, -0.5)
-    ax.set_xlim(-0.03 * len(frame) - 0.5, len(frame) - 0.5 + 0.03 * len(frame))
+    ax.set_xlim(ends_of_row(frame))
     ax.set_xticks([])
     ax.set_xlabel(f"{len(frame)} specifications, sorted by their effect")
     ax.grid(False)
