@@ -163,13 +163,13 @@ def draw_all(
 ) -> tuple[Mapping[str, str], tuple[LeftOut, ...]]:
     """Draw and save every figure that the runs allow; returns captions by name, and the others with the reasons."""
     names = tuple(FIGURES)
-    made = save_all(claim_figures(study, findings, claims), folder)
     if len(study.arms) < MANY_ARMS:
-        made |= draw_and_save(study, names, folder)
+        made = save_all(claim_figures(study, findings, claims), folder) | draw_and_save(study, names, folder)
     else:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as second:
-            others = second.submit(draw_and_save, study, names[1::2], folder)
-            made |= draw_and_save(study, names[::2], folder) | others.result()
+            others = second.submit(draw_and_save, study, names[::2], folder)
+            made = save_all(claim_figures(study, findings, claims), folder)
+            made |= draw_and_save(study, names[1::2], folder) | others.result()
     ordered = [(name, made[name]) for name in (*OF_CLAIMS, *names)]
     captions = {name: figure for name, figure in ordered if isinstance(figure, str)}
     return captions, tuple(figure for _, figure in ordered if isinstance(figure, LeftOut))
