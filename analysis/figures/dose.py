@@ -24,7 +24,7 @@ BY_RATE = (CAPPED_LOSS, "test_accuracy", LEARNED)
 BY_SETTING = ("probe_jitter", "mean_probe_loss", "test_accuracy")
 JITTER = "probe_jitter"
 
-SETTINGS = 3
+MOST_SETTINGS = 3
 """Most settings in one figure of dose and response."""
 
 LEAST = 3
@@ -157,7 +157,7 @@ def by_learning_rate(records: Records) -> Contents:
     caption = (
         "Test loss, test accuracy and share of runs that learn against the learning rate, for arms that are alike but "
         "for it. Small dots: seeds; crosses: runs that did not learn. Lines: mean over all runs (the loss: geometric "
-        "mean) with its 95 % interval (Student's t; shares: exact). " + seeds_in_words(data) + not_shown(records)
+        "mean) with its 95 % interval (Student's t; shares: exact). " + seeds_per_mean(data) + not_shown(records)
     )
     return caption.rstrip(), data, figure
 
@@ -167,7 +167,7 @@ def dose_response(records: Records) -> Contents:
     keys = numeric_settings(records)
     if not keys:
         raise NotDrawable(f"no setting takes {LEAST} or more values in arms that are otherwise alike")
-    shown, left = keys[:SETTINGS], keys[SETTINGS:]
+    shown, left = keys[:MOST_SETTINGS], keys[MOST_SETTINGS:]
     parts = {key: dose_data(records, families(records, key, LEAST)[: plots.DOSES], BY_SETTING) for key in shown}
     parts = {key: part[part["value"].notna()] for key, part in parts.items()}
     names = list(dict.fromkeys(name for part in parts.values() for name in part["family"]))
@@ -197,7 +197,7 @@ def dose_response(records: Records) -> Contents:
         f"Response to {', '.join(shown)}, for arms that are alike but for it: seeds (small dots; crosses: runs that "
         "did not learn, which the mean of the jitter leaves out), and their mean with its 95 % interval (Student's t, "
         "on the logarithm if the axis is logarithmic). The values are in numeric order and evenly spaced; left of "
-        "them, not joined, other options of the same factor. " + seeds_in_words(data)
+        "them, not joined, other options of the same factor. " + seeds_per_mean(data)
     )
     if left:
         caption += f"Not shown: {', '.join(left)}. "
@@ -246,7 +246,7 @@ def jitter_by_rate(records: Records) -> Contents:
         "logarithm). Crosses: runs that did not learn, which are steady because nothing changes; values below the "
         "axis are at its edge. Arms of nearly the same rate are side by side. If the means rise with the rate, a "
         "lower rate alone lowers the jitter. "
-        f"{records.combinations_in_words}{seeds_in_words(data)}{not_shown(records)}"
+        f"{records.combinations_in_words}{seeds_per_mean(data)}{not_shown(records)}"
     )
     columns = ["optimizer", "group", "arm", "rate", "seed", "value", "learned", "mean", "low", "high", "n"]
     return caption.rstrip(), data[columns], figure
@@ -255,7 +255,7 @@ def jitter_by_rate(records: Records) -> Contents:
 # --- Words ---
 
 
-def seeds_in_words(data: pd.DataFrame) -> str:
+def seeds_per_mean(data: pd.DataFrame) -> str:
     """Number of seeds per mean."""
     n = data["n"][data["n"] > 0]
     return f"n = {int(n.min())} to {int(n.max())} seeds. " if n.nunique() > 1 else f"n = {int(n.max())} seeds. "

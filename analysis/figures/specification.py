@@ -37,7 +37,7 @@ from analysis.stats.scales import Log, Raw
 MOST = 4
 """Most claims in the figure: those with the most specifications."""
 
-SEED = 0
+FLIPS_SEED = 0
 """Of the sign flips of more than 20 seeds."""
 
 KINDS = ("scale", "runs", "grid", "test", "level")
@@ -107,7 +107,7 @@ def specifications(question: Question, study: Study, judged: int, rule: Rule = w
         if isinstance(asked.contrast, Paired) and drawn.keeps and len(drawn.learned.seeds) < len(drawn.compared.seeds):
             samples["runs that learn"] = drawn.learned
         for runs, sample in samples.items():
-            rows += rows_of(question, sample, {"runs": runs, "grid": grid}, judged, rule)
+            rows += rows_of_sample(question, sample, {"runs": runs, "grid": grid}, judged, rule)
     columns = [*KINDS, "effect", "low", "high", "p", "n", "word", "is_own"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -123,7 +123,7 @@ def grids_of(question: Question) -> Iterator[tuple[str, Question]]:
                 yield f"without {value_text(value)}", replace(question, contrast=replace(contrast, over=over))
 
 
-def rows_of(
+def rows_of_sample(
     question: Question, sample: Sample, chosen: dict[str, str], judged: int, rule: Rule
 ) -> list[dict[str, Any]]:
     """One row per scale, test and level, for one sample."""
@@ -131,7 +131,7 @@ def rows_of(
     for scale in ("log", "raw") if question.scale == "log" else (question.scale,):
         try:
             differences = differences_of(question, sample, scale)
-            effect = paired_effect(differences, np.zeros_like(differences), np.random.default_rng(SEED))
+            effect = paired_effect(differences, np.zeros_like(differences), np.random.default_rng(FLIPS_SEED))
         except ValueError:
             continue
         for (test, p), (level, alpha) in product(
@@ -198,7 +198,7 @@ def specification_curve(study: Study, findings: Sequence[Finding], claims: Claim
         raise NotDrawable("no tested claim compares paired arms, over a grid or not")
     largest = sorted(found, key=lambda name: -len(found[name]))[:MOST]
     shown = {question.id: question for question in questions if question.id in largest}
-    figure = draw_curves({name: found[name] for name in shown}, shown)
+    figure = draw_specifications({name: found[name] for name in shown}, shown)
     data = pd.concat([found[name].assign(claim=name) for name in shown], ignore_index=True)
     words = "; ".join(f"{name}: {word_counts(found[name])}" for name in shown)
     caption = (
@@ -226,7 +226,7 @@ def choice_rows(frame: pd.DataFrame) -> list[tuple[str, str]]:
     return [(kind, choice) for kind in KINDS if frame[kind].nunique() > 1 for choice in dict.fromkeys(frame[kind])]
 
 
-def draw_curves(found: dict[str, pd.DataFrame], questions: dict[str, Question]) -> Figure:
+def draw_specifications(found: dict[str, pd.DataFrame], questions: dict[str, Question]) -> Figure:
     """Two axes per claim, one below the other: effects, and dots for the choices."""
     columns = min(2, len(found))
     pairs = math.ceil(len(found) / columns)
