@@ -18,7 +18,7 @@ from analysis.records.arms import canonical, labels
 from analysis.stats.effects import exact_rate
 from analysis.tables.numbers import plain_number
 
-RATE = "optimizer.lr"
+LEARNING_RATE = "optimizer.lr"
 LEARNED = "learned"
 BY_RATE = (CAPPED_LOSS, "test_accuracy", LEARNED)
 BY_SETTING = ("probe_jitter", "mean_probe_loss", "test_accuracy")
@@ -30,7 +30,7 @@ MOST_SETTINGS = 3
 LEAST = 3
 """Fewest values of a setting whose response is drawn."""
 
-HEIGHT = 2.7
+ROW_HEIGHT = 2.7
 """Height of a row of panels, in inches."""
 
 
@@ -91,7 +91,7 @@ def numeric_settings(records: Records) -> list[str]:
     sizes = {
         key: sum(len(family.arms) for family in families(records, key, LEAST)) for key in sorted(keys) if "." in key
     }
-    return sorted((key for key, size in sizes.items() if size and key != RATE), key=lambda key: -sizes[key])
+    return sorted((key for key, size in sizes.items() if size and key != LEARNING_RATE), key=lambda key: -sizes[key])
 
 
 # --- Numbers ---
@@ -137,14 +137,14 @@ def of_runs(records: Records, quantity: Quantity) -> pd.DataFrame:
 
 def by_learning_rate(records: Records) -> Contents:
     """Capped test loss, test accuracy and share of runs that learn against the learning rate, per family of arms."""
-    found = families(records, RATE, least=2)
+    found = families(records, LEARNING_RATE, least=2)
     if not found:
-        raise NotDrawable(f"no arms differ only in {RATE}")
+        raise NotDrawable(f"no arms differ only in {LEARNING_RATE}")
     found = found[: plots.DOSES]
     data = dose_data(records, [Family(f.name, f.arms, {}) for f in found], BY_RATE)
     style_of = line_styles(family.name for family in found)
     legend = legend_for(style_of, WIDE)
-    figure = Figure((WIDE, HEIGHT + legend.height), layout="constrained")
+    figure = Figure((WIDE, ROW_HEIGHT + legend.height), layout="constrained")
     for ax, name in zip(figure.subplots(1, len(BY_RATE)), BY_RATE, strict=True):
         part = data[data["quantity"] == name]
         plots.draw_doses(part.assign(place=part["dose"]), ax, style_of, log=True, dots=name != LEARNED)
@@ -173,7 +173,7 @@ def dose_response(records: Records) -> Contents:
     names = list(dict.fromkeys(name for part in parts.values() for name in part["family"]))
     style_of = line_styles(names)
     legend = legend_for(style_of, WIDE)
-    figure = Figure((WIDE, HEIGHT * len(shown) + legend.height), layout="constrained")
+    figure = Figure((WIDE, ROW_HEIGHT * len(shown) + legend.height), layout="constrained")
     grid = figure.subplots(len(shown), len(BY_SETTING), squeeze=False)
     for row, (key, part) in zip(grid, parts.items(), strict=True):
         for ax, name in zip(row, BY_SETTING, strict=True):

@@ -19,7 +19,7 @@ LEVEL = 1 - ALPHA
 SPANS = 60
 """Most points of a curve: as many as a reader can distinguish, and few enough for small files from long runs."""
 
-NUMBER = r"-?\d+\.?\d*(?:e-?\d+)?"
+NUMBER_IN_LEVEL = r"-?\d+\.?\d*(?:e-?\d+)?"
 
 BINS = 10
 """Number of equal parts into which `delta_g_shares` splits a run's steps."""
@@ -263,7 +263,7 @@ def sorted_levels(levels: pd.Series) -> list[str]:
 
     def key(level: str) -> tuple[int, list[float], str]:
         option, _, settings = level.partition("[")
-        return options.index(option), [float(number) for number in re.findall(NUMBER, settings)], settings
+        return options.index(option), [float(number) for number in re.findall(NUMBER_IN_LEVEL, settings)], settings
 
     return sorted(dict.fromkeys(levels), key=key)
 
