@@ -13,21 +13,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from ablate.config.paths import claims_file, kept_claims
 from ablate.files.atomic import write_together
 from ablate.files.links import refuse_links
 from ablate.files.reading import LARGEST_TABLE, parse_json, read_regular
-from analysis.claims.finding import Finding, verdicts_json, with_parts
+from analysis.claims.finding import Finding, verdicts_json
 from analysis.claims.judge import judge_claims
 from analysis.claims.looks import FILE as LOOKS
 from analysis.claims.looks import append_looks, read_looks
 from analysis.claims.reading import Claims
-from analysis.figures.all import FIGURES, DrawnFigure, figures, forest_plot
+from analysis.figures.all import FIGURES, OF_CLAIMS, DrawnFigure, claim_figures, figures
 from analysis.figures.export import save_figure
-from analysis.figures.forest import FOREST_COLUMNS
-from analysis.figures.plots import EFFECTS
 from analysis.page.page import Page, render
 from analysis.page.pictures import FILE_TYPES, pictures
 from analysis.page.provenance import facts, overview, shared, varied
@@ -36,7 +32,6 @@ from analysis.records.study import Study
 from analysis.tables.all import report_tables
 from analysis.tables.formats import TABLE_TYPES, LeftOut, Table, save_table, summary_table
 from analysis.tables.macros import MACROS, macros
-from analysis.tables.numbers import interval_columns
 
 STAMP = "inputs.sha256"
 PAGE = "index.html"
@@ -73,7 +68,7 @@ def write_report(study: Study, claims: Claims) -> Report:
         folder / "tables",
         {MACROS: macros(study, claims, judgement.findings, tables).encode(errors="backslashreplace")},
     )
-    captions, no_figures = draw_all(study, judgement.findings, folder / "figures")
+    captions, no_figures = draw_all(study, judgement.findings, folder / "figures", claims)
     left_out = (*no_tables, *no_figures)
     append_looks(study.folder, judgement.looks)
     page = Page(
@@ -169,17 +164,19 @@ def write_tables(
     return tables, tuple(table for table in made if isinstance(table, LeftOut))
 
 
-def draw_all(study: Study, findings: Sequence[Finding], folder: Path) -> tuple[Mapping[str, str], tuple[LeftOut, ...]]:
+def draw_all(
+    study: Study, findings: Sequence[Finding], folder: Path, claims: Claims | None = None
+) -> tuple[Mapping[str, str], tuple[LeftOut, ...]]:
     """Draw and save every figure that the runs allow; returns captions by name, and the others with the reasons."""
     names = tuple(FIGURES)
-    made = save_all([forest_plot(judged_effects(findings))], folder)
     if len(study.arms) < MANY_ARMS:
-        made |= draw_and_save(study, names, folder)
+        made = save_all(claim_figures(study, findings, claims), folder) | draw_and_save(study, names, folder)
     else:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as second:
-            others = second.submit(draw_and_save, study, names[1::2], folder)
-            made |= draw_and_save(study, names[::2], folder) | others.result()
-    ordered = [(name, made[name]) for name in ("forest", *names)]
+            others = second.submit(draw_and_save, study, names[::2], folder)
+            made = save_all(claim_figures(study, findings, claims), folder)
+            made |= draw_and_save(study, names[1::2], folder) | others.result()
+    ordered = [(name, made[name]) for name in (*OF_CLAIMS, *names)]
     captions = {name: figure for name, figure in ordered if isinstance(figure, str)}
     return captions, tuple(figure for _, figure in ordered if isinstance(figure, LeftOut))
 
@@ -197,25 +194,6 @@ def save_all(drawn: Iterable[DrawnFigure | LeftOut], folder: Path) -> dict[str, 
             save_figure(figure.figure, figure.data, folder, figure.name)
         made[figure.name] = figure.caption if isinstance(figure, DrawnFigure) else figure
     return made
-
-
-def judged_effects(findings: Sequence[Finding]) -> pd.DataFrame:
-    """FOREST_COLUMNS of every judged finding, parts included; NaN for missing numbers."""
-    judged = [finding for finding in with_parts(findings) if finding.verdict is not None]
-    rows = [
-        {
-            "id": finding.id,
-            "statement": finding.statement,
-            "effect": finding.effect,
-            **interval_columns("", finding.interval),
-            **interval_columns("simultaneous_", finding.interval_simultaneous),
-            "smallest_effect": finding.smallest_effect,
-            "verdict": finding.verdict.value,
-            "scale": finding.scale,
-        }
-        for finding in judged
-    ]
-    return pd.DataFrame(rows, columns=list(FOREST_COLUMNS)).astype(dict.fromkeys(EFFECTS, float))
 
 
 # --- What the runs cannot show ---

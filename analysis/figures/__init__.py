@@ -7,7 +7,9 @@ plots     draw one frame of numbers on one Axes
 panels    lay out curves by step as a figure
 by_step   figures of a quantity by step
 by_seed   figures of a quantity by seed
+dose      figures of a quantity against a number
 forest    the effects of all claims
+specification  the effects and words of claims under other choices
 style     colours, line styles, legends and axes
 export    write SVG, PDF, PNG and CSV
 """

@@ -12,12 +12,16 @@ from typing import NamedTuple
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.figures import by_seed, by_step, forest
+from analysis.claims.finding import Finding
+from analysis.claims.reading import Claims
+from analysis.figures import by_seed, by_step, dose, forest
 from analysis.figures.data import Contents, NotDrawable, Records
 from analysis.figures.export import DPI
+from analysis.figures.specification import specification_curve
 from analysis.figures.style import applied
-from analysis.quantities.registry import selected
+from analysis.quantities.registry import run_quantities, selected
 from analysis.records.study import Study
+from analysis.tables.controls import aa_effects
 from analysis.tables.formats import LeftOut, made_or_left_out
 
 Draw = Callable[[Records], Contents]
@@ -56,6 +60,9 @@ FIGURES: Mapping[str, Draw] = {
     "delta_g": in_panels(by_step.delta_g),
     "delta_g_share": in_panels(by_step.delta_g_share),
     "learning_rate": in_rows(by_step.learning_rate),
+    "by_learning_rate": dose.by_learning_rate,
+    "dose_response": dose.dose_response,
+    "jitter_by_rate": in_rows(dose.jitter_by_rate),
     "layers": in_panels(by_step.layers),
     "seeds": in_rows(by_seed.seeds_figure),
     "differences": in_rows(by_seed.differences_figure),
@@ -83,6 +90,22 @@ def figures(study: Study, names: Sequence[str] = tuple(FIGURES)) -> Iterator[Dra
         return
     for name in names:
         yield drawn(name, lambda draw=FIGURES[name]: draw(records))
+
+
+OF_CLAIMS = ("forest", "specification_curve")
+"""Names of the figures of a study's claims."""
+
+
+def claim_figures(
+    study: Study, findings: Sequence[Finding], claims: Claims | None = None
+) -> Iterator[DrawnFigure | LeftOut]:
+    """Draw OF_CLAIMS; `claims`: the file that the findings are judged by, which gives the claimed sides."""
+    quantities = {row.quantity for row, _ in forest.with_parents(findings) if row.quantity in run_quantities()}
+    yield forest_plot(forest.judged_effects(findings, claims, aa_effects(study, quantities)))
+    if claims is None:
+        yield LeftOut("specification_curve", "no claims file is given")
+    else:
+        yield drawn("specification_curve", lambda: specification_curve(study, findings, claims))
 
 
 def forest_plot(claims: pd.DataFrame) -> DrawnFigure | LeftOut:

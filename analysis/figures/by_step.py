@@ -9,6 +9,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from ablate.schema import NONE
+from analysis.claims.pairing import rest_of
 from analysis.figures import plots, series
 from analysis.figures.data import Contents, NotDrawable, Records
 from analysis.figures.panels import (
@@ -28,6 +30,7 @@ from analysis.figures.panels import (
     used,
 )
 from analysis.figures.style import LineStyle, add_legend, legend_for, literal, log_axis, wrapped
+from analysis.records.arms import canonical, overlaid
 from analysis.tables.numbers import plain_number
 
 TRAINING_LOSS = Curve("loss", "training loss (nats)", least=0)
@@ -45,24 +48,40 @@ LOG_RATE = Curve("lr", "learning rate η", log=True)
 
 def training_loss(records: Records) -> Contents:
     panel = Panel(TRAINING_LOSS, curve_data(records, records.steps, TRAINING_LOSS), (records.width, "steps"))
-    return "Training loss by step. " + how_to_read(records, [panel]), panel.data, composed(records.line_styles, [panel])
+    return (
+        "Training loss by step. " + how_to_read(records, [panel]),
+        panel.data,
+        composed(records.line_styles, [panel], records.references),
+    )
 
 
 def probe_loss(records: Records) -> Contents:
     panel = Panel(PROBE_LOSS, curve_data(records, records.probe, PROBE_LOSS), (records.probe_width, "probes"))
-    return "Probe loss by step. " + how_to_read(records, [panel]), panel.data, composed(records.line_styles, [panel])
+    return (
+        "Probe loss by step. " + how_to_read(records, [panel]),
+        panel.data,
+        composed(records.line_styles, [panel], records.references),
+    )
 
 
 def probe_accuracy(records: Records) -> Contents:
     data = curve_data(records, records.probe, PROBE_ACCURACY)
     panel = Panel(PROBE_ACCURACY, data, (records.probe_width, "probes"))
-    return "Probe accuracy by step. " + how_to_read(records, [panel]), data, composed(records.line_styles, [panel])
+    return (
+        "Probe accuracy by step. " + how_to_read(records, [panel]),
+        data,
+        composed(records.line_styles, [panel], records.references),
+    )
 
 
 def gradient_norm(records: Records) -> Contents:
     panels, marks = norm_panels(records, BEFORE, AFTER), clipping_marks(records)
     caption = "Norm of the whole gradient by step, before and after clipping. " + marks.caption
-    return caption + how_to_read(records, panels), panel_data(panels), composed(records.line_styles, panels, marks)
+    return (
+        caption + how_to_read(records, panels),
+        panel_data(panels),
+        composed(records.line_styles, panels, records.references, marks),
+    )
 
 
 def tracked_norms(records: Records) -> Contents:
@@ -71,13 +90,21 @@ def tracked_norms(records: Records) -> Contents:
         "Gradient norms of two single weights by step, before clipping. Clipping depends on the norm of the whole "
         f"gradient, not on these. {marks.caption}"
     )
-    return caption + how_to_read(records, panels), panel_data(panels), composed(records.line_styles, panels, marks)
+    return (
+        caption + how_to_read(records, panels),
+        panel_data(panels),
+        composed(records.line_styles, panels, records.references, marks),
+    )
 
 
 def delta_g(records: Records) -> Contents:
     panel = Panel(DELTA_G, curve_data(records, records.steps, DELTA_G), (records.width, "steps"))
     caption = "Δg by step: the part of the gradient norm that clipping removes. "
-    return caption + how_to_read(records, [panel]), panel.data, composed(records.line_styles, [panel])
+    return (
+        caption + how_to_read(records, [panel]),
+        panel.data,
+        composed(records.line_styles, [panel], records.references),
+    )
 
 
 def delta_g_share(records: Records) -> Contents:
@@ -89,7 +116,7 @@ def delta_g_share(records: Records) -> Contents:
     limits = limits_of([panel], [*marks.levels])
     if len(style_of) > FEW:
         by_bin = data.rename(columns={"bin": "step"}).assign(diverged=0)
-        figure = arm_by_arm(style_of, [replace(panel, data=by_bin)], limits, marks)
+        figure = arm_by_arm(style_of, [replace(panel, data=by_bin)], limits, records.references, marks)
     else:
         figure = shares_together(style_of, panel, limits, marks)
     interval = " with its 95 % interval (Student's t), which may extend beyond the panel" if data["n"].max() > 1 else ""
@@ -206,16 +233,32 @@ def hero(records: Records) -> Contents:
 
 
 def clipping_alone(records: Records) -> Records:
-    """All arms where they fit into one panel, else the largest group of arms that differ only in clipping."""
+    """All arms where they fit into one panel, else one arm per clipping rule, alike in all else.
+
+    They are pinned by settings, so that adding runs to a study does not change them: the other techniques are off (with
+    no such arms, as in the arm that began first), and everything else is as in the arm that began first. Of several
+    arms with one rule it is the one that began first.
+    """
     if len(records.arms) <= FEW:
         return records
-    groups = [group for group in records.alike_but_for(["clip"]) if 2 <= len(group) <= FEW]
-    if not groups:
+    begun = list(dict.fromkeys(records.study.runs["arm"]))
+    first = records.study.arms[begun[0]]
+    off = {factor: NONE for factor in records.study.techniques if factor != "clip"}
+    rest = rest_of(first, ["clip"])
+    chosen: dict[str, str] = {}
+    for family in (overlaid(rest, off), rest):
+        alike = [arm for arm in begun if canonical(rest_of(records.study.arms[arm], ["clip"])) == canonical(family)]
+        chosen = {}
+        for arm in alike:
+            chosen.setdefault(str(records.study.arms[arm].get("clip")), arm)
+        if 2 <= len(chosen) <= FEW:
+            break
+    else:
         raise NotDrawable(
-            f"one panel shows at most {FEW} arms (the study has {len(records.arms)}), "
-            f"and no 2 to {FEW} of them differ only in clipping"
+            f"one panel shows at most {FEW} arms (the study has {len(records.arms)}), and no 2 to {FEW} of them differ "
+            f"from {begun[0]}, or from it with the other techniques off, only in the clipping rule"
         )
-    group = max(groups, key=len)
+    group = [arm for arm in records.arms if arm in chosen.values()]
     return records.only(group, f"a group of {len(group)} that differ only in clipping")
 
 
@@ -223,12 +266,17 @@ def clipping_alone(records: Records) -> Records:
 
 
 def curve_data(records: Records, points: pd.DataFrame, curve: Curve) -> pd.DataFrame:
-    """The numbers of a curve: quantity, arm, step, mean, low, high, n, diverged."""
+    """The numbers of a curve: quantity, arm, step, mean, low, high, n, diverged, unlearned.
+
+    unlearned: at an arm's last step, its finished runs that did not learn; 0 before.
+    """
     if not points[curve.column].notna().any():
         raise NotDrawable(f"{curve.column} was not recorded in any run")
     data = series.by_step(points, records.diverged["run"], curve.column, curve.log)
     data.insert(0, "quantity", curve.column)
-    return data
+    last = data.groupby("arm", sort=False)["step"].transform("max") == data["step"]
+    failed = data["arm"].map(records.unlearned["arm"].value_counts()).fillna(0)
+    return data.assign(unlearned=failed.where(last, 0).astype(int))
 
 
 def norm_panels(records: Records, *of: Curve) -> list[Panel]:
@@ -261,8 +309,16 @@ def how_to_read(records: Records, panels: Sequence[Panel]) -> str:
         text += (
             "Arms are paired by seed, so overlapping bands do not mean no difference; see the per-seed differences. "
         )
+    if len(records.arms) > FEW and len(panels) == 1 and records.references:
+        text += "Grey: the arm with the same freezing whose other techniques are those of the first arm. "
     if len(records.diverged):
         text += f"Crosses: a seed diverged, and the mean continues without it ({named(records.diverged)}). "
+    if len(records.unlearned):
+        by_arm = records.unlearned["arm"].value_counts(sort=False)
+        text += (
+            "Open circles at the end of a line: the mean includes runs that did not learn "
+            f"({', '.join(f'{arm} {n}' for arm, n in by_arm.items())}). "
+        )
     return text.rstrip()
 
 

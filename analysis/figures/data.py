@@ -4,20 +4,23 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations as subsets
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.claims.pairing import Refused, pair, rest_of
 from analysis.figures import series
-from analysis.figures.style import LineStyle, line_styles
-from analysis.quantities.measure import measure
+from analysis.figures.style import COLORS, LineStyle, line_styles
 from analysis.quantities.outcomes import outcomes
 from analysis.quantities.registry import REGISTRY
-from analysis.records.arms import canonical, varying
+from analysis.records.arms import canonical, fits, is_under, varying
 from analysis.records.study import Study
 
 STEPS = ("loss", "grad_norm", "grad_norm_clipped", "delta_g", "mlp_grad_norm", "classifier_grad_norm")
+
+CAPPED_LOSS = "capped_test_loss"
+"""The loss of a figure over learning rates: test losses of runs that do not learn have no upper limit."""
 
 EXACT = 600
 """Most points of a learning-rate curve: a mean over many steps would round its corners."""
@@ -27,6 +30,9 @@ MANY = 12
 
 PANELS, ROWS = 24, 36
 """Most arms that a figure shows in panels of their own, and most as rows or lines: more cost minutes and gigabytes."""
+
+GROUPS = len(COLORS)
+"""Most combinations of techniques with colours of their own."""
 
 Contents = tuple[str, pd.DataFrame, Figure]
 """Caption in plain words, numbers shown, figure."""
@@ -58,6 +64,50 @@ class Records:
         """Line style of each arm; it does not depend on which arms have runs that count."""
         of_all = line_styles(self.study.arms)
         return {arm: of_all[arm] for arm in self.arms}
+
+    @cached_property
+    def references(self) -> dict[str, str]:
+        """Arm -> the arm that a figure draws in grey behind it; arms that are references themselves have none.
+
+        It agrees with the arm in all but the techniques after freezing, which are as in the study's first arm: the
+        reference of a frozen arm is frozen. Without such an arm, or with no other arm in its group, it is the first.
+        """
+        first = self.arms[0]
+        free = [factor for factor in self.study.techniques if factor != "freeze"]
+        own = {key: value for key, value in self.study.arms[first].items() if is_under(key, free)}
+        found = {}
+        for group in self.alike_but_for(free):
+            same = [arm for arm in group if fits(self.study.arms[arm], own)]
+            reference = same[0] if same and len(group) > 1 else first
+            found |= {arm: reference for arm in group if arm != reference}
+        return found
+
+    @cached_property
+    def combinations(self) -> tuple[dict[str, str], dict[str, LineStyle]]:
+        """Arm -> its combination of techniques, and a line style per combination: colours that mean something.
+
+        With more combinations than colours, those of fewer techniques (`_coloured_by`).
+        """
+        keys = self._coloured_by
+        groups = {arm: "-".join(self.study.arms[arm][key] for key in keys) for arm in self.arms}
+        return groups, line_styles(groups.values())
+
+    @cached_property
+    def _coloured_by(self) -> tuple[str, ...]:
+        """The techniques that vary; or, with more than GROUPS combinations, as many of them as give at most that."""
+        arms = [self.study.arms[arm] for arm in self.arms]
+        vary = [key for key in self.study.techniques if len({arm[key] for arm in arms}) > 1]
+        for size in range(len(vary), 0, -1):
+            counts = {keys: len({tuple(arm[key] for key in keys) for arm in arms}) for keys in subsets(vary, size)}
+            few = {keys: count for keys, count in counts.items() if count <= GROUPS}
+            if few:
+                return max(few, key=lambda keys: few[keys])
+        return tuple(self.study.techniques[:1])
+
+    @property
+    def combinations_in_words(self) -> str:
+        """The sentence of a caption that explains the colours."""
+        return f"Colours and marks: {' and '.join(self._coloured_by)}. "
 
     @cached_property
     def of_techniques(self) -> "Records":
@@ -111,13 +161,27 @@ class Records:
         return self.study.runs[self.study.runs["status"] == "diverged"]
 
     @cached_property
+    def scored(self) -> pd.DataFrame:
+        """run, arm, seed, learned (bool) and the quantities that figures show; diverged runs are scored at chance.
+
+        Shares on the points scale are in per cent. A run of which nobody knows whether it learned counts as one that
+        did.
+        """
+        shown = [q for q in REGISTRY.values() if q.in_figures or q.has_interaction or q.name == CAPPED_LOSS]
+        values = outcomes(self.study, [quantity.name for quantity in shown]).values
+        learned = values["learned"] != 0
+        values = values[[q.name for q in shown]] * [100 if q.scale == "points" else 1 for q in shown]
+        return self.study.runs[["run", "arm", "seed"]].merge(values.assign(learned=learned), on="run")
+
+    @cached_property
     def done(self) -> pd.DataFrame:
-        """run, arm, seed and the quantities that figures show, of the finished runs; shares in per cent."""
-        shown = [quantity for quantity in REGISTRY.values() if quantity.in_figures or quantity.has_interaction]
-        values = measure(self.study, [quantity.name for quantity in shown]).values
-        values *= [100 if quantity.scale == "points" else 1 for quantity in shown]
-        runs = self.study.runs[["run", "arm", "seed"]].join(values, on="run")
-        return runs[runs["run"].isin(self._runs_done)]
+        """`scored`, the finished runs only."""
+        return self.scored[self.scored["run"].isin(self._runs_done)]
+
+    @cached_property
+    def unlearned(self) -> pd.DataFrame:
+        """run, arm, seed of the finished runs that did not learn."""
+        return self.done.loc[~self.done["learned"], ["run", "arm", "seed"]]
 
     @property
     def _runs_done(self) -> list[str]:

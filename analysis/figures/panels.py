@@ -99,10 +99,17 @@ def panel_data(panels: Sequence[Panel]) -> pd.DataFrame:
     return pd.concat([panel.data for panel in panels], ignore_index=True)
 
 
-def composed(style_of: Mapping[str, LineStyle], panels: Sequence[Panel], marks: Marks = NO_MARKS) -> Figure:
-    """A figure of panels with a common y axis, for few arms or many."""
-    layout = side_by_side if len(style_of) <= FEW else arm_by_arm
-    return layout(style_of, panels, limits_of(panels, [*marks.levels]), marks)
+def composed(
+    style_of: Mapping[str, LineStyle],
+    panels: Sequence[Panel],
+    references: Mapping[str, str],
+    marks: Marks = NO_MARKS,
+) -> Figure:
+    """A figure of panels with a common y axis, for few arms or many; `references`: as in `arm_by_arm`."""
+    limits = limits_of(panels, [*marks.levels])
+    if len(style_of) <= FEW:
+        return side_by_side(style_of, panels, limits, marks)
+    return arm_by_arm(style_of, panels, limits, references, marks)
 
 
 def side_by_side(
@@ -122,18 +129,24 @@ def side_by_side(
 
 
 def arm_by_arm(
-    style_of: Mapping[str, LineStyle], panels: Sequence[Panel], limits: tuple[float, float], marks: Marks
+    style_of: Mapping[str, LineStyle],
+    panels: Sequence[Panel],
+    limits: tuple[float, float],
+    references: Mapping[str, str],
+    marks: Marks,
 ) -> Figure:
-    """A figure with one small panel per arm: its one curve, with the first arm's in grey behind, or several curves."""
-    first, several, columns = next(iter(style_of)), len(panels) > 1, 4
-    kinds = line_styles(panel.curve.title for panel in panels) if several else {first: LineStyle(plots.BEHIND, (), "")}
-    legend = legend_for(kinds, WIDE)
+    """A figure with one small panel per arm: its one curve, with that of its reference in grey behind, or several."""
+    several, columns = len(panels) > 1, 4
+    behind = {} if several else {arm: other for arm, other in references.items() if {arm, other} <= set(style_of)}
+    grey = {" / ".join(dict.fromkeys(behind.values())): LineStyle(plots.BEHIND, (), "")} if behind else {}
+    kinds = line_styles(panel.curve.title for panel in panels) if several else grey
+    legend = legend_for(kinds, WIDE) if kinds else None
     rows = math.ceil(len(style_of) / columns)
-    figure = Figure((WIDE, rows * 1.6 + 0.4 + legend.height), layout="constrained")
+    figure = Figure((WIDE, rows * 1.6 + 0.4 + (legend.height if legend else 0)), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for i, (ax, arm) in enumerate(zip(used(grid, len(style_of)), style_of, strict=True)):
-        if i and not several:
-            plots.draw_behind(panel_of_arm(panels[0], first).data, ax)
+        if arm in behind:
+            plots.draw_behind(panel_of_arm(panels[0], behind[arm]).data, ax)
         for panel in panels:
             draw_panel(
                 panel_of_arm(panel, arm), ax, {arm: kinds[panel.curve.title] if several else style_of[arm]}, limits
@@ -144,7 +157,8 @@ def arm_by_arm(
         literal(ax.set_title(wrapped(arm, 30), fontsize=8))
     figure.supxlabel(panels[0].curve.x_label, fontsize=9)
     figure.supylabel(panels[0].label, fontsize=9)
-    add_legend(figure, legend)
+    if legend:
+        add_legend(figure, legend)
     return figure
 
 

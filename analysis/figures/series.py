@@ -5,6 +5,7 @@ averaged over the seeds of an arm (`over_seeds`) or compared seed by seed (`pair
 """
 
 import math
+import re
 from collections.abc import Sequence
 from itertools import combinations
 
@@ -17,6 +18,8 @@ from analysis.stats.effects import ALPHA, student_half_width
 LEVEL = 1 - ALPHA
 SPANS = 60
 """Most points of a curve: as many as a reader can distinguish, and few enough for small files from long runs."""
+
+NUMBER_IN_LEVEL = r"-?\d+\.?\d*(?:e-?\d+)?"
 
 BINS = 10
 """Number of equal parts into which `delta_g_shares` splits a run's steps."""
@@ -132,47 +135,85 @@ def in_network_order(grid: pd.DataFrame) -> list[str]:
 # --- Seed by seed ---
 
 
-def per_seed(runs: pd.DataFrame, quantity: str, log: bool = False) -> pd.DataFrame:
-    """One row per run with its value and its arm's mean: arm, seed, value, mean, low, high, n.
+def per_seed(runs: pd.DataFrame, quantity: str, log: bool = False, keeps_unlearned: bool = True) -> pd.DataFrame:
+    """One row per run with its value and its arm's mean: arm, seed, value, learned, mean, low, high, n.
 
-    Runs without the value are left out, and with `log` also those whose value is 0.
+    `runs`: arm, seed, the quantity and, where runs may have failed, learned. Runs without the value are left out, and
+    with `log` also those whose value is 0. The mean is over all runs, or without `keeps_unlearned` over those that
+    learn; NaN, with n = 0, where there is none.
     """
-    values = runs[["arm", "seed"]].assign(value=runs[quantity].astype(float))
+    values = runs[["arm", "seed"]].assign(value=runs[quantity].astype(float), learned=runs.get("learned", True))
     values = values[values["value"].gt(0) if log else values["value"].notna()]
-    return values.merge(over_seeds(values, ["arm"], "value", log), on="arm")
+    counted = values if keeps_unlearned else values[values["learned"]]
+    return with_means(values, counted, "arm", "value", log)
 
 
-def paired_differences(values: pd.Series, pairs: pd.DataFrame, log: bool = False) -> pd.DataFrame:
-    """Effects seed by seed with their mean: treatment, control, seed, effect, mean, low, high, n.
+def fences(values: pd.Series, log: bool = False) -> tuple[float, float]:
+    """Least and largest value within Tukey's outer fences: from 3 interquartile ranges below Q1 to 3 above Q3.
+
+    Tukey 1977, Exploratory Data Analysis. With `log` on the logarithms. An axis with these ends shows small
+    differences even if a few values are far away.
+
+    >>> fences(pd.Series([82.0, 83.0, 84.0, 85.0, 50.0]))
+    (82.0, 85.0)
+    """
+    x = np.log(values) if log else values
+    first, third = x.quantile(0.25), x.quantile(0.75)
+    reach = 3 * (third - first)
+    inside = values[(x >= first - reach) & (x <= third + reach)]
+    return float(inside.min()), float(inside.max())
+
+
+def with_means(values: pd.DataFrame, counted: pd.DataFrame, by: str, column: str, log: bool) -> pd.DataFrame:
+    """`values` with the mean, low, high and n (`over_seeds`) of those `counted`, by arm."""
+    found = values.merge(over_seeds(counted, [by], column, log), on=by, how="left")
+    return found.assign(n=found["n"].fillna(0).astype(int))
+
+
+def paired_differences(
+    values: pd.Series, pairs: pd.DataFrame, log: bool = False, learned: pd.Series | None = None
+) -> pd.DataFrame:
+    """Effects seed by seed with their mean: treatment, control, seed, effect, learned, mean, low, high, n.
 
     `values`: one per run, indexed by the run's name; `pairs`: treatment, control, seed, treatment_run, control_run.
     The effect is treatment − control, with `log` treatment / control. Pairs without both values (with `log`, both
     above 0) are left out. The interval of the mean is the paired t interval, with `log` on the logarithms.
+    `learned`: whether each run learned; the mean is then over the pairs whose runs both did.
     """
     of_run = values.astype(float)
     of_run = of_run.where(of_run > 0) if log else of_run
     treated, plain = (pairs[f"{side}_run"].map(of_run) for side in ("treatment", "control"))
     effects = pairs[["treatment", "control", "seed"]].assign(effect=treated / plain if log else treated - plain)
+    failed = [] if learned is None else list(learned.index[~learned])
+    effects["learned"] = ~(pairs["treatment_run"].isin(failed) | pairs["control_run"].isin(failed))
     effects = effects.dropna(subset=["effect"])
-    return effects.merge(over_seeds(effects, ["treatment"], "effect", log), on="treatment")
+    return with_means(effects, effects[effects["learned"]], "treatment", "effect", log)
 
 
 # --- Factors ---
 
 
-def interaction_means(runs: pd.DataFrame, cells: pd.DataFrame, quantity: str, log: bool = False) -> pd.DataFrame:
+def interaction_means(
+    runs: pd.DataFrame, cells: pd.DataFrame, quantity: str, log: bool = False, keeps_unlearned: bool = True
+) -> pd.DataFrame:
     """Mean of each cell of two factors, for each combination of the other factors' levels.
 
-    Columns: x_factor, line_factor, panel, line, x, mean, low, high, n. `cells`: as `levels` returns it. The two
-    factors are those with the most cells to show. `panel` names the levels of the others ("freeze none, optimizer
-    adamw"; "" without others). Cells that are not crossed show no interaction and are left out, possibly all of them.
+    Columns: x_factor, line_factor, panel, line, x, mean, low, high, n, unlearned. `cells`: as `levels` returns it. The
+    two factors are those with the most cells to show; levels are in numeric order, "none" first. `panel` names the
+    levels of the others ("freeze none, optimizer adamw"; "" without others). A panel without crossed cells shows no
+    interaction and is left out, possibly all of them; one with crossed cells has all of its cells. The intervals are
+    those of `within_seeds`. `unlearned`: runs of the cell that did not learn, which count only with `keeps_unlearned`.
     """
-    columns = ["x_factor", "line_factor", "panel", "line", "x", "mean", "low", "high", "n"]
-    values = per_seed(runs, quantity, log)
+    columns = ["x_factor", "line_factor", "panel", "line", "x", "mean", "low", "high", "n", "unlearned"]
+    values = per_seed(runs, quantity, log, keeps_unlearned)
     factors = independent(cells)
-    found = [two_factors(values, cells[factors], x, line, log) for x, line in combinations(factors, 2)]
-    most = max(found, key=len, default=pd.DataFrame(columns=columns))
+    found = [two_factors(values, cells[factors], x, line, log, keeps_unlearned) for x, line in combinations(factors, 2)]
+    most = max(found, key=crossed_cells, default=pd.DataFrame(columns=columns))
     return most[columns]
+
+
+def crossed_cells(means: pd.DataFrame) -> int:
+    return sum(len(crossing(part)) for _, part in means.groupby("panel", sort=False))
 
 
 def independent(cells: pd.DataFrame) -> list[str]:
@@ -189,18 +230,68 @@ def independent(cells: pd.DataFrame) -> list[str]:
     return kept
 
 
-def two_factors(values: pd.DataFrame, cells: pd.DataFrame, x: str, line: str, log: bool) -> pd.DataFrame:
+def two_factors(
+    values: pd.DataFrame, cells: pd.DataFrame, x: str, line: str, log: bool, keeps_unlearned: bool = True
+) -> pd.DataFrame:
     """`interaction_means` of two given factors."""
     rest = [factor for factor in cells.columns if factor not in (x, line)]
     cells = cells.loc[sorted(cells.index, key=lambda arm: tuple(cells.loc[arm] != "none"))]  # off before on
     panel = [", ".join(f"{factor} {cells[factor][arm]}" for factor in rest) for arm in cells.index]
     named = pd.DataFrame({"arm": cells.index, "panel": panel, "line": list(cells[line]), "x": list(cells[x])})
-    means = over_seeds(values.merge(named, on="arm"), ["panel", "line", "x"], "value", log)
-    crossed = [kept for _, part in means.groupby("panel", sort=False) if len(kept := crossing(part))]
-    means = pd.concat(crossed) if crossed else means[:0]
-    for column in ("panel", "line", "x"):
-        means = ordered_like(means, column, list(named[column]))
-    return means.assign(x_factor=x, line_factor=line)
+    whole = values[["arm", "seed", "value", "learned"]].merge(named, on="arm")
+    counted = whole if keeps_unlearned else whole[whole["learned"]]
+    parts = [
+        within_seeds(part, ["panel", "line", "x"], "value", log)
+        for _, part in counted.groupby("panel", sort=False)
+        if len(crossing(part.drop_duplicates(["line", "x"])))
+    ]
+    means = pd.concat(parts) if parts else within_seeds(counted[:0], ["panel", "line", "x"], "value", log)
+    failed = whole[~whole["learned"]].groupby(["panel", "line", "x"]).size().rename("unlearned").reset_index()
+    means = means.merge(failed, on=["panel", "line", "x"], how="left").fillna({"unlearned": 0})
+    for column, order in (("panel", panel), ("line", sorted_levels(named["line"])), ("x", sorted_levels(named["x"]))):
+        means = ordered_like(means, column, order)
+    return means.astype({"unlearned": int}).assign(x_factor=x, line_factor=line)
+
+
+def sorted_levels(levels: pd.Series) -> list[str]:
+    """Distinct levels: options in order of appearance, and the levels of one option in numeric order.
+
+    >>> sorted_levels(pd.Series(["none", "fixed", "delayed[start=100]", "delayed[start=15]"]))
+    ['none', 'fixed', 'delayed[start=15]', 'delayed[start=100]']
+    """
+    options = list(dict.fromkeys(level.partition("[")[0] for level in levels))
+
+    def key(level: str) -> tuple[int, list[float], str]:
+        option, _, settings = level.partition("[")
+        return options.index(option), [float(number) for number in re.findall(NUMBER_IN_LEVEL, settings)], settings
+
+    return sorted(dict.fromkeys(levels), key=key)
+
+
+def within_seeds(values: pd.DataFrame, by: Sequence[str], column: str, log: bool = False) -> pd.DataFrame:
+    """Means of cells as `over_seeds`, with intervals for comparing cells within seeds.
+
+    Each value less its seed's mean over the cells, with the variance times C / (C − 1) for C cells: the spread between
+    seeds, which all cells share, does not widen the interval. It uses the seeds that have all cells; NaN with fewer
+    than two of them or one cell. Cousineau 2005, Tutor. Quant. Methods Psychol. 1:42, as corrected by Morey 2008, 4:61.
+    """
+    means = over_seeds(values, by, column, log)
+    table = values.assign(value=np.log(values[column].astype(float)) if log else values[column].astype(float))
+    table = table.pivot_table(index="seed", columns=list(by), values="value", sort=False, observed=True)
+    table = table.dropna()
+    n, cells = table.shape
+    sd = table.sub(table.mean(axis=1), axis=0).std() * np.sqrt(cells / (cells - 1)) if n > 1 < cells else None
+    half = (
+        pd.Series(student_half_width(sd, n, LEVEL), index=sd.index).rename("half").reset_index()
+        if sd is not None
+        else means[list(by)].assign(half=np.nan)
+    )
+    means = means.merge(half, on=list(by), how="left")
+    centre = np.log(means["mean"]) if log else means["mean"]
+    for side, sign in (("low", -1), ("high", 1)):
+        ends = centre + sign * means["half"]
+        means[side] = np.exp(ends) if log else ends
+    return means[[*by, "mean", "low", "high", "n"]]
 
 
 def ordered_like(frame: pd.DataFrame, column: str, names: Sequence[str]) -> pd.DataFrame:

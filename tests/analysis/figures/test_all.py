@@ -18,19 +18,24 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.text import Text
 
+from analysis.claims.finding import Finding
+from analysis.claims.verdict_rule import Verdict
 from analysis.figures import data
 from analysis.figures.all import FIGURES, DrawnFigure, drawn, figures, forest_plot
 from analysis.figures.data import PANELS, ROWS, Records
 from analysis.figures.export import save_figure
+from analysis.figures.forest import judged_effects, panels_of
 from analysis.figures.panels import FEW, Curve, Panel, limits_of
 from analysis.figures.style import applied
 from analysis.records.study import Study, load
+from analysis.stats.interval import Interval
 from analysis.tables.formats import LeftOut
 from tests.analysis.figures.test_plots import NASTY, claims
 from tests.analysis.runs import evals_frame, layers_frame, steps_frame, write_run
 
 STEPS = 120
 FACTORIAL = "interaction_test_accuracy", "interaction_probe_jitter"
+DOSES = "by_learning_rate", "dose_response", "jitter_by_rate"
 
 
 def write_arms(folder: Path, arms: dict[str, str], seeds: int, stop: tuple[str, int] | None = None) -> None:
@@ -88,8 +93,10 @@ def axes_of(figure: Figure) -> list[Axes]:
 def test_every_figure_is_drawn_or_left_out_with_a_reason(items: dict[str, DrawnFigure | LeftOut]) -> None:
     assert list(items) == list(FIGURES)
     left_out = {name: item.reason for name, item in items.items() if isinstance(item, LeftOut)}
-    assert set(left_out) == set(FACTORIAL)
-    assert all(reason.endswith("here: clip") for reason in left_out.values())
+    assert set(left_out) == {*FACTORIAL, *DOSES}
+    assert all(left_out[name].endswith("here: clip") for name in FACTORIAL)
+    assert left_out["by_learning_rate"] == "no arms differ only in optimizer.lr"
+    assert left_out["jitter_by_rate"] == "all arms that learn have the same mean learning rate"
 
 
 def test_captions_give_n_and_name_diverged_runs(items: dict[str, DrawnFigure | LeftOut]) -> None:
@@ -113,7 +120,7 @@ def test_one_arm_is_compared_with_nothing(tmp_path: Path) -> None:
     write_arms(tmp_path, {"none": "none"}, seeds=2)
     found = {item.name: item for item in figures(load(tmp_path))}
     assert {name for name, item in found.items() if isinstance(item, LeftOut)} == {
-        *("seeds", "differences", "delta_g_share", *FACTORIAL)
+        *("seeds", "differences", "delta_g_share", *FACTORIAL, *DOSES)
     }
     assert "one arm only" in found["seeds"].reason
     assert "never acted" in found["delta_g_share"].reason
@@ -227,8 +234,26 @@ def test_the_hero_of_many_arms_shows_those_that_differ_in_clipping_alone(tmp_pat
         write_run(tmp_path, {"freeze": freeze, "clip": clip}, seed=0, steps=STEPS, frames={
             "steps.parquet": steps_frame(STEPS), "evals.parquet": evals_frame(STEPS, seed=0)})  # fmt: skip
     (item,) = figures(load(tmp_path), ["hero"])
-    assert sorted(set(item.data["arm"])) == ["attention-delayed", "attention-fixed", "attention-none"]
+    shown = ["none-delayed", "none-fixed", "none-none"]
+    assert sorted(set(item.data["arm"])) == shown
     assert "a group of 3 that differ only in clipping" in item.caption
+    for start, freeze in ((10, "none"), *((start, "attention") for start in range(1, 9))):  # later: a larger family
+        later = {"timing": {"started": "2026-02-01T00:00:00Z"}}
+        write_run(tmp_path, {"freeze": freeze, "clip": "delayed"}, {"clip": {"start": start}}, steps=STEPS, **later)
+    (item,) = figures(load(tmp_path), ["hero"])
+    assert sorted(set(item.data["arm"])) == ["none-delayed[start=50]", *shown[1:]]
+
+
+def test_the_reference_of_a_frozen_arm_is_frozen(tmp_path: Path) -> None:
+    for freeze, clip, scheduler in product(("none", "embeddings"), ("none", "fixed"), ("none", "w")):
+        options = {"freeze": freeze, "clip": clip, "scheduler": scheduler}
+        off_first = sum(option != "none" for option in options.values())
+        write_run(tmp_path, options, steps=STEPS, timing={"started": f"2026-01-01T00:00:0{off_first}Z"})
+    records = Records(load(tmp_path))
+    assert set(records.references.values()) == {"none-none-none", "embeddings-none-none"}
+    assert records.references["embeddings-fixed-w"] == "embeddings-none-none"
+    assert records.references["none-fixed-w"] == "none-none-none"
+    assert "none-none-none" not in records.references
 
 
 @pytest.mark.parametrize(("rates", "shown"), [(3, 12), (4, 9), (8, 9), (9, 18)])
@@ -281,7 +306,7 @@ def test_arms_chosen_from_a_choice_are_counted_twice(tmp_path: Path, monkeypatch
 
 def test_a_figure_that_no_page_can_hold_is_left_out_with_the_reason(tmp_path: Path) -> None:
     many = pd.concat([claims().assign(scale="log")] * 80, ignore_index=True)
-    reason = "a figure is at most 82 inches high; with all its rows it has 97"
+    reason = "a figure is at most 82 inches high; with all its rows it has 88"
     assert forest_plot(many) == LeftOut("forest", reason)
     for freeze, k in product(("none", "f"), range(ROWS + 1)):
         write_run(tmp_path, {"freeze": freeze}, {"optimizer": {"lr": 1.0 + k}}, steps=2)
@@ -293,7 +318,7 @@ def test_no_hero_of_many_arms_that_clip_alike(tmp_path: Path) -> None:
     for i in range(FEW + 1):
         write_run(tmp_path, {"freeze": f"rule{i}"}, seed=0)
     (item,) = figures(load(tmp_path), ["hero"])
-    assert isinstance(item, LeftOut) and "no 2 to 6 of them differ only in clipping" in item.reason
+    assert isinstance(item, LeftOut) and "no 2 to 6 of them differ" in item.reason
 
 
 def test_a_factorial_gives_its_interactions(tmp_path: Path) -> None:
@@ -314,6 +339,63 @@ def test_bands_do_not_press_the_means_flat() -> None:
     assert 1 <= (high - low) <= 2.2
     low, high = limits_of([Panel(Curve("x", "x", least=0.9), data.assign(low=0.0, high=2.05))], also=[2.5])
     assert low == pytest.approx(0.9, abs=0.1) and high > 2.5
+
+
+# --- Against a number ---
+
+
+@pytest.fixture(scope="module")
+def doses(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """Two clipping rules at three learning rates, and four starts of delayed; at the highest rate 2 of 3 fail."""
+    folder = tmp_path_factory.mktemp("doses")
+    for k, seed in product(range(3), range(3)):
+        for clip in ("none", "fixed"):
+            fails = k == 2 and clip == "none" and seed < 2
+            frames = {"steps.parquet": steps_frame(STEPS).assign(lr=10.0**-k)}
+            frames |= {"evals.parquet": evals_frame(STEPS, 1, seed, 1e-4 if fails else 0.01)}
+            accuracy = 0.5 if fails else 0.8 + seed / 40
+            settings = {"optimizer": {"lr": 1e-4 * 2**k}}
+            write_run(folder, {"clip": clip}, settings, seed=seed, steps=STEPS, accuracy=accuracy, frames=frames)
+    for start, seed in product((100, 15, 50, 200), range(3)):
+        frames = {"evals.parquet": evals_frame(STEPS, 1, seed + start)}
+        write_run(folder, {"clip": "delayed"}, {"clip": {"start": start}}, seed=seed, steps=STEPS, frames=frames)
+    return load(folder)
+
+
+def test_a_family_per_rule_against_the_learning_rate_with_failures_counted(doses: Study) -> None:
+    item = of_one("by_learning_rate", doses)
+    data = item.data
+    assert set(data["family"]) == {"none", "fixed"}
+    share = data[data["quantity"] == "learned"].drop_duplicates("arm").set_index(["family", "dose"])["mean"]
+    assert share["none"].tolist() == pytest.approx([1, 1, 1 / 3]) and share["fixed"].tolist() == [1, 1, 1]
+    accuracy = data[(data["quantity"] == "test_accuracy") & (data["family"] == "none") & (data["dose"] == 4e-4)]
+    assert accuracy["mean"].iloc[0] == pytest.approx(100 * (0.5 + 0.5 + 0.85) / 3)
+    assert sum(line.get_marker() == "x" and len(line.get_xdata()) for ax in axes_of(item.figure) for line in ax.lines)
+    assert problems_of(item.figure) == []
+
+
+def test_a_response_is_in_numeric_order_behind_the_other_options(doses: Study) -> None:
+    item = of_one("dose_response", doses)
+    (ax, *_) = axes_of(item.figure)
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["none", "fixed", "15", "50", "100", "200"]
+    joined = [line for line in ax.lines if len(line.get_xdata()) == 4 and line.get_linestyle() != "None"]
+    assert len(joined) == 1  # the references are not joined
+    assert problems_of(item.figure) == []
+
+
+def test_runs_that_did_not_learn_are_apart_and_lower_no_mean(doses: Study) -> None:
+    item = of_one("jitter_by_rate", doses)
+    arm = item.data[(item.data["arm"].str.contains("none")) & (item.data["arm"].str.contains("0.0004"))]
+    assert arm["learned"].tolist() == [False, False, True] and set(arm["n"]) == {1}
+    assert arm["mean"].iloc[0] == pytest.approx(arm["value"].iloc[2])
+    assert arm["mean"].iloc[0] > 10 * arm["value"].iloc[0]
+    seeds = of_one("seeds", doses)
+    assert "Crosses: runs that did not learn" in seeds.caption
+    jitter = axes_of(seeds.figure)[2]
+    (crosses,) = [line for line in jitter.lines if line.get_marker() == "x"]
+    assert len(crosses.get_xdata()) == 2
+    assert jitter.get_xlim()[0] > arm["value"].iloc[0]  # the axis is that of the runs that learn
+    assert problems_of(seeds.figure) == problems_of(item.figure) == []
 
 
 # --- That they can be read ---
@@ -391,12 +473,42 @@ def test_a_forest_of_claims(tmp_path: Path) -> None:
     whole = claims().iloc[:1].assign(id="W", scale=None)
     item = forest_plot(pd.concat([frame, narrow, whole], ignore_index=True))
     panels = [[label.get_text().partition(":")[0] for label in ax.get_yticklabels()] for ax in axes_of(item.figure)]
-    assert panels == [["A", "B", "H"], ["N"], ["A"], ["B"], ["H"]]
+    assert panels == [["A", "B", "H", "N"], ["A"], ["B"], ["H"]]
     assert "no effect of their own: W" in item.caption
     assert problems_of(item.figure) == []
     assert forest_plot(frame[:0]) == LeftOut("forest", "no claim has an effect")
+    widths = [np.ptp(line.get_xdata()) for line in axes_of(item.figure)[0].lines if "simultaneous" in line.get_label()]
+    assert widths[0] > 5 * widths[-1]  # one axis: a narrow interval looks narrow
     with pytest.raises(ValueError, match="scale must be one of log, logit, points, raw \\(got cubic\\)"):
         forest_plot(claims().assign(scale="cubic"))
+
+
+def test_parts_are_below_their_claim_and_repeat_no_row() -> None:
+    best = {"quantity": "probe_jitter", "scale": "log", "effect": 0.2, "interval": Interval(0.1, 0.3, 0.95), "n": 3}
+    interactions = tuple(
+        Finding(f"G.1 {name}", name, None, **best | {"effect": effect}, verdict=Verdict.INCONCLUSIVE)
+        for name, effect in (("f×c", 0.2), ("f×s", 0.1))
+    )
+    jitter = Finding("G.1", "in the jitter", None, **best, verdict=Verdict.INCONCLUSIVE, parts=interactions)
+    accuracy = Finding("G.2", "in accuracy", None, scale="points", effect=1.0, verdict=Verdict.SUPPORTED)
+    shown = Finding("G+1", "beside", None, scale="points", effect=9.0)
+    whole = Finding("G", "factors interact", None, verdict=Verdict.INCONCLUSIVE, parts=(jitter, accuracy, shown))
+    frame = judged_effects([whole])
+    assert frame["id"].tolist() == ["G", "G.1", "G.1 f×c", "G.1 f×s", "G.2"]
+    assert frame["effect"].tolist() == pytest.approx([np.nan, np.nan, 0.2, 0.1, 1.0], nan_ok=True)
+    first, second = panels_of(frame)
+    assert first["depth"].tolist() == [0, 1, 2, 2]
+    assert second["id"].tolist() == ["G", "G.2"] and second["verdict"].dropna().tolist() == ["supported"]
+    assert problems_of(forest_plot(frame).figure) == []
+
+
+def test_a_paired_row_has_the_effect_of_another_dropout_stream_below_it() -> None:
+    frame = claims().assign(scale="log", quantity="probe_jitter", aa=[0.1, np.nan, np.nan], aa_low=-0.1, aa_high=0.2)
+    item = forest_plot(frame)
+    (ax,) = axes_of(item.figure)
+    marks = [line for line in ax.lines if line.get_label().endswith("A/A")]
+    assert [line.get_xdata()[0] for line in marks] == [pytest.approx(np.exp(0.1))]
+    assert "A/A" in item.caption and "A/A" not in forest_plot(claims().assign(scale="log")).caption
 
 
 # --- Files ---

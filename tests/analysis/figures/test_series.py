@@ -18,6 +18,7 @@ from analysis.figures.series import (
     per_seed,
     span_width,
     spans,
+    within_seeds,
 )
 from analysis.quantities.formulas import early_delta_g_share
 from analysis.records.arms import levels
@@ -230,6 +231,40 @@ def test_cells_of_a_factorial() -> None:
         ["", "on", "fixed", 4.0, 2],
     ]
     assert len(interaction_means(runs[runs["arm"] != "fixed-on"], cells, "x")) == 0  # an L shape shows none
+
+
+def test_within_seeds_what_all_cells_share_does_not_widen_an_interval() -> None:
+    """With two cells, the interval of Morey has 1/√2 of the half-width of the paired difference."""
+    draw = np.random.default_rng(1)
+    seeds = 50 * draw.normal(size=6)
+    x = {cell: seeds + draw.normal(size=6) for cell in "ab"}
+    values = pd.DataFrame(
+        [(cell, seed, v) for cell in "ab" for seed, v in enumerate(x[cell])], columns=["x", "seed", "y"]
+    )
+    found = within_seeds(values, ["x"], "y")
+    paired = paired_effect(x["a"], x["b"]).interval()
+    half = (found["high"] - found["low"]) / 2
+    assert half.tolist() == pytest.approx([(paired.high - paired.low) / 2 / np.sqrt(2)] * 2)
+    assert found["mean"].tolist() == pytest.approx([x["a"].mean(), x["b"].mean()])
+    assert (over_seeds(values, ["x"], "y")["high"] - found["high"]).min() > 10  # the control: between seeds
+    assert within_seeds(values[values["x"] == "a"], ["x"], "y")["low"].isna().all()
+
+
+def test_levels_that_are_not_crossed_are_shown_with_those_that_are() -> None:
+    table = [("none", "off"), ("none", "on"), ("d[t=100]", "off"), ("d[t=100]", "on"), ("d[t=20]", "off")]
+    cells = pd.DataFrame(
+        table, columns=["clip", "scheduler"], index=pd.Index(["-".join(row) for row in table], name="arm")
+    )
+    found = interaction_means(runs_frame({arm: [1.0, 2.0] for arm in cells.index}), cells, "x")
+    assert found["x"].tolist() == ["none", "none", "d[t=20]", "d[t=100]", "d[t=100]"]
+
+
+def test_runs_that_did_not_learn_count_where_they_should() -> None:
+    runs = runs_frame({"a": [4.0, 1e-6], "b": [3.0]}).assign(learned=[True, False, True])
+    assert per_seed(runs, "x", keeps_unlearned=False).drop_duplicates("arm")["mean"].tolist() == [4, 3]
+    assert per_seed(runs, "x").drop_duplicates("arm")["mean"].tolist() == pytest.approx([2, 3], abs=1e-6)
+    none = per_seed(runs.assign(learned=False), "x", keeps_unlearned=False)
+    assert none["mean"].isna().all() and set(none["n"]) == {0}
 
 
 def test_a_factor_that_varies_with_another_is_no_factor_of_its_own() -> None:
