@@ -88,7 +88,7 @@ def judge_claims(study: Study, claims: Claims, earlier: Sequence[Look] = (), pee
                 seeds = tuple(sorted({seed for inquiry in case.inquiries for seed in inquiry.present}))
                 found.append(Look(claims.name, case.claim.id, seeds, "", claims.sha256, EXPLORATORY))
             looks += [look for look in found if not any(look.is_same(old) for old in earlier)]
-        beside = tuple(shown_alongside(inquire(q, case.claim.section, context)) for q in shown_with(case))
+        beside = shown_with(case, context)
         finding = answer.finding
         findings.append(replace(finding, id=case.claim.id, parts=(*finding.parts, *extra, *beside)))
     return Judgement(tuple(findings), tuple(looks))
@@ -140,10 +140,13 @@ def levels_of(cases: Sequence[Case]) -> list[Level | None]:
     return found
 
 
-def shown_with(case: Case) -> tuple[Question, ...]:
-    """The questions that are shown with a claim: none below the planned number of seeds."""
-    waits = case.look is None and any(inquiry.present for inquiry in case.inquiries)
-    return () if waits else case.claim.beside
+def shown_with(case: Case, context: Context) -> tuple[Finding, ...]:
+    """What is shown with a claim; below the planned number of seeds no effects."""
+    claim = case.claim
+    if case.look is None and any(inquiry.present for inquiry in case.inquiries):
+        waits = ("shown from the planned number of seeds on",)
+        return tuple(replace(unanswered(question, claim.section), notes=waits) for question in claim.beside)
+    return tuple(shown_alongside(inquire(question, claim.section, context)) for question in claim.beside)
 
 
 def answered(case: Case, level: Level | None, context: Context) -> Answer:

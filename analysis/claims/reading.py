@@ -110,6 +110,11 @@ class Claims:
     claims: tuple[Claim, ...]
 
     @property
+    def judged(self) -> int:
+        """Number of claims that are tested, and so share alpha."""
+        return sum(claim.is_tested for claim in self.claims)
+
+    @property
     def questions(self) -> tuple[Question, ...]:
         return tuple(question for claim in self.claims for question in (*claim.questions, *claim.beside))
 

@@ -246,7 +246,11 @@ def compared_claims(ours: Sequence[Finding], theirs: Sequence[Finding], claims: 
     # parts of a claim about an exact number are models in the study's own order, so two studies' parts do not match
     exact = {question.id for question in claims.questions if isinstance(question.contrast, Equality)}
     first, second = (
-        {f.id: f for f in with_parts([replace(f, parts=()) if f.id in exact else f for f in found])}
+        {
+            f.id: f
+            for f in with_parts([replace(f, parts=()) if f.id in exact else f for f in found])
+            if not f.exploratory
+        }
         for found in (ours, theirs)
     )
     rows = [claim_row(first.get(id), second.get(id)) for id in dict.fromkeys([*first, *second])]

@@ -17,9 +17,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.claims.contrasts import Grid, Paired, Sensitivity
+from analysis.claims.contrasts import Paired, Sensitivity
 from analysis.claims.estimand import Sample
 from analysis.claims.finding import Finding
+from analysis.claims.grid_contrasts import Grid
 from analysis.claims.pairing import Refused
 from analysis.claims.reading import Claims, Question
 from analysis.claims.samples import collect

@@ -360,7 +360,7 @@ def write_effects(root: Path, after: float, before: float) -> None:
 def test_a_verdict_that_flips_is_found(tmp_path: Path) -> None:
     write_effects(tmp_path, after=-0.05, before=0.05)
     (row,) = compared(tmp_path).claims.itertuples()
-    assert (row.verdict, row.verdict_against, row.change) == ("refuted", "supported", "flipped")
+    assert (row.verdict, row.verdict_against, row.change) == ("opposite", "supported", "flipped")
     assert (row.effect, row.effect_against) == (pytest.approx(-5), pytest.approx(5))
     assert "verdicts on claims and their parts: 1 flipped" in headlines(compared(tmp_path))
     assert not list(tmp_path.rglob("looks.jsonl"))
@@ -385,7 +385,7 @@ def test_flips_come_first_and_what_neither_tests_is_left_out_of_the_words(tmp_pa
     ]
     words = claims_in_words(found)
     assert words["claim"].tolist() == ["few", "one"]
-    assert words["after"][0].startswith("refuted: -5") and words["after"][0].endswith("points, n = 9")
+    assert words["after"][0].startswith("opposite: -5") and words["after"][0].endswith("points, n = 9")
     assert headlines(found)[-1].endswith("1 flipped, 1 tested in one only, 1 tested in neither")
 
 

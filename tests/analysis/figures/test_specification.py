@@ -20,7 +20,13 @@ CLAIMS = {
     "claims": {
         "P": {
             **{"statement": "the loss falls", "quantity": "test_loss", "scale": "log", "treatment": {"clip": "fixed"}},
-            **{"control": {"clip": "none"}, "changes": ["clip"], "direction": "below", "smallest_effect": 0.5},
+            **{
+                "control": {"clip": "none"},
+                "changes": ["clip"],
+                "direction": "below",
+                "smallest_effect": 0.5,
+                "why": "half",
+            },
             "within": {"optimizer.lr": 1e-4},
         },
         "S": {

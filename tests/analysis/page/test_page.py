@@ -109,11 +109,10 @@ def test_a_claim_in_plain_words():
     assert "claimed: at least 3 percentage points higher" in text
     assert "simultaneous interval over all claims: from 0.1 lower to 2.5 higher" in text
     assert "10 paired seeds, 1 with a run that did not learn, 2 missing" in text
-    assert "p 0.012, adjusted for all claims 0.13" in text
+    assert "p 0.012, Holm over all claims 0.13" in text
     assert "clip=fixed against clip=none" in text
-    assert (
-        "About 7 more seeds are needed for a decision: python -m ablate -m 'seed=range(10,17)' clip=none,fixed" in text
-    )
+    asked = "About 7 more seeds are needed to detect the smallest effect of interest"
+    assert f"{asked}: python -m ablate -m 'seed=range(10,17)' clip=none,fixed" in text
     assert "one note" in text
 
 
@@ -190,7 +189,7 @@ def nasty_page() -> str:
     finding = replace(POINTS, statement=NASTY, section=NASTY, command=NASTY, notes=(NASTY,), treatment={NASTY: NASTY})
     part = replace(finding, id=NASTY, verdict=None)
     return page(
-        replace(finding, parts=(part, replace(part, verdict=Verdict.REFUTED))),
+        replace(finding, parts=(part, replace(part, verdict=Verdict.OPPOSITE))),
         study=NASTY,
         overview=NASTY,
         tables=(Table("summary", NASTY, words, words),),

@@ -94,7 +94,7 @@ def tables(made) -> dict[str, Table | LeftOut]:
 
 def of(folder: Path, claims: Path = PAPER, only: Collection[str] | None = None) -> dict[str, Table | LeftOut]:
     study, read = load(folder, only), read_claims(claims)
-    return {item.name: item for item in report_tables(study, read, judge_claims(study, read).findings)}
+    return {item.name: item for item in report_tables(study, read, judge_claims(study, read, peek=True).findings)}
 
 
 def runs(made: Made, seeds: int) -> set[str]:
