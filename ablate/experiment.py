@@ -79,7 +79,7 @@ FACTORS: dict[str, Factor] = {
 OWN = Factor(object, default=NONE, as_before=NONE)
 """A config group of the user's own. Its option "none" is what runs without the group have."""
 
-SETTINGS = ("study", "claims", "seed", "nuisance", "plan", "rerun", "report", "allow_targets", "tracker")
+SETTINGS = ("study", "claims", "reference", "seed", "nuisance", "plan", "rerun", "report", "allow_targets", "tracker")
 """The other top-level keys of conf/config.yaml. None of them is a factor."""
 
 KEYS = (*FACTORS, *SETTINGS)

@@ -28,6 +28,7 @@ from analysis.figures.all import FIGURES, DrawnFigure, figures, forest_plot
 from analysis.figures.export import save_figure
 from analysis.figures.forest import FOREST_COLUMNS
 from analysis.figures.plots import EFFECTS
+from analysis.page.headline import headline
 from analysis.page.page import Page, render
 from analysis.page.pictures import FILE_TYPES, pictures
 from analysis.page.provenance import facts, overview, shared, varied
@@ -43,7 +44,7 @@ PAGE = "index.html"
 MANY_ARMS = 8
 """Number of arms from which a second process draws half of the figures; starting it takes two seconds."""
 
-REPORT_FORMAT = 5
+REPORT_FORMAT = 6
 """Raise this number when equal inputs give a different report: older reports are then written again."""
 
 
@@ -82,6 +83,7 @@ def write_report(study: Study, claims: Claims) -> Report:
         shared=shared(study),
         left_out=left_out,
         problems=study.problems,
+        headline=headline(study, claims, judgement.findings),
     )
     texts = {
         "verdicts.json": verdicts_json(judgement.findings),
@@ -106,13 +108,19 @@ def write_report(study: Study, claims: Claims) -> Report:
 
 
 def named_claims(study: Study) -> Path:
-    """The claims file that the study's runs name; ValueError unless they name one file that exists."""
+    """The claims file that the study's runs name, the study's own copy first: its runs were started with that.
+
+    Raises ValueError unless they name one file that exists.
+    """
     names = sorted(set(study.runs["claims.name"].dropna())) if "claims.name" in study.runs else []
     if len(names) != 1:
         what = f"{len(names)} claims files ({', '.join(names)})" if names else "no claims file"
         raise ValueError(f"the runs must name one claims file, but they name {what}; choose one with --claims FILE")
+    kept = kept_claims(study.folder) / f"{Path(names[0]).name}.yaml"
+    if kept.is_file():
+        return kept
     try:
-        return claims_file(names[0], [kept_claims(study.folder)])
+        return claims_file(names[0])
     except ValueError as error:
         raise ValueError(
             f"the claims file that the runs name is missing: {error} (--claims FILE chooses another)"

@@ -17,7 +17,7 @@ conf/claims/paper.yaml explains every key. Mistakes raise a ValueError with the 
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,15 @@ from ablate.config.checks import refusal
 from ablate.config.secrets import leaves, resolvers
 from ablate.files.reading import Damaged, read_regular
 from analysis.claims import values
+from analysis.claims.comparison import Comparison, comparison_claims, comparison_of
 from analysis.claims.contrasts import CONTRASTS, Contrast
 from analysis.claims.estimand import Estimand, Settings
 from analysis.claims.verdict_rule import Direction
 from analysis.quantities.registry import run_quantities
-from analysis.records.arms import is_under, overlaid, varying
+from analysis.records.arms import Arm, is_under, overlaid, varying
 from analysis.stats.scales import SCALES
 
-FILE_KEYS = ("seeds", "looks", "command", "arms", "within", "claims")
+FILE_KEYS = ("seeds", "looks", "command", "arms", "within", "claims", "compare")
 CLAIM_KEYS = ("section", "seeds", "parts", "beside")
 QUESTION_KEYS = (
     *("statement", "quantity", "scale", "contrast", "treatment", "control", "within", "changes"),
@@ -91,13 +92,17 @@ class Claim:
 
 @dataclass(frozen=True)
 class Claims:
-    """A claims file. `looks`: the numbers of seeds at which judging is planned; `command`: the command of the study."""
+    """A claims file. `looks`: the numbers of seeds at which judging is planned; `command`: the command of the study.
+
+    compare   compares all arms of a study in place of claims, which `for_study` then writes
+    """
 
     name: str
     sha256: str
     command: str
     looks: tuple[int, ...]
     claims: tuple[Claim, ...]
+    compare: Comparison | None = None
 
     @property
     def judged(self) -> int:
@@ -140,7 +145,12 @@ def claims_of(data: Any, name: str, sha256: str) -> Claims:
     """Checks the content of a claims file."""
     data = values.mapping("the file", data, FILE_KEYS)
     seeds = values.whole_number("seeds", data.get("seeds"))
-    looks = values.planned_looks("looks", data.get("looks", [seeds]))
+    looks = values.planned_looks("looks", [seeds] if data.get("looks") == "open" else data.get("looks", [seeds]))
+    command = values.sentence("command", data.get("command", "python -m ablate -m"))
+    if "compare" in data:
+        if unused := [key for key in ("claims", "arms", "within") if key in data]:
+            raise refusal(unused[0], data[unused[0]], "left out of a file with `compare`")
+        return Claims(name, sha256, command, looks, (), comparison_of(data["compare"], seeds))
     named = values.mapping("arms", data.get("arms", {}))
     arms = {arm: values.settings(f"arms.{arm}", found) for arm, found in named.items()}
     # arms with another nuisance seed are controls: a claim must ask for them
@@ -151,8 +161,18 @@ def claims_of(data: Any, name: str, sha256: str) -> Claims:
             claims.append(claim_of(key, entry, seeds, arms, within))
     if not claims:
         raise refusal("claims", {}, "a mapping with at least one claim")
-    command = values.sentence("command", data.get("command", "python -m ablate -m"))
     return Claims(name, sha256, command, looks, tuple(claims))
+
+
+def for_study(claims: Claims, arms: Mapping[str, Arm]) -> Claims:
+    """The claims of a file for a study with these arms (`Study.arms`): those that its `compare` section comes to.
+
+    Raises ValueError where no arm fits the reference.
+    """
+    if claims.compare is None:
+        return claims
+    entries, seeds = comparison_claims(claims.compare, arms), claims.compare.seeds
+    return replace(claims, claims=tuple(claim_of(key, entry, seeds, {}, {}) for key, entry in entries.items()))
 
 
 def claim_of(key: str, entry: Any, seeds: int, arms: Mapping[str, Settings], within: Settings) -> Claim:
