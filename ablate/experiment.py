@@ -82,7 +82,19 @@ OWN = Factor(object, default=NONE, as_before=NONE)
 DESIGNS = ("arms", "leave_one_out", "add_one_in")
 """Keys that list the arms of a sweep (`ablate.sweep.arms`). In the config of a run they are null."""
 
-SETTINGS = ("study", "claims", "seed", "nuisance", "plan", "rerun", "report", "allow_targets", "tracker", *DESIGNS)
+SETTINGS = (
+    "study",
+    "claims",
+    "reference",
+    "seed",
+    "nuisance",
+    "plan",
+    "rerun",
+    "report",
+    "allow_targets",
+    "tracker",
+    *DESIGNS,
+)
 """The other top-level keys of conf/config.yaml. None of them is a factor."""
 
 KEYS = (*FACTORS, *SETTINGS)

@@ -10,7 +10,7 @@ if __name__ == "__main__":
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -23,11 +23,13 @@ from ablate.config.paths import claims_file, kept_claims
 from ablate.config.terminal import EscapingConsole
 from ablate.config.wording import count, printable
 from ablate.files.links import refuse_links
+from ablate.files.reading import read_regular
 from analysis.claims.judge import judge_claims, unregistered
 from analysis.claims.looks import read_looks
-from analysis.claims.reading import Claims, read_claims
+from analysis.claims.reading import Claims, for_study, read_claims
 from analysis.compare.compare import compare
 from analysis.compare.words import arms_in_words, claims_in_words, headlines, settings_in_words, write_comparison
+from analysis.page.headline import headline
 from analysis.page.sentences import findings_in_words
 from analysis.records.study import Study, load
 from analysis.report import PAGE, Report, limits, named_claims, write_report
@@ -35,7 +37,7 @@ from analysis.tables.formats import summary, summary_in_words
 
 
 def main() -> None:
-    """Run the command. Exit code 0: the report was written; 2: it could not be, or has nothing to compare."""
+    """Run the command. Exit code 0: the report was written; 2: it could not be, and the message says why."""
     use_lenient_output()
     parser = argparse.ArgumentParser(prog="python -m analysis", description=__doc__)
     parser.add_argument("study", type=Path, help="the study's folder, outputs/<study>")
@@ -44,16 +46,15 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         study = load_finished(arguments.study)
-        claims = read_claims(chosen_claims(study, arguments.claims))
+        path = chosen_claims(study, arguments.claims)
+        claims = for_study(read_claims(path), study.arms)
         if arguments.against:
             print_comparison(study, load_finished(arguments.against), claims)
         else:
             report, line = written_report(study, claims)
-            print_report(study, claims, report, line)
+            print_report(study, claims, report, [*other_files(path), line])
             if not line.startswith("report:"):
                 sys.exit(2)
-            if found := limits(study):
-                raise ValueError("\n".join(found))
     except ValueError as error:
         print(printable(f"error: {error}"), file=sys.stderr)
         sys.exit(2)
@@ -85,16 +86,32 @@ def written_report(study: Study, claims: Claims) -> tuple[Report, str]:
         return Report(judgement.findings, (), is_new=False), f"no report could be written: {error}"
 
 
-def print_report(study: Study, claims: Claims, report: Report, written: str) -> None:
+def other_files(judged_by: Path) -> list[str]:
+    """A line if the user's own claims file is no longer what the study's copy of it is."""
+    own = Path("conf/claims") / judged_by.name
+    if (
+        judged_by.parent.name != ".claims"
+        or not own.is_file()
+        or "compare" in read_regular(own).decode(errors="replace")
+    ):
+        return []
+    if own.read_bytes() == judged_by.read_bytes():
+        return []
+    return [f"{own} is not what the runs were started with; --claims {own.stem} judges by it"]
+
+
+def print_report(study: Study, claims: Claims, report: Report, last: Sequence[str]) -> None:
     console = EscapingConsole(width=None if sys.stdout.isatty() else 140)
     words = summary_in_words(summary(study))
     console.print(as_table(words.columns.tolist(), words.to_numpy().tolist()))
-    console.print(as_table(["claim", "statement", "found (95 % interval)", "n", "verdict"], verdicts(report, claims)))
+    if report.findings:
+        headings = ["claim", "statement", "found (95 % interval)", "n", "verdict"]
+        console.print(as_table(headings, verdicts(report, claims)))
     lines = [f"{problem.kind}: {problem.run}: {problem.problem}" for problem in study.problems.itertuples()]
     lines += [f"left out: {name}: {reason}" for name, reason in report.left_out]
     if len(others := unregistered(study, claims)):
         lines.append(f"{started_with_others(others)}, so it may have been written after them")
-    print_lines(console, [*lines, written])
+    print_lines(console, [*lines, *limits(study), *last, headline(study, claims, report.findings)])
 
 
 def started_with_others(runs: pd.DataFrame) -> str:

@@ -24,6 +24,7 @@ from analysis.claims.looks import append_looks, read_looks
 from analysis.claims.reading import Claims
 from analysis.figures.all import FIGURES, OF_CLAIMS, DrawnFigure, claim_figures, figures
 from analysis.figures.export import save_figure
+from analysis.page.headline import headline
 from analysis.page.page import Page, render
 from analysis.page.pictures import FILE_TYPES, pictures
 from analysis.page.provenance import facts, overview, shared, varied
@@ -82,6 +83,7 @@ def write_report(study: Study, claims: Claims) -> Report:
         shared=shared(study),
         left_out=left_out,
         problems=study.problems,
+        headline=headline(study, claims, judgement.findings),
     )
     texts = {
         "verdicts.json": verdicts_json(judgement.findings),
@@ -107,13 +109,19 @@ def write_report(study: Study, claims: Claims) -> Report:
 
 
 def named_claims(study: Study) -> Path:
-    """The claims file that the study's runs name; ValueError unless they name one file that exists."""
+    """The claims file that the study's runs name, the study's own copy first: its runs were started with that.
+
+    Raises ValueError unless they name one file that exists.
+    """
     names = sorted(set(study.runs["claims.name"].dropna())) if "claims.name" in study.runs else []
     if len(names) != 1:
         what = f"{len(names)} claims files ({', '.join(names)})" if names else "no claims file"
         raise ValueError(f"the runs must name one claims file, but they name {what}; choose one with --claims FILE")
+    kept = kept_claims(study.folder) / f"{Path(names[0]).name}.yaml"
+    if kept.is_file():
+        return kept
     try:
-        return claims_file(names[0], [kept_claims(study.folder)])
+        return claims_file(names[0])
     except ValueError as error:
         raise ValueError(
             f"the claims file that the runs name is missing: {error} (--claims FILE chooses another)"

@@ -13,6 +13,8 @@ from typing import Any
 import hydra
 import hydra._internal.hydra
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -52,8 +54,19 @@ RAY_RUNTIME = {
 }
 
 
+class Configs(ConfigRepository):
+    """The files of the config tree. The folder claims/ holds no options, so that claims=<name> sets the key `claims`."""
+
+    def group_exists(self, config_path: str) -> bool:
+        return config_path != "claims" and super().group_exists(config_path)
+
+
 class CheckedLoader(ConfigLoaderImpl):
     """Hydra's loader of configs; each config, that of a sweep and that of a job, is checked before it is used."""
+
+    def __init__(self, config_search_path: ConfigSearchPath) -> None:
+        super().__init__(config_search_path)
+        self.repository = Configs(config_search_path)
 
     def load_configuration(
         self, config_name: str | None, overrides: list[str], run_mode: RunMode, *more: Any, **others: Any

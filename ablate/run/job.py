@@ -65,8 +65,9 @@ class Job:
 
     @property
     def claims(self) -> Path:
-        """The claims file, the study's own copy included."""
-        return claims_file(self.config["claims"], [kept_claims(self.folder.parent)])
+        """The study's own copy of its claims file, or else the file itself where the disk was too full for a copy."""
+        kept = kept_claims(self.folder.parent) / f"{self.config['claims']}.yaml"
+        return kept if kept.is_file() else claims_file(self.config["claims"])
 
     @property
     def rerun(self) -> bool:

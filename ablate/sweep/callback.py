@@ -21,12 +21,14 @@ from ablate.config.errors import complaint
 from ablate.config.output import use_lenient_output
 from ablate.distributed.ranks import connect_ranks, current_ranks
 from ablate.experiment import build_option
+from ablate.files.reading import read_regular
 from ablate.run import fork, process, progress
 from ablate.run.fork import Snapshot
 from ablate.run.job import Job, finished_status, remove_snapshots
 from ablate.run.progress import console
 from ablate.run.signals import stop_behind, stop_by_exception
 from ablate.sweep import launchers, plan, workers
+from ablate.sweep.claims import keep_claims, sweep_claims
 from ablate.sweep.compose import compose_jobs, composed_job
 from ablate.sweep.core_use import CoreUse, warn_if_busy
 from ablate.sweep.launchers import Launcher
@@ -35,8 +37,6 @@ from ablate.sweep.preflight import (
     check_hydra,
     check_models,
     check_threads,
-    find_claims,
-    keep_claims,
     prepare,
 )
 from ablate.sweep.summary import print_summary, write_study_report
@@ -132,7 +132,7 @@ class Sweep(Callback):
         typed = unique(jobs)
         jobs = [work.with_threads(launcher.threads) for work in typed]
         check(jobs)
-        claims = find_claims(config, jobs[0])
+        self.claims, content = sweep_claims(config, jobs)
         self.settings = jobs[0].config  # a tracker of the user's own could not be unpickled in every worker
         self.folders, self.rerun = [work.folder for work in jobs], any(work.rerun for work in jobs)
         todo = [work for work in jobs if work.rerun or not finished_status(work)]
@@ -149,6 +149,8 @@ class Sweep(Callback):
             print_plan(config.plan, runs, parallel_runs, advice)
             sys.exit(0)
         prepare(todo)
+        if todo or content != read_regular(self.claims):
+            self.claims = keep_claims(self.claims, content, jobs[0].folder.parent)
         self.launcher, process.current.end_sweep = launcher, self.end
         process.current.threads, process.current.after_stop = launcher.threads, launcher.after_stop
         if not todo:
@@ -158,7 +160,6 @@ class Sweep(Callback):
             sys.exit(0)
         if launcher.shares_cores:
             warn_if_busy(core_use.by_others(), todo[0].trainer.thread_count(), parallel_runs)
-        keep_claims(claims, jobs[0].folder.parent)
         fork.announce(fork.shared_folder(jobs[0].folder), shared)
         console.print(plan.in_short(runs, parallel_runs), markup=False, highlight=False, soft_wrap=True)
         self.open(config, todo, runs)
@@ -179,10 +180,10 @@ class Sweep(Callback):
         if not current_ranks().leads:
             return
         tracker = build_option("tracker", self.settings)
-        report = write_study_report(self.folders[0].parent, tracker) if self.reports else ""
-        all_ended = print_summary(self.folders, self.rerun)
-        if report:
-            progress.table_console().print(report, markup=False, highlight=False, soft_wrap=True)
+        report = write_study_report(self.folders[0].parent, self.claims, tracker) if self.reports else ()
+        all_ended = print_summary(self.folders, self.rerun, advise=len(report) < 2)
+        for line in report:
+            progress.table_console().print(line, markup=False, highlight=False, soft_wrap=True)
         if not all_ended:
             sys.exit(1)
 

@@ -14,13 +14,11 @@ from torch import nn
 
 from ablate.clip import Delayed, check_rule
 from ablate.config.checks import refusal, require
-from ablate.config.paths import OUTPUTS, claims_file, conf, kept_claims
+from ablate.config.paths import OUTPUTS, kept_claims
 from ablate.data.corpus import Corpus, corpus
 from ablate.data.sources import Data, Hub
 from ablate.distributed.ranks import Ranks, current_ranks
 from ablate.experiment import FACTORS, Options, build_option, build_options, present
-from ablate.files.atomic import write_together
-from ablate.files.hashing import file_sha256
 from ablate.files.links import refuse_links
 from ablate.files.reading import read_regular
 from ablate.model.loading import Pretrained
@@ -84,31 +82,6 @@ def check_hydra(config: DictConfig) -> None:
             given = given[part]
         if given not in ours:
             raise refusal(f"hydra.{key}", given, f"{ours[0] or 'null'}, as study=<name> sets the folder in outputs/")
-
-
-def find_claims(config: DictConfig, work: Job) -> Path:
-    """The claims file of a sweep, also in the folders that --config-dir and hydra.searchpath name.
-
-    Raises ValueError if there is none.
-    """
-    sources = [Path(source.path) for source in config.hydra.runtime.config_sources if source.schema == "file"]
-    searched = [folder / "claims" for folder in sources if folder != Path(conf())]
-    return claims_file(work.config["claims"], [*searched, kept_claims(work.folder.parent)])
-
-
-def keep_claims(found: Path, study: Path) -> None:
-    """Copy a sweep's claims file into its study; an earlier copy with other content gets its hash in its name.
-
-    A full disk costs the copy only, with a warning. Raises ValueError rather than write through a link.
-    """
-    kept, content = kept_claims(study) / found.name, found.read_bytes()
-    refuse_links(kept.parent)
-    try:
-        if kept.is_file() and kept.read_bytes() != content:
-            kept.rename(kept.with_name(f"{kept.stem}-{file_sha256(kept)[:10]}.yaml"))
-        write_together(kept.parent, {kept.name: content})
-    except OSError as error:
-        progress.log.warning("%s: the study has no copy of its claims", error)
 
 
 def check_data(data: Data) -> None:

@@ -22,10 +22,11 @@ NARROW = 120
 """Characters of a line. With headings in one line, a narrower terminal would leave no room for the arms' names."""
 
 
-def print_summary(folders: Sequence[Path], rerun: bool = False) -> bool:
+def print_summary(folders: Sequence[Path], rerun: bool = False, advise: bool = True) -> bool:
     """Print the table of these runs and list those with problems; return False if one failed or is unfinished.
 
-    `rerun`: report the reruns instead of the runs that they repeat.
+    `rerun`: report the reruns instead of the runs that they repeat. `advise`: add how to run more seeds, if one is not
+    enough.
     """
     console = table_console()
     study = load(folders[0].parent, only={folder.name for folder in folders})
@@ -39,7 +40,7 @@ def print_summary(folders: Sequence[Path], rerun: bool = False) -> bool:
     if waiting := [status for status, _ in states.values()].count(NOT_STARTED):
         console.print(f"{NOT_STARTED}: {count(waiting, 'run')}; run the same command again")
     console.print(f"records: {folders[0].parent}/", markup=False, highlight=False)
-    if len(table) and (table["done"] == 1).all():
+    if advise and len(table) and (table["done"] == 1).all():
         console.print(more_seeds(table), markup=False, highlight=False, soft_wrap=True)
     return not any(status in ("failed", "interrupted", NOT_STARTED) for status, _ in states.values())
 
@@ -85,22 +86,26 @@ def recorded_status(folder: Path) -> tuple[str, str]:
     return record["status"], ""
 
 
-def write_study_report(study: Path, tracker: Tracker) -> str:
-    """Write the study's report if its runs have changed; return a line about it. A failure here fails no run."""
+def write_study_report(study: Path, claims: Path, tracker: Tracker) -> tuple[str, ...]:
+    """Write the study's report if its runs have changed; return where it is and what it shows, as lines.
+
+    A failure here fails no run: the only line then says what went wrong. No line where no run is finished.
+    """
     try:
-        from analysis.claims.reading import read_claims  # here, so that a plan does not wait for matplotlib
-        from analysis.page.sentences import tally
-        from analysis.report import PAGE, named_claims, write_report
+        from analysis.claims.reading import for_study, read_claims  # here, so that a plan does not wait for matplotlib
+        from analysis.page.headline import headline
+        from analysis.report import PAGE, write_report
 
         found = load(study)
         if found.runs.empty:
-            return ""
-        written = write_report(found, read_claims(named_claims(found)))
+            return ()
+        judged_by = for_study(read_claims(claims), found.arms)
+        written = write_report(found, judged_by)
         if written.is_new:
             publish(tracker, study.name, study / "report")
-        return f"report: {study / 'report' / PAGE}: {tally(written.findings)}"
+        return f"report: {study / 'report' / PAGE}", headline(found, judged_by, written.findings)
     except Exception as error:
-        return f"no report: {error}; the runs are unaffected, and python -m analysis {study} tries again"
+        return (f"no report: {error}; the runs are unaffected, and python -m analysis {study} tries again",)
 
 
 def more_seeds(table: pd.DataFrame) -> str:

@@ -18,7 +18,7 @@ conf/claims/paper.yaml explains every key. Mistakes raise a ValueError with the 
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +30,17 @@ from ablate.config.checks import refusal
 from ablate.config.secrets import leaves, resolvers
 from ablate.files.reading import Damaged, read_regular
 from analysis.claims import values
+from analysis.claims.comparison import Comparison, comparison_claims, comparison_of
 from analysis.claims.contrasts import CONTRASTS, Contrast
 from analysis.claims.estimand import Estimand, Settings
 from analysis.claims.looks import OPEN, LookPlan
 from analysis.claims.verdict_rule import Direction
 from analysis.quantities.registry import run_quantities
-from analysis.records.arms import is_under, overlaid, varying
+from analysis.records.arms import Arm, is_under, overlaid, varying
 from analysis.stats.scales import SCALES
 from analysis.stats.spending import SPENDINGS
 
-FILE_KEYS = ("seeds", "looks", "spending", "command", "arms", "within", "claims")
+FILE_KEYS = ("seeds", "looks", "spending", "command", "arms", "within", "claims", "compare")
 CLAIM_KEYS = ("section", "seeds", "requires", "parts", "beside")
 QUESTION_KEYS = (
     *("statement", "quantity", "scale", "contrast", "treatment", "control", "within", "changes"),
@@ -101,13 +102,17 @@ class Claim:
 
 @dataclass(frozen=True)
 class Claims:
-    """A claims file. `looks`: when its claims are judged, unless they say otherwise; `command`: that of the study."""
+    """A claims file. `looks`: when its claims are judged, unless they say otherwise; `command`: that of the study.
+
+    compare   compares all arms of a study in place of claims, which `for_study` then writes
+    """
 
     name: str
     sha256: str
     command: str
     looks: LookPlan
     claims: tuple[Claim, ...]
+    compare: Comparison | None = None
 
     @property
     def judged(self) -> int:
@@ -150,6 +155,11 @@ def claims_of(data: Any, name: str, sha256: str) -> Claims:
     """Checks the content of a claims file."""
     data = values.mapping("the file", data, FILE_KEYS)
     looks = look_plan(data)
+    command = values.sentence("command", data.get("command", "python -m ablate -m"))
+    if "compare" in data:
+        if unused := [key for key in ("claims", "arms", "within") if key in data]:
+            raise refusal(unused[0], data[unused[0]], "left out of a file with `compare`")
+        return Claims(name, sha256, command, looks, (), comparison_of(data["compare"]))
     named = values.mapping("arms", data.get("arms", {}))
     arms = {arm: values.settings(f"arms.{arm}", found) for arm, found in named.items()}
     # arms with another nuisance seed are controls: a claim must ask for them
@@ -160,7 +170,6 @@ def claims_of(data: Any, name: str, sha256: str) -> Claims:
             claims.append(claim_of(key, entry, looks, arms, within))
     if not claims:
         raise refusal("claims", {}, "a mapping with at least one claim")
-    command = values.sentence("command", data.get("command", "python -m ablate -m"))
     return Claims(name, sha256, command, looks, tuple(claims))
 
 
@@ -172,6 +181,17 @@ def look_plan(data: Mapping[str, Any]) -> LookPlan:
     if "spending" in data and len(planned) < 2:
         raise refusal("spending", data["spending"], "left out where there are no two planned looks")
     return LookPlan(planned, values.one_of("spending", data.get("spending", SPENDINGS[0]), SPENDINGS), seeds)
+
+
+def for_study(claims: Claims, arms: Mapping[str, Arm]) -> Claims:
+    """The claims of a file for a study with these arms (`Study.arms`): those that its `compare` section comes to.
+
+    Raises ValueError where no arm fits the reference.
+    """
+    if claims.compare is None:
+        return claims
+    entries = comparison_claims(claims.compare, arms)
+    return replace(claims, claims=tuple(claim_of(key, entry, claims.looks, {}, {}) for key, entry in entries.items()))
 
 
 def claim_of(key: str, entry: Any, looks: LookPlan, arms: Mapping[str, Settings], within: Settings) -> Claim:

@@ -51,6 +51,7 @@ PROBLEM_KINDS = {
 class Page:
     """The content of the page.
 
+    headline  what it shows, and below it the command for what it lacks
     overview  what the study compares, in words
     varied    setting in which the arms differ -> its values; shared: setting of all arms -> its value
     left_out  figures and tables that the runs do not allow
@@ -67,6 +68,7 @@ class Page:
     shared: Mapping[str, str]
     left_out: tuple[LeftOut, ...]
     problems: pd.DataFrame
+    headline: str = ""
 
     @property
     def verdicts(self) -> set[Verdict | None]:

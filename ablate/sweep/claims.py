@@ -1,0 +1,162 @@
+"""The claims of a sweep: found before its first run, completed where they compare arms, and kept with the study.
+
+A claims file that compares arms (`compare:`) gets the reference arm and the sweep's command written into the study's
+copy, by which the runs are registered and the study is judged, here and on other machines.
+"""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ablate.config.checks import require
+from ablate.config.paths import claims_file, conf, kept_claims
+from ablate.experiment import factors
+from ablate.files.atomic import write_together
+from ablate.files.hashing import file_sha256
+from ablate.files.links import refuse_links
+from ablate.files.reading import read_regular
+from ablate.run import progress
+from ablate.run.job import Job
+
+OF_THE_COMMAND = ("study", "seed", "plan", "report", "rerun", "reference")
+"""Keys that a command for further seeds sets anew or that the study's claims hold."""
+
+
+def find_claims(config: DictConfig, work: Job) -> Path:
+    """The claims file of a sweep, also in the folders that --config-dir and hydra.searchpath name.
+
+    Raises ValueError if there is none.
+    """
+    sources = [Path(source.path) for source in config.hydra.runtime.config_sources if source.schema == "file"]
+    searched = [folder / "claims" for folder in sources if folder != Path(conf())]
+    return claims_file(work.config["claims"], [*searched, kept_claims(work.folder.parent)])
+
+
+def sweep_claims(config: DictConfig, jobs: Sequence[Job]) -> tuple[Path, bytes]:
+    """The claims file of a sweep, and what it is to contain in the study's copy.
+
+    Raises ValueError for a file that does not exist and for a reference that chooses no arm, or several.
+    """
+    for key in ("claims", "reference"):
+        given = [work.config[key] for work in jobs]
+        require(key, given, all(value == given[0] for value in given), "one value, as a sweep belongs to one study")
+    found, reference = find_claims(config, jobs[0]), jobs[0].config["reference"]
+    content = read_regular(found)
+    if "compare" in claims_data(content):
+        return found, comparing(found, reference, jobs, base_command(config, jobs))
+    require("reference", reference, reference is None, f"null with claims={found.stem}, whose claims name their arms")
+    return found, content
+
+
+def claims_data(content: bytes) -> dict[str, Any]:
+    """The content of a claims file; {} if it is not valid, which the analysis reports."""
+    with suppress(UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException):
+        data = OmegaConf.to_container(OmegaConf.create(content.decode()), resolve=True)
+        return data if isinstance(data, dict) else {}  # type: ignore[return-value]
+    return {}
+
+
+def comparing(found: Path, typed: Any, jobs: Sequence[Job], command: str) -> bytes:
+    """A claims file that compares arms, with its reference: as typed, in the file, of the study before, or the first.
+
+    The study's own copy stays as it is, to the byte, where nothing but the command would change.
+    """
+    from analysis.claims.comparison import (
+        arms_that_fit,
+        check_reference,
+        first_arm_settings,
+        named_arms,
+        reference_settings,
+    )
+    from analysis.claims.reading import claims_of
+    from analysis.claims.values import prefixed
+    from analysis.records.arms import techniques_of
+
+    study, data = jobs[0].folder.parent, claims_data(read_regular(found))
+    kept = kept_claims(study) / found.name
+    earlier = read_regular(kept) if kept.is_file() else b""
+    before = claims_data(earlier)
+    with prefixed(f"{found}: "):
+        own = claims_of(data, found.stem, "").compare.reference
+        was = claims_of(before, found.stem, "").compare.reference if "compare" in before else None
+    swept, recorded = map(named_arms, arms(jobs))
+    every = named_arms([*recorded.values(), *swept.values()])
+    chosen = reference_settings("reference", typed) or (own if found != kept else None)
+    if chosen is not None:
+        check_reference(chosen, swept, recorded)
+    elif was is not None and arms_that_fit(every, was):
+        chosen = was
+    else:
+        chosen = first_arm_settings(swept if len(swept) > 1 else every, techniques_of(every.values()))
+    data = {"command": command} | data
+    data["compare"] = data["compare"] | {"reference": {key: plain_value(value) for key, value in chosen.items()}}
+    if {**before, "command": None} == {**data, "command": None}:
+        return earlier
+    text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=1000)
+    return f"# claims={found.stem}, with the reference arm of this study and its command\n{text}".encode()
+
+
+def plain_value(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def arms(jobs: Sequence[Job]) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+    """The arms of a sweep, in the order of its jobs, and those of the runs that its study has already."""
+    from analysis.records.arms import arm_of, merged_order
+    from analysis.records.study import scan
+
+    distinct = {repr(work.config | {"seed": None}): work for work in jobs}.values()
+    new = [{"factors": factors(w.config, w.choices), "nuisance": w.config["nuisance"]} for w in distinct]
+    study = jobs[0].folder.parent
+    old = [*scan(study)[0].values()] if study.is_dir() else []
+    names = merged_order(record["factors"] for record in (*new, *old))
+    return [arm_of(record, names) for record in new], [arm_of(record, names) for record in old]
+
+
+def base_command(config: DictConfig, jobs: Sequence[Job]) -> str:
+    """The typed command without what varies among its jobs, for commands that run some of its arms on other seeds."""
+    words = ["python", "-m", "ablate", "-m"]
+    typed = get_args_parser().parse_args()
+    for flag, value in (("--config-dir", typed.config_dir), ("--config-name", typed.config_name)):
+        words += [flag, value] if value else []
+    parser = OverridesParser.create()
+    for line in (*config.hydra.overrides.hydra, *config.hydra.overrides.task):
+        key = parser.parse_override(line).key_or_group
+        if key not in OF_THE_COMMAND and key != "hydra.mode" and not varies(key, jobs):
+            words.append(line)
+    return shlex.join(words)
+
+
+def varies(key: str, jobs: Sequence[Job]) -> bool:
+    """Whether an option or a setting differs among jobs."""
+    return len({repr((work.choices.get(key), selected(work.config, key))) for work in jobs}) > 1
+
+
+def selected(config: Mapping[str, Any], key: str) -> Any:
+    for part in key.split("."):
+        config = config.get(part) if isinstance(config, Mapping) else None  # type: ignore[assignment]
+    return config
+
+
+def keep_claims(found: Path, content: bytes, study: Path) -> Path:
+    """Write a sweep's claims into its study, and return the file; an earlier copy gets its hash in its name.
+
+    A full disk costs the copy only, with a warning. Raises ValueError rather than write through a link.
+    """
+    kept = kept_claims(study) / found.name
+    refuse_links(kept.parent)
+    try:
+        if kept.is_file() and kept.read_bytes() != content:
+            kept.rename(kept.with_name(f"{kept.stem}-{file_sha256(kept)[:10]}.yaml"))
+        write_together(kept.parent, {kept.name: content})
+    except OSError as error:
+        progress.log.warning("%s: the study has no copy of its claims", error)
+    return kept if kept.is_file() else found

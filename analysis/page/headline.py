@@ -1,0 +1,171 @@
+"""The first sentence of a report: which arms differ, by how much, and how sure that is; or how many claims hold."""
+
+import math
+from collections.abc import Sequence
+from itertools import groupby
+
+from ablate.config.wording import count
+from analysis.claims.comparison import reference_arm
+from analysis.claims.finding import Finding
+from analysis.claims.more_seeds import new_seeds, study_name, sweep_command, to_run
+from analysis.claims.reading import Claims
+from analysis.claims.verdict_rule import Verdict
+from analysis.page.sentences import SENTENCES
+from analysis.quantities.measure import measure
+from analysis.quantities.registry import REGISTRY
+from analysis.records.arms import ranges, words
+from analysis.records.study import Study
+from analysis.stats.scales import SCALES
+from analysis.tables.numbers import ratio_text, rounded
+
+ENOUGH = 5
+"""Seeds that a study of one seed is advised to have."""
+
+MOST_ARMS = 4
+"""Arms that the sentence names one by one."""
+
+POINTLESS = {"points": 50.0, "log": 3.0}
+"""Half-widths from which an interval rules out nothing that anybody expects: 50 points, a ratio of 20."""
+
+OPEN = (Verdict.INCONCLUSIVE, Verdict.NOT_TESTED, Verdict.EQUIVALENT)
+
+
+def headline(study: Study, claims: Claims, findings: Sequence[Finding]) -> str:
+    """What a study shows, in a sentence or two, and what it lacks, with the command that adds it."""
+    seeds = sorted(set(study.runs["seed"]))
+    if claims.compare is None:
+        shown = claims_sentence(findings)
+    elif not findings:
+        shown = f"There is one arm only ({next(iter(study.arms))}), so nothing is compared: add arms, such as " + (
+            "clip=none,fixed,delayed."
+        )
+    elif len(seeds) == 1:
+        shown = one_seed_sentence(study, claims)
+    else:
+        shown = comparison_sentence(findings)
+    return f"{shown}\n{more_seeds_sentence(study, claims)}" if len(seeds) == 1 else shown
+
+
+# --- Claims ---
+
+
+def claims_sentence(findings: Sequence[Finding]) -> str:
+    """How many claims are supported, and the verdicts on the others.
+
+    >>> found = [("A", Verdict.SUPPORTED), ("B", Verdict.INCONCLUSIVE), ("C", Verdict.INCONCLUSIVE)]
+    >>> claims_sentence([Finding(id, "up", None, verdict=verdict) for id, verdict in found])
+    '1 of 3 claims is supported: A. Inconclusive: B, C.'
+    """
+    ids = {verdict: [finding.id for finding in findings if finding.verdict is verdict] for verdict in Verdict}
+    supported = ids.pop(Verdict.SUPPORTED)
+    are = "is" if len(supported) < 2 else "are"
+    first = f"{len(supported) or 'None'} of {count(len(findings), 'claim')} {are} supported"
+    others = [f"{verdict.value.capitalize()}: {', '.join(named)}." for verdict, named in ids.items() if named]
+    return " ".join([f"{first}: {', '.join(supported)}." if supported else f"{first}.", *others])
+
+
+# --- Arms against the reference ---
+
+
+def comparison_sentence(findings: Sequence[Finding]) -> str:
+    """The arms that differ from the reference, then the others; intervals are those adjusted for all comparisons."""
+    judged = [finding for finding in findings if finding.verdict is not Verdict.NOT_TESTED]
+    arms = [list(group) for _, group in groupby(findings, lambda finding: words(finding.treatment or {}))]
+    arms.sort(key=lambda group: all(finding.verdict in OPEN for finding in group))  # those that differ come first
+    seeds = sorted({finding.n for finding in judged if finding.n})
+    clauses = [arm_clause(group, len(seeds) > 1) for group in arms[:MOST_ARMS]]
+    if more := arms[MOST_ARMS:]:
+        differ = sum(any(finding.verdict not in OPEN for finding in group) for group in more)
+        clauses.append(f"{count(len(more), 'more arm')}: {differ or 'none'} with a difference (see the report)")
+    text = "; ".join(clauses)
+    if not judged:
+        return f"{text}."
+    on = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"{seeds[0]}" if seeds else "no"
+    return f"{text} (95 % intervals over {on} seeds, adjusted for {count(len(judged), 'comparison')})."
+
+
+def arm_clause(findings: Sequence[Finding], with_seeds: bool) -> str:
+    """One arm against the reference: its first quantity in any case, the others where they differ."""
+    name = words(findings[0].treatment or {})
+    if findings[0].changes == ("nuisance",):
+        name = f"A/A control {name}"
+    first, *others = findings
+    differing = [difference(finding) for finding in others if finding.verdict not in OPEN]
+    tested = first.verdict is not Verdict.NOT_TESTED
+    on = f", {count(first.n, 'seed')}" if with_seeds and tested else ""
+    return f"{name}: {', '.join([difference(first), *differing])}{on}"
+
+
+def difference(finding: Finding) -> str:
+    """How a quantity differs from that of the reference, or that no difference is shown, and how large one could be."""
+    quantity = REGISTRY[finding.quantity or ""]
+    if finding.verdict is Verdict.NOT_TESTED or finding.effect is None:
+        return f"{quantity.words} not compared ({reason(finding)})"
+    interval = finding.interval_simultaneous
+    if finding.verdict not in OPEN and interval is not None:
+        sentence = SENTENCES[finding.scale or "raw"]
+        effect = sentence.effect(quantity.words, quantity.unit, f"with {words(finding.control or {})}", finding.effect)
+        return f"{effect} ({sentence.interval(finding.effect, interval.low, interval.high)})"
+    return f"no difference in {quantity.words} shown ({bound(finding)})"
+
+
+def reason(finding: Finding) -> str:
+    if finding.further_seeds:
+        return f"{count(finding.further_seeds, 'more paired seed')} needed"
+    return finding.notes[0] if finding.notes else "no value"
+
+
+def bound(finding: Finding) -> str:
+    """The largest difference in either direction that the seeds allow."""
+    interval = finding.interval_simultaneous
+    if interval is None:
+        return "equal on every seed" if not finding.effect else f"the same difference on all {finding.n} seeds"
+    largest = max(abs(interval.low), abs(interval.high))
+    if largest > POINTLESS.get(finding.scale or "", float("inf")):
+        return f"{count(finding.n, 'seed')} cannot rule out a large one"
+    if finding.scale in ("log", "logit"):
+        return f"ratio within {ratio_text(interval.low)} to {ratio_text(interval.high)}"
+    unit = "points" if finding.scale == "points" else REGISTRY[finding.quantity or ""].unit
+    return " ".join(f"within {rounded(largest)} {unit} either way".split())
+
+
+# --- One seed ---
+
+
+def one_seed_sentence(study: Study, claims: Claims) -> str:
+    """The differences of the arms from the reference on the only seed, which chance may explain."""
+    assert claims.compare is not None
+    reference = reference_arm(study.arms, claims.compare.reference)
+    values = measure(study, list(claims.compare.quantities)).values.join(study.runs.set_index("run")["arm"])
+    by_arm = values.groupby("arm").first()
+    clauses = []
+    for label in study.arms:
+        if label != reference and {label, reference} <= set(by_arm.index):
+            found = [
+                one_difference(name, keys["scale"], by_arm.loc[label, name], by_arm.loc[reference, name], study)
+                for name, keys in claims.compare.quantities.items()
+            ]
+            clauses.append(f"{label}: {', '.join(filter(None, found))}")
+    against = f"On seed {ranges(study.runs['seed'])}, against {reference}"
+    shown = f"{against}: {'; '.join(clauses)}. " if clauses else ""
+    return f"{shown}One seed cannot separate a difference from chance."
+
+
+def one_difference(name: str, scale: str, value: float, other: float, study: Study) -> str:
+    """A difference in words, "" where one of the two is not known."""
+    if math.isnan(value) or math.isnan(other):
+        return ""
+    quantity, convert = REGISTRY[name], SCALES[scale](int(study.runs["trainer.steps"].iloc[0])).forward
+    effect = float(convert(value) - convert(other))
+    if scale in ("log", "logit"):
+        return f"{quantity.words} × {ratio_text(effect)}"
+    unit = "points" if scale == "points" else quantity.unit
+    return " ".join(f"{quantity.words} {'+' if effect > 0 else ''}{rounded(effect)} {unit}".split())
+
+
+def more_seeds_sentence(study: Study, claims: Claims) -> str:
+    """The command that adds seeds to all arms of a study of one seed."""
+    seeds = new_seeds(ENOUGH - 1, study, set(study.runs["seed"]))
+    arms = to_run([{} for _ in study.arms], list(study.arms), study)
+    command = sweep_command(claims.command, study_name(study.folder), arms, seeds)
+    return f"{ENOUGH - 1} more seeds, for {ENOUGH} in all:\n{command}"
