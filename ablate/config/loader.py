@@ -55,7 +55,7 @@ RAY_RUNTIME = {
 
 
 class Configs(ConfigRepository):
-    """The files of the config tree. The folder claims/ holds no options, so that claims=<name> sets the key `claims`."""
+    """The files of the config tree. The folder claims/ holds no options: claims=<name> sets the key `claims`."""
 
     def group_exists(self, config_path: str) -> bool:
         return config_path != "claims" and super().group_exists(config_path)
