@@ -43,6 +43,9 @@ def main() -> None:
     parser.add_argument("study", type=Path, help="the study's folder, outputs/<study>")
     parser.add_argument("--claims", help="the claims: a file, or a name in conf/claims; by default the runs' own")
     parser.add_argument("--against", type=Path, help="the folder of another study: show what changed from it to this")
+    parser.add_argument(
+        "--peek", action="store_true", help="show effects below the planned number of seeds, which spends a look"
+    )
     arguments = parser.parse_args()
     try:
         study = load_finished(arguments.study)
@@ -51,7 +54,7 @@ def main() -> None:
         if arguments.against:
             print_comparison(study, load_finished(arguments.against), claims)
         else:
-            report, line = written_report(study, claims)
+            report, line = written_report(study, claims, arguments.peek)
             print_report(study, claims, report, [*other_files(path), line])
             if not line.startswith("report:"):
                 sys.exit(2)
@@ -77,10 +80,10 @@ def load_finished(folder: Path) -> Study:
     return study
 
 
-def written_report(study: Study, claims: Claims) -> tuple[Report, str]:
+def written_report(study: Study, claims: Claims, peek: bool) -> tuple[Report, str]:
     """Write the report; return it, and a line on where it is, or on why it could not be written."""
     try:
-        return write_report(study, claims), f"report: {study.folder / 'report' / PAGE}"
+        return write_report(study, claims, peek), f"report: {study.folder / 'report' / PAGE}"
     except OSError as error:
         judgement = judge_claims(study, claims, read_looks(study.folder))
         return Report(judgement.findings, (), is_new=False), f"no report could be written: {error}"

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ablate.config.paths import claims_file, kept_claims
+from ablate.config.wording import count
 from ablate.files.atomic import write_together
 from ablate.files.links import refuse_links
 from ablate.files.reading import LARGEST_TABLE, parse_json, read_regular
@@ -53,23 +54,27 @@ class Report:
     is_new: bool
 
 
-def write_report(study: Study, claims: Claims) -> Report:
-    """Judge the claims, log the looks, and write tables, figures, verdicts and page into the study's folder."""
+def write_report(study: Study, claims: Claims, peek: bool = False) -> Report:
+    """Judge the claims, log the looks, and write tables, figures, verdicts and page into the study's folder.
+
+    Below the planned number of seeds it shows no differences between arms; with `peek` it does, which is a look.
+    """
     folder = study.folder / "report"
     refuse_links(folder, study.folder / LOOKS)
     earlier = read_looks(study.folder)
-    judgement = judge_claims(study, claims, earlier)
-    inputs = inputs_sha256(study, claims)
+    judgement = judge_claims(study, claims, earlier, peek)
+    inputs = inputs_sha256(study, claims, peek)
+    waits = None if peek else why_differences_wait(study, claims)
     if is_current(folder, inputs):
         return Report(judgement.findings, tuple(read_left_out(folder)), is_new=False)
     with suppress(OSError):  # until it is rewritten, the report matches neither the old nor the new inputs
         (folder / STAMP).unlink()
-    tables, no_tables = write_tables(study, claims, judgement.findings, folder / "tables")
+    tables, no_tables = write_tables(study, claims, judgement.findings, folder / "tables", waits)
     write_together(
         folder / "tables",
         {MACROS: macros(study, claims, judgement.findings, tables).encode(errors="backslashreplace")},
     )
-    captions, no_figures = draw_all(study, judgement.findings, folder / "figures", claims)
+    captions, no_figures = draw_all(study, judgement.findings, folder / "figures", claims, waits)
     left_out = (*no_tables, *no_figures)
     append_looks(study.folder, judgement.looks)
     page = Page(
@@ -128,10 +133,11 @@ def named_claims(study: Study) -> Path:
         ) from error
 
 
-def inputs_sha256(study: Study, claims: Claims) -> str:
+def inputs_sha256(study: Study, claims: Claims, peek: bool = False) -> str:
     """Hash of everything that determines the report."""
     problems = study.problems.to_dict("list")
     inputs = {"format": REPORT_FORMAT, "runs": study.sha256, "problems": problems, "claims": claims.sha256}
+    inputs |= {"peek": True} if peek else {}
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -160,12 +166,34 @@ def read_left_out(folder: Path) -> list[LeftOut]:
 
 # --- Tables and figures ---
 
+DIFFERENCES = {
+    *("ablation", "accuracy", "roles", "controls", "attribution", "anova_accuracy", "anova_jitter"),
+    *("differences", "specification_curve"),
+}
+"""Tables and figures of differences between arms."""
+
+
+def why_differences_wait(study: Study, claims: Claims) -> str | None:
+    """The reason to show no differences between arms: fewer seeds than the first planned look; else None."""
+    plans = [claim.looks for claim in claims.claims]
+    first = min(((plan.looks or (plan.least,))[0] for plan in plans), default=0)
+    seeds = study.runs["seed"].nunique()
+    if claims.compare is not None or seeds >= first:
+        return None
+    planned = f"{count(seeds, 'seed')} of {first} planned"
+    return f"{planned}: until then only means are shown (--peek shows more, which is a look)"
+
 
 def write_tables(
-    study: Study, claims: Claims, findings: Sequence[Finding], folder: Path
+    study: Study, claims: Claims, findings: Sequence[Finding], folder: Path, waits: str | None = None
 ) -> tuple[tuple[Table, ...], tuple[LeftOut, ...]]:
-    """Save every table that the runs allow; returns these tables, and the others with the reasons."""
+    """Save every table that the runs allow; returns these tables, and the others with the reasons.
+
+    `waits`: why no differences between arms are shown.
+    """
     made = [summary_table(study), *report_tables(study, claims, findings)]
+    if waits:
+        made = [LeftOut(table.name, waits) if table.name in DIFFERENCES else table for table in made]
     tables = tuple(table for table in made if isinstance(table, Table))
     for table in tables:
         save_table(folder, table.name, table.numbers, table.words, table.bold, table.latex)
@@ -173,10 +201,15 @@ def write_tables(
 
 
 def draw_all(
-    study: Study, findings: Sequence[Finding], folder: Path, claims: Claims | None = None
+    study: Study, findings: Sequence[Finding], folder: Path, claims: Claims | None = None, waits: str | None = None
 ) -> tuple[Mapping[str, str], tuple[LeftOut, ...]]:
-    """Draw and save every figure that the runs allow; returns captions by name, and the others with the reasons."""
-    names = tuple(FIGURES)
+    """Draw and save every figure that the runs allow; returns captions by name, and the others with the reasons.
+
+    `waits`: why no differences between arms are shown.
+    """
+    waiting = {name: LeftOut(name, waits) for name in (*OF_CLAIMS, *FIGURES) if waits and name in DIFFERENCES}
+    claims = None if waits else claims
+    names = tuple(name for name in FIGURES if name not in waiting)
     if len(study.arms) < MANY_ARMS:
         made = save_all(claim_figures(study, findings, claims), folder) | draw_and_save(study, names, folder)
     else:
@@ -184,7 +217,8 @@ def draw_all(
             others = second.submit(draw_and_save, study, names[::2], folder)
             made = save_all(claim_figures(study, findings, claims), folder)
             made |= draw_and_save(study, names[1::2], folder) | others.result()
-    ordered = [(name, made[name]) for name in (*OF_CLAIMS, *names)]
+    made |= waiting
+    ordered = [(name, made[name]) for name in (*OF_CLAIMS, *FIGURES)]
     captions = {name: figure for name, figure in ordered if isinstance(figure, str)}
     return captions, tuple(figure for _, figure in ordered if isinstance(figure, LeftOut))
 

@@ -52,12 +52,6 @@ def explain(error: BaseException, cause: BaseException) -> tuple[str, str]:
         return f"{match[1]} is in the config already", f"leave out the +: {match[1]}=<option>"
     if "Error merging override" in first_line and cause is not error:
         return f"{first_line.rpartition(' override ')[2]} does not fit: {str(cause).splitlines()[0]}", ""
-    if "Could not override 'claims'" in first_line:  # Hydra takes the folder conf/claims for a group
-        return (
-            "claims cannot be set on the command line",
-            "claims are named in an experiment's file (claims: <name>), before the study runs; "
-            "python -m analysis outputs/<study> --claims <name> judges others afterwards",
-        )
     if type(error).__name__ == "TerminatedWorkerError":  # joblib's, which may not be installed
         return (
             "a worker was killed, by a signal or because memory ran out, and its launcher ended the other workers",

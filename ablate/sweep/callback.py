@@ -146,7 +146,7 @@ class Sweep(Callback):
         if config.plan:
             local = local_totals(config, typed, shared, measured)
             advice = "" if launcher.is_elsewhere else plan.advice(plan.totals(runs), *local)
-            print_plan(config.plan, runs, parallel_runs, advice)
+            print_plan(config.plan, runs, parallel_runs, advice, plan.claims_power(self.claims, jobs[0].folder.parent))
             sys.exit(0)
         prepare(todo)
         if todo or content != read_regular(self.claims):
@@ -198,12 +198,14 @@ def local_totals(
     return totals, local.parallel_runs, jobs[0].trainer.threads or local.threads
 
 
-def print_plan(form: object, runs: Sequence[plan.PlannedRun], parallel_runs: int, advice: str) -> None:
+def print_plan(
+    form: object, runs: Sequence[plan.PlannedRun], parallel_runs: int, advice: str, of_claims: Sequence[str]
+) -> None:
     """Print the plan: a table for plan=true, JSON for plan=json."""
     if form == "json":
         print(plan.as_json(runs, parallel_runs))
     elif form is True:
-        plan.show_plan(runs, progress.table_console(), parallel_runs, advice)
+        plan.show_plan(runs, progress.table_console(), parallel_runs, advice, of_claims)
     else:
         raise refusal("plan", form, "true, json or false")
 

@@ -280,8 +280,29 @@ def power_line(runs: Sequence[PlannedRun]) -> str:
     return f"{n} paired seeds detect an effect of {effect:.2f} sd of the differences with 80 % power (two-sided, 5 %)"
 
 
-def show_plan(runs: Sequence[PlannedRun], console: Console, parallel_runs: int = 1, advice: str = "") -> None:
-    """Print the whole plan for people (plan=true)."""
+def claims_power(claims: Path, study: Path) -> list[str]:
+    """The power of each claim at its smallest effect (`analysis.claims.planned_power`); none for an invalid file."""
+    from analysis.claims.planned_power import power_lines
+    from analysis.claims.reading import for_study, read_claims
+    from analysis.records.study import load
+
+    with suppress(ValueError):  # the report says what is wrong
+        found = load(study) if study.is_dir() else None
+        read = read_claims(claims)
+        if read.compare is None:
+            return power_lines(read, found)
+        return power_lines(for_study(read, found.arms), found) if found and found.arms else []
+    return []
+
+
+def show_plan(
+    runs: Sequence[PlannedRun],
+    console: Console,
+    parallel_runs: int = 1,
+    advice: str = "",
+    of_claims: Sequence[str] = (),
+) -> None:
+    """Print the whole plan for people (plan=true). `of_claims`: the power of each claim."""
     table = Table()
     for heading in ("run", "state", "from", "steps", "time"):
         table.add_column(heading, justify="right" if heading in ("steps", "time") else "left", overflow="fold")
@@ -290,5 +311,5 @@ def show_plan(runs: Sequence[PlannedRun], console: Console, parallel_runs: int =
         time = "-" if run.seconds is None else duration(run.seconds)
         table.add_row(run.run, run.state, origin, str(run.steps), time)
     console.print(table)
-    lines = filter(None, (in_short(runs, parallel_runs), advice, power_line(runs)))
+    lines = filter(None, (in_short(runs, parallel_runs), advice, power_line(runs), *of_claims))
     console.print(*lines, sep="\n", markup=False, highlight=False, soft_wrap=True)

@@ -7,12 +7,17 @@ example_scores  scores per test example, for effects over seeds and examples
 grid_contrasts  contrasts over a grid: tuned arms, several data sets
 contrasts       all contrasts by their names
 values          checks of single values in a claims file
+comparison      claims for every arm against a reference arm
 reading         the claims file, checked
+schema          its JSON Schema, for editors
 samples         the runs that a question compares, as arrays
-verdict_rule    the rule that turns an interval into a verdict
+looks           when a claim is judged, at which level, and the log of every time it was
+verdict_rule    the rule that turns an effect and its intervals into a verdict
+multiplicity    the level of each claim among all claims of a file
+power           the power at a claim's smallest effect, and how many seeds a decision needs
 more_seeds      the command that runs more seeds
 finding         the result of judging a claim, as in verdicts.json
 answer          one question: its effect and its verdict
-looks           the log of every time a claim was judged
 judge           all claims of a file
+planned_power   the power of each claim of a planned study
 """

@@ -158,12 +158,11 @@ def test_limits_of_one_arm_and_of_one_seed(tmp_path: Path, arms: list[str], seed
     assert [text.partition(":")[0] for text in limits(load(tmp_path))] == messages
 
 
-def test_a_study_of_one_seed_has_a_report_and_exit_code_2(tmp_path: Path) -> None:
+def test_a_study_of_one_seed_has_a_report_that_says_what_is_missing(tmp_path: Path) -> None:
     for arm in ("none", "fixed"):
         write_run(tmp_path / "outputs/mine", {"clip": arm})
     done = analysis("outputs/mine", "--claims", str(Path(conf()) / "claims/quick.yaml"), cwd=tmp_path)
-    assert done.returncode == 2
-    assert "one seed only (0)" in done.stderr and "seed=0,1,2,3,4" in done.stderr
+    assert done.returncode == 0 and "seed=" in done.stdout
     assert "not tested" in done.stdout and (tmp_path / "outputs/mine/report/index.html").exists()
 
 

@@ -39,9 +39,6 @@ from tests.tools import compose_settings
          "an interpolation is written ${key} or ${oc.env:X}"),
         ("clip=null", "a group must be set to the name of an option",
          "the option that does nothing is called none: clip=none; quote a name that is a number: 'clip=\"2024\"'"),
-        ("claims=quick", "claims cannot be set on the command line",
-         "claims are named in an experiment's file (claims: <name>), before the study runs; "
-         "python -m analysis outputs/<study> --claims <name> judges others afterwards"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_then_the_remedy(override: str, wrong: str, remedy: str) -> None:
