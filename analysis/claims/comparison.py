@@ -119,7 +119,7 @@ def comparison_claims(comparison: Comparison, arms: Mapping[str, Arm]) -> dict[s
         rest = outermost(key for key in varying(known) if not is_under(key, changes))
         treatment, control = (chosen_by(each, known, changes) for each in (arm, reference))
         same = {"nuisance": reference["nuisance"]} if "nuisance" not in changes else {}
-        name = arm_name(treatment, other)
+        name = words_or_label(treatment, other)
         for quantity, keys in comparison.quantities.items():
             subject = REGISTRY[quantity].words
             control_word = "A/A control: " if changes == ["nuisance"] else ""
@@ -136,7 +136,7 @@ def comparison_claims(comparison: Comparison, arms: Mapping[str, Arm]) -> dict[s
     return claims
 
 
-def arm_name(settings: Settings, label: str) -> str:
+def words_or_label(settings: Settings, label: str) -> str:
     """The settings in words, or the arm's label where they have a hash."""
     return label if any("sha256" in key for key in settings) else words(settings)
 

@@ -73,27 +73,35 @@ def comparison_sentence(findings: Sequence[Finding]) -> str:
     arms = [list(group) for _, group in groupby(findings, lambda finding: words(finding.treatment or {}))]
     arms.sort(key=lambda group: all(finding.verdict in OPEN for finding in group))  # those that differ come first
     seeds = sorted({finding.n for finding in judged if finding.n})
-    clauses = [arm_clause(group, len(seeds) > 1) for group in arms[:MOST_ARMS]]
+    clauses: dict[str, list[str]] = {}
+    for group in arms[:MOST_ARMS]:
+        clauses.setdefault(arm_clause(group, len(seeds) > 1), []).append(arm_name(group[0]))
+    said = [f"{' and '.join(names)}: {clause}" for clause, names in clauses.items()]
     if more := arms[MOST_ARMS:]:
         differ = sum(any(finding.verdict not in OPEN for finding in group) for group in more)
-        clauses.append(f"{count(len(more), 'more arm')}: {differ or 'none'} with a difference (see the report)")
-    text = "; ".join(clauses)
+        said.append(f"{count(len(more), 'more arm')}: {differ or 'none'} with a difference (see the report)")
+    text = f"{'; '.join(said)}."
     if not judged:
-        return f"{text}."
-    on = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"{seeds[0]}" if seeds else "no"
-    return f"{text} (95 % intervals over {on} seeds, adjusted for {count(len(judged), 'comparison')})."
+        return text
+    on = f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else count(seeds[0], "seed") if seeds else "no seed"
+    text += f" Intervals: 95 %, {on}, adjusted for {count(len(judged), 'comparison')}."
+    if unlearned := max(finding.n_unlearned for finding in judged):
+        text += f" On {count(unlearned, 'seed')} a run did not learn."
+    return text
+
+
+def arm_name(finding: Finding) -> str:
+    """The arm in words; an A/A arm, which differs in its dropout stream only, as the control that it is."""
+    return f"{'A/A control ' if finding.changes == ('nuisance',) else ''}{words(finding.treatment or {})}"
 
 
 def arm_clause(findings: Sequence[Finding], with_seeds: bool) -> str:
     """One arm against the reference: its first quantity in any case, the others where they differ."""
-    name = words(findings[0].treatment or {})
-    if findings[0].changes == ("nuisance",):
-        name = f"A/A control {name}"
     first, *others = findings
     differing = [difference(finding) for finding in others if finding.verdict not in OPEN]
     tested = first.verdict is not Verdict.NOT_TESTED
     on = f", {count(first.n, 'seed')}" if with_seeds and tested else ""
-    return f"{name}: {', '.join([difference(first), *differing])}{on}"
+    return f"{', '.join([difference(first), *differing])}{on}"
 
 
 def difference(finding: Finding) -> str:
