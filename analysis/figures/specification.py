@@ -193,7 +193,8 @@ def specification_curve(study: Study, findings: Sequence[Finding], claims: Claim
         for question in claim.questions
         if question.id in tested and isinstance(question.contrast, (Paired, Sensitivity))
     ]
-    found = {question.id: specifications(question, study, claims.judged, rule) for question in questions}
+    m = judged_claims(findings)
+    found = {question.id: specifications(question, study, m, rule) for question in questions}
     found = {name: frame for name, frame in found.items() if len(frame) > 1}
     if not found:
         raise NotDrawable("no tested claim compares paired arms, over a grid or not")
@@ -207,11 +208,17 @@ def specification_curve(study: Study, findings: Sequence[Finding], claims: Claim
         "(scale, runs, points of the grid, test, level), sorted, with its interval at that level (Student's t). Marks: "
         "the word that follows, as in the forest plot; ringed: the claim's own choices. Dots below: the choices. "
         f"Tick and shading: smallest effect of interest and the claimed side. Words by number of choices: {words}. α = "
-        f"{ALPHA:g}, m = {claims.judged}; on the raw scale a ratio of means."
+        f"{ALPHA:g}, m = {m}; on the raw scale a ratio of means."
     )
     if left := [question.id for question in questions if question.id not in shown]:
         caption += f" Not shown: {', '.join(left)}."
     return caption, data[["claim", *data.columns.drop("claim")]], figure
+
+
+def judged_claims(findings: Sequence[Finding]) -> int:
+    """The number of claims that the simultaneous intervals hold for: m, where their level is 1 − ALPHA / m."""
+    levels = [f.interval_simultaneous.level for f, _ in with_parents(findings) if f.interval_simultaneous]
+    return max(1, round(ALPHA / (1 - min(levels, default=0.0))))
 
 
 def word_counts(frame: pd.DataFrame) -> str:

@@ -8,18 +8,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from statsmodels.stats.multitest import multipletests
 
 from ablate.config.wording import count, printable
 from ablate.schema import NONE, SETUP
 from analysis.claims.answer import FLIPS
-from analysis.claims.estimand import Settings
+from analysis.claims.estimand import Estimand, Sample, Settings
+from analysis.claims.example_scores import mean_difference
 from analysis.claims.pairing import Refused, nearest_arm, pair
 from analysis.quantities.outcomes import Outcomes, outcomes
 from analysis.quantities.registry import REGISTRY, Quantity
 from analysis.records.arms import Arm, canonical, fits, in_order, is_under, levels, words
 from analysis.records.study import Study
-from analysis.stats.effects import ALPHA, Array, Estimate, paired_effect
+from analysis.stats.effects import ALPHA, Array, Estimate
 from analysis.stats.scales import SCALES
 from analysis.tables.formats import Table, latex_text
 from analysis.tables.numbers import DASH, as_minus, fixed, interval_columns, mean_and_sd, significant
@@ -60,7 +62,7 @@ _CAPTION = (
     "{error}). Lower, higher: p < .05 after Holm's adjustment over the rows, an asterisk in LaTeX. Diverged runs "
     "count with the accuracy of the majority class; the last loss is that of runs that learn."
 )
-_ERROR = "paired t over seeds, for these test examples"
+_ERROR = "paired, over seeds; for the test accuracy over seeds and test examples, where predictions are recorded"
 
 
 @dataclass(frozen=True)
@@ -273,18 +275,22 @@ def effect_of(row: AblatedArm, reference: str, column: AblatedQuantity, study: S
         reasons = [*dict.fromkeys(known.reindex(runs.ravel()).dropna())] or ["no seed on which both runs learn"]
         raise Refused("; ".join(reasons if len(runs) else pairs.notes))
     try:
-        return effect_over_seeds(column.quantity, values[usable])
+        return paired_difference(column.quantity, study, np.array(pairs.seeds)[usable], runs[usable], values[usable])
     except ValueError as error:
         raise Refused(str(error)) from error
 
 
-def effect_over_seeds(quantity: Quantity, values: Array) -> Estimate:
-    """The effect on the quantity's scale; values (seeds, 2), row before reference.
+def paired_difference(
+    quantity: Quantity, study: Study, seeds: NDArray[np.int_], runs: NDArray[np.object_], values: Array
+) -> Estimate:
+    """The effect on the quantity's scale, over seeds and, as `_ERROR` says, test examples.
 
-    The only place that decides what the error of an effect covers (`_ERROR` says it): seeds, not test examples.
+    Args: `runs` and `values`, both (seeds, 2), row before reference.
     """
-    x = SCALES[quantity.scale](1).forward(values)
-    return paired_effect(x[:, 0], x[:, 1], np.random.default_rng(FLIPS))
+    estimand = Estimand(quantity.name, quantity.scale, {}, {}, {}, ())
+    scale = SCALES[quantity.scale](1)
+    sample = Sample(study, estimand, scale, tuple(seeds.tolist()), runs, values, np.full(runs.shape, True))
+    return mean_difference(sample, np.random.default_rng(FLIPS))
 
 
 def mean_of_arm(arm: str, column: AblatedQuantity, study: Study, measured: Outcomes) -> dict[str, Any]:

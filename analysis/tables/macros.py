@@ -123,6 +123,12 @@ def finding_numbers(said: FindingText) -> Iterator[Pair]:
         yield f"{finding.id}.smallest", on_scale(finding.smallest_effect, finding.scale)
     yield from limit_numbers(finding.id, finding.interval, finding.scale)
     yield from limit_numbers(f"{finding.id}.simultaneous", finding.interval_simultaneous, finding.scale)
+    yield from limit_numbers(f"{finding.id}.seeds", finding.interval_seeds, finding.scale)
+    if finding.why:
+        yield f"{finding.id}.why", finding.why
+    for name in ("power", "improvement", "skewness"):
+        if (value := getattr(finding, name)) is not None:
+            yield f"{finding.id}.{name}", rounded(value)
     for name in ("p", "p_adjusted", "p_sign_flip"):
         if (p := getattr(finding, name)) is not None:
             yield f"{finding.id}.{name}", p_text(p)

@@ -158,6 +158,20 @@ def test_limits_of_one_arm_and_of_one_seed(tmp_path: Path, arms: list[str], seed
     assert [text.partition(":")[0] for text in limits(load(tmp_path))] == messages
 
 
+def test_below_the_planned_seeds_differences_wait_and_a_peek_shows_them(study: Path) -> None:
+    claims = study.parents[1] / "mine.yaml"
+    claims.write_text(CLAIMS.replace("seeds: 3", "seeds: 5"))
+    waiting = analysis("outputs/mine", "--claims", "mine.yaml", cwd=study.parents[1])
+    assert waiting.returncode == 0, waiting.stderr
+    assert "ablation: 3 seeds of 5 planned: until then only means are shown" in " ".join(waiting.stdout.split())
+    assert not (study / "report/tables/ablation.csv").exists() and not (study / "looks.jsonl").read_text()
+    peeked = analysis("outputs/mine", "--claims", "mine.yaml", "--peek", cwd=study.parents[1])
+    assert peeked.returncode == 0, peeked.stderr
+    assert (study / "report/tables/ablation.csv").exists()
+    assert [json.loads(line)["kind"] for line in (study / "looks.jsonl").read_text().splitlines()] == ["peek"]
+    assert "effects were shown with 3 seeds, before the plan" in (study / "report/index.html").read_text()
+
+
 def test_a_study_of_one_seed_has_a_report_that_says_what_is_missing(tmp_path: Path) -> None:
     for arm in ("none", "fixed"):
         write_run(tmp_path / "outputs/mine", {"clip": arm})

@@ -62,7 +62,7 @@ def test_the_rows_of_leave_one_out(made):
     assert table.caption.startswith(
         f"Reference: {FROZEN}-fixed-warmup_linear (freeze={FROZEN}, clip=fixed, scheduler=warmup_linear), the arm from"
     )
-    assert "over seeds, for these test examples" in table.caption
+    assert "over seeds and test examples, where predictions" in table.caption
 
 
 def test_numbers_are_those_of_scipy_and_statsmodels(made):
