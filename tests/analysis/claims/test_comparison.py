@@ -10,7 +10,7 @@ from analysis.claims.comparison import check_reference, comparison_claims
 from analysis.claims.judge import judge_claims
 from analysis.claims.reading import Claims, for_study, read_claims
 from analysis.records.study import Study, load
-from tests.analysis.runs import write_run
+from tests.analysis.runs import predictions_frame, write_run
 
 COMPARE = "seeds: 2\nlooks: open\ncompare:\n  reference: {}\n  quantities: {{test_accuracy: points}}\n"
 AUTO = Path(conf()) / "claims/auto.yaml"
@@ -79,8 +79,9 @@ def test_a_noisy_difference_is_inconclusive_and_a_clear_one_is_supported(tmp_pat
     draw = np.random.default_rng(0)
     for seed in range(8):
         for clip, gain in (("none", 0.0), ("fixed", 0.1), ("delayed", 0.0)):
-            noise = draw.choice([0.0, 0.025, -0.025])
-            write_run(tmp_path / "study", {"clip": clip}, seed=seed, accuracy=0.85 + gain + noise)
+            accuracy = 0.8 + gain + draw.normal(0, 0.02)
+            frames = {"predictions.parquet": predictions_frame(accuracy, examples=400)}
+            write_run(tmp_path / "study", {"clip": clip}, seed=seed, accuracy=accuracy, frames=frames)
     study = load(tmp_path / "study")
     found = judge_claims(study, claims_for(study, tmp_path, "{clip: none}")).findings
     words = {finding.id: finding.verdict.value for finding in found if finding.verdict}
