@@ -89,7 +89,11 @@ def written_report(study: Study, claims: Claims) -> tuple[Report, str]:
 def other_files(judged_by: Path) -> list[str]:
     """A line if the user's own claims file is no longer what the study's copy of it is."""
     own = Path("conf/claims") / judged_by.name
-    if judged_by.parent.name != ".claims" or not own.is_file() or "compare" in read_regular(own).decode(errors="replace"):
+    if (
+        judged_by.parent.name != ".claims"
+        or not own.is_file()
+        or "compare" in read_regular(own).decode(errors="replace")
+    ):
         return []
     if own.read_bytes() == judged_by.read_bytes():
         return []
