@@ -26,7 +26,7 @@ ONE_ARM = "settings that choose one arm; in quotes, as in 'reference={clip: none
 
 
 @dataclass(frozen=True)
-class ArmComparison:
+class Comparison:
     """A `compare` section. `reference`: settings that choose an arm; `quantities`: keys of a claim by quantity."""
 
     reference: Settings | None
@@ -34,7 +34,7 @@ class ArmComparison:
     seeds: int
 
 
-def comparison_of(section: Any, seeds: int) -> ArmComparison:
+def comparison_of(section: Any, seeds: int) -> Comparison:
     """Checks a `compare` section; `seeds`: the least number of paired seeds. Raises ValueError for a wrong value."""
     section = values.mapping("compare", section, ("reference", "quantities"))
     quantities = {}
@@ -45,7 +45,7 @@ def comparison_of(section: Any, seeds: int) -> ArmComparison:
         values.one_of(f"{key}.scale", quantities[name].get("scale"), SCALES)
     if not quantities:
         raise refusal("compare.quantities", {}, "a mapping of quantities to their scales")
-    return ArmComparison(reference_settings("compare.reference", section.get("reference")), quantities, seeds)
+    return Comparison(reference_settings("compare.reference", section.get("reference")), quantities, seeds)
 
 
 def reference_settings(key: str, value: Any) -> Settings | None:
@@ -103,7 +103,7 @@ def first_arm_settings(arms: Mapping[str, Arm], techniques: Iterable[str]) -> Se
     return {key: value for key, value in found.items() if (key, value) != ("nuisance", 0)}
 
 
-def comparison_claims(comparison: ArmComparison, arms: Mapping[str, Arm]) -> dict[str, dict[str, Any]]:
+def comparison_claims(comparison: Comparison, arms: Mapping[str, Arm]) -> dict[str, dict[str, Any]]:
     """The claims by id, with the keys of a claims file: each arm but the reference, each quantity.
 
     An arm is named by the settings in which it differs from the reference, which are the `changes` of its claims. An

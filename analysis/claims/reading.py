@@ -29,7 +29,7 @@ from ablate.config.checks import refusal
 from ablate.config.secrets import leaves, resolvers
 from ablate.files.reading import Damaged, read_regular
 from analysis.claims import values
-from analysis.claims.comparison import ArmComparison, comparison_claims, comparison_of
+from analysis.claims.comparison import Comparison, comparison_claims, comparison_of
 from analysis.claims.contrasts import CONTRASTS, Contrast
 from analysis.claims.estimand import Estimand, Settings
 from analysis.claims.verdict_rule import Direction
@@ -102,7 +102,7 @@ class Claims:
     command: str
     looks: tuple[int, ...]
     claims: tuple[Claim, ...]
-    compare: ArmComparison | None = None
+    compare: Comparison | None = None
 
     @property
     def judged(self) -> int:
