@@ -114,7 +114,8 @@ def print_report(study: Study, claims: Claims, report: Report, last: Sequence[st
     lines += [f"left out: {name}: {reason}" for name, reason in report.left_out]
     if len(others := unregistered(study, claims)):
         lines.append(f"{started_with_others(others)}, so it may have been written after them")
-    print_lines(console, [*lines, *limits(study), *last, headline(study, claims, report.findings)])
+    lacking = () if claims.compare else limits(study)  # the headline of a comparison has it
+    print_lines(console, [*lines, *lacking, *last, headline(study, claims, report.findings)])
 
 
 def started_with_others(runs: pd.DataFrame) -> str:

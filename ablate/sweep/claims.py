@@ -137,10 +137,10 @@ def base_command(config: DictConfig, jobs: Sequence[Job]) -> str:
 
 def varies(key: str, jobs: Sequence[Job]) -> bool:
     """Whether an option or a setting differs among jobs."""
-    return len({repr((work.choices.get(key), selected(work.config, key))) for work in jobs}) > 1
+    return len({repr((work.choices.get(key), value_at(work.config, key))) for work in jobs}) > 1
 
 
-def selected(config: Mapping[str, Any], key: str) -> Any:
+def value_at(config: Mapping[str, Any], key: str) -> Any:
     for part in key.split("."):
         config = config.get(part) if isinstance(config, Mapping) else None  # type: ignore[assignment]
     return config

@@ -46,8 +46,8 @@ def print_summary(folders: Sequence[Path], rerun: bool = False, advise: bool = T
 
 
 def as_rich(words: pd.DataFrame, width: int) -> Table:
-    """The table for a console of this width: in a narrow one headings are broken at spaces, and arms fold."""
-    table = Table()
+    """The table for a console of this width: a narrow one has headings broken at spaces and no padding; arms fold."""
+    table = Table(padding=(0, 0) if width < NARROW else (0, 1))
     for name in words:
         heading = str(name).replace(" ", "\n") if width < NARROW else str(name)
         if name == "arm":

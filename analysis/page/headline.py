@@ -108,7 +108,7 @@ def difference(finding: Finding) -> str:
     """How a quantity differs from that of the reference, or that no difference is shown, and how large one could be."""
     quantity = REGISTRY[finding.quantity or ""]
     if finding.verdict is Verdict.NOT_TESTED or finding.effect is None:
-        return f"{quantity.words} not compared ({reason(finding)})"
+        return f"{quantity.words} not compared ({why_not_compared(finding)})"
     interval = finding.interval_simultaneous
     if finding.verdict not in OPEN and interval is not None:
         sentence = SENTENCES[finding.scale or "raw"]
@@ -117,7 +117,7 @@ def difference(finding: Finding) -> str:
     return f"no difference in {quantity.words} shown ({bound(finding)})"
 
 
-def reason(finding: Finding) -> str:
+def why_not_compared(finding: Finding) -> str:
     if finding.further_seeds:
         return f"{count(finding.further_seeds, 'more paired seed')} needed"
     return finding.notes[0] if finding.notes else "no value"

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from ablate.experiment import normalised
+from ablate.experiment import ADDED, normalised
 from ablate.schema import NONE, SETUP
 
 T = TypeVar("T")
@@ -108,8 +108,15 @@ def overlaid(settings: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, 
 
 
 def fits(arm: Arm, settings: Mapping[str, Any]) -> bool:
-    """Whether an arm has all of these settings."""
-    return all(key in arm and canonical(arm[key]) == canonical(value) for key, value in settings.items())
+    """Whether an arm has all of these settings. A key that run.json leaves out has its value "as before".
+
+    >>> fits({"trainer": "default"}, {"trainer.skip_unread": False}), fits({"clip": "none"}, {"clip": "fixed"})
+    (True, False)
+    """
+    return all(
+        (key in arm or key in ADDED) and canonical(arm.get(key, ADDED.get(key))) == canonical(value)
+        for key, value in settings.items()
+    )
 
 
 def words(settings: Mapping[str, Any]) -> str:

@@ -1,0 +1,74 @@
+"""The claims of a sweep: the reference arm, in the study's own copy, and the command for further seeds."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ablate.files.hashing import file_sha256
+from tests.tools import ROOT, ablate
+
+SMALL = (
+    "model=tiny", "data=synthetic", "freeze=none", "trainer.steps=6", "trainer.batch_size=4", "trainer.threads=1",
+    "trainer.length_splits=1", "trainer.probe_every=2", "data.train_examples=40", "data.test_examples=20",
+)  # fmt: skip
+ARMS = ("-m", "clip=none,fixed", "seed=0,1", *SMALL)
+
+
+def kept(folder: Path, study: str = "default") -> dict[str, object]:
+    return yaml.safe_load((folder / f"outputs/{study}/.claims/auto.yaml").read_text())
+
+
+def test_the_first_arm_or_the_typed_one_is_the_reference_here_and_elsewhere(tmp_path: Path) -> None:
+    done = ablate(*ARMS, "report=true", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("clip=fixed: ") and "adjusted for" in last
+    assert kept(tmp_path)["compare"]["reference"] == {"clip": "none"}
+    assert kept(tmp_path)["command"] == " ".join(["python -m ablate -m", *SMALL, "report=true"][:-1])
+    digests = {json.loads(path.read_text())["claims"]["sha256"] for path in tmp_path.glob("outputs/default/*/run.json")}
+    assert digests == {file_sha256(tmp_path / "outputs/default/.claims/auto.yaml")}
+    assert ablate("-m", "clip=fixed", "seed=2", *SMALL, cwd=tmp_path).returncode == 0  # the reference stays
+    assert kept(tmp_path)["compare"]["reference"] == {"clip": "none"}
+    assert len(list((tmp_path / "outputs/default/.claims").iterdir())) == 1
+    typed = ablate(*ARMS, "report=true", "study=turned", "reference={clip: fixed}", cwd=tmp_path)
+    assert typed.returncode == 0 and typed.stdout.splitlines()[-1].startswith("clip=none: ")
+    shutil.copytree(tmp_path / "outputs/turned", tmp_path / "elsewhere/turned")
+    judged = subprocess.run(
+        [sys.executable, "-m", "analysis", "turned"], cwd=tmp_path / "elsewhere", capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert judged.returncode == 0 and judged.stdout.splitlines()[-1].startswith("clip=none: ")
+    assert "not started with" not in judged.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("reference={clip: nope}",), "reference must be settings that choose one arm"),
+        (("reference={freeze: none}",), "fits 2 of the arms: none, fixed"),
+        (("claims=quick", "reference={clip: none}"), "reference must be null with claims=quick"),
+        (("claims=quik",), "did you mean quick?"),
+    ],
+)
+def test_a_reference_or_name_that_fits_nothing_ends_before_any_run(
+    tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    refused = ablate(*ARMS, *words, cwd=tmp_path)
+    assert refused.returncode == 2 and message in refused.stderr + refused.stdout
+    assert not list(tmp_path.glob("outputs/*/*/run.json"))
+
+
+def test_claims_are_chosen_on_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "my/conf/claims").mkdir(parents=True)
+    shutil.copy(ROOT / "conf/claims/quick.yaml", tmp_path / "my/conf/claims/mine.yaml")
+    done = ablate("-m", "--config-dir", "my/conf", "claims=mine", *ARMS[1:], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    copy = tmp_path / "outputs/default/.claims/mine.yaml"
+    assert copy.read_bytes() == (ROOT / "conf/claims/quick.yaml").read_bytes()
+    (record, *_) = [json.loads(path.read_text()) for path in tmp_path.glob("outputs/default/*/run.json")]
+    assert record["claims"] == {"name": "mine", "sha256": file_sha256(copy)}
