@@ -1,4 +1,4 @@
-"""Which tests share a worker under `pytest -n 5 --dist loadgroup`: those of a file, and all that need SLURM."""
+"""Which tests share a worker under `pytest -n 4 --dist loadgroup`: those of a file, and all that need SLURM."""
 
 import pytest
 
