@@ -156,12 +156,12 @@ def unavailable(inquiry: Inquiry, planned: int, context: Context) -> Answer:
 
 
 def below_plan(inquiry: Inquiry, planned: int, context: Context) -> Answer:
-    """The answer where there are fewer seeds than the first look needs: the means of the arms, and no effect."""
+    """The answer where the claim waits, for seeds or for another of its parts: the means of the arms, and no effect."""
     assert inquiry.collected is not None
     collected, cells = inquiry.collected, inquiry.cells
     present = len(collected.compared.seeds)
     # where runs are paired and none has the quantity, more runs of the same kind do not help
-    needed = planned - present if present or not collected.pairs.seeds else None
+    needed = max(0, planned - present) if present or not collected.pairs.seeds else None
     found = with_counts(unanswered(inquiry.question, inquiry.section), collected, cells, planned, collected.notes)
     notes = (*found.notes, *arm_means(collected.compared, cells, inquiry.question.measured))
     found = replace(found, verdict=Verdict.NOT_TESTED, further_seeds=needed, notes=notes)
@@ -176,7 +176,7 @@ def arm_means(sample: Sample, cells: Sequence[Settings], quantity: str) -> tuple
         return ()
     names = distinguishing_settings(cells)
     means = [f"{name} {mean:.4g}".strip() for name, mean in zip(names, sample.values.mean(axis=0), strict=True)]
-    return (f"mean {quantity}: {'; '.join(means)} (effects are shown from the planned number of seeds on)",)
+    return (f"mean {quantity}: {'; '.join(means)} (effects are shown once the whole claim can be judged)",)
 
 
 def conclude(evidence: Evidence, level: Level, context: Context) -> Answer:

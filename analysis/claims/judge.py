@@ -114,7 +114,14 @@ def can_be_tested(case: Case, study: Study) -> bool:
     """Whether the claim is among the judged ones: the study has the models and the arm that it requires."""
     if any(isinstance(inquiry.refused, MissingModels) for inquiry in case.inquiries):
         return False
-    return not case.claim.requires or any(fits(arm, case.claim.requires) for arm in study.arms.values())
+    return unmet(case, study) is None
+
+
+def unmet(case: Case, study: Study) -> str | None:
+    """What the claim requires of the study and does not find there, as a note."""
+    required = case.claim.requires
+    met = not required or any(fits(arm, required) for arm in study.arms.values())
+    return None if met else f"the claim requires an arm with {words(required)}, which the study lacks"
 
 
 def explored_case(case: Case) -> list[Evidence]:
@@ -160,6 +167,8 @@ def answered(case: Case, level: Level | None, context: Context) -> Answer:
             unavailable(inquiry, planned, context) if inquiry.refused else below_plan(inquiry, planned, context)
             for inquiry in case.inquiries
         ]
+    if lacking := unmet(case, context.study):
+        answers = [replace(a, finding=replace(a.finding, notes=(lacking, *a.finding.notes))) for a in answers]
     answers += exact
     return answers[0] if len(answers) == 1 else combined(claim, answers, context)
 

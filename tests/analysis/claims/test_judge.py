@@ -223,6 +223,15 @@ def test_a_claim_that_the_study_cannot_test_leaves_the_number_of_claims(study):
     needs = judged(study, MINIMAL + other + "    requires: {model: gpt2_xl}\n")
     assert needs.findings[0].interval_simultaneous == alone.interval_simultaneous != both.interval_simultaneous
     assert needs.findings[1].verdict is N
+    assert "the claim requires an arm with model=gpt2_xl, which the study lacks" in needs.findings[1].notes
+
+
+def test_a_part_with_more_seeds_than_planned_waits_for_a_part_whose_arm_is_missing(study):
+    write_two(study, 0.8 + np.resize(NOISE, 12) / 100, [0.8] * 12)
+    parts = "    parts: [{statement: first}, {statement: second, treatment: {clip: delayed}}]\n"
+    (found,) = judged(study, MINIMAL + parts).findings
+    assert (found.verdict, found.parts[0].verdict, found.parts[0].further_seeds) == (N, N, 0)
+    assert "no arm has clip=delayed" in found.parts[1].notes[0]
 
 
 def test_each_tested_claim_of_the_published_study_is_a_look(paper):
