@@ -55,7 +55,3 @@ class Sample:
         """One column of a cell's test predictions, (seeds, examples)."""
         tables = [self.study.read(run, "predictions.parquet", [column]) for run in self.runs[:, cell]]
         return np.array([table[column].to_numpy() for table in tables], dtype=float)
-
-    def right(self, cell: int) -> Array:
-        """Whether a cell's test predictions are right, 1 or 0, (seeds, examples)."""
-        return (self.predictions(cell, "prediction") == self.predictions(cell, "label")).astype(float)

@@ -8,6 +8,7 @@ are drawn, sorted by their effect, with the choices as dots below. Simonsohn, Si
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -24,6 +25,7 @@ from analysis.claims.grid_contrasts import Grid
 from analysis.claims.pairing import Refused
 from analysis.claims.reading import Claims, Question
 from analysis.claims.samples import collect
+from analysis.claims.verdict_rule import Alphas, Direction, Verdict, judge
 from analysis.figures import plots
 from analysis.figures.data import Contents, NotDrawable
 from analysis.figures.forest import SIDES, with_parents
@@ -33,6 +35,7 @@ from analysis.quantities.outcomes import outcomes
 from analysis.records.arms import value_text
 from analysis.records.study import Study
 from analysis.stats.effects import ALPHA, Array, paired_effect
+from analysis.stats.interval import Interval
 from analysis.stats.scales import Log, Raw
 
 MOST = 4
@@ -70,19 +73,10 @@ def word_of(found: Spread) -> str:
     >>> word_of(Spread(0.3, 0.1, 0.45, 0.5, False)), word_of(Spread(0.6, 0.1, 0.9, None, True))
     ('inconclusive', 'supported')
     """
-    effect, low, high = found.effect, found.low, found.high
-    smallest = 0.0 if found.smallest is None else found.smallest
-    if (low > 0 or high < 0) and not found.rejected:
-        return "inconclusive"
-    if high < 0:
-        return "opposite"
-    if low > 0:
-        if effect >= smallest:
-            return "supported"
-        return "smaller than claimed" if high < smallest else "real, size undecided"
-    if high < smallest:
-        return "equivalent" if low > -smallest else "ruled out"
-    return "inconclusive"
+    if (found.low > 0 or found.high < 0) and not found.rejected:
+        return Verdict.INCONCLUSIVE.value
+    at_any_level = partial(Interval, found.low, found.high)
+    return judge(found.effect, at_any_level, found.smallest, Direction.ABOVE, Alphas.all_at(ALPHA)).value
 
 
 # --- Specifications ---

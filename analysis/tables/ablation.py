@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from statsmodels.stats.multitest import multipletests
 
 from ablate.config.wording import count, printable
 from ablate.schema import NONE, SETUP
@@ -21,7 +20,7 @@ from analysis.quantities.outcomes import Outcomes, outcomes
 from analysis.quantities.registry import REGISTRY, Quantity
 from analysis.records.arms import Arm, canonical, fits, in_order, is_under, levels, words
 from analysis.records.study import Study
-from analysis.stats.effects import ALPHA, Array, Estimate
+from analysis.stats.effects import ALPHA, Array, Estimate, holm
 from analysis.stats.scales import SCALES
 from analysis.tables.formats import Table, latex_text
 from analysis.tables.numbers import DASH, as_minus, fixed, interval_columns, mean_and_sd, significant
@@ -249,7 +248,7 @@ def column_of(
             effects[row.arm] = effect_of(row, rows[0].arm, column, study, measured)
         except Refused as reason:
             refused[row.name] = str(reason)
-    adjusted = holm([effect.p for effect in effects.values()])
+    adjusted = holm_where_known([effect.p for effect in effects.values()])
     p_holm = dict(zip(effects, adjusted, strict=True))
     level = 1 - ALPHA / max(1, len(effects))
     cells = [
@@ -328,18 +327,14 @@ def mark_of(effect: Estimate, p_holm: float) -> str:
     return MARKED[effect.estimate > 0] if p_holm < ALPHA else UNMARKED
 
 
-def holm(p: Sequence[float | None]) -> list[float]:
+def holm_where_known(p: Sequence[float | None]) -> list[float]:
     """p values adjusted by Holm's method; an effect without a p counts as one with p = 1, and stays NaN.
 
-    Holm 1979, Scandinavian Journal of Statistics 6:65.
-
-    >>> holm([0.01, None, 0.02])
+    >>> holm_where_known([0.01, None, 0.02])
     [0.03, nan, 0.04]
     """
-    if not p:
-        return []
-    adjusted = multipletests([1.0 if value is None else value for value in p], method="holm")[1]
-    return [math.nan if value is None else float(q) for value, q in zip(p, adjusted, strict=True)]
+    adjusted = holm([1.0 if value is None else value for value in p])
+    return [math.nan if value is None else q for value, q in zip(p, adjusted, strict=True)]
 
 
 # --- Words ---

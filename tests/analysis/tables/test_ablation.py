@@ -15,7 +15,7 @@ from analysis.claims.finding import Finding
 from analysis.claims.pairing import Refused
 from analysis.claims.reading import read_claims
 from analysis.records.study import load
-from analysis.tables.ablation import ablated, ablation, ablation_reference, holm
+from analysis.tables.ablation import ablated, ablation, ablation_reference, holm_where_known
 from analysis.tables.all import reference_of
 from analysis.tables.formats import to_latex, to_markdown
 from analysis.tables.macros import macros
@@ -277,8 +277,8 @@ def test_names_do_not_act_as_markup(tmp_path):
 
 
 def test_holm_counts_effects_without_a_p():
-    assert holm([]) == []
-    assert holm([0.04, None]) == pytest.approx([0.08, np.nan], nan_ok=True)
+    assert holm_where_known([]) == []
+    assert holm_where_known([0.04, None]) == pytest.approx([0.08, np.nan], nan_ok=True)
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
