@@ -1,4 +1,7 @@
-"""Gradient clipping: rules that turn the norm of a gradient into the factor by which the gradient is multiplied.
+"""Gradient clipping: rules that act on the gradient of a step before the optimizer does.
+
+A `NormRule` turns the norm of the whole gradient into the factor by which the gradient is multiplied. A `GradientRule`
+changes the gradient's tensors in place; the norm after it is measured.
 
 A rule on the global norm is a fold over norms: `scale` takes the norm of step t and the rule's state after the previous
 step, and returns the factor and the next state. The state starts as None, is plain data (so that it can be saved), and
@@ -13,11 +16,12 @@ To write your own rule, define a class with such a `scale`; the README has an ex
 """
 
 import numbers
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from ablate.config.checks import refusal, require
+from ablate.model.parameter_roles import Role
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +35,29 @@ class NormRule(Protocol):
 
     def scale(self, norm: float, t: int, state: Any) -> tuple[float, Any]:
         """Return the factor in (0, 1] for the gradient of step t (from 1), whose norm is `norm`, and the next state."""
+        ...
+
+
+@runtime_checkable
+class GradientRule(Protocol):
+    """Interface of a clipping rule on the tensors of the gradient."""
+
+    def clip(
+        self,
+        gradients: "Mapping[str, torch.Tensor]",
+        weights: "Mapping[str, torch.Tensor]",
+        roles: Mapping[str, Role],
+        t: int,
+        state: Any,
+    ) -> Any:
+        """Change the gradients of step t (from 1) in place, and return the next state.
+
+        Args:
+            gradients: gradient by name of parameter; only of parameters that are trained at this step.
+            weights: the same parameters' values, which must not change.
+            roles: their places in the model: block, kind and layer.
+            state: None at the first call, then what the call before returned: plain data or tensors.
+        """
         ...
 
 
@@ -105,7 +132,7 @@ def check_rule(rule: NormRule) -> None:
         check_rule(inner)
 
 
-def rule_name(rule: NormRule) -> str:
+def rule_name(rule: object) -> str:
     return f"{type(rule).__module__}.{type(rule).__qualname__}"
 
 

@@ -15,22 +15,28 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ablate.clip import NormRule
+from ablate.adapter import Adapter
+from ablate.average import Average
+from ablate.clip import GradientRule, NormRule
 from ablate.config.build import ALLOWED, MOVED, build, check_targets, conform
 from ablate.config.checks import require
 from ablate.config.start import enter_folder
 from ablate.config.wording import nearest
 from ablate.data.sources import Data
 from ablate.files.hashing import file_sha256
-from ablate.freeze import FreezeRule
+from ablate.freeze import FreezeRule, FreezeSchedule
+from ablate.init import Initialiser
 from ablate.model.loading import Model
 from ablate.optimizer import OptimizerRule
+from ablate.regularizer import LossRule, WeightRule
 from ablate.scheduler import Scheduler
 from ablate.schema import NONE, SETUP
+from ablate.techniques import Technique, Techniques
 from ablate.tracker import Tracker
 from ablate.trainer import Trainer
 
@@ -42,7 +48,7 @@ NUMERICS = 2
 class Factor:
     """What a study can vary: a config group, and what follows for ids, names and shared starts.
 
-    protocol        what each option of the group has to satisfy
+    protocol        what each option of the group has to satisfy: a protocol, or a union of them
     default         the option that conf/config.yaml chooses
     as_before       the option that means "as before this factor existed": it is left out of ids and run.json
     uncounted       settings that do not decide a run's numbers, up to rounding
@@ -51,7 +57,7 @@ class Factor:
     shares_starts   whether arms that differ in it may share their first steps (`ablate.run.fork`)
     """
 
-    protocol: type
+    protocol: type | UnionType
     default: str
     as_before: str | None = None
     uncounted: frozenset[str] = frozenset()
@@ -61,9 +67,13 @@ class Factor:
 
 
 FACTORS: dict[str, Factor] = {
-    "freeze": Factor(FreezeRule, "embeddings_attention"),
-    "clip": Factor(NormRule, "fixed", shares_starts=True),
+    "freeze": Factor(FreezeRule | FreezeSchedule, "embeddings_attention"),
+    "clip": Factor(NormRule | GradientRule, "fixed", shares_starts=True),
     "scheduler": Factor(Scheduler, "warmup_linear", shares_starts=True),
+    "adapter": Factor(Adapter, NONE, as_before=NONE),
+    "init": Factor(Initialiser, NONE, as_before=NONE),
+    "regularizer": Factor(LossRule | WeightRule, NONE, as_before=NONE),
+    "average": Factor(Average, NONE, as_before=NONE),
     "optimizer": Factor(OptimizerRule, "adamw"),
     "model": Factor(Model, "minilm", uncounted=frozenset({"lr"})),  # lr counts as optimizer.lr
     "data": Factor(Data, "movie_snippets"),
@@ -77,7 +87,10 @@ FACTORS: dict[str, Factor] = {
 """Config group -> factor, in the order of tables and names. Groups of the user's own come before those of `SETUP`."""
 
 OWN = Factor(object, default=NONE, as_before=NONE)
-"""A config group of the user's own. Its option "none" is what runs without the group have."""
+"""A config group of the user's own, whose options are techniques (`ablate.techniques.Technique`).
+
+Its option "none" is what runs without the group have, and may be an object without a hook.
+"""
 
 DESIGNS = ("arms", "leave_one_out", "add_one_in")
 """Keys that list the arms of a sweep (`ablate.sweep.arms`). In the config of a run they are null."""
@@ -103,12 +116,16 @@ LOCATORS = {"path", "revision", "files", "name"}
 """Settings that say where a model or data set lies. Its content counts in their place."""
 
 ADDED: dict[str, Any] = {
+    "optimizer.layer_decay": 1.0,
+    "optimizer.head_lr": None,
+    "optimizer.decay_norms_and_biases": True,
     "data.group_by_length": False,
     "data.cluster": None,
     "trainer.compile": False,
     "trainer.gradient_checkpointing": False,
     "trainer.skip_unread": False,
     "trainer.piece_multiple": 1,
+    "trainer.track.updates_every": 20,
 }
 """Keys that were added after the first version, each with the value that means "as before".
 
@@ -123,14 +140,16 @@ def plain(config: DictConfig) -> dict[str, Any]:
 
 
 def check_complete(settings: Mapping[str, Any], choices: Mapping[str, str]) -> None:
-    """Raises ValueError unless a config has every key but a design's, and one option in each config group.
+    """Raises ValueError unless a config has every key that has no default, and one option in each config group.
 
-    A user's own primary config may lack a key, and `clip=[none,fixed]` merges two options into one.
+    A user's own primary config may lack a key, and `clip=[none,fixed]` merges two options into one. A design's key and
+    a group that may be "as before" count as absent.
     """
+    optional = {*DESIGNS, *(name for name, factor in FACTORS.items() if factor.as_before)}
     for key in KEYS:
-        if key not in settings and key not in DESIGNS:
+        if key not in settings and key not in optional:
             raise ValueError(f"{key} is missing from the config; set it: {key}=<value>")
-    for group in (*FACTORS, "tracker"):
+    for group in (*(name for name in FACTORS if name in settings), "tracker"):
         require(group, settings[group], isinstance(settings[group], Mapping), "the name of an option")
         if not isinstance(choices.get(group), str):
             raise ValueError(f"{group} must be the name of one option (got a list); to compare several: -m {group}=a,b")
@@ -153,7 +172,7 @@ def present(settings: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str
         check_own_group(key, settings[key], choices)
     techniques = [name for name in FACTORS if name not in SETUP]
     known = {name: FACTORS.get(name, OWN) for name in (*techniques, *own, *SETUP)}
-    return {name: f for name, f in known.items() if f.as_before is None or choices.get(name) != f.as_before}
+    return {name: f for name, f in known.items() if f.as_before is None or choices.get(name, NONE) != f.as_before}
 
 
 def check_own_group(key: str, value: object, choices: Mapping[str, str]) -> None:
@@ -271,15 +290,25 @@ def source_sha256(target: str) -> str:
 class Options:
     """The objects of one arm, built and so checked. `own`: those of the user's own groups."""
 
-    freeze: FreezeRule
-    clip: NormRule
+    freeze: FreezeRule | FreezeSchedule
+    clip: NormRule | GradientRule
     scheduler: Scheduler
+    adapter: Adapter
+    init: Initialiser
+    regularizer: LossRule | WeightRule
+    average: Average
     optimizer: OptimizerRule
     model: Model
     data: Data
     trainer: Trainer
     tracker: Tracker
-    own: Mapping[str, object]
+    own: Mapping[str, Technique]
+
+    @property
+    def techniques(self) -> Techniques:
+        """The techniques of the arm, those of the user's own groups last."""
+        ours = ("freeze", "clip", "adapter", "init", "regularizer", "average")
+        return Techniques({group: getattr(self, group) for group in ours} | dict(self.own))
 
 
 def build_options(settings: Mapping[str, Any]) -> Options:
@@ -287,7 +316,7 @@ def build_options(settings: Mapping[str, Any]) -> Options:
     conform(settings["allow_targets"], list[str], "allow_targets")
     groups = (*FACTORS, "tracker")
     own = [key for key in settings if key not in KEYS]
-    for group in (*groups, *own):
+    for group in (*(name for name in groups if name in settings), *own):
         check_targets(settings[group], group, settings["allow_targets"])
     return Options(
         **{group: build_option(group, settings) for group in groups},
@@ -296,5 +325,7 @@ def build_options(settings: Mapping[str, Any]) -> Options:
 
 
 def build_option(group: str, settings: Mapping[str, Any]) -> Any:
-    protocol = Tracker if group == "tracker" else FACTORS.get(group, OWN).protocol
-    return build(settings[group], protocol, group, settings["allow_targets"])
+    factor = FACTORS.get(group, OWN)
+    protocol = Tracker if group == "tracker" else factor.protocol
+    absent = {"_target_": f"ablate.{group}.Nothing"} if factor.as_before else None  # of a user's own primary config
+    return build(settings.get(group, absent), protocol, group, settings["allow_targets"])

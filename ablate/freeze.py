@@ -1,5 +1,10 @@
-"""Freezing: which parameters a run trains. θ is the disjoint union of θ_frozen and θ_trained."""
+"""Freezing: which parameters a run trains. θ is the disjoint union of θ_frozen and θ_trained.
 
+A rule may change the set during the run (`FreezeSchedule`). A parameter that is frozen at a step gets no gradient and
+no update in it; the optimizer's state for it begins with its first update, and rests while it is frozen.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -17,6 +22,19 @@ class FreezeRule(Protocol):
 
     def freezes(self, name: str, role: Role) -> bool:
         """Return True if the parameter `name`, whose role in the model is `role`, keeps its pretrained value."""
+        ...
+
+
+@runtime_checkable
+class FreezeSchedule(Protocol):
+    """Interface of a freezing rule that changes what it freezes during the run."""
+
+    def freezes(self, name: str, role: Role, t: int) -> bool:
+        """Return True if the parameter keeps its value at step t, from 1."""
+        ...
+
+    def changes(self) -> Iterable[int]:
+        """The steps at which the frozen set changes: it is the same from one of them to the next."""
         ...
 
 
@@ -46,15 +64,57 @@ class Blocks:
         return role.block in self.blocks
 
 
-def freeze(model: "nn.Module", rule: FreezeRule) -> "dict[str, nn.Parameter]":
-    """Freeze the parameters that `rule` names and return the trained ones by name, in the model's order.
+Rule = FreezeRule | FreezeSchedule
 
-    A frozen parameter gets no gradient, no optimizer state and no update.
-    Raises ValueError if no parameter is left to train, or if the role of a parameter is unknown.
+
+def freeze(model: "nn.Module", *rules: Rule) -> "dict[str, nn.Parameter]":
+    """Freeze what the rules name at all steps; return the parameters that are trained at any, in the model's order.
+
+    Raises ValueError if no parameter is left to train at some step, or if the role of a parameter is unknown.
     """
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(not rule.freezes(name, role(name)))
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    if not trained:
-        raise refusal("freeze", rule, "a rule that leaves at least one parameter to train")
-    return trained
+    return Freezing(model, rules).trained
+
+
+class Freezing:
+    """The freezing of one model by the rules of an arm.
+
+    adapted: an adapter has frozen all but its own weights and the head. Then there is nothing for the rules to decide.
+    """
+
+    def __init__(self, model: "nn.Module", rules: Sequence[Rule], adapted: bool = False) -> None:
+        parameters = {name: p for name, p in model.named_parameters() if p.requires_grad or not adapted}
+        rules = () if adapted else rules
+        self.changes = sorted({1, *(t for rule in rules if isinstance(rule, FreezeSchedule) for t in rule.changes())})
+        self.frozen = {t: frozen_names(parameters, rules, t) for t in self.changes}
+        for t, frozen in self.frozen.items():
+            if len(frozen) == len(parameters):
+                when = f" at step {t}" if len(self.changes) > 1 else ""
+                raise refusal("freeze", rules[0], f"a rule that leaves at least one parameter to train{when}")
+        always = frozenset.intersection(*self.frozen.values())
+        for name, parameter in parameters.items():
+            parameter.requires_grad_(name not in always)
+        self.trained = {name: p for name, p in parameters.items() if name not in always}
+
+    def at(self, t: int) -> frozenset[str]:
+        """The parameters that are frozen at step t."""
+        return self.frozen[max(change for change in self.changes if change <= t)]
+
+    def enter(self, t: int, trained: "Mapping[str, nn.Parameter]", resuming: bool = False) -> bool:
+        """Freeze and unfreeze the `trained` parameters for step t; return whether the set changes at this step."""
+        changes = t in self.frozen
+        if changes or resuming:
+            frozen = self.at(t)
+            for name, parameter in trained.items():
+                parameter.requires_grad_(name not in frozen)
+        return changes
+
+
+def frozen_names(names: Iterable[str], rules: Sequence[Rule], t: int) -> frozenset[str]:
+    """The parameters that any of the rules freezes at step t."""
+    return frozenset(name for name in names if any(freezes(rule, name, t) for rule in rules))
+
+
+def freezes(rule: Rule, name: str, t: int) -> bool:
+    """Whether a rule freezes a parameter at step t."""
+    when = (t,) if isinstance(rule, FreezeSchedule) else ()
+    return bool(rule.freezes(name, role(name), *when))

@@ -1,22 +1,33 @@
-"""Optimizers: those of torch, with their settings checked before a run (torch itself accepts lr=inf)."""
+"""Optimizers: those of torch, with their settings checked before a run (torch itself accepts lr=inf).
+
+Each parameter group keeps its own learning rate, which the schedule multiplies at every step.
+"""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from ablate.config.checks import require
+from ablate.config.checks import refusal, require
+from ablate.model.parameter_roles import Role, role
 
 if TYPE_CHECKING:
     import torch
+
+    Named = Sequence[tuple[str, torch.nn.Parameter]]
 
 
 @runtime_checkable
 class OptimizerRule(Protocol):
     """Interface of an optimizer option."""
 
-    def build(self, parameters: "Iterable[torch.nn.Parameter]") -> "torch.optim.Optimizer":
-        """Return the optimizer of the trained parameters, at its peak learning rate."""
+    def build(self, parameters: "Named") -> "torch.optim.Optimizer":
+        """Return the optimizer of the trained parameters, with each parameter group at its peak learning rate.
+
+        `parameters` lists (name, parameter) in the model's order, as `named_parameters()` does; torch's optimizers
+        accept such a list. `ablate.model.parameter_roles.role(name)` says what a parameter is. A group may have a
+        "name", by which its learning rate is recorded.
+        """
         ...
 
 
@@ -26,57 +37,134 @@ def check_common(lr: float, weight_decay: float) -> None:
 
 
 @dataclass(frozen=True)
-class AdamW:
+class Grouping:
+    """Learning rates and weight decay by layer: settings that every optimizer shares.
+
+    lr              peak learning rate of the top: pooler, final norm and head
+    weight_decay    weight decay, for the parameters that `decay_norms_and_biases` leaves it to
+    layer_decay     d in (0, 1]: the top layer has lr · d, the layer below it lr · d², ..., the embeddings lr · d^(n+1)
+    head_lr         peak learning rate of the head, or null for lr
+    decay_norms_and_biases      false: biases and normalisation layers have no weight decay
+
+    Layer-wise decay: Howard & Ruder 2018 (arXiv 1801.06146), with the exponents of Zhang et al. 2021 (2006.05987).
+    """
+
+    lr: float
+    weight_decay: float = 0.0
+    layer_decay: float = 1.0
+    head_lr: float | None = None
+    decay_norms_and_biases: bool = True
+
+    def __post_init__(self) -> None:
+        require("lr", self.lr, 0 < self.lr < math.inf, "a finite number above 0")
+        require("weight_decay", self.weight_decay, 0 <= self.weight_decay < math.inf, "a finite number, at least 0")
+        require("layer_decay", self.layer_decay, 0 < self.layer_decay <= 1, "a number in (0, 1]")
+        head_lr = self.head_lr
+        require("head_lr", head_lr, head_lr is None or 0 < head_lr < math.inf, "null or a finite number above 0")
+
+    def groups(self, parameters: "Named") -> list[dict[str, Any]]:
+        """Parameter groups for torch: one for each pair of learning rate and weight decay, in the model's order."""
+        found: dict[tuple[float, float], dict[str, Any]] = {}
+        layers = 1 + max((layer for name, _ in parameters if (layer := role(name).layer) is not None), default=-1)
+        for name, parameter in parameters:
+            part = role(name)
+            decays = self.decay_norms_and_biases or part.kind == "weight"
+            rate, decay = self.rate(part, layers), self.weight_decay * decays
+            group = found.setdefault((rate, decay), {"params": [], "lr": rate, "weight_decay": decay, "name": ""})
+            group["params"].append(parameter)
+            group["name"] = group["name"] or place_of(part) + ("" if decays else ", not decayed")
+        return list(found.values())
+
+    def rate(self, part: Role, layers: int) -> float:
+        """The peak learning rate of a parameter in a model of `layers` layers.
+
+        >>> rates = Grouping(lr=1.0, layer_decay=0.5)
+        >>> [rates.rate(Role(*each), layers=2) for each in
+        ...  (("embedding", "weight", None), ("mlp", "bias", 0), ("mlp", "weight", 1), ("head", "weight", None))]
+        [0.125, 0.25, 0.5, 1.0]
+        """
+        if part.block == "head" and self.head_lr is not None:
+            return self.head_lr
+        below = layers + 1 if part.block == "embedding" else 0 if part.layer is None else layers - part.layer
+        return self.lr * self.layer_decay**below
+
+
+def place_of(part: Role) -> str:
+    """A parameter's place in words: "layer 3", or its block outside the layers."""
+    return part.block if part.layer is None else f"layer {part.layer}"
+
+
+@dataclass(frozen=True)
+class AdamW(Grouping):
     """`torch.optim.AdamW` (Loshchilov & Hutter 2019, arXiv 1711.05101), fused, with PyTorch's defaults.
 
     Weight decay acts on every trained parameter, as it does by default in PyTorch and in the original notebook.
     """
 
-    lr: float
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.01
 
     def __post_init__(self) -> None:
-        check_common(self.lr, self.weight_decay)
-        require("betas", self.betas, all(0 <= beta < 1 for beta in self.betas), "two numbers in [0, 1)")
-        require("eps", self.eps, 0 < self.eps < math.inf, "a finite number above 0")
+        super().__post_init__()
+        check_moments(self.betas, self.eps)
 
-    def build(self, parameters: "Iterable[torch.nn.Parameter]") -> "torch.optim.Optimizer":
+    def build(self, parameters: "Named") -> "torch.optim.Optimizer":
         import torch
 
-        return torch.optim.AdamW(
-            parameters, lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay, fused=True
-        )
+        return torch.optim.AdamW(self.groups(parameters), betas=self.betas, eps=self.eps, fused=True)
+
+
+def check_moments(betas: tuple[float, float], eps: float) -> None:
+    """Raise ValueError for decay rates or an epsilon that Adam cannot use."""
+    require("betas", betas, all(0 <= beta < 1 for beta in betas), "two numbers in [0, 1)")
+    require("eps", eps, 0 < eps < math.inf, "a finite number above 0")
 
 
 @dataclass(frozen=True)
-class SGD:
+class SGD(Grouping):
     """`torch.optim.SGD` with momentum. Clipping shortens its update, whereas AdamW normalises the update's size."""
 
-    lr: float
     momentum: float = 0.9
     nesterov: bool = False
-    weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        check_common(self.lr, self.weight_decay)
+        super().__post_init__()
         require("momentum", self.momentum, 0 <= self.momentum < 1, "a number in [0, 1)")
         require("nesterov", self.nesterov, not self.nesterov or self.momentum > 0, "false where momentum=0")
 
-    def build(self, parameters: "Iterable[torch.nn.Parameter]") -> "torch.optim.Optimizer":
+    def build(self, parameters: "Named") -> "torch.optim.Optimizer":
         import torch
         from torch.distributed.tensor import DTensor
 
-        parameters = list(parameters)
+        fused = not any(isinstance(p, DTensor) for _, p in parameters)  # torch 2.13 has no fused SGD for shards
         return torch.optim.SGD(
-            parameters, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov, weight_decay=self.weight_decay,
-            fused=not isinstance(parameters[0], DTensor),  # torch 2.13 has no fused SGD for sharded parameters
+            self.groups(parameters), lr=self.lr, momentum=self.momentum, nesterov=self.nesterov, fused=fused
+        )
+
+
+def check_groups(optimizer: "torch.optim.Optimizer", parameters: "Named") -> None:
+    """Raise ValueError unless an optimizer has every trained parameter in one group, with a finite learning rate."""
+    held = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    missing = [name for name, p in parameters if id(p) not in set(held)]
+    if missing or len(held) != len(parameters):
+        what = f"an optimizer of each trained parameter, once (without {missing[0]})" if missing else (
+            "an optimizer of the trained parameters and of no others"
         )  # fmt: skip
+        raise refusal("optimizer", type(optimizer).__qualname__, what)
+    for group in optimizer.param_groups:
+        rate = float(group["lr"])
+        require("optimizer: the learning rate of each parameter group", rate, 0 < rate < math.inf, "finite and above 0")
+
+
+def group_names(optimizer: "torch.optim.Optimizer") -> list[str]:
+    """A name for each parameter group: its own where it has one that no other group has, else its number."""
+    own = [str(group.get("name", "")) for group in optimizer.param_groups]
+    return [name if name and own.count(name) == 1 else str(i) for i, name in enumerate(own)]
 
 
 def set_lr(optimizer: "torch.optim.Optimizer", peaks: Sequence[float], factor: float) -> float:
-    """Set the learning rate of each parameter group to its own peak times the schedule's factor; return the first."""
+    """Set the learning rate of each parameter group to its own peak times the schedule's factor; return the largest."""
     for group, peak in zip(optimizer.param_groups, peaks, strict=True):
         group["lr"] = peak * factor
-    return optimizer.param_groups[0]["lr"]
+    return max(group["lr"] for group in optimizer.param_groups)

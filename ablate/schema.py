@@ -30,7 +30,7 @@ class Step:
     step        number of the update, from 1
     loss        mean cross-entropy of the step's examples before the update, in nats
     accuracy    share of them that are predicted correctly, 0 to 1
-    lr          learning rate of the update
+    lr          learning rate of the update: the largest, if the optimizer has groups with several
     grad_norm, grad_norm_clipped    L2 norm of the whole gradient before and after clipping
     delta_g     grad_norm − grad_norm_clipped
     mlp_..., classifier_...         the same norms of one tracked weight each; null where that weight is frozen
@@ -61,14 +61,16 @@ TABLES: dict[str, dict[str, object]] = {
     "predictions": {"example": int, "label": int, "prediction": int, "probability": "float32"},
     "probe": {"step": int, "example": int, "loss": "float32"},
     "clusters": {"example": int, "cluster": int},
+    "measures": {"step": int, "name": str, "place": str, "value": float},
 }
 """Table -> column -> type. The file is <table>.parquet; its first column numbers the rows.
 
+`measures` are those of `ablate.training.measures`.
 `example` counts from 0: in probe the examples of the validation split, else those of the test split.
 """
 
-WHERE_KNOWN = ("clusters",)
-"""Tables that a run writes only if it has rows for them: the groups of test examples that `data.cluster` names."""
+WHERE_KNOWN = ("clusters", "measures")
+"""Tables that a run writes only if it has rows for them. `clusters`: the groups that `data.cluster` names."""
 
 ADDED_TABLES = ("probe", *WHERE_KNOWN)
 """Tables that a run may lack, as those of earlier versions do. run.json's `records` lists the tables of each run."""

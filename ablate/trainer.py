@@ -14,9 +14,11 @@ class Track:
     mlp: str | None = None
     classifier: str | None = None
     layers_every: int = 10
+    updates_every: int = 20
 
     def __post_init__(self) -> None:
-        require("layers_every", self.layers_every, self.layers_every >= 1, "a number of steps, at least 1")
+        for key in ("layers_every", "updates_every"):
+            require(key, getattr(self, key), getattr(self, key) >= 1, "a number of steps, at least 1")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from tests.tools import ROOT, ablate, compose_config, compose_settings
 
 CONF = Path(conf())
 NEEDED = {"data/files": ("data.files.train=train.csv", "data.files.test=test.csv")}  # settings without a default
-EXPECTED_FILES = 53
+EXPECTED_FILES = 57
 
 
 def files() -> Iterator[str]:

@@ -18,7 +18,8 @@ def after_twenty_steps(build: Build) -> Tensor:
     draw = torch.Generator().manual_seed(0)
     x, y = torch.randn(32, 4, generator=draw), torch.randn(32, 2, generator=draw)
     parameters = [nn.Parameter(torch.randn(shape, generator=draw)) for shape in ((4, 2), (2, 2), (2,))]
-    optimizer = build(parameters)
+    names = ("bert.pooler.dense.weight", "classifier.weight", "classifier.bias")
+    optimizer = build(list(zip(names, parameters, strict=True)))
     for _ in range(20):
         optimizer.zero_grad()
         first, second, bias = parameters
@@ -29,7 +30,7 @@ def after_twenty_steps(build: Build) -> Tensor:
 
 def test_adamw_has_its_settings() -> None:
     rule = AdamW(lr=3e-4, betas=(0.8, 0.95), eps=1e-6, weight_decay=0.1)
-    built = rule.build([nn.Parameter(torch.zeros(2))])
+    built = rule.build([("classifier.bias", nn.Parameter(torch.zeros(2)))])
     assert type(built) is torch.optim.AdamW
     (group,) = built.param_groups
     assert {key: group[key] for key in ("lr", "betas", "eps", "weight_decay", "amsgrad", "maximize")} == {
@@ -40,7 +41,7 @@ def test_adamw_has_its_settings() -> None:
 
 def test_sgd_has_its_settings() -> None:
     rule = SGD(lr=0.1, momentum=0.5, nesterov=True, weight_decay=0.2)
-    built = rule.build([nn.Parameter(torch.zeros(2))])
+    built = rule.build([("classifier.bias", nn.Parameter(torch.zeros(2)))])
     assert type(built) is torch.optim.SGD
     (group,) = built.param_groups
     assert {key: group[key] for key in ("lr", "momentum", "nesterov", "weight_decay", "dampening")} == {
@@ -123,7 +124,7 @@ def test_each_group_keeps_its_own_rate_and_the_schedule_multiplies_it() -> None:
     groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (0.1, 0.2)]
     optimizer = torch.optim.SGD(groups)
     for factor in (0.5, 0.25):
-        assert set_lr(optimizer, (0.1, 0.2), factor) == 0.1 * factor
+        assert set_lr(optimizer, (0.1, 0.2), factor) == 0.2 * factor
         assert [group["lr"] for group in optimizer.param_groups] == [0.1 * factor, 0.2 * factor]
 
 

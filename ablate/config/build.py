@@ -25,14 +25,15 @@ MOVED = {"ablate.settings.Trainer": "ablate.trainer.Trainer"}
 """Former dotted name of a class -> its present one. A config may use either; run ids hash the former."""
 
 Built = TypeVar("Built")
+Kind = type | types.UnionType
 
 
-def build(settings: Mapping[str, Any], kind: type[Built], key: str, allow: Sequence[str] = ()) -> Built:
+def build(settings: Mapping[str, Any] | None, kind: Kind, key: str, allow: Sequence[str] = ()) -> Any:
     """Build the object that `settings` (plain data with `_target_`) describes.
 
     Args:
         settings: the group's resolved settings.
-        kind: runtime protocol or class that the object must satisfy.
+        kind: runtime protocol or class that the object must satisfy, or a union of them.
         key: the settings' place in the config, for messages: "clip", "clip.rule".
         allow: modules that may be imported in addition to `ALLOWED` (the config's `allow_targets`).
 
@@ -44,7 +45,7 @@ def build(settings: Mapping[str, Any], kind: type[Built], key: str, allow: Seque
     return build_dataclass(resolve(settings["_target_"], kind, key, allow), settings, key, allow)
 
 
-def resolve(target: object, kind: type, key: str, allow: Sequence[str] = ()) -> type:
+def resolve(target: object, kind: Kind, key: str, allow: Sequence[str] = ()) -> type:
     """The class that `target` names. ValueError if it may not be imported or is not a dataclass of the right kind."""
     check_target(target, f"{key}._target_", allow)
     assert isinstance(target, str)
@@ -59,8 +60,17 @@ def resolve(target: object, kind: type, key: str, allow: Sequence[str] = ()) -> 
     if not isinstance(cls, type) or not is_allowed(cls.__module__, allow):
         raise refusal(f"{key}._target_", target, f"a class that is defined in {' or '.join((*ALLOWED, *allow))}")
     if not (dataclasses.is_dataclass(cls) and issubclass(cls, kind)):
-        raise refusal(f"{key}._target_", target, f"a dataclass that satisfies {kind.__name__}")
+        raise refusal(f"{key}._target_", target, f"a dataclass that satisfies {name_of(kind)}")
     return cls
+
+
+def name_of(kind: Kind) -> str:
+    """A protocol's name, or the names of a union's protocols.
+
+    >>> name_of(int | str)
+    'int or str'
+    """
+    return " or ".join(each.__name__ for each in typing.get_args(kind) or (kind,))
 
 
 def check_targets(settings: object, key: str, allow: Sequence[str] = ()) -> None:
@@ -180,4 +190,4 @@ def describe(annotation: Any) -> str:
         return " or ".join(describe(choice) for choice in arguments)
     if dataclasses.is_dataclass(annotation):
         return f"a mapping with the keys {', '.join(field.name for field in dataclasses.fields(annotation))}"
-    return f"an option with a `_target_` that satisfies {annotation.__name__}"
+    return f"an option with a `_target_` that satisfies {name_of(annotation)}"

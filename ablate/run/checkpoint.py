@@ -21,7 +21,7 @@ from ablate.run.records import Rows
 
 log = logging.getLogger("ablate")
 NAME = "checkpoint.pt"
-CHECKPOINT_FORMAT = 4  # raised when the fields below change: checkpoints of other formats are not used
+CHECKPOINT_FORMAT = 5  # raised when the fields below change: checkpoints of other formats are not used
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class Checkpoint:
     step: int
     trained: dict[str, torch.Tensor]
     optimizer: dict[str, Any]
-    clip_state: Any
+    states: dict[str, Any]  # of clip rules and averages, by group
+    kept: dict[str, Any]  # `Techniques.state_dict`: states that techniques keep themselves
     rows: Rows
     seconds: float  # spent on the run so far
     forked_from: dict[str, Any] | None  # run and step of the snapshot that the run started from

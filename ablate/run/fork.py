@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ablate.clip import Delayed, NormRule, Nothing, checked_scale
+from ablate.clip import Delayed, GradientRule, NormRule, Nothing, checked_scale
 from ablate.files.atomic import remove_files, write_json
 from ablate.files.links import refuse_links
 from ablate.files.reading import hashed, parse_json, read_regular, unhashed
@@ -37,7 +37,7 @@ class PlannedArm:
 
     run: str  # name of its folder
     stem: str  # `experiment.stem_id`: equal for runs that may share steps
-    clip: NormRule
+    clip: NormRule | GradientRule
     scheduler: Scheduler
     steps: int
     done: int = 0  # steps in its own checkpoint
@@ -97,7 +97,11 @@ def shared_steps(one: PlannedArm, other: PlannedArm, rates: Rates) -> int:
     ...               (("none", Nothing()), ("late", Delayed(start=50, rule=Fixed()))))
     >>> shared_steps(none, late, Rates())
     49
+
+    A rule on tensors cannot be replayed over norms, so its arms share nothing.
     """
+    if not (isinstance(one.clip, NormRule) and isinstance(other.clip, NormRule)):
+        return 0
     changes = sorted({*starts(one.clip), *starts(other.clip)})
     steps = next((t - 1 for t in changes if active(one.clip, t) != active(other.clip, t)), one.steps)
     ours, theirs = rates.of(one), rates.of(other)
@@ -190,7 +194,7 @@ def find_snapshot(run_folder: Path, run_id: str, environment: str, learner: Lear
                 state = replay(found.rows.steps, learner)
                 if state is not None:
                     log.info("forked from %s after step %d", snapshot.parent, snapshot.step)
-                    return as_own(found, run_id, state.value, snapshot)
+                    return as_own(found, run_id, found.states | {"clip": state.value}, snapshot)
     return None
 
 
@@ -207,25 +211,30 @@ class ClipState:
 
 
 def replay(rows: Sequence[Mapping[str, Any]], learner: Learner) -> ClipState | None:
-    """Fold the learner's clip rule and schedule over a run's rows; None if a norm or rate would have differed."""
-    state = None
+    """Fold the learner's clip rule and schedule over a run's rows; None if a norm or rate would have differed.
+
+    None, too, where another rule than that of the group `clip` acts on the gradient, or one that needs its tensors.
+    """
+    rule, state = learner.clips["clip"], None
+    if not isinstance(rule, NormRule) or len(learner.clips) > 1:
+        return None
     for row in rows:
         norm, t = row["grad_norm"], row["step"]
-        scale, state = checked_scale(learner.clip, norm, t, state)
-        lr = learner.peak_lrs[0] * learner.scheduler.factor(t, learner.steps)
+        scale, state = checked_scale(rule, norm, t, state)
+        lr = max(learner.peak_lrs) * learner.scheduler.factor(t, learner.steps)
         if (scale * norm, lr) != (row["grad_norm_clipped"], row["lr"]):
             return None
     return ClipState(state)
 
 
-def as_own(found: Checkpoint, run_id: str, clip_state: Any, snapshot: Snapshot) -> Checkpoint:
+def as_own(found: Checkpoint, run_id: str, states: dict[str, Any], snapshot: Snapshot) -> Checkpoint:
     """Return a snapshot as the checkpoint of the run that forks from it; inherited steps cost this run no time."""
     rows = Rows(
         steps=[row | {"seconds": None} for row in found.rows.steps], layers=found.rows.layers, evals=found.rows.evals,
-        probe=found.rows.probe,
+        probe=found.rows.probe, measures=found.rows.measures,
     )  # fmt: skip
     origin = {"run": snapshot.parent, "step": snapshot.step}
-    return replace(found, id=run_id, clip_state=clip_state, rows=rows, seconds=0.0, forked_from=origin)
+    return replace(found, id=run_id, states=states, rows=rows, seconds=0.0, forked_from=origin)
 
 
 def remove_unwanted(folder: Path, is_finished: Callable[[str], bool]) -> None:

@@ -16,6 +16,7 @@ from ablate.files.run_record import RUN_JSON, SCHEMAS, NewerSchema, read_run_jso
 from ablate.model.parameter_roles import Role
 from ablate.schema import TABLES, WHERE_KNOWN, Step
 from ablate.training.evaluation import Predictions
+from ablate.training.measures import Measures
 from ablate.training.norms import Norms
 
 PROBE_LOSSES = 2**18
@@ -32,6 +33,7 @@ class Rows:
     predictions: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     probe: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     clusters: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    measures: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.lines = {table: Lines(getattr(self, table)) for table in TABLES}
@@ -45,6 +47,11 @@ class Rows:
             self.layers.append(
                 {"step": step, "layer": layer, "block": block, "grad_norm": norm, "parameters": group.parameters}
             )
+
+    def add_measures(self, step: int, found: Measures) -> None:
+        self.measures += [
+            {"step": step, "name": name, "place": place, "value": value} for name, place, value in found.rows
+        ]
 
     def add_eval(self, step: int, split: str, found: Predictions) -> None:
         self.evals.append(

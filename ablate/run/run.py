@@ -27,7 +27,7 @@ from ablate.training.environment import environment, with_earlier
 from ablate.training.evaluation import Predictions, evaluate, probe_index
 from ablate.training.learner import load_state, make_batches, make_learner, order_of_examples, pairing
 from ablate.training.memory import count_parameters, memory_bytes, memory_line, parameter_table
-from ablate.training.step import Diverged, Learner, Moment, train
+from ablate.training.step import Diverged, Learner, Moment, averaged, train
 from ablate.training.waiting import Waiting
 
 log = logging.getLogger("ablate")
@@ -96,7 +96,7 @@ class TrainingRun:
     started: float
     follower: Follower
     rows: Rows = field(default_factory=Rows)
-    clip_state: Any = None
+    states: dict[str, Any] = field(default_factory=dict)  # of clip rules and averages
     done: int = 0  # steps in the checkpoint or snapshot that it starts from
     tabulated: int = 0  # steps in the tables on disk
     resumed_from: int | None = None
@@ -123,11 +123,13 @@ class TrainingRun:
             self.environment = with_earlier(self.environment, found.environment)
             self.started -= found.seconds
         state = found and {
-            "step": found.step, "clip": found.clip_state, "trained": found.trained, "optimizer": found.optimizer
+            "step": found.step, "states": found.states, "kept": found.kept,
+            "trained": found.trained, "optimizer": found.optimizer,
         }  # fmt: skip
         if state := self.ranks.broadcast_tensors(state):
-            self.done, self.clip_state = state["step"], state["clip"]
+            self.done, self.states = state["step"], state["states"]
             load_state(self.learner, state["trained"], state["optimizer"])
+            self.learner.techniques.load_state_dict(state["kept"])
 
     def find_start(self) -> Checkpoint | None:
         """Return the run's own checkpoint if it has one, else the latest snapshot that it can fork from."""
@@ -162,7 +164,7 @@ class TrainingRun:
         display.start_run(self.folder.name, trainer.steps, self.done)
         try:
             with Waiting(trainer.thread_count()) as waiting:
-                for moment in train(self.learner, batches, self.done + 1, self.clip_state):
+                for moment in train(self.learner, batches, self.done + 1, self.states):
                     self.observe(moment)
                     waiting.adapt()
                 metrics = self.conclude()
@@ -178,7 +180,8 @@ class TrainingRun:
         row, trainer = moment.row, self.trainer
         self.rows.add_step(row)
         self.follower.step(self.rows.steps[-1])
-        self.clip_state = moment.clip_state
+        self.rows.add_measures(row.step, moment.measures)
+        self.states = moment.states
         if row.step % trainer.track.layers_every == 0:
             self.rows.add_layers(row.step, moment.norms, self.layers)
         if row.step % trainer.probe_every == 0:
@@ -239,7 +242,8 @@ class TrainingRun:
             step=step,
             trained=whole({name: p.detach() for name, p in self.learner.trained.items()}),
             optimizer=whole(self.learner.optimizer.state_dict()),
-            clip_state=self.clip_state,
+            states=self.states,
+            kept=self.learner.techniques.state_dict(),
             rows=self.rows,
             seconds=self.seconds(),
             forked_from=self.forked_from,
@@ -247,7 +251,8 @@ class TrainingRun:
 
     def evaluate(self, examples: Examples, batch_size: int | None = None) -> Predictions:
         batch_size = batch_size or self.trainer.eval_batch_size
-        return evaluate(self.learner.model, examples, batch_size, self.pad_id, self.ranks)
+        with averaged(self.learner, self.states):
+            return evaluate(self.learner.model, examples, batch_size, self.pad_id, self.ranks)
 
     @property
     def ranks(self) -> Ranks:

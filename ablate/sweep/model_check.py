@@ -6,9 +6,9 @@ from ablate.config.checks import refusal, require
 from ablate.data.corpus import Corpus
 from ablate.data.sources import SPLITS
 from ablate.experiment import Options
-from ablate.freeze import freeze
 from ablate.model.loading import Model, Pretrained, Random
 from ablate.sweep import sizes
+from ablate.sweep.technique_check import check_techniques
 from ablate.training.device import checkpoint_activations
 from ablate.training.learner import tracked_parameters
 
@@ -36,7 +36,7 @@ def check_arm(options: Options, texts: Corpus, model: "nn.Module") -> None:
         raise refusal("data.max_length", options.data.max_length, what)
     check_vocabulary(model, texts)
     tracked_parameters(options.trainer.track, [name for name, _ in model.named_parameters()])
-    freeze(model, options.freeze)
+    check_techniques(options, model, texts.classes)
     if options.trainer.gradient_checkpointing:
         checkpoint_activations(model)
 

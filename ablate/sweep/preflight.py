@@ -12,13 +12,14 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from ablate.clip import Delayed, check_rule
+from ablate.clip import Delayed, NormRule, check_rule, rule_name
+from ablate.config.build import name_of
 from ablate.config.checks import refusal, require
 from ablate.config.paths import OUTPUTS, kept_claims
 from ablate.data.corpus import Corpus, corpus
 from ablate.data.sources import Data, Hub
 from ablate.distributed.ranks import Ranks, current_ranks
-from ablate.experiment import FACTORS, Options, build_option, build_options, present
+from ablate.experiment import Options, build_option, build_options, present
 from ablate.files.links import refuse_links
 from ablate.files.reading import read_regular
 from ablate.model.loading import Pretrained
@@ -26,6 +27,7 @@ from ablate.run import fork, process, progress
 from ablate.run.job import Job, written_paths
 from ablate.run.records import BrokenRecord, read_run
 from ablate.sweep.model_check import check_arm, structure
+from ablate.techniques import Technique
 from ablate.tracker import TensorBoard, Tracker, WandB, check_tracker_installed
 from ablate.trainer import Trainer
 from ablate.training.device import matmul_backend
@@ -58,19 +60,26 @@ def check(jobs: Sequence[Job]) -> None:
         for key in ("rerun", "report"):
             if type(work.config[key]) is not bool:
                 raise refusal(key, work.config[key], "true or false")
-    for arm in {repr(work.config | {"seed": None}): work.config for work in jobs}.values():
-        options = build_options(arm)
+    for work in {repr(work.config | {"seed": None}): work for work in jobs}.values():
+        options = build_options(work.config)
+        check_own_options(options, work)
         check_ranks(options.trainer, current_ranks())
         matmul_backend(options.trainer)
-        check_rule(options.clip)
+        if isinstance(options.clip, NormRule):
+            check_rule(options.clip)
         check_tracker_installed(options.tracker)
         check_data(options.data)
         warn_of_late_clipping(options)
     for work in jobs:
         check_run_folder(work.folder)
         check_tracker_folder(build_option("tracker", work.config), work.folder.name)
-    for group in {name for work in jobs for name in present(work.config, work.choices) if name not in FACTORS}:
-        progress.log.warning("%s is recorded as a factor, but this version calls no rule of a group of your own", group)
+
+
+def check_own_options(options: Options, work: Job) -> None:
+    """Raise ValueError for an option of a user's own group that has no hook, by which nothing would ever call it."""
+    for group, technique in options.own.items():
+        if group in present(work.config, work.choices) and not isinstance(technique, Technique):
+            raise refusal(group, rule_name(technique), f"a technique, with one of the hooks of {name_of(Technique)}")
 
 
 def check_hydra(config: DictConfig) -> None:

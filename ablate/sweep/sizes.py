@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate.experiment import Options
-from ablate.freeze import freeze
+from ablate.freeze import FreezeRule, FreezeSchedule, Freezing
 from ablate.model.loading import Model, Pretrained, Random
 from ablate.optimizer import OptimizerRule
 
@@ -42,14 +42,17 @@ def estimated_size(options: Options) -> Size | None:
     None if the configuration is not on this machine yet, if the size depends on the data (`tiny`), or if the
     configuration is invalid: other checks report that.
     """
+    from ablate.training.learner import with_adapters
     from ablate.training.memory import total_bytes
 
     try:
         model = skeleton(options.model)
         if model is None:
             return None
-        trained = total_bytes(freeze(model, options.freeze).values())
-    except (OSError, ValueError):  # from transformers, the hub's cache, or the freezing rule
+        rules = options.techniques.having(FreezeRule, FreezeSchedule)
+        model, adapted = with_adapters(model, options.techniques, 0)
+        trained = total_bytes(Freezing(model, list(rules.values()), adapted).trained.values())
+    except (OSError, ValueError):  # from transformers, the hub's cache, or a rule
         return None
     states = round(trained * states_per_byte(options.optimizer))
     per_step, per_run = ROWS
@@ -110,7 +113,7 @@ def states_per_byte(rule: OptimizerRule) -> float:
 
     parameter = torch.nn.Parameter(torch.zeros(32, 32))
     parameter.grad = torch.zeros_like(parameter)
-    optimizer = rule.build([parameter])
+    optimizer = rule.build([("classifier.weight", parameter)])
     optimizer.step()
     states = [v for v in optimizer.state[parameter].values() if isinstance(v, torch.Tensor) and v.ndim]
     return total_bytes(states) / total_bytes([parameter])

@@ -1,13 +1,17 @@
 """Build a run from its options: the learner, the order of examples and batches, and the hashes that pair arms."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 
+from ablate.adapter import Adapter
+from ablate.average import Average
+from ablate.clip import GradientRule, NormRule
 from ablate.config.checks import refusal
 from ablate.config.wording import nearest
 from ablate.data.batches import Batches, Examples, grouped_order, planned_order
@@ -15,10 +19,14 @@ from ablate.data.corpus import Corpus
 from ablate.distributed.parallel import parallel, shard_like, whole
 from ablate.distributed.ranks import ALONE, Ranks
 from ablate.experiment import Options
-from ablate.freeze import freeze
+from ablate.freeze import FreezeRule, FreezeSchedule, Freezing
+from ablate.init import Initialiser
 from ablate.model.first_token import skip_unread
-from ablate.model.parameter_roles import classifier_weight, mlp_weight, role
+from ablate.model.parameter_roles import Role, classifier_weight, mlp_weight, role
+from ablate.optimizer import check_groups, group_names
+from ablate.regularizer import LossRule, WeightRule
 from ablate.seeds import stream
+from ablate.techniques import Techniques
 from ablate.trainer import Track, Trainer
 from ablate.training.device import checkpoint_activations, compile_forward, matmul_backend, use_onednn
 from ablate.training.dropout import make_dropout
@@ -34,10 +42,12 @@ def make_learner(
     ranks: Ranks = ALONE,
 ) -> Learner:
     """Build the model (head initialised, blocks frozen, on its device, shared by all ranks) and its optimizer."""
+    trainer, techniques = options.trainer, options.techniques
     model = options.model.build(texts.classes, seed, texts.tokenizer)
+    prepare_weights(model, techniques, seed)
+    model, adapted = with_adapters(model, techniques, seed)
     names = [name for name, _ in model.named_parameters()]
-    trainer = options.trainer
-    trained = freeze(model, options.freeze)
+    freezing = Freezing(model, list(techniques.having(FreezeRule, FreezeSchedule).values()), adapted)
     if trainer.skip_unread:
         skip_unread(model)
     if matmul_backend(trainer) == "onednn":
@@ -48,8 +58,10 @@ def make_learner(
     model = accelerator.prepare_model(model, evaluation_mode=True)  # sets precision and device; `shared` does the rest
     wrapped = shared.wrap(model)
     parameters = dict(model.named_parameters())  # new objects if they are sharded
-    trained = {name: parameters[name] for name in trained}
-    optimizer = options.optimizer.build(trained.values())
+    trained = {name: parameters[name] for name in freezing.trained}
+    optimizer = options.optimizer.build(list(trained.items()))
+    check_groups(optimizer, list(trained.items()))
+    techniques.begin(trained, {group: stream(group, seed, nuisance) for group in techniques.groups})
     if trainer.compile:
         compile_forward(model)
     stream_seed = stream("dropout", seed, nuisance, ranks.index)
@@ -59,8 +71,17 @@ def make_learner(
         trained=trained,
         optimizer=optimizer,
         peak_lrs=tuple(group["lr"] for group in optimizer.param_groups),
-        clip=options.clip,
         scheduler=options.scheduler,
+        techniques=techniques,
+        freezing=freezing,
+        clips=techniques.having(NormRule, GradientRule),
+        losses=techniques.having(LossRule),
+        weights=techniques.having(WeightRule),
+        averages=techniques.having(Average),
+        roles={name: role(name) for name in trained},
+        parameters=sum(p.numel() for p in parameters.values()),
+        rate_names=group_names(optimizer),
+        updates_every=trainer.track.updates_every,
         dropout=make_dropout(stream_seed, accelerator.device, trainer.compile, trainer.gradient_checkpointing),
         steps=trainer.steps,
         examples=trainer.examples_per_step,
@@ -69,6 +90,38 @@ def make_learner(
         parallel=shared,
         tracked=tracked_parameters(trainer.track, names),
     )
+
+
+def prepare_weights(model: nn.Module, techniques: Techniques, seed: int) -> None:
+    """Draw weights anew as the arm's initialisers say, each from a random stream of its own."""
+    for group, each in techniques.having(Initialiser).items():
+        with drawing_from(stream(group, seed)) as generator:
+            each.initialise(model, roles_of(model), generator)
+
+
+def with_adapters(model: nn.Module, techniques: Techniques, seed: int) -> tuple[nn.Module, bool]:
+    """The model with the arm's adapters in it, and whether they froze any weight.
+
+    New weights come from a random stream of their own.
+    """
+    model.requires_grad_(True)
+    for group, each in techniques.having(Adapter).items():
+        with drawing_from(stream(group, seed)):
+            model = each.wrap(model, roles_of(model))
+    return model, not all(p.requires_grad for p in model.parameters())
+
+
+@contextmanager
+def drawing_from(seed: int) -> Iterator[torch.Generator]:
+    """Context in which torch's global generator begins at `seed`; yields another generator that does."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield torch.Generator().manual_seed(seed)
+
+
+def roles_of(model: nn.Module) -> dict[str, Role]:
+    """The place of each parameter of a model, by name."""
+    return {name: role(name) for name, _ in model.named_parameters()}
 
 
 def tracked_parameters(track: Track, names: Sequence[str]) -> tuple[str, str]:
@@ -85,7 +138,8 @@ def load_state(learner: Learner, trained: Mapping[str, Tensor], optimizer: Mappi
     with torch.no_grad():
         for name, parameter in learner.trained.items():
             parameter.copy_(shard_like(trained[name], parameter))
-    like = dict(enumerate(learner.trained.values()))  # as the optimizer counts them
+    groups = learner.optimizer.param_groups
+    like = dict(enumerate(p for group in groups for p in group["params"]))  # as the optimizer counts them
     states = {
         i: {key: shard_like(value, like[i]) if isinstance(value, Tensor) else value for key, value in state.items()}
         for i, state in optimizer["state"].items()

@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,14 +12,21 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from ablate import clip
+from ablate.average import Average
+from ablate.clip import GradientRule, NormRule
 from ablate.data.batches import Batch
-from ablate.distributed.parallel import Parallel, local_shard
+from ablate.distributed.parallel import Parallel
 from ablate.distributed.ranks import Ranks
+from ablate.freeze import Freezing
+from ablate.model.parameter_roles import Role
 from ablate.optimizer import set_lr
+from ablate.regularizer import LossRule, WeightRule
 from ablate.scheduler import Scheduler
 from ablate.schema import Step
+from ablate.techniques import Techniques
+from ablate.training.clipping import clip_gradient
 from ablate.training.dropout import Dropout
+from ablate.training.measures import Measures
 from ablate.training.norms import Norms, gradient_norms
 
 
@@ -32,11 +39,12 @@ class Diverged(Exception):
 
 
 class Moment(NamedTuple):
-    """Yielded by the loop after each update: the step's row, all gradient norms, and the state of the clip rule."""
+    """Yielded by the loop after each update: the step's row, all gradient norms, other measures, and the states."""
 
     row: Step
     norms: Norms
-    clip_state: Any
+    measures: Measures
+    states: dict[str, Any]  # of clip rules and averages, by group
 
 
 @dataclass(frozen=True)
@@ -48,8 +56,17 @@ class Learner:
     trained: dict[str, nn.Parameter]
     optimizer: torch.optim.Optimizer
     peak_lrs: tuple[float, ...]  # of the optimizer's parameter groups
-    clip: clip.NormRule
     scheduler: Scheduler
+    techniques: Techniques
+    freezing: Freezing
+    clips: dict[str, NormRule | GradientRule]  # by group, in the order in which they act; so are the next three
+    losses: dict[str, LossRule]
+    weights: dict[str, WeightRule]
+    averages: dict[str, Average]
+    roles: dict[str, Role]  # of the trained parameters
+    parameters: int  # of the whole model
+    rate_names: list[str]  # of the optimizer's parameter groups
+    updates_every: int  # steps between measures that need copies
     dropout: Dropout
     steps: int
     examples: int  # per step, on all ranks
@@ -58,58 +75,107 @@ class Learner:
     parallel: Parallel
     tracked: tuple[str, str]  # the parameters behind G_MLP and G_CLS
 
+    @property
+    def turns_gradient(self) -> bool:
+        """Whether a rule on tensors acts, which may change the gradient's direction."""
+        return not all(isinstance(rule, NormRule) for rule in self.clips.values())
+
 
 def train(
-    learner: Learner, batches: Callable[[int], Sequence[Batch]], first: int = 1, clip_state: Any = None
+    learner: Learner, batches: Callable[[int], Sequence[Batch]], first: int = 1, states: Mapping[str, Any] | None = None
 ) -> Iterator[Moment]:
     """Train the steps first, ..., steps. `batches(t)` returns the pieces of step t, whose gradients are summed.
 
-    Yields after each update. Raises Diverged, before the update, if the loss or the gradient norm is not finite.
+    `states` are those after step first − 1. Yields after each update. Raises Diverged, before the update, if the loss
+    or the gradient norm is not finite.
     """
     learner.model.train()
+    states = dict(states or {})
     for t in range(first, learner.steps + 1):
         began = time.perf_counter()
-        row, norms, clip_state = step(learner, batches(t), t, clip_state)
-        yield Moment(Step(**row, seconds=time.perf_counter() - began), norms, clip_state)
+        row, norms, measures, states = step(learner, batches(t), t, states, resuming=t == first)
+        yield Moment(Step(**row, seconds=time.perf_counter() - began), norms, measures, states)
 
 
-def step(learner: Learner, pieces: Sequence[Batch], t: int, state: Any) -> tuple[dict[str, Any], Norms, Any]:
-    """Update θ_{t+1} = θ_t − η_t · s(‖g_t‖) · g_t by the write-up's method; return row, norms and clip state."""
+def step(
+    learner: Learner, pieces: Sequence[Batch], t: int, states: dict[str, Any], resuming: bool = True
+) -> tuple[dict[str, Any], Norms, Measures, dict[str, Any]]:
+    """Update θ_{t+1} = θ_t − η_t · s(‖g_t‖) · g_t by the write-up's method; return row, norms, measures and states."""
+    measures = Measures(copies=t % learner.updates_every == 0)
+    if learner.freezing.enter(t, learner.trained, resuming):
+        measures.trained_share(learner.trained, learner.parameters)
     loss, correct = 0.0, 0
-    with shared_casts(learner), learner.dropout.at(t):
+    with shared_casts(learner), learner.dropout.at(t), changed_weights(learner, t):
         for piece in pieces:  # piece losses are weighted by size, so that they sum to the batch's mean loss
             with learner.parallel.averaging(learner.wrapped, last=piece is pieces[-1]):
-                logits, labels = forward(learner, piece)  # 1 forward: [B, K], [B]
-                piece_loss = F.cross_entropy(logits, labels) * (len(labels) / learner.examples)
-                learner.accelerator.backward(piece_loss * learner.ranks.count)  # 2 backward
-            loss, correct = loss + piece_loss.detach(), correct + (logits.argmax(-1) == labels).sum()
+                logits, piece = forward(learner, piece)  # 1 forward: [B, K]
+                share = len(piece.labels) / learner.examples
+                piece_loss = F.cross_entropy(logits, piece.labels)
+                objective = regularised(learner, piece_loss, logits, piece, t)
+                learner.accelerator.backward(objective * share * learner.ranks.count)  # 2 backward
+            measures.add_loss(objective, piece_loss, share)
+            loss, correct = loss + piece_loss.detach() * share, correct + (logits.argmax(-1) == piece.labels).sum()
     norms = gradient_norms(learner.trained, learner.parallel.squares)  # 3 record, before anything acts on the gradients
     tokens = sum(int(piece.attention_mask.sum()) for piece in pieces)
-    loss, correct, tokens = learner.ranks.sum([float(loss), int(correct), tokens])
+    loss, correct, tokens, added = learner.ranks.sum([float(loss), int(correct), tokens, float(measures.added)])
     norm = norms.total
     check_finite(t, loss, norm)
-    scale, state = clip.checked_scale(learner.clip, norm, t, state)
-    clip.apply(scale, (local_shard(p.grad) for p in learner.trained.values() if p.grad is not None))  # 4 clip
+    with measures.direction(learner.trained, wanted=learner.turns_gradient):
+        clipped, states = clip_gradient(learner.clips, learner.trained, learner.roles, norms, t, states)  # 4 clip
     lr = set_lr(learner.optimizer, learner.peak_lrs, learner.scheduler.factor(t, learner.steps))  # 5 schedule
-    learner.optimizer.step()  # 6 update
+    with measures.update(learner.trained, learner.roles):
+        learner.optimizer.step()  # 6 update
     learner.optimizer.zero_grad()
-    mlp, classifier = (math.sqrt(norms.squares[n]) if n in norms.squares else None for n in learner.tracked)
+    for group, average in learner.averages.items():
+        states[group] = average.update(learner.trained, t, states.get(group))
+    measures.rates(learner.optimizer, learner.rate_names)
+    for group, shortened in clipped.shares.items():
+        measures.add("clipped_share", group, shortened)
+    if measures.regularised:
+        measures.add("added_loss", "", added)
+    known = [[name] if name in norms.squares else None for name in learner.tracked]  # None: frozen
+    mlp, classifier = ((norms.of(name), clipped.of(name)) if name else (None, None) for name in known)
     row = {
         "step": t,
         "loss": loss,
         "accuracy": correct / learner.examples,
         "lr": lr,
         "grad_norm": norm,
-        "grad_norm_clipped": scale * norm,
-        "delta_g": norm - scale * norm,  # Δg = ‖g‖ − ‖g'‖
-        "mlp_grad_norm": mlp,
-        "mlp_grad_norm_clipped": mlp and scale * mlp,
-        "classifier_grad_norm": classifier,
-        "classifier_grad_norm_clipped": classifier and scale * classifier,
+        "grad_norm_clipped": clipped.total,
+        "delta_g": norm - clipped.total,  # Δg = ‖g‖ − ‖g'‖
+        "mlp_grad_norm": mlp[0],
+        "mlp_grad_norm_clipped": mlp[1],
+        "classifier_grad_norm": classifier[0],
+        "classifier_grad_norm_clipped": classifier[1],
         "examples": learner.examples,
         "tokens": int(tokens),
     }
-    return row, norms, state
+    return row, norms, measures, states
+
+
+def regularised(learner: Learner, loss: Tensor, logits: Tensor, piece: Batch, t: int) -> Tensor:
+    """The loss that a step minimises: the task's, as the regularizers change it one after the other."""
+    for rule in learner.losses.values():
+        loss = rule.loss(loss, logits, piece, learner.model, t)
+    return loss
+
+
+@contextmanager
+def changed_weights(learner: Learner, t: int) -> Iterator[None]:
+    """Context in which the regularizers have changed the weights for step t."""
+    with ExitStack() as stack:
+        for rule in learner.weights.values():
+            stack.enter_context(rule.weights(learner.model, t))
+        yield
+
+
+@contextmanager
+def averaged(learner: Learner, states: Mapping[str, Any]) -> Iterator[None]:
+    """Context in which the trained weights are those that the arm's averages make of them, for an evaluation."""
+    with ExitStack() as stack:
+        for group, average in learner.averages.items():
+            stack.enter_context(average.evaluating(learner.trained, states.get(group)))
+        yield
 
 
 def shared_casts(learner: Learner) -> AbstractContextManager[Any]:
@@ -124,11 +190,11 @@ def shared_casts(learner: Learner) -> AbstractContextManager[Any]:
     return torch.autocast(learner.accelerator.device.type, enabled=False)
 
 
-def forward(learner: Learner, piece: Batch) -> tuple[Tensor, Tensor]:
-    """Logits [B, K] in float32 and labels [B], on the model's device."""
+def forward(learner: Learner, piece: Batch) -> tuple[Tensor, Batch]:
+    """Logits [B, K] in float32, and the piece, both on the model's device."""
     piece = piece.to(learner.accelerator.device)
     output = learner.wrapped(input_ids=piece.input_ids, attention_mask=piece.attention_mask)
-    return output.logits.float(), piece.labels
+    return output.logits.float(), piece
 
 
 def check_finite(t: int, loss: float, norm: float) -> None:

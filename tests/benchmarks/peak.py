@@ -63,9 +63,9 @@ def steps_of(precision: str, count: int, overrides: Sequence[str]) -> tuple[Lear
 
 
 def make_steps(learner: Learner, batches: Sequence[Sequence[Batch]]) -> None:
-    state = None
+    states: dict[str, Any] = {}
     for t, pieces in enumerate(batches, 1):
-        _, _, state = step(learner, pieces, t, state)
+        *_, states = step(learner, pieces, t, states, resuming=t == 1)
 
 
 def flops(work: Callable[[], object]) -> int:

@@ -61,7 +61,7 @@ def at_step(step: int, act: Act, start: int | None = None) -> None:
 
     def disturbed(learner: Any, *rest: Any) -> Iterator[Any]:
         for moment in train(learner, *rest):
-            if moment.row.step == step and start in (None, learner.clip.start):
+            if moment.row.step == step and start in (None, learner.clips["clip"].start):
                 act()
             yield moment
 
@@ -239,9 +239,9 @@ def watch_steps() -> list[int]:
 
     step, now = training.step, [0, 0]
 
-    def watched(learner: Any, pieces: Any, t: int, state: Any) -> Any:
-        now[:] = [t, learner.clip.start]
-        return step(learner, pieces, t, state)
+    def watched(learner: Any, pieces: Any, t: int, *rest: Any, **more: Any) -> Any:
+        now[:] = [t, learner.clips["clip"].start]
+        return step(learner, pieces, t, *rest, **more)
 
     training.step = watched
     return now
@@ -267,7 +267,7 @@ def forget_rows() -> None:
 
 
 def forget_rule_state() -> None:
-    forget_field("clip_state")
+    forget_field("states")
 
 
 def forget_field(name: str) -> None:
@@ -276,5 +276,5 @@ def forget_field(name: str) -> None:
     from ablate.run import checkpoint
     from ablate.run.records import Rows
 
-    load, empty = checkpoint.load_checkpoint, {"rows": Rows(), "clip_state": None}
+    load, empty = checkpoint.load_checkpoint, {"rows": Rows(), "states": {}, "kept": {}}
     checkpoint.load_checkpoint = lambda folder: dataclasses.replace(load(folder), **{name: empty[name]})

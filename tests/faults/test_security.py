@@ -190,7 +190,7 @@ def saved(path: Path) -> None:
 def inside_a_good_one(path: Path) -> None:
     """Replace one field of a valid checkpoint."""
     good = torch.load(path, weights_only=True)
-    torch.save(good | {"clip_state": Hostile()}, path)
+    torch.save(good | {"states": Hostile()}, path)
 
 
 @pytest.mark.parametrize("write", [pickled, saved, inside_a_good_one])

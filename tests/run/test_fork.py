@@ -202,7 +202,7 @@ def test_a_snapshot_of_another_seed_is_not_believed(tmp_path: Path) -> None:
     [("0a1b", 5, True), ("a1b", 5, False), ("", 5, False), ("0a1c", 5, False), ("0a1b", 10, False)],
 )
 def test_a_snapshot_is_of_its_run_and_step(id: str, step: int, expected: bool) -> None:
-    state = Checkpoint(id, {}, step, {}, {}, None, Rows(), 0.0, None)
+    state = Checkpoint(id, {}, step, {}, {}, {}, {}, Rows(), 0.0, None)
     assert is_of(state, Snapshot("clip=none-s0-0a1b", 5, ("x",), "stem")) == expected
 
 

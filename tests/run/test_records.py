@@ -31,8 +31,9 @@ from ablate.run.records import (
     read_run,
     write_parquet,
 )
-from ablate.schema import SCHEMA, SETUP, Step
+from ablate.schema import SCHEMA, SETUP, WHERE_KNOWN, Step
 from ablate.training.evaluation import Predictions
+from ablate.training.measures import Measures
 from ablate.training.norms import Norms
 from tests.tools import make_odd
 
@@ -59,6 +60,7 @@ COLUMNS = {  # a change here affects every reader of the files
     "predictions": {"example": INT, "label": INT, "prediction": INT, "probability": pa.float32()},
     "probe": {"step": INT, "example": INT, "loss": pa.float32()},
     "clusters": {"example": INT, "cluster": INT},
+    "measures": {"step": INT, "name": TEXT, "place": TEXT, "value": FLOAT},
 }
 STEP = Step(
     step=1,
@@ -95,6 +97,9 @@ def rows() -> Rows:
     rows.add_probe(1, [0, 7, 3], found)
     rows.set_predictions(found)
     rows.set_clusters([0, 1, 0])
+    measures = Measures(copies=False)
+    measures.add("update_norm", "mlp", 0.5)
+    rows.add_measures(1, measures)
     return rows
 
 
@@ -192,9 +197,9 @@ def test_an_earlier_version_has_no_losses_of_the_probe(rows: Rows, tmp_path: Pat
             check_tables(tmp_path, {"records": listed})
 
 
-def test_a_run_without_rows_has_all_tables_but_that_of_groups(tmp_path: Path) -> None:
+def test_a_run_without_rows_has_all_tables_that_it_always_has(tmp_path: Path) -> None:
     records = Rows().write(tmp_path)
-    assert sorted(records) == sorted(f"{name}.parquet" for name in COLUMNS if name != "clusters")
+    assert sorted(records) == sorted(f"{name}.parquet" for name in COLUMNS if name not in WHERE_KNOWN)
     assert {record["rows"] for record in records.values()} == {0}
     assert pq.read_schema(tmp_path / "steps.parquet").names == SCHEMAS["steps"].names
 

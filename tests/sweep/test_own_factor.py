@@ -18,8 +18,11 @@ class Nothing:
     pass
 
 @dataclass(frozen=True)
-class Mixout:
+class Mixout:  # only in name: it scales the loss
     p: float = 0.5
+
+    def loss(self, loss, logits, batch, model, t):
+        return self.p * loss
 """
 CLAIMS = """
 seeds: 2
@@ -52,7 +55,6 @@ def users_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "conf/experiment/own.yaml").write_text("# @package _global_\nclaims: mine\n")
     done = ablate("-m", *OWN, "experiment=own", "+mixout=none,on", *RUN, "report=true", cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert "mixout is recorded as a factor, but this version calls no rule" in done.stderr
     return folder
 
 
@@ -80,7 +82,21 @@ def test_it_is_in_arms_tables_figures_and_the_claim(study: Study) -> None:
         assert {"none", "on"} <= set((report / table).read_text().replace("\n", ",").split(",")), table
     (found,) = json.loads((report / "verdicts.json").read_text())
     assert (found["id"], found["n"], found["verdict"]) == ("M", 2, "inconclusive")
-    assert found["effect"] == 0  # no hook of it is called yet
+
+
+def test_its_hook_is_called(study: Study) -> None:
+    """Half the loss has half the gradient, and the first step's loss is recorded as the task's, which is the same."""
+    first = study.steps(["loss", "grad_norm"], list(study.runs["run"])).query("step == 1").set_index("run")
+    on = [run for run in first.index if "mixout=on" in run]
+    off = [run for run in first.index if "mixout=on" not in run]
+    assert list(first.loc[on, "loss"]) == list(first.loc[off, "loss"])
+    assert list(first.loc[on, "grad_norm"]) == pytest.approx(list(first.loc[off, "grad_norm"] / 2), rel=1e-6)
+
+
+def test_an_option_without_a_hook_is_refused(users_folder: Path) -> None:
+    (users_folder / "conf/mixout/idle.yaml").write_text("_target_: my_rules.Nothing\n")
+    refused = ablate(*OWN, "+mixout=idle", *RUN[:2], cwd=users_folder)
+    assert refused.returncode == 2 and "mixout must be a technique, with one of the hooks of" in refused.stderr
 
 
 def test_a_confounded_claim_is_refused(users_folder: Path, study: Study) -> None:
@@ -91,7 +107,7 @@ def test_a_confounded_claim_is_refused(users_folder: Path, study: Study) -> None
     assert finding.verdict.value == "not tested"
 
 
-@pytest.mark.parametrize("arguments", [("+foo=1",), ("-m", "+regularizer=none,label_smoothing"), ("+mixout=on",)])
+@pytest.mark.parametrize("arguments", [("+foo=1",), ("-m", "+distillation=none,on"), ("+mixout=on",)])
 def test_any_other_top_level_key_is_refused(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     refused = ablate(*arguments, *RUN[:2], cwd=tmp_path)
     assert refused.returncode == 2, refused.stderr

@@ -124,7 +124,7 @@ def gradients(keep: bool, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, to
             patch.setattr(training, "shared_casts", lambda learner: contextlib.nullcontext())
         patch.setattr(learner.optimizer, "step", lambda: seen.update({n: p.grad for n, p in learner.trained.items()}))
         patch.setattr(learner.optimizer, "zero_grad", lambda: None)
-        assert learner.clip == Nothing()
+        assert learner.clips == {"clip": Nothing()}
         with torch.profiler.profile() as profile:
             (moment,) = training.train(learner, batches)
     casts = sum(event.count for event in profile.key_averages() if event.key == "aten::_to_copy")

@@ -1,0 +1,210 @@
+"""Checks of an arm's techniques before the first run: each hook is called once, on small tensors.
+
+The tensors have the names, and so the roles, of the model's own parameters, and at most `SIDE` entries per dimension. A
+wrong signature, a factor out of range, a NaN or a changed weight is found here, and is not an outcome of an arm.
+"""
+
+import copy
+import io
+import math
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ablate.adapter import Adapter
+from ablate.average import Average
+from ablate.clip import GradientRule, NormRule, check_rule, rule_name
+from ablate.config.checks import refusal, require
+from ablate.data.batches import Batch
+from ablate.experiment import Options
+from ablate.freeze import FreezeRule, FreezeSchedule, Freezing
+from ablate.freeze import Nothing as NoFreezing
+from ablate.init import Initialiser
+from ablate.model.parameter_roles import role
+from ablate.optimizer import check_groups
+from ablate.regularizer import LossRule, WeightRule
+from ablate.run.progress import log
+from ablate.techniques import Begins, Stateful
+from ablate.training.learner import roles_of, with_adapters
+
+SIDE = 3
+SIZES = (1e-3, 1.0, 1e3)  # of the gradients with which rules on tensors are called
+Found = TypeVar("Found")
+
+
+def check_techniques(options: Options, structure: nn.Module, classes: int) -> None:
+    """Call each hook of an arm's techniques once. Raises ValueError, which names the group and what was wrong.
+
+    structure: the model, perhaps on torch's meta device; it stays as it is.
+    """
+    check_sharding(options)
+    techniques = options.techniques
+    model, adapted = called("adapter", options.adapter, with_adapters, copy.deepcopy(structure), techniques, 0)
+    if adapted and not isinstance(options.freeze, NoFreezing):
+        log.warning("freeze has no effect here: the adapter freezes the model's own weights itself; set freeze=none")
+    rules = techniques.having(FreezeRule, FreezeSchedule)
+    freezing = called("freeze", options.freeze, Freezing, model, list(rules.values()), adapted)
+    small = shrunk(model)
+    trained = {name: p for name, p in small.named_parameters() if name in freezing.trained}
+    for group, each in techniques.having(Initialiser).items():
+        called(group, each, each.initialise, small, roles_of(small), torch.Generator().manual_seed(0))
+        check_values(group, each, dict(small.named_parameters()))
+    for group, each in techniques.having(Begins).items():
+        called(group, each, each.begin, trained, 0)
+    for each in techniques.having(NormRule).values():
+        check_rule(each)
+    for group, each in techniques.having(GradientRule).items():
+        check_gradient_rule(group, each, trained)
+    for group, each in techniques.having(LossRule).items():
+        check_loss(group, each, small, classes)
+    for group, each in techniques.having(WeightRule).items():
+        check_weights(group, each, small)
+    check_schedule(options)
+    check_optimizer(options, trained)
+    for group, each in techniques.having(Average).items():
+        check_average(group, each, trained)
+    for group, each in techniques.having(Stateful).items():
+        called(group, each, each.load_state_dict, called(group, each, saved_state, each))
+
+
+def called(group: str, rule: object, hook: Callable[..., Found], *arguments: Any) -> Found:
+    """What a rule's hook returns. Raises ValueError, which names the rule, for whatever the hook raises."""
+    try:
+        return hook(*arguments)
+    except ValueError as error:
+        raise error if str(error).startswith(group) else ValueError(f"{group}: {rule_name(rule)}: {error}") from error
+    except Exception as error:  # a user's code can raise anything
+        raise ValueError(f"{group}: {rule_name(rule)} fails: {type(error).__name__}: {error}") from error
+
+
+def shrunk(model: nn.Module) -> nn.Module:
+    """A copy of a model, on the CPU, whose parameters have at most SIDE entries per dimension."""
+    small, draw = copy.deepcopy(model), torch.Generator().manual_seed(0)
+    for module in small.modules():
+        for name, parameter in list(module._parameters.items()):
+            if parameter is not None:
+                values = torch.randn([min(SIDE, n) for n in parameter.shape], generator=draw)
+                module._parameters[name] = nn.Parameter(values, parameter.requires_grad)
+    return small
+
+
+def outputs(classes: int) -> Callable[..., SimpleNamespace]:
+    """A forward pass that returns random logits [B, K]."""
+
+    def forward(input_ids: Tensor, attention_mask: Tensor, **_: Any) -> SimpleNamespace:
+        return SimpleNamespace(logits=torch.randn(len(input_ids), classes, requires_grad=True))
+
+    return forward
+
+
+def check_sharding(options: Options) -> None:
+    """Raise ValueError for techniques that need whole tensors where each rank has a shard of them."""
+    if options.trainer.distributed != "fsdp":
+        return
+    techniques = options.techniques
+    whole = techniques.having(GradientRule, WeightRule, FreezeSchedule, Adapter, Average)
+    for group, each in whole.items():
+        if type(each).__name__ != "Nothing":
+            why = f"ddp with {group}: {rule_name(each)}, which needs whole tensors or changes what is trained"
+            raise refusal("trainer.distributed", "fsdp", why)
+
+
+def check_gradient_rule(group: str, rule: GradientRule, trained: Mapping[str, nn.Parameter]) -> None:
+    roles, state = {name: role(name) for name in trained}, None
+    for t, size in enumerate(SIZES, start=1):
+        draw = torch.Generator().manual_seed(t)
+        gradients = {name: size * torch.randn(p.shape, generator=draw) for name, p in trained.items()}
+        weights = {name: p.detach().clone() for name, p in trained.items()}
+        state = called(group, rule, rule.clip, gradients, weights, roles, t, state)
+        check_values(group, rule, gradients)
+        if not all(torch.equal(weights[name], p) for name, p in trained.items()):
+            raise ValueError(f"{group}: {rule_name(rule)} must not change the weights")
+    called(group, rule, saved, state)
+
+
+def check_loss(group: str, rule: LossRule, model: nn.Module, classes: int) -> None:
+    ids = torch.ones(2, 3, dtype=torch.long)
+    batch = Batch(ids, torch.ones_like(ids), torch.tensor([0, classes - 1]))
+    model.forward = outputs(classes)
+    logits = torch.randn(2, classes, requires_grad=True)
+    loss = nn.functional.cross_entropy(logits, batch.labels)
+    found = called(group, rule, rule.loss, loss, logits, batch, model, 1)
+    scalar = isinstance(found, Tensor) and found.ndim == 0 and found.requires_grad and math.isfinite(found)
+    require(
+        f"{group}: the loss that {rule_name(rule)} returns", found, scalar, "a finite scalar tensor with a gradient"
+    )
+
+
+def check_weights(group: str, rule: WeightRule, model: nn.Module) -> None:
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+
+    def enter() -> None:
+        with rule.weights(model, 1):
+            for p in model.parameters():
+                p.grad = torch.ones_like(p) if p.requires_grad else None
+
+    called(group, rule, enter)
+    for name, p in model.named_parameters():
+        require(
+            f"{group}: {name} after {rule_name(rule)}.weights", p.tolist(), torch.equal(p, before[name]), "as before"
+        )
+        p.grad = None
+
+
+def check_schedule(options: Options) -> None:
+    """Raise ValueError unless the schedule's factor is a finite number, at least 0, at the first and last step."""
+    for t in (1, options.trainer.steps):
+        factor = called("scheduler", options.scheduler, options.scheduler.factor, t, options.trainer.steps)
+        fits = isinstance(factor, (int, float)) and 0 <= factor < math.inf
+        require(
+            f"scheduler: the factor of {rule_name(options.scheduler)} at step {t}", factor, fits, "finite, at least 0"
+        )
+
+
+def check_optimizer(options: Options, trained: Mapping[str, nn.Parameter]) -> None:
+    """Raise ValueError unless the optimizer has each trained parameter once and makes a finite update."""
+    named = [(name, nn.Parameter(p.detach().clone())) for name, p in trained.items()]
+    optimizer = called("optimizer", options.optimizer, options.optimizer.build, named)
+    check_groups(optimizer, named)
+    for _, p in named:
+        p.grad = torch.ones_like(p)
+    called("optimizer", options.optimizer, optimizer.step)
+    check_values("optimizer", options.optimizer, dict(named))
+    called("optimizer", options.optimizer, optimizer.load_state_dict, saved(optimizer.state_dict()))
+
+
+def check_average(group: str, rule: Average, trained: Mapping[str, nn.Parameter]) -> None:
+    before = {name: p.detach().clone() for name, p in trained.items()}
+    state = called(group, rule, rule.update, trained, 1, None)
+
+    def enter() -> None:
+        with rule.evaluating(trained, saved(state)):
+            check_values(group, rule, trained)
+
+    called(group, rule, enter)
+    for name, p in trained.items():
+        require(
+            f"{group}: {name} after {rule_name(rule)}.evaluating", p.tolist(), torch.equal(p, before[name]), "as before"
+        )
+
+
+def check_values(group: str, rule: object, tensors: Mapping[str, Tensor]) -> None:
+    """Raise ValueError unless all tensors that a rule has changed are finite."""
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{group}: {rule_name(rule)} must leave finite values (got NaN or infinity in {name})")
+
+
+def saved_state(rule: Stateful) -> Any:
+    return saved(rule.state_dict())
+
+
+def saved(state: Any) -> Any:
+    """A rule's state as a checkpoint gives it back. Raises an error for what a checkpoint cannot hold."""
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
