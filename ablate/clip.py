@@ -96,6 +96,8 @@ def check_rule(rule: NormRule) -> None:
     Raises ValueError for a rule that raises, or that returns a factor outside (0, 1].
     """
     inner = getattr(rule, "rule", None)
+    if isinstance(inner, NormRule):  # first, so that the message names the rule that is wrong
+        check_rule(inner)
     for norm in PROBED_NORMS:
         try:
             checked_scale(rule, norm, 1, None)
@@ -104,8 +106,6 @@ def check_rule(rule: NormRule) -> None:
         except Exception as error:
             message = f"clip: {rule_name(rule)} must accept a gradient norm of {norm:g} at step 1"
             raise ValueError(f"{message} (got {type(error).__name__}: {error})") from error
-    if isinstance(inner, NormRule):
-        check_rule(inner)
 
 
 def rule_name(rule: NormRule) -> str:

@@ -266,12 +266,10 @@ def test_new_schedules_rise_in_warmup_and_then_never_rise(schedule: Scheduler, s
     assert found[peak:] == sorted(found[peak:], reverse=True)
 
 
-@pytest.mark.parametrize("steps", LENGTHS)
+@pytest.mark.parametrize("steps", (3, 7, 40, 301))
 @pytest.mark.parametrize("cycle", [(0.3, 25.0, 1e4), (0.5, 10.0, 1.0), (0.0, 1.0, 1e3), (1.0, 4.0, 2.0)], ids=repr)
 def test_one_cycle_is_torchs(cycle: tuple[float, float, float], steps: int) -> None:
     warmup, div_factor, final_div_factor = cycle
-    if warmup * steps == 1:
-        pytest.skip("torch divides by 0 where the way up ends at its first step")
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, 1.0, steps, pct_start=warmup, div_factor=div_factor, final_div_factor=final_div_factor,
