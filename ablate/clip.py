@@ -201,7 +201,9 @@ class ZClip:
 
     Kumar et al. 2025 (arXiv 2504.02507) with the "reciprocal" threshold, in their code clip_option="adaptive_scaling".
     Their code has a second bound on the norm, 1.0 by default, that also holds in the warm-up: here `max_norm`, null so
-    that an arm shows what this rule does alone. It adds 1e-6 to the norm when it clips, as torch does. The state is {"norms": ...} in the warm-up, then {"mean", "variance"}.
+    that an arm shows what this rule does alone. When it clips, it adds 1e-6 to the norm, as torch does.
+
+    The state is {"norms": [...]} in the warm-up, then {"mean": μ, "variance": σ²}.
     """
 
     alpha: float = 0.97
