@@ -1,16 +1,31 @@
 """Clipping rules against torch's own and against the write-up's formulas."""
 
+import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ablate.clip import Delayed, Fixed, NormRule, Nothing, apply, check_rule, checked_scale
+from ablate.clip import (
+    AutoClip,
+    Delayed,
+    Fixed,
+    NormRule,
+    Nothing,
+    Soft,
+    Until,
+    ZClip,
+    apply,
+    check_rule,
+    checked_scale,
+)
 
 NORMS = st.floats(0, 1e12)
 THRESHOLDS = st.floats(1e-6, 1e12)
@@ -192,3 +207,167 @@ def test_a_rule_that_raises_is_refused() -> None:
 def test_right_rules_pass(rule: NormRule) -> None:
     check_rule(rule)
     assert checked_scale(rule, 4.0, 1, None) == rule.scale(4.0, 1, None)
+
+
+# --- Rules that adapt, soften or end ---
+
+HISTORIES = st.lists(st.floats(0, 1e6), min_size=1, max_size=60)
+ADAPTIVE = (AutoClip(), AutoClip(0), AutoClip(75.5), ZClip(), ZClip(warmup_steps=2), ZClip(0.5, 0.5, 3, max_norm=2.0))
+
+
+def scales(rule: NormRule, norms: list[float]) -> list[float]:
+    return [scale for scale, _ in fold(rule, norms)]
+
+
+@given(norms=HISTORIES, last=st.integers(1, 40), threshold=THRESHOLDS)
+def test_until_is_its_rule_up_to_its_last_step_and_nothing_after_it(
+    norms: list[float], last: int, threshold: float
+) -> None:
+    rule = Fixed(threshold)
+    assert fold(Until(last, rule), norms) == fold(rule, norms)[:last] + fold(Nothing(), norms)[last:]
+
+
+def test_until_ends_the_rules_state_and_mirrors_delayed() -> None:
+    norms = [3.0, 9.0, 4.0, 5.0]
+    assert fold(Until(2, Diary()), norms)[1:] == [(1 / 3, ((1, 3.0), (2, 9.0))), (1.0, None), (1.0, None)]
+    assert scales(Delayed(2, Until(3, Fixed())), norms) == [1.0, 1 / 9, 1 / 4, 1.0]
+    late = scales(Delayed(3, Fixed()), norms)
+    assert [a * b for a, b in zip(scales(Until(2, Fixed()), norms), late, strict=True)] == scales(Fixed(), norms)
+
+
+@given(norm=NORMS, threshold=THRESHOLDS)
+def test_soft_is_between_half_of_fixed_and_fixed(norm: float, threshold: float) -> None:
+    """Zhang et al. 2020, after their equation of normalised gradient descent."""
+    soft, fixed = (rule(threshold).scale(norm, t=1, state=None)[0] for rule in (Soft, Fixed))
+    assert fixed / 2 * (1 - 1e-15) <= soft <= fixed * (1 + 1e-15)
+    assert soft * norm <= threshold * (1 + 1e-15)
+
+
+@pytest.mark.parametrize(("norm", "after"), [(0.0, 0.0), (1.0, 2 / 3), (2.0, 1.0), (6.0, 1.5), (1e9, 2.0)])
+def test_soft_by_hand(norm: float, after: float) -> None:
+    assert Soft(2.0).scale(norm, t=1, state=None)[0] * norm == pytest.approx(after, rel=1e-8)
+
+
+@given(one=st.floats(1e-6, 1e6), other=st.floats(1e-6, 1e6))
+def test_soft_keeps_the_order_of_norms_where_fixed_makes_them_equal(one: float, other: float) -> None:
+    assume(one < other * (1 - 1e-3))
+    soft = [norm * Soft().scale(norm, t=1, state=None)[0] for norm in (one, other)]
+    assert soft[0] < soft[1]
+
+
+def test_autoclip_by_hand() -> None:
+    """The median of 4; 4, 2; 4, 2, 10; and 4, 2, 10, 1, each with the current norm."""
+    assert scales(AutoClip(50), [4.0, 2.0, 10.0, 1.0]) == [1.0, 1.0, 4 / 10, 1.0]
+    assert scales(AutoClip(10), [10.0, 20.0]) == [1.0, pytest.approx(11 / 20)]
+    assert fold(AutoClip(10), [3.0, 1.0, 2.0])[-1][1] == [1.0, 2.0, 3.0]
+
+
+@given(norms=HISTORIES, percentile=st.floats(0, 100))
+def test_autoclip_is_numpys_percentile_with_the_current_norm(norms: list[float], percentile: float) -> None:
+    for t, scale in enumerate(scales(AutoClip(percentile), norms), start=1):
+        norm, threshold = norms[t - 1], np.percentile(norms[:t], percentile)
+        assert scale * norm == pytest.approx(min(norm, threshold), rel=1e-9, abs=1e-9)
+
+
+def test_autoclips_history_without_the_current_norm_is_another_rule() -> None:
+    norms = [1.0, 2.0, 3.0, 50.0]
+    without = min(1.0, np.percentile(norms[:3], 90) / norms[3])
+    assert scales(AutoClip(90), norms)[3] > 10 * without
+
+
+@given(norms=HISTORIES)
+def test_at_the_highest_percentile_or_z_score_nothing_is_clipped(norms: list[float]) -> None:
+    assert set(scales(AutoClip(100), norms)) == {1.0}
+    assert set(scales(ZClip(z_max=1e30), norms)) == {1.0}
+
+
+def zclip_reference(norms: list[float], alpha: float, z_max: float, warmup: int, largest: float) -> list[float]:
+    """Norms after ZClip, written from the formulas of arXiv 2504.02507 with numpy."""
+    mean, variance = np.mean(norms[:warmup]), np.var(norms[:warmup])
+    after = [min(norm, largest) for norm in norms[:warmup]]
+    for norm in norms[warmup:]:
+        z = (norm - mean) / (np.sqrt(variance) + 1e-6)
+        kept = mean + z_max * np.sqrt(variance) / (z / z_max) if z > z_max else norm
+        mean = alpha * mean + (1 - alpha) * kept
+        variance = alpha * variance + (1 - alpha) * (kept - mean) ** 2
+        after.append(min(kept, largest))
+    return after
+
+
+@pytest.mark.parametrize("largest", [None, 1.5])
+@pytest.mark.parametrize(("alpha", "z_max", "warmup"), [(0.97, 2.5, 25), (0.9, 1.0, 2), (0.5, 3.0, 10)])
+def test_zclip_is_the_papers_rule(alpha: float, z_max: float, warmup: int, largest: float | None) -> None:
+    draw = np.random.default_rng(0)
+    norms = (draw.lognormal(size=300) * np.where(draw.random(300) < 0.05, 20, 1)).tolist()
+    after = [s * n for s, n in zip(scales(ZClip(alpha, z_max, warmup, largest), norms), norms, strict=True)]
+    assert after == pytest.approx(zclip_reference(norms, alpha, z_max, warmup, largest or math.inf), rel=1e-9)
+    assert sum(a < n for a, n in zip(after, norms, strict=True)) > 5  # the control: it does clip
+
+
+def test_zclip_by_hand() -> None:
+    """Warm-up 1, 3: mean 2, variance 1. The norm 7 has z = 5, so the bound is 2 + 2.5 / (5 / 2.5) = 3.25."""
+    found = fold(ZClip(warmup_steps=2), [1.0, 3.0, 7.0, 3.0])
+    assert [scale for scale, _ in found] == [1.0, 1.0, pytest.approx(3.25 / 7, rel=1e-6), 1.0]
+    assert [state for _, state in found[:2]] == [{"norms": [1.0]}, {"mean": 2.0, "variance": 1.0}]
+    mean = 0.97 * 2 + 0.03 * 3.25
+    expected = {"mean": mean, "variance": 0.97 + 0.03 * (3.25 - mean) ** 2}
+    assert found[2][1] == pytest.approx(expected, rel=1e-6)
+    assert scales(ZClip(warmup_steps=2), [1.0, 3.0, 7.0, 7.0])[2] < scales(ZClip(warmup_steps=2), [1.0, 3.0, 5.0])[2]
+
+
+def test_zclip_clips_less_at_a_norm_that_it_has_seen_coming() -> None:
+    """The control of the moving mean: the same norm is no outlier after a slow rise."""
+    assert scales(ZClip(), [1.0, 1.1] * 15 + [3.0])[-1] < 0.5
+    assert scales(ZClip(), [1.0 + 0.05 * i for i in range(40)] + [3.0])[-1] == 1.0
+
+
+@pytest.mark.parametrize("rule", ADAPTIVE, ids=repr)
+@given(norms=HISTORIES)
+def test_a_fold_that_is_replayed_from_any_state_is_the_same(rule: NormRule, norms: list[float]) -> None:
+    """A state is not changed by the steps after it, survives a checkpoint, and is plain data."""
+    whole = fold(rule, norms)
+    texts = [json.dumps(state) for _, state in whole]
+    for t in range(1, len(norms)):
+        assert rule.scale(norms[t], t + 1, json.loads(texts[t - 1])) == whole[t]
+        assert rule.scale(norms[t], t + 1, whole[t - 1][1]) == whole[t]
+    assert [json.dumps(state) for _, state in whole] == texts
+
+
+@pytest.mark.parametrize("rule", [*ADAPTIVE, Soft(), Until(3, AutoClip())], ids=repr)
+@given(norms=HISTORIES)
+def test_new_rules_only_ever_shorten(rule: NormRule, norms: list[float]) -> None:
+    state: Any = None
+    for t, norm in enumerate(norms, start=1):
+        _, state = checked_scale(rule, norm, t, state)  # raises for a factor outside (0, 1]
+
+
+def test_a_bound_of_0_leaves_next_to_nothing() -> None:
+    """A factor of 0 is not allowed, and 1 would mean that the rule does not clip."""
+    assert 0 < scales(AutoClip(10), [0.0, 0.0, 5.0])[-1] < 1e-300
+    assert 0 < scales(ZClip(warmup_steps=2), [0.0, 0.0, 5.0])[-1] < 1e-300
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Until(0, Fixed()), r"^last must be a step, at least 1 \(got 0\)$"),
+        (lambda: Soft(0), r"^threshold must be a finite number above 0 \(got 0\)$"),
+        (lambda: AutoClip(101), r"^percentile must be a number from 0 to 100 \(got 101\)$"),
+        (lambda: AutoClip(math.nan), r"^percentile must be"),
+        (lambda: ZClip(alpha=1), r"^alpha must be a number in \[0, 1\) \(got 1\)$"),
+        (lambda: ZClip(z_max=0), r"^z_max must be a finite number above 0 \(got 0\)$"),
+        (lambda: ZClip(warmup_steps=1), r"^warmup_steps must be at least 2, .* \(got 1\)$"),
+        (lambda: ZClip(max_norm=0), r"^max_norm must be a finite number above 0, or null \(got 0\)$"),
+    ],
+)
+def test_settings_out_of_range(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("rule", [*ADAPTIVE, Soft(), Until(1, Fixed()), Until(5, Delayed(2, ZClip()))], ids=repr)
+def test_new_rules_are_norm_rules_and_pass_the_check(rule: object) -> None:
+    assert isinstance(rule, NormRule)
+    check_rule(rule)
+    with pytest.raises(ValueError, match="Returning"):
+        check_rule(Until(5, Returning(2.0)))

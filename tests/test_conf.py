@@ -15,8 +15,11 @@ from ablate.experiment import FACTORS, build_options
 from tests.tools import ROOT, ablate, compose_config, compose_settings
 
 CONF = Path(conf())
-NEEDED = {"data/files": ("data.files.train=train.csv", "data.files.test=test.csv")}  # settings without a default
-EXPECTED_FILES = 57
+NEEDED = {  # settings without a default
+    "data/files": ("data.files.train=train.csv", "data.files.test=test.csv"),
+    "freeze/regex": (r"freeze.pattern='layer\.[0-3]\.|embeddings'",),
+}
+EXPECTED_FILES = 76
 
 
 def files() -> Iterator[str]:
@@ -80,13 +83,15 @@ def test_a_wrapped_rule_is_another_option() -> None:
         "rule": {"_target_": "ablate.clip.Nothing"},
     }
     assert compose_settings("clip=delayed", "clip.rule.threshold=0.5")["clip"]["rule"]["threshold"] == 0.5
+    window = compose_settings("clip=delayed", "clip@clip.rule=until", "clip@clip.rule.rule=zclip")["clip"]
+    assert (window["start"], window["rule"]["last"], window["rule"]["rule"]["z_max"]) == (100, 100, 2.5)
 
 
 def test_help_is_our_own_and_loads_nothing_heavy(tmp_path: Path) -> None:
     shown = ablate("--help", cwd=tmp_path)
     assert shown.returncode == 0
     assert "does this fine-tuning technique matter" in shown.stdout
-    assert "clip: delayed, fixed, none" in shown.stdout
+    assert f"clip: {', '.join(sorted(file.stem for file in CONF.glob('clip/*.yaml')))}" in shown.stdout
     assert shown.stdout.count("python -m ablate -m ") >= 3
     code = "import sys, ablate.__main__; print([m for m in ('torch', 'transformers', 'pandas') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

@@ -17,6 +17,7 @@ from tests.faults.harness import COMMON, ablate, begin, differences, end, output
 SMALL = ("model=tiny", "data=synthetic")
 THREE = "leave_one_out=[freeze,clip,scheduler]"
 TECHNIQUES = ("freeze", "clip", "scheduler")
+CLIP_OPTIONS = ", ".join(sorted(file.stem for file in Path(conf(), "clip").glob("*.yaml")))
 
 
 def jobs_of(*overrides: str, folder: Path | None = None) -> list[Job]:
@@ -185,7 +186,7 @@ def test_the_shipped_experiments_have_four_arms_on_ten_seeds() -> None:
          "add_one_in must list factors that have an option none (got optimizer); name the option to use instead: "
          "{optimizer: <option>}, one of adamw, sgd"),
         (["add_one_in={optimizer:sgdd}"], "add_one_in.optimizer must be one of adamw, sgd (got sgdd)"),
-        (["add_one_in={clip:null}"], "add_one_in.clip must be one of delayed, fixed, none (got null)"),
+        (["add_one_in={clip:null}"], f"add_one_in.clip must be one of {CLIP_OPTIONS} (got null)"),
         (["leave_one_out=[]"], "leave_one_out must be a list of factors"),
         (["leave_one_out=clip"], "leave_one_out must be a list of factors"),
         (["leave_one_out=[1]"], "leave_one_out must be a list of factors"),
@@ -200,8 +201,8 @@ def test_the_shipped_experiments_have_four_arms_on_ten_seeds() -> None:
         (["arms={a:['clip fixed']}"], "arms.a must be overrides"),
         (["arms={a:['clip=[']}"], "arms.a must be overrides"),
         (["arms={a:[1]}"], "arms.a must be overrides"),
-        (["arms={a:{clip:fixd}}"], "arms.a.clip must be one of delayed, fixed, none (got fixd)"),
-        (["arms={a:{clip:{threshold:1}}}"], "arms.a.clip must be one of delayed, fixed, none"),
+        (["arms={a:{clip:fixd}}"], f"arms.a.clip must be one of {CLIP_OPTIONS} (got fixd)"),
+        (["arms={a:{clip:{threshold:1}}}"], f"arms.a.clip must be one of {CLIP_OPTIONS}"),
         (["arms={a:{seed:1}}"], "arms.a must not set seed (got seed=1): all arms of a sweep share it"),
         (["arms={a:{study:x}}"], "arms.a must not set study (got study='x'): all arms of a sweep share it"),
         (["arms={a:{leave_one_out:[clip]}}"], "arms.a must not set leave_one_out"),
