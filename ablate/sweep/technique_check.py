@@ -7,6 +7,7 @@ wrong signature, a factor out of range, a NaN or a changed weight is found here,
 import copy
 import io
 import math
+import typing
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -27,7 +28,7 @@ from ablate.model.parameter_roles import role
 from ablate.optimizer import check_groups
 from ablate.regularizer import LossRule, WeightRule
 from ablate.run.progress import log
-from ablate.techniques import Begins, Stateful
+from ablate.techniques import Begins, Stateful, Technique, Techniques
 from ablate.training.learner import roles_of, with_adapters
 
 SIDE = 3
@@ -38,9 +39,16 @@ Found = TypeVar("Found")
 def check_techniques(options: Options, structure: nn.Module, classes: int) -> None:
     """Call each hook of an arm's techniques once. Raises ValueError, which names the group and what was wrong.
 
-    structure: the model, perhaps on torch's meta device; it stays as it is.
+    structure: the model, perhaps on torch's meta device; it stays as it is. So do torch's random streams.
     """
     check_sharding(options)
+    for group, each in options.techniques.groups.items():
+        check_inner_rule(group, each)
+    with torch.random.fork_rng():
+        call_each_hook(options, structure, classes)
+
+
+def call_each_hook(options: Options, structure: nn.Module, classes: int) -> None:
     techniques = options.techniques
     model, adapted = called("adapter", options.adapter, with_adapters, copy.deepcopy(structure), techniques, 0)
     if adapted and not isinstance(options.freeze, NoFreezing):
@@ -54,8 +62,9 @@ def check_techniques(options: Options, structure: nn.Module, classes: int) -> No
         check_values(group, each, dict(small.named_parameters()))
     for group, each in techniques.having(Begins).items():
         called(group, each, each.begin, trained, 0)
-    for each in techniques.having(NormRule).values():
-        check_rule(each)
+    memories = {group: memory_of(each) for group, each in techniques.groups.items()}
+    for group, each in techniques.having(NormRule).items():
+        check_rule(each, group)
     for group, each in techniques.having(GradientRule).items():
         check_gradient_rule(group, each, trained)
     for group, each in techniques.having(LossRule).items():
@@ -68,6 +77,44 @@ def check_techniques(options: Options, structure: nn.Module, classes: int) -> No
         check_average(group, each, trained)
     for group, each in techniques.having(Stateful).items():
         called(group, each, each.load_state_dict, called(group, each, saved_state, each))
+    warn_of_unsaved_state(techniques, memories)
+
+
+def check_inner_rule(group: str, rule: object) -> None:
+    """Raise ValueError for a rule inside another that has hooks besides that on the gradient: nothing calls them.
+
+    >>> from ablate.clip import Delayed, Fixed
+    >>> check_inner_rule("clip", Delayed(start=2, rule=Fixed()))
+    """
+    inner = getattr(rule, "rule", None)
+    if inner is None:
+        return
+    hooks = (*typing.get_args(Technique), Begins, Stateful)
+    found = [hook.__name__ for hook in hooks if isinstance(inner, hook) and hook not in (NormRule, GradientRule)]
+    if found:
+        what = f"a rule without other hooks, as {rule_name(rule)} calls none of {', '.join(found)}"
+        raise refusal(f"{group}.rule", rule_name(inner), what)
+    check_inner_rule(f"{group}.rule", inner)
+
+
+def memory_of(rule: object) -> bytes | None:
+    """What a rule remembers, as bytes to compare; None if it cannot be saved."""
+    file = io.BytesIO()
+    try:
+        torch.save(dict(vars(rule)), file)
+    except Exception:  # an attribute of a user's class can be anything
+        return None
+    return file.getvalue()
+
+
+def warn_of_unsaved_state(techniques: Techniques, memories: Mapping[str, bytes | None]) -> None:
+    """Warn of techniques that changed themselves in a step: a checkpoint does not keep that."""
+    for group, each in techniques.groups.items():
+        if not isinstance(each, Stateful) and memory_of(each) != memories[group]:
+            log.warning(
+                "%s: %s changes its own attributes during a step, and a resumed run would begin without them; "
+                "add state_dict and load_state_dict", group, rule_name(each),
+            )  # fmt: skip
 
 
 def called(group: str, rule: object, hook: Callable[..., Found], *arguments: Any) -> Found:
@@ -132,7 +179,7 @@ def check_loss(group: str, rule: LossRule, model: nn.Module, classes: int) -> No
     logits = torch.randn(2, classes, requires_grad=True)
     loss = nn.functional.cross_entropy(logits, batch.labels)
     found = called(group, rule, rule.loss, loss, logits, batch, model, 1)
-    scalar = isinstance(found, Tensor) and found.ndim == 0 and found.requires_grad and math.isfinite(found)
+    scalar = isinstance(found, Tensor) and found.ndim == 0 and found.requires_grad and math.isfinite(found.detach())
     require(
         f"{group}: the loss that {rule_name(rule)} returns", found, scalar, "a finite scalar tensor with a gradient"
     )
@@ -155,8 +202,8 @@ def check_weights(group: str, rule: WeightRule, model: nn.Module) -> None:
 
 
 def check_schedule(options: Options) -> None:
-    """Raise ValueError unless the schedule's factor is a finite number, at least 0, at the first and last step."""
-    for t in (1, options.trainer.steps):
+    """Raise ValueError unless the schedule's factor is a finite number, at least 0, at every step."""
+    for t in range(1, options.trainer.steps + 1):
         factor = called("scheduler", options.scheduler, options.scheduler.factor, t, options.trainer.steps)
         fits = isinstance(factor, (int, float)) and 0 <= factor < math.inf
         require(
