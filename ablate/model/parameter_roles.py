@@ -66,7 +66,7 @@ class Role:
 
 
 @dataclass(frozen=True)
-class Family:
+class ModelFamily:
     """A file of conf/roles. Absent paths match nothing."""
 
     file: Path
@@ -90,13 +90,13 @@ GENERAL = ((pattern_of(f"{HEADS}.*"), "head"), (re.compile(r"(?:[^.]+\.)?pooler\
 """What the names of any family mean if no file has them."""
 
 
-def families() -> tuple[Family, ...]:
+def model_families() -> tuple[ModelFamily, ...]:
     """The families of conf/roles: those that are shipped, then the user's own. Raises ValueError for a wrong file."""
-    return _families(os.getcwd())
+    return _model_families(os.getcwd())
 
 
 @cache
-def _families(folder: str) -> tuple[Family, ...]:
+def _model_families(folder: str) -> tuple[ModelFamily, ...]:
     shipped = sorted((Path(conf()) / "roles").glob("*.yaml"))
     own = [Path(folder) / file for file in own_files()]
     return tuple(read_family(file) for file in (*shipped, *own))
@@ -118,13 +118,13 @@ def own_roles(model_type: str | None) -> dict[str, str]:
     files = own_files()
     if not files:
         return {}
-    shipped = [family for family in families() if family.file.parent == Path(conf()) / "roles"]
+    shipped = [family for family in model_families() if family.file.parent == Path(conf()) / "roles"]
     if any(model_type in family.model_types for family in shipped):
         return {}
     return {"roles": files_sha256(OWN_ROLES, [file.name for file in files])}
 
 
-def read_family(file: Path) -> Family:
+def read_family(file: Path) -> ModelFamily:
     """Read a file of conf/roles. Raises ValueError, with the file's name, for what is not as described above."""
     try:
         content = yaml.safe_load(read_regular(file))
@@ -136,7 +136,7 @@ def read_family(file: Path) -> Family:
         raise ValueError(f"{file}: {error}") from error
 
 
-def family_of(file: Path, content: Any) -> Family:
+def family_of(file: Path, content: Any) -> ModelFamily:
     paths = ("mlp_output", "after_attention", "classifier")
     if not isinstance(content, Mapping) or not set(content) <= {"model_types", "blocks", *paths}:
         raise refusal("the file", content, f"a mapping with blocks, and with model_types, {', '.join(paths)} if needed")
@@ -153,7 +153,7 @@ def family_of(file: Path, content: Any) -> Family:
         if not isinstance(path, str) or not all(path.split(".")):
             raise refusal(key, path, "a path, such as transformer.layer.#.ff.*")
     found = {key: pattern_of(texts[key]) if key in texts else NEVER for key in paths}
-    return Family(file, tuple(model_types), tuple((pattern_of(p), b) for p, b in blocks.items()), **found)
+    return ModelFamily(file, tuple(model_types), tuple((pattern_of(p), b) for p, b in blocks.items()), **found)
 
 
 def role(name: str) -> Role:
@@ -170,7 +170,7 @@ def role(name: str) -> Role:
 @cache
 def _role(name: str, folder: str) -> Role:
     found: dict[tuple[str, int | None], Path] = {}
-    for family in _families(folder):
+    for family in _model_families(folder):
         for pattern, block in family.blocks:
             if match := pattern.fullmatch(name):
                 layer = match.groupdict().get("layer")
@@ -178,18 +178,18 @@ def _role(name: str, folder: str) -> Role:
     if len(found) > 1:
         raise refusal(f"the role of {name}", " and ".join(map(str, found.values())), "the same in all files of roles")
     for block, layer in found:
-        return Role(block, kind_of(name), layer)
+        return Role(block, kind_from_name(name), layer)
     general = [block for pattern, block in GENERAL if pattern.fullmatch(name)]
-    return Role(general[0] if general else OTHER, kind_of(name), None)
+    return Role(general[0] if general else OTHER, kind_from_name(name), None)
 
 
 _NORM = re.compile(r".*(norm|\.ln_\w+)\.(weight|bias)", re.IGNORECASE)
 
 
-def kind_of(name: str) -> str:
+def kind_from_name(name: str) -> str:
     """The kind of a parameter, by its name alone.
 
-    >>> [kind_of(name) for name in ("h.0.ln_1.bias", "h.0.mlp.c_fc.bias", "layer.0.rel_attn.r_w_bias", "mask_emb")]
+    >>> [kind_from_name(name) for name in ("h.0.ln_1.bias", "mlp.c_fc.bias", "rel_attn.r_w_bias", "mask_emb")]
     ['norm', 'bias', 'bias', 'weight']
     """
     if _NORM.fullmatch(name):
@@ -207,13 +207,13 @@ def check_known(key: str, rule: str, names: Iterable[str], family: str) -> None:
     if unknown:
         raise ValueError(
             f"{refusal(key, rule, 'an option that needs no roles of parameters, such as none')}: {len(unknown)} "
-            f"parameters of the family {family} have no known role, such as {unknown[0]}. {remedy(family)}"
+            f"parameters of the family {family} have no known role, such as {unknown[0]}. {how_to_describe(family)}"
         )
 
 
-def remedy(family: str) -> str:
+def how_to_describe(family: str) -> str:
     """The sentence that says how to add a family."""
-    known = ", ".join(each.file.stem for each in families())
+    known = ", ".join(each.file.stem for each in model_families())
     return f"Describe the family in {OWN_ROLES}/{family}.yaml, in the folder of the command; described are {known}"
 
 
@@ -228,7 +228,7 @@ def mlp_weight(names: Iterable[str]) -> str | None:
 
     None if no name is a known output projection.
     """
-    outputs = _matching((family.mlp_output for family in families()), names)
+    outputs = _matching((family.mlp_output for family in model_families()), names)
     return outputs[7 * len(outputs) // 12] if outputs else None
 
 
@@ -240,7 +240,7 @@ def last_after_attention(modules: Iterable[str]) -> str | None:
     >>> last_after_attention(f"distilbert.transformer.layer.{i}.sa_layer_norm" for i in range(6))
     'distilbert.transformer.layer.5.sa_layer_norm'
     """
-    found = _matching((family.after_attention for family in families()), modules)
+    found = _matching((family.after_attention for family in model_families()), modules)
     return found[-1] if found else None
 
 
@@ -252,7 +252,7 @@ def classifier_weight(names: Iterable[str]) -> str | None:
 
     None unless exactly one name is a known last layer.
     """
-    found = _matching((family.classifier for family in families()), names)
+    found = _matching((family.classifier for family in model_families()), names)
     return found[0] if len(found) == 1 else None
 
 

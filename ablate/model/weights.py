@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate.config.checks import refusal
-from ablate.model.parameter_roles import remedy, role
+from ablate.model.parameter_roles import how_to_describe, role
 from ablate.schema import OTHER
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def check_loaded(model: "nn.Module", info: Mapping[str, Any], path: str) -> None
                 f"{problem}: {first_few(found)})"
             )
             outside = (n for n in random if blocks[n] == OTHER and not n.startswith(f"{model.base_model_prefix}."))
-            hint = f". {remedy(model.config.model_type)}" if found is random and any(outside) else ""
+            hint = f". {how_to_describe(model.config.model_type)}" if found is random and any(outside) else ""
             raise ValueError(message + hint)
 
 

@@ -50,18 +50,18 @@ def check_techniques(options: Options, structure: nn.Module, classes: int) -> No
 
 def call_each_hook(options: Options, structure: nn.Module, classes: int) -> None:
     techniques = options.techniques
-    model, adapted = called("adapter", options.adapter, with_adapters, copy.deepcopy(structure), techniques, 0)
+    model, adapted = call_hook("adapter", options.adapter, with_adapters, copy.deepcopy(structure), techniques, 0)
     if adapted and not isinstance(options.freeze, NoFreezing):
         log.warning("freeze has no effect here: the adapter freezes the model's own weights itself; set freeze=none")
     rules = techniques.having(FreezeRule, FreezeSchedule)
-    freezing = called("freeze", options.freeze, Freezing, model, list(rules.values()), adapted)
+    freezing = call_hook("freeze", options.freeze, Freezing, model, list(rules.values()), adapted)
     small = shrunk(model)
     trained = {name: p for name, p in small.named_parameters() if name in freezing.trained}
     for group, each in techniques.having(Initialiser).items():
-        called(group, each, each.initialise, small, roles_of(small), torch.Generator().manual_seed(0))
-        check_values(group, each, dict(small.named_parameters()))
+        call_hook(group, each, each.initialise, small, roles_of(small), torch.Generator().manual_seed(0))
+        check_finite_values(group, each, dict(small.named_parameters()))
     for group, each in techniques.having(Begins).items():
-        called(group, each, each.begin, trained, 0)
+        call_hook(group, each, each.begin, trained, 0)
     memories = {group: memory_of(each) for group, each in techniques.groups.items()}
     for group, each in techniques.having(NormRule).items():
         check_rule(each, group)
@@ -76,7 +76,7 @@ def call_each_hook(options: Options, structure: nn.Module, classes: int) -> None
     for group, each in techniques.having(Average).items():
         check_average(group, each, trained)
     for group, each in techniques.having(Stateful).items():
-        called(group, each, each.load_state_dict, called(group, each, saved_state, each))
+        call_hook(group, each, each.load_state_dict, call_hook(group, each, saved_state, each))
     warn_of_unsaved_state(techniques, memories)
 
 
@@ -117,7 +117,7 @@ def warn_of_unsaved_state(techniques: Techniques, memories: Mapping[str, bytes |
             )  # fmt: skip
 
 
-def called(group: str, rule: object, hook: Callable[..., Found], *arguments: Any) -> Found:
+def call_hook(group: str, rule: object, hook: Callable[..., Found], *arguments: Any) -> Found:
     """What a rule's hook returns. Raises ValueError, which names the rule, for whatever the hook raises."""
     try:
         return hook(*arguments)
@@ -165,11 +165,11 @@ def check_gradient_rule(group: str, rule: GradientRule, trained: Mapping[str, nn
         draw = torch.Generator().manual_seed(t)
         gradients = {name: size * torch.randn(p.shape, generator=draw) for name, p in trained.items()}
         weights = {name: p.detach().clone() for name, p in trained.items()}
-        state = called(group, rule, rule.clip, gradients, weights, roles, t, state)
-        check_values(group, rule, gradients)
+        state = call_hook(group, rule, rule.clip, gradients, weights, roles, t, state)
+        check_finite_values(group, rule, gradients)
         if not all(torch.equal(weights[name], p) for name, p in trained.items()):
             raise ValueError(f"{group}: {rule_name(rule)} must not change the weights")
-    called(group, rule, saved, state)
+    call_hook(group, rule, saved, state)
 
 
 def check_loss(group: str, rule: LossRule, model: nn.Module, classes: int) -> None:
@@ -178,7 +178,7 @@ def check_loss(group: str, rule: LossRule, model: nn.Module, classes: int) -> No
     model.forward = outputs(classes)
     logits = torch.randn(2, classes, requires_grad=True)
     loss = nn.functional.cross_entropy(logits, batch.labels)
-    found = called(group, rule, rule.loss, loss, logits, batch, model, 1)
+    found = call_hook(group, rule, rule.loss, loss, logits, batch, model, 1)
     scalar = isinstance(found, Tensor) and found.ndim == 0 and found.requires_grad and math.isfinite(found.detach())
     require(
         f"{group}: the loss that {rule_name(rule)} returns", found, scalar, "a finite scalar tensor with a gradient"
@@ -193,7 +193,7 @@ def check_weights(group: str, rule: WeightRule, model: nn.Module) -> None:
             for p in model.parameters():
                 p.grad = torch.ones_like(p) if p.requires_grad else None
 
-    called(group, rule, enter)
+    call_hook(group, rule, enter)
     for name, p in model.named_parameters():
         require(
             f"{group}: {name} after {rule_name(rule)}.weights", p.tolist(), torch.equal(p, before[name]), "as before"
@@ -204,7 +204,7 @@ def check_weights(group: str, rule: WeightRule, model: nn.Module) -> None:
 def check_schedule(options: Options) -> None:
     """Raise ValueError unless the schedule's factor is a finite number, at least 0, at every step."""
     for t in range(1, options.trainer.steps + 1):
-        factor = called("scheduler", options.scheduler, options.scheduler.factor, t, options.trainer.steps)
+        factor = call_hook("scheduler", options.scheduler, options.scheduler.factor, t, options.trainer.steps)
         fits = isinstance(factor, (int, float)) and 0 <= factor < math.inf
         require(
             f"scheduler: the factor of {rule_name(options.scheduler)} at step {t}", factor, fits, "finite, at least 0"
@@ -214,31 +214,31 @@ def check_schedule(options: Options) -> None:
 def check_optimizer(options: Options, trained: Mapping[str, nn.Parameter]) -> None:
     """Raise ValueError unless the optimizer has each trained parameter once and makes a finite update."""
     named = [(name, nn.Parameter(p.detach().clone())) for name, p in trained.items()]
-    optimizer = called("optimizer", options.optimizer, options.optimizer.build, named)
+    optimizer = call_hook("optimizer", options.optimizer, options.optimizer.build, named)
     check_groups(optimizer, named)
     for _, p in named:
         p.grad = torch.ones_like(p)
-    called("optimizer", options.optimizer, optimizer.step)
-    check_values("optimizer", options.optimizer, dict(named))
-    called("optimizer", options.optimizer, optimizer.load_state_dict, saved(optimizer.state_dict()))
+    call_hook("optimizer", options.optimizer, optimizer.step)
+    check_finite_values("optimizer", options.optimizer, dict(named))
+    call_hook("optimizer", options.optimizer, optimizer.load_state_dict, saved(optimizer.state_dict()))
 
 
 def check_average(group: str, rule: Average, trained: Mapping[str, nn.Parameter]) -> None:
     before = {name: p.detach().clone() for name, p in trained.items()}
-    state = called(group, rule, rule.update, trained, 1, None)
+    state = call_hook(group, rule, rule.update, trained, 1, None)
 
     def enter() -> None:
         with rule.evaluating(trained, saved(state)):
-            check_values(group, rule, trained)
+            check_finite_values(group, rule, trained)
 
-    called(group, rule, enter)
+    call_hook(group, rule, enter)
     for name, p in trained.items():
         require(
             f"{group}: {name} after {rule_name(rule)}.evaluating", p.tolist(), torch.equal(p, before[name]), "as before"
         )
 
 
-def check_values(group: str, rule: object, tensors: Mapping[str, Tensor]) -> None:
+def check_finite_values(group: str, rule: object, tensors: Mapping[str, Tensor]) -> None:
     """Raise ValueError unless all tensors that a rule has changed are finite."""
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():

@@ -196,7 +196,7 @@ def test_own_roles_count_in_the_id_where_they_can_matter(described: Path, folder
 )
 def test_a_wrong_file_of_roles_is_refused(described: Path, content: str, message: str) -> None:
     (described / "conf/roles/xlnet.yaml").write_text(content)
-    parameter_roles._families.cache_clear()
+    parameter_roles._model_families.cache_clear()
     parameter_roles._role.cache_clear()
     with pytest.raises(ValueError, match=message):
         role("classifier.weight")
@@ -252,6 +252,6 @@ def test_heads_are_those_of_transformers() -> None:
 
 
 def test_shipped_files_are_valid_and_name_their_model_types() -> None:
-    shipped = [each for each in parameter_roles.families() if each.file.parent == Path(conf()) / "roles"]
+    shipped = [each for each in parameter_roles.model_families() if each.file.parent == Path(conf()) / "roles"]
     assert len(shipped) == 9 and all(each.file.stem in each.model_types for each in shipped)
     assert family_of(Path("x"), {"blocks": {"a.*": "mlp"}}).mlp_output.fullmatch("a") is None

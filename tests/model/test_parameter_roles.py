@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from ablate.model.parameter_roles import PARAMETER_KINDS, Role, classifier_weight, families, mlp_weight, role
+from ablate.model.parameter_roles import PARAMETER_KINDS, Role, classifier_weight, mlp_weight, model_families, role
 from ablate.schema import BLOCKS, OTHER
 
 LAYERS = 11  # floor(7/12 · 11) = 6, and layer 10 sorts before layer 2 as text
@@ -127,7 +127,7 @@ def model(request, models) -> torch.nn.Module:
 
 
 def rows() -> list[tuple[re.Pattern[str], str]]:
-    return [row for family in families() for row in family.blocks]
+    return [row for family in model_families() for row in family.blocks]
 
 
 def names(model: torch.nn.Module) -> list[str]:
