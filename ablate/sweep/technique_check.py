@@ -5,6 +5,7 @@ wrong signature, a factor out of range, a NaN or a changed weight is found here,
 """
 
 import copy
+import inspect
 import io
 import math
 import typing
@@ -25,12 +26,14 @@ from ablate.freeze import FreezeRule, FreezeSchedule, Freezing
 from ablate.freeze import Nothing as NoFreezing
 from ablate.init import Initialiser
 from ablate.model.parameter_roles import role
-from ablate.optimizer import check_groups
+from ablate.optimizer import OptimizerRule, check_groups
 from ablate.regularizer import LossRule, WeightRule
 from ablate.run.progress import log
+from ablate.scheduler import Scheduler
 from ablate.techniques import Begins, Stateful, Technique, Techniques
 from ablate.training.learner import roles_of, with_adapters
 
+HOOKS = (*typing.get_args(Technique), Begins, Stateful, Scheduler, OptimizerRule)
 SIDE = 3
 SIZES = (1e-3, 1.0, 1e3)  # of the gradients with which rules on tensors are called
 Found = TypeVar("Found")
@@ -89,8 +92,7 @@ def check_inner_rule(group: str, rule: object) -> None:
     inner = getattr(rule, "rule", None)
     if inner is None:
         return
-    hooks = (*typing.get_args(Technique), Begins, Stateful)
-    found = [hook.__name__ for hook in hooks if isinstance(inner, hook) and hook not in (NormRule, GradientRule)]
+    found = [hook.__name__ for hook in HOOKS if isinstance(inner, hook) and hook not in (NormRule, GradientRule)]
     if found:
         what = f"a rule without other hooks, as {rule_name(rule)} calls none of {', '.join(found)}"
         raise refusal(f"{group}.rule", rule_name(inner), what)
@@ -124,7 +126,23 @@ def call_hook(group: str, rule: object, hook: Callable[..., Found], *arguments: 
     except ValueError as error:
         raise error if str(error).startswith(group) else ValueError(f"{group}: {rule_name(rule)}: {error}") from error
     except Exception as error:  # a user's code can raise anything
-        raise ValueError(f"{group}: {rule_name(rule)} fails: {type(error).__name__}: {error}") from error
+        raise ValueError(f"{group}: {hook_name(rule, hook)} fails: {type(error).__name__}: {error}") from error
+
+
+def hook_name(rule: object, hook: Callable[..., Any]) -> str:
+    """A rule's method with the arguments that ablate calls it with; the rule's name for what is not a method of it.
+
+    >>> from ablate.clip import Fixed
+    >>> rule = Fixed()
+    >>> hook_name(rule, rule.scale)
+    'ablate.clip.Fixed.scale(norm, t, state)'
+    """
+    name = getattr(hook, "__name__", "")
+    for protocol in HOOKS:
+        if name in vars(protocol) and getattr(rule, name, None) == hook:
+            arguments = [each for each in inspect.signature(vars(protocol)[name]).parameters if each != "self"]
+            return f"{rule_name(rule)}.{name}({', '.join(arguments)})"
+    return rule_name(rule)
 
 
 def shrunk(model: nn.Module) -> nn.Module:
