@@ -1,6 +1,5 @@
 """Checks of a model before the first run: its structure, without weights, against the data and an arm's settings."""
 
-from functools import cache
 from typing import TYPE_CHECKING
 
 from ablate.config.checks import refusal, require
@@ -8,9 +7,8 @@ from ablate.data.corpus import Corpus
 from ablate.data.sources import SPLITS
 from ablate.experiment import Options
 from ablate.model.loading import Model, Pretrained, Random
-from ablate.run.progress import log
 from ablate.sweep import sizes
-from ablate.sweep.technique_check import check_techniques
+from ablate.sweep.technique_check import check_techniques, warn_once
 from ablate.training.device import checkpoint_activations
 from ablate.training.learner import check_roles, tracked_parameters
 
@@ -46,12 +44,6 @@ def check_arm(options: Options, texts: Corpus, model: "nn.Module") -> None:
     check_techniques(options, model, texts.classes)
     if options.trainer.gradient_checkpointing:
         checkpoint_activations(model)
-
-
-@cache
-def warn_once(message: str) -> None:
-    """Log a warning, once however many arms it holds for."""
-    log.warning(message)
 
 
 def position_limit(model: "nn.Module") -> int | None:

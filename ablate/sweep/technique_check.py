@@ -10,6 +10,7 @@ import io
 import math
 import typing
 from collections.abc import Callable, Mapping
+from functools import cache
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
@@ -52,6 +53,7 @@ def check_techniques(options: Options, structure: nn.Module, classes: int) -> No
 
 
 def call_each_hook(options: Options, structure: nn.Module, classes: int) -> None:
+    """The calls of `check_techniques`, in the order in which a run makes them."""
     techniques = options.techniques
     model, adapted = call_hook("adapter", options.adapter, with_adapters, copy.deepcopy(structure), techniques, 0)
     if adapted and not isinstance(options.freeze, NoFreezing):
@@ -113,10 +115,16 @@ def warn_of_unsaved_state(techniques: Techniques, memories: Mapping[str, bytes |
     """Warn of techniques that changed themselves in a step: a checkpoint does not keep that."""
     for group, each in techniques.groups.items():
         if not isinstance(each, Stateful) and memory_of(each) != memories[group]:
-            log.warning(
-                "%s: %s changes its own attributes during a step, and a resumed run would begin without them; "
-                "add state_dict and load_state_dict", group, rule_name(each),
-            )  # fmt: skip
+            warn_once(
+                f"{group}: {rule_name(each)} changes its own attributes during a step, and a resumed run would begin "
+                "without them; add state_dict and load_state_dict"
+            )
+
+
+@cache
+def warn_once(message: str) -> None:
+    """Log a warning, once however many arms it holds for."""
+    log.warning(message)
 
 
 def call_hook(group: str, rule: object, hook: Callable[..., Found], *arguments: Any) -> Found:

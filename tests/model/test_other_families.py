@@ -18,7 +18,7 @@ from ablate.model.loading import Pretrained, Random, Tiny
 from ablate.model.parameter_roles import HEADS, family_of, own_roles, role
 from ablate.model.word_tokenizer import word_tokenizer
 from ablate.schema import OTHER
-from ablate.sweep import model_check
+from ablate.sweep import model_check, technique_check
 from tests.model.test_families import WORDS
 from tests.tools import ablate, compose_settings, run_settings
 
@@ -111,12 +111,12 @@ def test_layer_wise_rates_are_refused_and_a_rate_of_the_head_is_not(folders: dic
 def test_preflight_refuses_and_warns(
     folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    model_check.warn_once.cache_clear()
+    technique_check.warn_once.cache_clear()
     arms = [build_options(settings_of(folders["mpnet"], f"freeze={option}", f"seed={seed}"))
             for option, seed in (("none", 0), ("none", 1), ("embeddings_attention", 0))]  # fmt: skip
     texts = corpus(arms[0].model, arms[0].data, {})
     model = model_check.structure(arms[0].model, texts)
-    monkeypatch.setattr(model_check.log, "propagate", True)
+    monkeypatch.setattr(technique_check.log, "propagate", True)
     with caplog.at_level(logging.WARNING):
         for arm in arms[:2]:
             model_check.check_arm(arm, texts, model)

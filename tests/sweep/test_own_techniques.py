@@ -29,7 +29,7 @@ EXAMPLE = ROOT / "docs/examples/own_technique"
 STEPS = 6
 SHORT = (f"trainer.steps={STEPS}", "trainer.probe_every=3", "trainer.track.updates_every=3")
 ALL = ("experiment=mine", "hydra.mode=RUN", "study=faults", "clip=running_mean", "regularizer=anchor",
-       "+mean_teacher=on", "optimizer=head_first", *SHORT, "trainer.checkpoint_every=2",
+       "+teacher=mean", "optimizer=head_first", *SHORT, "trainer.checkpoint_every=2",
        "trainer.keep_checkpoint=true")  # fmt: skip
 
 
@@ -71,7 +71,7 @@ def techniques(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 def test_ids_and_names(study: Study) -> None:
     """The recipe once and each technique alone, for two seeds."""
     assert len(study.runs) == len(set(study.runs["id"])) == 2 * 5
-    for part in ("clip=running_mean", "regularizer=anchor", "mean_teacher=on", "optimizer=head_first"):
+    for part in ("clip=running_mean", "regularizer=anchor", "teacher=mean", "optimizer=head_first"):
         names = [name for name in study.runs["run"] if part in name]
         assert len(names) == 2 and {name.rpartition("-s")[2][0] for name in names} == {"0", "1"}, part
 
@@ -81,16 +81,16 @@ def test_records(users_folder: Path, study: Study) -> None:
     for name in study.runs["run"]:
         folder = users_folder / "outputs/mine" / name
         factors = json.loads((folder / "run.json").read_text())["factors"]
-        option = next((key for key in ("mean_teacher", "regularizer") if key in factors), None)
+        option = next((key for key in ("teacher", "regularizer") if key in factors), None)
         option = option or next((f["option"] for f in (factors["clip"], factors["optimizer"])
                                  if f["option"] in ("running_mean", "head_first")), "recipe")  # fmt: skip
         settings[option] = factors
         rows = pq.read_table(folder / "measures.parquet").to_pylist()
         measures[option] = {(row["name"], row["place"]): [r["value"] for r in rows if
                             (r["name"], r["place"]) == (row["name"], row["place"])] for row in rows}  # fmt: skip
-    assert settings["mean_teacher"]["mean_teacher"] == {"option": "on", "settings": {"weight": 1.0, "decay": 0.9}}
+    assert settings["teacher"]["teacher"] == {"option": "mean", "settings": {"weight": 1.0, "decay": 0.9}}
     assert settings["running_mean"]["clip"]["settings"] == {"ratio": 1.0, "decay": 0.9}
-    assert "mean_teacher" not in settings["recipe"]
+    assert "teacher" not in settings["recipe"]
     shares = measures["running_mean"]["clipped_share", "clip"]
     assert shares[0] == 0 and all(0 < share <= 1 for share in shares[1:])  # the first norm is its own mean
     added = measures["regularizer"]["added_loss", ""]
@@ -106,8 +106,8 @@ def test_the_analysis_command_of_the_readme(users_folder: Path) -> None:
                           env={**os.environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
     assert done.returncode == 0, done.stderr
     summary = (users_folder / "outputs/mine/report/tables/summary.csv").read_text()
-    for option in ("running_mean", "anchor", "head_first", "mean_teacher"):
-        assert option in summary, option
+    arms = {option for line in summary.splitlines()[1:] for option in line.partition(",")[0].split("-")}
+    assert arms == {"none", "running_mean", "anchor", "mean", "adamw", "head_first"}
 
 
 def test_the_clip_rule_against_its_formula(techniques: Any) -> None:
