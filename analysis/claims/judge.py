@@ -11,22 +11,8 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from analysis.claims.answer import (
-    Answer,
-    Context,
-    Evidence,
-    Inquiry,
-    Level,
-    below_plan,
-    conclude,
-    explored,
-    inquire,
-    shown_alongside,
-    unanswered,
-    unavailable,
-    weigh,
-    with_command,
-)
+from analysis.claims.answer import Answer, Level, below_plan, conclude, explored, unavailable, with_command
+from analysis.claims.evidence import Context, Evidence, Inquiry, inquire, shown_alongside, unanswered, weigh
 from analysis.claims.finding import Finding
 from analysis.claims.looks import EXPLORATORY, Look, Occasion, occasion, seeds_of
 from analysis.claims.multiplicity import Ps, all_required, sharing_claims

@@ -5,7 +5,7 @@ The standard deviation of the differences comes from the runs that the study has
 
 from collections.abc import Iterator
 
-from analysis.claims.answer import Context, inquire, weigh
+from analysis.claims.evidence import Context, inquire, weigh
 from analysis.claims.looks import PLANNED, LookPlan, Occasion
 from analysis.claims.power import LEAST_POWER, power_at
 from analysis.claims.reading import Claims, Question
