@@ -23,6 +23,7 @@ from analysis.claims.evidence import (
     unanswered,
     unjudged,
     with_counts,
+    with_details,
     with_effect,
 )
 from analysis.claims.finding import Finding
@@ -113,7 +114,7 @@ def conclude(evidence: Evidence, level: Level, context: Context) -> Answer:
     found = replace(found, verdict=verdict, further_seeds=needed, alpha=level.look.level())
     if evidence.shares > 1:
         found = replace(found, parts=effect_parts(found, evidence, verdicts, level))
-    found = judged_effect(found, evidence.best, question, level, evidence.shares)
+    found = with_details(judged_effect(found, evidence.best, question, level, evidence.shares), evidence, context)
     learners = learners_only(evidence, found)
     told = tuple(f"{part.statement}: effect {part.effect:.3g} over {part.n} seeds" for part in learners if part.n)
     found = replace(found, parts=(*found.parts, *learners), notes=(*found.notes, *told))
@@ -121,17 +122,18 @@ def conclude(evidence: Evidence, level: Level, context: Context) -> Answer:
     return with_command(Answer(found, collected.compared.seeds, arms, more), context)
 
 
-def explored(evidence: Evidence, level: Level) -> Finding:
+def explored(evidence: Evidence, level: Level, context: Context) -> Finding:
     """The effect on all seeds, those beyond the plan included: a line of its own, which changes no verdict."""
     question, n = evidence.inquiry.question, len(evidence.collected.compared.seeds)
     verdicts, doubts = verdicts_of(evidence, level.alphas, n)
     word = any_of(verdicts.values()) if len(verdicts) > 1 else next(iter(verdicts.values()), Verdict.INCONCLUSIVE)
-    found = unjudged(evidence, unanswered(question, evidence.inquiry.section))
-    note = f"with a plan for {n} seeds it would be {word.value}; the verdict stays that of the planned look"
-    return replace(
-        found, id=f"{question.id} explored", statement=f"exploratory: all {n} seeds, beyond the plan",
-        exploratory=True, notes=(note, *doubts, *found.notes),
+    bare = replace(
+        unanswered(question, evidence.inquiry.section), id=f"{question.id} explored",
+        statement=f"exploratory: all {n} seeds, beyond the plan", exploratory=True,
     )  # fmt: skip
+    found = unjudged(evidence, bare, context)
+    note = f"with a plan for {n} seeds it would be {word.value}; the verdict stays that of the planned look"
+    return replace(found, notes=(note, *doubts, *found.notes))
 
 
 def judged_effect(found: Finding, effect: Estimate | None, question: Question, level: Level, of: int) -> Finding:

@@ -6,8 +6,9 @@
 - An effect that is shown and not judged has an interval of its own and nothing that is adjusted for other claims.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from analysis.claims.contrasts import Effects
 from analysis.claims.estimand import Sample, Settings
 from analysis.claims.finding import Finding
-from analysis.claims.more_seeds import study_name, sweep_command
+from analysis.claims.more_seeds import study_name, sweep_command, to_extend
 from analysis.claims.multiplicity import Ps, best_of, ps_of
 from analysis.claims.pairing import Refused
 from analysis.claims.reading import Question
@@ -64,12 +65,18 @@ class Inquiry:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """The effects of a question on the seeds of a look, and the problems in computing them."""
+    """The effects of a question on the seeds of a look, and the problems in computing them.
+
+    by_data_set, details, extension: what the contrast shows beside them (`analysis.claims.contrast.Contrast`)
+    """
 
     inquiry: Inquiry
     collected: Collected
     effects: Effects
     problems: tuple[str, ...]
+    by_data_set: Effects = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+    extension: Sequence[Settings] = ()
 
     @property
     def shares(self) -> int:
@@ -104,7 +111,18 @@ def weigh(inquiry: Inquiry, seeds: set[int] | None = None) -> Evidence:
     """The evidence of an inquiry that is not refused, on these seeds; by default on all."""
     assert inquiry.collected is not None
     collected = inquiry.collected if seeds is None else inquiry.collected.on(seeds)
-    return Evidence(inquiry, collected, *effects_of(collected.kept, inquiry.question))
+    sample, contrast = collected.kept, inquiry.question.contrast
+    effects, problems = effects_of(sample, inquiry.question)
+    found = Evidence(inquiry, collected, effects, problems)
+    if not effects:
+        return found
+    try:
+        by_data_set = contrast.by_data_set(sample, np.random.default_rng(FLIPS))
+        return replace(
+            found, by_data_set=by_data_set, details=contrast.details(sample), extension=contrast.extension(sample)
+        )
+    except (ValueError, Unreadable) as error:
+        return replace(found, problems=(*problems, f"what is shown beside the effect cannot be computed: {error}"))
 
 
 def effects_of(sample: Sample, question: Question) -> tuple[Effects, tuple[str, ...]]:
@@ -112,8 +130,7 @@ def effects_of(sample: Sample, question: Question) -> tuple[Effects, tuple[str, 
     if not sample.seeds:
         return {}, ()
     try:
-        effects = question.contrast.effects(sample, np.random.default_rng(FLIPS))
-        return effects, question.contrast.notes(sample)
+        return question.contrast.effects(sample, np.random.default_rng(FLIPS)), ()
     except (ValueError, Unreadable) as error:
         return {}, (f"the effect cannot be computed: {error}",)
 
@@ -217,6 +234,27 @@ def with_effect(found: Finding, effect: Estimate | None, question: Question, of:
     )
 
 
+def with_details(found: Finding, evidence: Evidence, context: Context) -> Finding:
+    """Adds what the contrast shows beside its effect, a part per data set, and the command that extends its grid."""
+    inquiry, collected, question = evidence.inquiry, evidence.collected, evidence.inquiry.question
+    details = dict(evidence.details)
+    if evidence.extension:
+        arms = to_extend(evidence.extension, inquiry.cells, collected.pairs.arms, context.study)
+        details["extension"] = context.command_for(arms, collected.kept.seeds)
+    bare = replace(unanswered(question, found.section), n=len(collected.kept.seeds), exploratory=found.exploratory)
+    parts = tuple(
+        with_effect(
+            replace(
+                bare, id=f"{found.id} on {name}", statement=f"on {name}", within={**(bare.within or {}), "data": name},
+                details={"data_set": name},
+            ),
+            effect, question,
+        )
+        for name, effect in evidence.by_data_set.items()
+    )  # fmt: skip
+    return replace(found, details=details, parts=(*found.parts, *parts))
+
+
 def arm_means(sample: Sample, cells: Sequence[Settings], quantity: str) -> tuple[str, ...]:
     """The mean of the quantity in each arm, as one note; none without seeds."""
     if not sample.seeds:
@@ -226,15 +264,15 @@ def arm_means(sample: Sample, cells: Sequence[Settings], quantity: str) -> tuple
     return (f"mean {quantity}: {'; '.join(means)} (effects are shown once the whole claim can be judged)",)
 
 
-def shown_alongside(inquiry: Inquiry) -> Finding:
+def shown_alongside(inquiry: Inquiry, context: Context) -> Finding:
     """The effect of a question that is shown with a claim: not judged, nothing adjusted."""
     found = unanswered(inquiry.question, inquiry.section)
     if inquiry.refused:
         return replace(found, notes=(str(inquiry.refused),))
-    return unjudged(weigh(inquiry), found)
+    return unjudged(weigh(inquiry), found, context)
 
 
-def unjudged(evidence: Evidence, found: Finding) -> Finding:
+def unjudged(evidence: Evidence, found: Finding, context: Context) -> Finding:
     collected, question = evidence.collected, evidence.inquiry.question
     notes = (*collected.notes, *evidence.problems)
     found = with_counts(found, collected, evidence.inquiry.cells, 0, notes)
@@ -242,7 +280,7 @@ def unjudged(evidence: Evidence, found: Finding) -> Finding:
         named = [replace(found, id=f"{found.id} {name}", statement=name) for name in evidence.effects]
         shown = zip(named, evidence.effects.values(), strict=True)
         return replace(found, parts=tuple(with_effect(part, effect, question) for part, effect in shown))
-    return with_effect(found, evidence.best, question)
+    return with_details(with_effect(found, evidence.best, question), evidence, context)
 
 
 def learners_only(evidence: Evidence, found: Finding) -> tuple[Finding, ...]:
