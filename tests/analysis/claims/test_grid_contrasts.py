@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from analysis.claims.contrasts import Datasets, Tuned
-from analysis.claims.finding import verdicts_json
+from analysis.claims.finding import verdicts_json, with_parts
 from analysis.claims.reading import read_claims
 from analysis.claims.samples import collect
 from analysis.quantities.outcomes import outcomes
@@ -172,6 +172,17 @@ def test_each_data_set_has_an_effect_of_its_own(study):
         assert (part.effect, part.interval) == (shown[name].estimate, shown[name].interval())
         assert part.verdict is part.p_adjusted is part.interval_simultaneous is None
         assert part.details == {"data_set": name} and part.within["data"] == name
+
+
+def test_what_is_shown_beside_an_effect_is_shown_when_the_effect_is(study):
+    """Below the planned seeds there is none; beyond them the exploratory line has its own, under other ids."""
+    write_data_sets(study, GAINS)
+    below = finding(study, DATASETS.replace("seeds: 6", "seeds: 7"))
+    assert (below.effect, below.details, below.parts) == (None, {}, ())
+    beyond = finding(study, DATASETS.replace("seeds: 6", "seeds: 5"))
+    ids = [found.id for found in with_parts([beyond])]
+    assert len(ids) == len(set(ids)) == 8 and "one explored on sst2" in ids
+    assert {found.n for found in with_parts([beyond]) if found.exploratory} == {6}
 
 
 def test_effects_on_data_sets_are_over_their_examples_too(study):
