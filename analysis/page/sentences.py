@@ -6,7 +6,7 @@ Effects are on the scale of their claim; logarithms are written as ratios, logit
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ablate.config.wording import count
 from analysis.claims.contrast import ROLES_OF_ARMS
@@ -26,8 +26,9 @@ from analysis.claims.finding import Finding
 from analysis.claims.power import LEAST_POWER
 from analysis.claims.reading import Claims, Question
 from analysis.claims.verdict_rule import Direction, Verdict
+from analysis.page.tuned_arms import grid_in_words, tuning_in_words
 from analysis.quantities.registry import REGISTRY
-from analysis.records.arms import ranges, words
+from analysis.records.arms import words
 from analysis.stats.interval import Interval
 from analysis.tables.numbers import p_text, ratio_text, rounded
 
@@ -50,12 +51,6 @@ SUBJECTS: Mapping[type[Contrast], str] = {
     Sizes: "rise, per tenfold number of parameters, of the gain in {}",
 }
 """The subject of a contrast's sentence; for all other contrasts it is the quantity itself."""
-
-SETTINGS_IN_WORDS: Mapping[str, str] = {"optimizer.lr": "learning rate", "trainer.steps": "number of steps"}
-"""Settings that people know by other names than their keys."""
-
-BUDGETS_IN_WORDS = 4
-"""Most numbers of trials in a sentence."""
 
 
 def tally(findings: Sequence[Finding]) -> str:
@@ -125,7 +120,7 @@ def finding_in_words(finding: Finding, questions: Mapping[str, Question], above:
         seeds=seeds_in_words(finding, question),
         judged=tuple(part for part in parts if part.finding.verdict),
         beside=tuple(part for part in parts if not part.finding.verdict),
-        tuning=() if question is None else tuning_in_words(finding, question),
+        tuning=tuning_in_words(finding),
     )
 
 
@@ -210,60 +205,11 @@ def framed(sentence: str, finding: Finding, question: Question) -> str:
     return sentence
 
 
-def grid_in_words(grid: Mapping[str, Sequence[object]]) -> str:
-    """
-    >>> grid_in_words({"optimizer.lr": (1, 2)}), grid_in_words({"optimizer.lr": (1, 2), "clip.threshold": (1, 2)})
-    ('learning rate', 'learning rate and clip.threshold')
-    """
-    return " and ".join(SETTINGS_IN_WORDS.get(key, key) for key in grid)
-
-
 def signed(effect: float, question: Question) -> str:
     """An effect without its unit: a difference with its sign, or a ratio."""
     if question.scale in ("log", "logit"):
         return f"× {ratio_text(effect)}"
     return f"{'+' if effect > 0 else ''}{rounded(effect)}"
-
-
-def tuning_in_words(finding: Finding, question: Question) -> tuple[str, ...]:
-    """Each arm's best point of the grid, a best point at the edge, and the best of k trials; empty for other claims."""
-    if not isinstance(question.contrast, Tuned) or "validation" not in finding.details:
-        return ()
-    arms = {
-        words(arm or {}): finding.details[role]
-        for role, arm in zip(ROLES_OF_ARMS, (finding.treatment, finding.control), strict=True)
-    }
-    return (*(best_point_in_words(name, arm) for name, arm in arms.items()), budgets_in_words(arms, finding))
-
-
-def best_point_in_words(name: str, arm: Mapping[str, Any]) -> str:
-    """Where an arm is best, and for which seeds it is elsewhere; a point at the edge of the grid is flagged."""
-    seeds_at: dict[str, list[int]] = {}
-    for seed, point in arm["chosen"].items():
-        seeds_at.setdefault(words(point), []).append(seed)
-    usual = words(arm["usual"])
-    places = [f"chosen for {len(seeds_at.pop(usual))} of {count(len(arm['chosen']), 'seed')}"]
-    for point, seeds in seeds_at.items():
-        places.append(f"{point} for seed{'' if len(seeds) == 1 else 's'} {ranges(seeds)}")
-    text = f"{name} is best at {usual} ({'; '.join(places)})"
-    if not arm["beyond"]:
-        return text
-    edges = words({key: arm["usual"][key] for key in arm["beyond"]})
-    return f"{text}; {edges} is at the edge of the grid, so a better value may lie beyond it: {words(arm['beyond'])}"
-
-
-def budgets_in_words(arms: Mapping[str, Mapping[str, Any]], finding: Finding) -> str:
-    """The expected best validation value of 1, 2, 4, ... trials, and of as many as the grid has points."""
-    quantity = REGISTRY[finding.details["validation"]]
-    factor, unit = (100, " %") if quantity.scale == "points" else (1, f" {quantity.unit}".rstrip())
-    points = len(next(iter(arms.values()))["by_budget"])
-    budgets = [2**i for i in range(BUDGETS_IN_WORDS - 1) if 2**i < points] + [points]
-    best = (
-        f"{', '.join(rounded(factor * arm['by_budget'][k - 1]) for k in budgets)}{unit} with {name}"
-        for name, arm in arms.items()
-    )
-    trials = f"{', '.join(map(str, budgets[:-1]))} and {budgets[-1]} trials" if budgets[1:] else "1 trial"
-    return f"expected best {quantity.words} of {trials}: {'; '.join(best)}"
 
 
 def interval_in_words(interval: Interval | None, finding: Finding, question: Question) -> str | None:
