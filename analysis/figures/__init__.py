@@ -9,6 +9,7 @@ by_step   figures of a quantity by step
 by_seed   figures of a quantity by seed
 dose      figures of a quantity against a number
 forest    the effects of all claims
+budget    the best of k trials of tuned arms
 specification  the effects and words of claims under other choices
 style     colours, line styles, legends and axes
 export    write SVG, PDF, PNG and CSV

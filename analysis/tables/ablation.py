@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from ablate.config.wording import count, printable
 from ablate.schema import NONE, SETUP
-from analysis.claims.answer import FLIPS
 from analysis.claims.estimand import Estimand, Sample, Settings
+from analysis.claims.evidence import FLIPS
 from analysis.claims.example_scores import mean_difference
 from analysis.claims.pairing import Refused, nearest_arm, pair
 from analysis.quantities.outcomes import Outcomes, outcomes

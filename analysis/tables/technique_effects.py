@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.claims.answer import FLIPS
 from analysis.claims.estimand import Sample
+from analysis.claims.evidence import FLIPS
 from analysis.claims.pairing import Refused
 from analysis.quantities.registry import REGISTRY
 from analysis.stats.effects import paired_effect

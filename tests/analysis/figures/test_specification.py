@@ -8,7 +8,7 @@ import pytest
 from analysis.claims.judge import judge_claims
 from analysis.claims.reading import Claims, claims_of
 from analysis.claims.verdict_rule import Direction
-from analysis.figures.all import claim_figures
+from analysis.figures.all import OF_CLAIMS, claim_figures
 from analysis.figures.specification import Spread, grids_of, specifications, turned, word_of
 from analysis.records.study import Study, load
 from tests.analysis.figures.test_all import problems_of
@@ -99,9 +99,10 @@ def test_words_are_in_the_claimed_direction(claims: Claims) -> None:
 
 def test_the_figure_can_be_read_and_is_left_out_without_claims(study: Study, claims: Claims) -> None:
     findings = judge_claims(study, claims).findings
-    forest, curve = claim_figures(study, findings, claims)
+    forest, budgets, curve = claim_figures(study, findings, claims)
+    assert budgets.reason == "no claim is tuned (contrast: tuned)"
     assert problems_of(forest.figure) == problems_of(curve.figure) == []
     assert "S: " in curve.caption and set(curve.data["claim"]) == {"P", "S"}
-    assert [item.name for item in claim_figures(study, findings)] == ["forest", "specification_curve"]
+    assert [item.name for item in claim_figures(study, findings)] == [*OF_CLAIMS]
     *_, without = claim_figures(study, findings)
     assert without.reason == "no claims file is given"
