@@ -19,5 +19,6 @@ more_seeds      the command that runs more seeds
 finding         the result of judging a claim, as in verdicts.json
 answer          one question: its effect and its verdict
 judge           all claims of a file
+specifications  a claim's effect and word under other choices
 planned_power   the power of each claim of a planned study
 """
