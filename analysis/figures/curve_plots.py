@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 
 from ablate.config.wording import printable
-from analysis.figures.interval_marks import LineStyles, draw_intervals
+from analysis.figures.interval_marks import Limits, LineStyles, draw_intervals
 from analysis.figures.style import line_styles, literal, plain_axis
 
 BAND = 0.13
@@ -25,11 +25,7 @@ NAMES = 26
 
 
 def draw_curves(curve: pd.DataFrame, ax: Axes, style_of: LineStyles | None = None) -> Axes:
-    """Draw one line per arm with its interval as a band, and a cross where a seed diverged and leaves the mean.
-
-    curve: arm, step, mean, low, high, n, diverged (`series.by_step`) and, where runs may have failed, unlearned: an
-    open circle is drawn where it is above 0.
-    """
+    """Draw one line per arm with its interval as a band; curve: arm, step, mean, low, high (`series.by_step`)."""
     arms = list(dict.fromkeys(curve["arm"]))
     style_of = style_of or line_styles(arms)
     for i, (arm, part) in enumerate(curve.groupby("arm", sort=False, observed=True)):
@@ -48,15 +44,28 @@ def draw_curves(curve: pd.DataFrame, ax: Axes, style_of: LineStyles | None = Non
         )
         opacity = BAND if len(arms) <= 4 else BAND / 2
         ax.fill_between(part["step"], part["low"], part["high"], color=style.color, alpha=opacity, linewidth=0)
-        ends = part[part["diverged"] > 0]
-        ax.plot(ends["step"], ends["mean"], "x", color=style.color, markersize=7, markeredgewidth=1.8, zorder=4)
-        if "unlearned" in part and (failed := part["unlearned"] > 0).any():
-            look = {"mfc": "white", "mec": style.color, "ms": 7, "mew": 1.4, "zorder": 4, "label": "not all learned"}
-            ax.plot(part["step"][failed], part["mean"][failed], "o", **look)
     ax.set_xlabel("training step")
     ax.margins(x=0.01)
     plain_axis(ax.xaxis)
     plain_axis(ax.yaxis)
+    return ax
+
+
+def draw_run_ends(ends: pd.DataFrame, ax: Axes, style_of: LineStyles, limits: Limits) -> Axes:
+    """Draw the last point of each run that failed: a cross where it diverged, an open circle where it did not learn.
+
+    ends: arm, step, mean (the run's value, NaN for one that is not finite), diverged (1 or 0). Values beyond `limits`,
+    the ends of the axis, are drawn at the nearer end; those that are not finite at the upper one.
+    """
+    for arm, part in ends.groupby("arm", sort=False, observed=True):
+        at, diverged = part["mean"].fillna(limits[1]).clip(*limits), part["diverged"] > 0
+        look = {"linestyle": "", "color": style_of[arm].color, "zorder": 4, "clip_on": False}
+        for chosen, mark, name in (
+            (diverged, {"marker": "x", "ms": 7, "mew": 1.8}, "diverged"),
+            (~diverged, {"marker": "o", "ms": 5.5, "mew": 1.2, "mfc": "none"}, "not learned"),
+        ):
+            if chosen.any():
+                ax.plot(part["step"][chosen], at[chosen], label=f"{arm} {name}", **look, **mark)
     return ax
 
 

@@ -4,7 +4,15 @@ These functions compute no results and touch no other Axes. `style_of` gives arm
 the study's other figures (`analysis.figures.style.line_styles`). Figures use them by the names below.
 """
 
-from analysis.figures.curve_plots import BEHIND, HEAT, draw_behind, draw_curves, draw_heat_map, draw_shares
+from analysis.figures.curve_plots import (
+    BEHIND,
+    HEAT,
+    draw_behind,
+    draw_curves,
+    draw_heat_map,
+    draw_run_ends,
+    draw_shares,
+)
 from analysis.figures.dose_plots import DOSES, SLANTED, draw_doses, draw_interaction, draw_scatter
 from analysis.figures.forest_plots import (
     BAR,
@@ -45,6 +53,7 @@ __all__ = [
     "draw_interaction",
     "draw_intervals",
     "draw_mean",
+    "draw_run_ends",
     "draw_scatter",
     "draw_shares",
     "draw_slopes",
