@@ -20,5 +20,6 @@ finding         the result of judging a claim, as in verdicts.json
 evidence        the effects of one question, and what is shown beside them
 answer          one question: its verdict, and the seeds that a decision needs
 judge           all claims of a file
+specifications  a claim's effect and word under other choices
 planned_power   the power of each claim of a planned study
 """
