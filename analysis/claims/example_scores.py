@@ -12,6 +12,7 @@ from analysis.claims.contrast import LINEAR
 from analysis.claims.estimand import Sample
 from analysis.quantities.registry import REGISTRY, TEST_EXAMPLES, no_examples
 from analysis.quantities.run_records import RunRecords, records_of
+from analysis.records.run_folder import Unreadable
 from analysis.records.study import Study
 from analysis.stats.effects import Array, Effect, paired_effect
 from analysis.stats.predictions import CrossedEffect, crossed_effect, log_mean_scores
@@ -91,7 +92,7 @@ def is_over_test_examples(quantity: str) -> bool:
 def shared_clusters(study: Study, runs: Sequence[str]) -> NDArray[np.int64] | None:
     """The group of each test example, (examples,), in all of these runs that are done; None if none records groups.
 
-    Raises ValueError where they do not agree.
+    Raises ValueError where they do not agree, and Unreadable for a file that changed since it was loaded.
     """
     done = set(study.runs["run"][study.runs["status"] == "done"])
     runs = [run for run in runs if run in done]
@@ -114,7 +115,7 @@ def shared_clusters(study: Study, runs: Sequence[str]) -> NDArray[np.int64] | No
 def check_clusters(sample: Sample) -> None:
     """Raises ValueError where runs on the same data have other groups of the examples that the quantity is a mean of.
 
-    Runs on several data sets have groups of their own for each.
+    Runs on several data sets have groups of their own for each. Raises Unreadable as `shared_clusters` does.
     """
     if not is_over_test_examples(sample.estimand.quantity):
         return
@@ -124,8 +125,15 @@ def check_clusters(sample: Sample) -> None:
 
 
 def clusters_note(sample: Sample) -> str | None:
-    """Says that the examples of a treatment and a control arm come in groups, where the effect takes them as such."""
-    if sample.runs.shape[1] != 2 or (clusters := example_clusters(sample)) is None or scores_on_scale(sample) is None:
+    """Says that the examples of a treatment and a control arm come in groups, where the effect takes them as such.
+
+    None where they do not, and where the effect cannot be computed, which its own note explains.
+    """
+    try:
+        clusters = example_clusters(sample) if sample.runs.shape[1] == 2 else None
+        if clusters is None or scores_on_scale(sample) is None:
+            return None
+    except (ValueError, Unreadable):
         return None
     groups = count(len(np.unique(clusters)), "group")
     return f"the {clusters.size} test examples are clustered in {groups} (data.cluster); the interval is for new groups"

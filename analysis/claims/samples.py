@@ -13,6 +13,7 @@ from analysis.claims.pairing import Pairs, Refused, choose, pair
 from analysis.claims.reading import Question
 from analysis.quantities.outcomes import Outcomes
 from analysis.quantities.registry import REGISTRY
+from analysis.records.run_folder import Unreadable
 from analysis.records.study import Study
 from analysis.stats.scales import SCALES
 
@@ -70,7 +71,7 @@ def collect(question: Question, cells: Sequence[Settings], study: Study, outcome
     compared = whole.where(measured)
     try:
         check_clusters(compared)
-    except ValueError as reason:
+    except (ValueError, Unreadable) as reason:
         raise Refused(str(reason)) from reason
     notes = [*pairs.notes, *unmeasured(whole.where(~measured), question.measured, outcomes)]
     lacking = outcomes.values["learned"].isna()

@@ -28,6 +28,7 @@ from analysis.claims.samples import Collected, collect
 from analysis.claims.verdict_rule import REAL, Alphas, Verdict
 from analysis.quantities.outcomes import Outcomes, outcomes
 from analysis.records.arms import value_text
+from analysis.records.run_folder import Unreadable
 from analysis.records.study import Study
 from analysis.stats.effects import ALPHA, Array, Estimate, paired_effect
 from analysis.stats.predictions import crossed_effect
@@ -161,7 +162,7 @@ def effects_of_sample(question: Question, sample: Sample) -> Iterator[tuple[tupl
     for scale, compute in computations.items():
         try:
             effect = compute()
-        except ValueError:
+        except (ValueError, Unreadable):
             continue
         over_seeds = over_seeds_only(effect)
         yield (scale, SEEDS), over_seeds

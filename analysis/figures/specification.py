@@ -32,14 +32,15 @@ MOST = 4
 def specification_curve(study: Study, findings: Sequence[Finding], claims: Claims) -> Contents:
     """The specification curves of the tested paired and sensitivity claims with the most specifications."""
     tested = {finding.id for finding, _ in with_parents(findings) if finding.interval is not None}
-    cases = judged_cases(study, claims, findings)
-    judged = places(cases)
     questions = [
         question
         for claim in claims.claims
         for question in claim.questions
-        if question.id in tested & judged.keys() and isinstance(question.contrast, (Paired, Sensitivity))
+        if question.id in tested and isinstance(question.contrast, (Paired, Sensitivity))
     ]
+    cases = judged_cases(study, claims, findings) if questions else []  # it takes as long as judging all claims
+    judged = places(cases)
+    questions = [question for question in questions if question.id in judged]
     found = {question.id: specifications(question, study, cases) for question in questions}
     found = {name: frame for name, frame in found.items() if len(frame) > 1}
     if not found:

@@ -1,5 +1,6 @@
 """Quantities over seeds and examples: which scores count for which run, and what the contrast makes of them."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import pytest
 
 from analysis.claims.contrasts import OverExamples, Paired
 from analysis.claims.example_scores import example_scores
+from analysis.claims.judge import judge_claims
 from analysis.claims.reading import read_claims
 from analysis.claims.samples import collect
 from analysis.quantities.outcomes import outcomes
@@ -170,6 +172,29 @@ def test_a_diverged_run_has_no_groups_to_agree_on(study):
     write_grouped(study, {"none-s3": None})
     change(study / "none-s3", status="diverged", metrics={})
     assert finding(study, SIX).effect is not None
+
+
+@pytest.mark.parametrize("what", ["gone", "other data"])
+def test_groups_that_cannot_be_used_end_no_judging(study, what):
+    """A file that vanishes after loading; two data sets, each with groups of its own."""
+    write_grouped(study, {f"none-s{seed}": GROUPS[::-1] for seed in range(6)} if what == "other data" else GROUPS)
+    text = SIX
+    if what == "other data":
+        for seed in range(6):
+            factors = json.loads((study / f"none-s{seed}/run.json").read_text())["factors"]
+            change(study / f"none-s{seed}", factors=factors | {"data": {"option": "imdb", "settings": {}}})
+        for old, new in (
+            ("fixed}", "fixed, data: synthetic}"),
+            ("none}", "none, data: imdb}"),
+            ("[clip]", "[clip, data]"),
+        ):
+            text = text.replace(old, new)
+    loaded = load(study)
+    if what == "gone":
+        (study / "fixed-s0/clusters.parquet").unlink()
+    (found,) = judge_claims(loaded, read_claims(written(study.parent, text))).findings
+    told = "clusters.parquet cannot be read" if what == "gone" else "those of fixed-s0 and none-s0 differ"
+    assert found.effect is None and any(told in note for note in found.notes)
 
 
 # --- Losses ---
