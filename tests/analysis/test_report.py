@@ -55,6 +55,13 @@ def study(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def quick(study: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    """The study, with one figure only."""
+    monkeypatch.setattr(report, "FIGURES", {name: report.FIGURES[name] for name in [*report.FIGURES][:1]})
+    return load(study)
+
+
 def test_a_study_ends_in_a_report(study: Path) -> None:
     done = analysis("outputs/mine", "--claims", "mine.yaml", cwd=study.parents[1])
     assert done.returncode == 0, done.stderr
@@ -70,7 +77,8 @@ def test_a_study_ends_in_a_report(study: Path) -> None:
     assert len((study / "looks.jsonl").read_text().splitlines()) == 1
 
 
-def test_it_is_written_again_only_when_its_inputs_change(study: Path) -> None:
+def test_it_is_written_again_only_when_its_inputs_change(quick: Study) -> None:
+    study = quick.folder
     claims = read_claims(study.parents[1] / "mine.yaml")
     first = write_report(load(study), claims)
     before = {path: path.stat().st_mtime_ns for path in (study / "report").rglob("*") if path.is_file()}
@@ -86,7 +94,7 @@ def test_it_is_written_again_only_when_its_inputs_change(study: Path) -> None:
 
 
 def test_effects_for_the_forest_plot(study: Path) -> None:
-    frame = judged_effects(write_report(load(study), read_claims(study.parents[1] / "mine.yaml")).findings)
+    frame = judged_effects(judge_claims(load(study), read_claims(study.parents[1] / "mine.yaml")).findings)
     assert frame["id"].tolist() == ["B"]
     assert frame["low"][0] < frame["effect"][0] < frame["high"][0]
     assert frame["smallest_effect"][0] == 3
@@ -293,13 +301,6 @@ def test_something_else_in_the_place_of_a_file_or_folder(
     assert "supported" in shown
     assert path.is_dir() if PLACES[place] == "Is a directory" else path.read_text() == "mine"
     assert [found.name for found in quick.folder.rglob(".*") if found.is_dir()] == []  # no temporary folder
-
-
-@pytest.fixture
-def quick(study: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
-    """The study, with one figure only."""
-    monkeypatch.setattr(report, "FIGURES", {name: report.FIGURES[name] for name in [*report.FIGURES][:1]})
-    return load(study)
 
 
 def test_the_stamp_covers_run_json(study: Path) -> None:
