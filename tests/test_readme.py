@@ -3,6 +3,7 @@
 .ci/run installs, lints and tests. All other commands run here, with a model and data that take seconds.
 """
 
+import json
 import os
 import re
 import shlex
@@ -82,6 +83,8 @@ def test_several_processes(command: str, tmp_path: Path) -> None:
     done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "test accuracy" in done.stdout
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("outputs/*/*/run.json")]
+    assert {record["environment"]["world_size"] for record in records} == {2}
 
 
 @pytest.mark.parametrize("command", [c for c in commands() if not c.startswith(("python -m ablate", "torchrun"))])
