@@ -195,7 +195,7 @@ class Mixout:
         from torch import nn
 
         for place, module in model.named_modules():
-            name, weight = f"{place}.weight", getattr(module, "weight", None)
+            name, weight = f"{place}.weight".removeprefix("."), getattr(module, "weight", None)
             if name in self.beginning.weights and not isinstance(module, nn.Embedding) and weight.requires_grad:
                 yield name, weight
 
