@@ -37,7 +37,7 @@ class LossRule(Protocol):
             logits: the model's output for the batch, [B, K] in float32.
             batch: the B examples; `batch.labels` has the classes.
             model: the model; calling it again, `model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)`,
-                draws other dropout masks.
+                draws other dropout masks, and leaves those of later passes as they are in other arms.
             t: the step, from 1.
 
         A step may come in pieces: the rule is called for each, and the results are averaged by their sizes.

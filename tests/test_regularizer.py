@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ablate.data.batches import Batch
 from ablate.regularizer import L2SP, LabelSmoothing, LossRule, Mixout, RDrop, WeightRule
+from ablate.training.dropout import FastDropout, TorchDropout
 from ablate.training.step import changed_weights, train
 from tests.training.test_step import small_learner
 
@@ -88,12 +89,30 @@ def test_r_drop_of_equal_predictions_is_the_loss() -> None:
 
 
 def test_r_drop_draws_other_masks_in_its_second_pass() -> None:
-    added = {}
-    for dropout in (0, 0.3):
-        learner, batches = small_learner("regularizer=r_drop", f"model.dropout={dropout}", "trainer.steps=1")
+    """The first passes of all pieces have the masks, and so the loss, of a run without it."""
+    added, losses = {}, []
+    for dropout, option in ((0, "r_drop"), (0.3, "r_drop"), (0.3, "none")):
+        learner, batches = small_learner(f"regularizer={option}", f"model.dropout={dropout}", "trainer.steps=1")
         moment = next(train(learner, batches))
-        added[dropout] = {name: value for name, _, value in moment.measures.rows}["added_loss"]
-    assert added[0] == pytest.approx(0, abs=1e-6) and abs(added[0.3]) > 1e-4
+        losses.append(moment.row.loss)
+        added[option, dropout] = {name: value for name, _, value in moment.measures.rows}.get("added_loss")
+    assert added["r_drop", 0] == pytest.approx(0, abs=1e-6) and abs(added["r_drop", 0.3]) > 1e-4
+    assert losses[1] == losses[2] != losses[0] and added["none", 0.3] is None
+
+
+def test_a_further_pass_leaves_later_masks_as_they_are() -> None:
+    for dropout in (FastDropout(3), TorchDropout(3)):
+        found = []
+        for passes in ((), (0,), (1,)):
+            with dropout.at(7):
+                first, further = F.dropout(torch.ones(99)), []
+                for piece in passes:
+                    with dropout.again(7, piece):
+                        further.append(F.dropout(torch.ones(99)))
+                found.append((first, F.dropout(torch.ones(99)), *further))
+        for first, second, *_ in found[1:]:
+            assert torch.equal(first, found[0][0]) and torch.equal(second, found[0][1])
+        assert len({tuple(mask.tolist()) for masks in found for mask in masks}) == 4
 
 
 class Net(nn.Module):

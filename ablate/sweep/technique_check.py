@@ -135,7 +135,7 @@ def check_loss(group: str, rule: LossRule, model: nn.Module, classes: int) -> No
     logits = torch.randn(2, classes, requires_grad=True)
     loss = nn.functional.cross_entropy(logits, batch.labels)
     found = called(group, rule, rule.loss, loss, logits, batch, model, 1)
-    scalar = isinstance(found, Tensor) and found.ndim == 0 and found.requires_grad and math.isfinite(found)
+    scalar = isinstance(found, Tensor) and found.ndim == 0 and found.requires_grad and math.isfinite(found.detach())
     require(
         f"{group}: the loss that {rule_name(rule)} returns", found, scalar, "a finite scalar tensor with a gradient"
     )

@@ -20,7 +20,7 @@ from ablate.distributed.ranks import Ranks
 from ablate.freeze import Freezing
 from ablate.model.parameter_roles import Role
 from ablate.optimizer import set_lr
-from ablate.regularizer import LossRule, WeightRule
+from ablate.regularizer import LossRule, Nothing, WeightRule
 from ablate.scheduler import Scheduler
 from ablate.schema import Step
 from ablate.techniques import Techniques
@@ -113,12 +113,12 @@ def step(
         measures.trained_share(learner.trained, learner.parameters)
     loss, correct = 0.0, 0
     with shared_casts(learner), learner.dropout.at(t), changed_weights(learner, t):
-        for piece in pieces:  # piece losses are weighted by size, so that they sum to the batch's mean loss
+        for number, piece in enumerate(pieces):  # weighted by size, their losses sum to the batch's mean loss
             with learner.parallel.averaging(learner.wrapped, last=piece is pieces[-1]):
                 logits, piece = forward(learner, piece)  # 1 forward: [B, K]
                 share = len(piece.labels) / learner.examples
                 piece_loss = F.cross_entropy(logits, piece.labels)
-                objective = regularised(learner, piece_loss, logits, piece, t)
+                objective = regularised(learner, piece_loss, logits, piece, t, number)
                 learner.accelerator.backward(objective * share * learner.ranks.count)  # 2 backward
             measures.add_loss(objective, piece_loss, share)
             measures.piece_done(learner.trained)
@@ -161,10 +161,12 @@ def step(
     return row, norms, measures, states
 
 
-def regularised(learner: Learner, loss: Tensor, logits: Tensor, piece: Batch, t: int) -> Tensor:
+def regularised(learner: Learner, loss: Tensor, logits: Tensor, piece: Batch, t: int, number: int) -> Tensor:
     """The loss that a step minimises: the task's, as the regularizers change it one after the other."""
-    for rule in learner.losses.values():
-        loss = rule.loss(loss, logits, piece, learner.model, t)
+    rules = [rule for rule in learner.losses.values() if not isinstance(rule, Nothing)]
+    with learner.dropout.again(t, number) if rules else nullcontext():
+        for rule in rules:
+            loss = rule.loss(loss, logits, piece, learner.model, t)
     return loss
 
 
