@@ -85,6 +85,7 @@ def test_verdicts_json_has_the_agreed_keys_and_only_json_types(paper):
         *(
             "improvement",
             "skewness",
+            "details",
             "n",
             "n_unlearned",
             "n_missing",
