@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from ablate.data.batches import Batch
+from ablate.experiment import build_options
 from ablate.regularizer import L2SP, LabelSmoothing, LossRule, Mixout, RDrop, WeightRule
+from ablate.sweep.technique_check import check_sharding
 from ablate.training.dropout import FastDropout, TorchDropout
 from ablate.training.step import changed_weights, train
+from tests.tools import compose_settings
 from tests.training.test_step import small_learner
 
 LABELS = torch.tensor([0, 2, 1, 2])
@@ -33,7 +36,7 @@ def gradient(loss: Tensor, of: Tensor) -> Tensor:
     return torch.autograd.grad(loss, of, retain_graph=True)[0]
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(smoothing=st.floats(0, 0.99), seed=st.integers(0, 99), size=st.floats(0.1, 30))
 def test_label_smoothing_is_torchs(smoothing: float, seed: int, size: float) -> None:
     found = logits(seed, size)
@@ -233,8 +236,8 @@ def first_moments(*overrides: str, steps: int = 2) -> list:
 @pytest.mark.parametrize("option", ["l2_sp", "mixout", "label_smoothing", "r_drop"])
 def test_pieces_have_the_steps_penalty(option: str) -> None:
     """The sum over 4 pieces is that of the whole batch, up to rounding."""
-    settings = (f"regularizer={option}", *(["regularizer.beta=1", "regularizer.alpha=1"] if option == "l2_sp" else []))
-    whole, pieces = (first_moments(*settings, f"trainer.length_splits={splits}") for splits in (1, 4))
+    chosen = (f"regularizer={option}", *(["regularizer.beta=1", "regularizer.alpha=1"] if option == "l2_sp" else []))
+    whole, pieces = (first_moments(*chosen, f"trainer.length_splits={splits}") for splits in (1, 4))
     plain = first_moments("trainer.length_splits=4")
     for one, other, none in zip(whole, pieces, plain, strict=True):
         assert other.row.loss == pytest.approx(one.row.loss, rel=1e-5)
@@ -255,6 +258,19 @@ def test_in_a_run_mixout_changes_the_linear_layers_that_are_trained() -> None:
         changed = {name for name, p in learner.model.named_parameters() if not torch.equal(p, own[name])}
     assert changed == {name for name, p in learner.trained.items() if p.ndim == 2}
     assert all(torch.equal(p, own[name]) for name, p in learner.model.named_parameters())
+
+
+@pytest.mark.parametrize("option", ["l2_sp", "mixout"])
+def test_rules_that_need_whole_tensors_are_refused_where_ranks_have_shards(option: str) -> None:
+    for chosen in (option, "label_smoothing"):
+        options = build_options(compose_settings(f"regularizer={chosen}", "trainer.distributed=fsdp"))
+        if chosen == option:
+            with pytest.raises(
+                ValueError, match=r"^trainer\.distributed must be ddp with regularizer: ablate\.regularizer"
+            ):
+                check_sharding(options)
+        else:
+            check_sharding(options)  # the control
 
 
 def test_protocols_and_settings_out_of_range() -> None:

@@ -198,7 +198,7 @@ def test_adagc_begins_a_tensors_average_at_its_first_step_after_the_warm_up() ->
     assert norm(second, [name]) == pytest.approx(1.05 * 5, rel=1e-6)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(size=LENGTHS)
 def test_normalize_gives_length_1_and_keeps_the_direction(size: float) -> None:
     before = tensors(0, size)
@@ -228,7 +228,7 @@ def test_the_gradient_stays_finite(rule: GradientRule, size: float) -> None:
 
 
 @pytest.mark.parametrize("rule", [Value(0.4), PerTensor(0.4), PerRole(0.4), AdaptiveClip(), Normalize()], ids=repr)
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(size=LENGTHS)
 def test_clipping_twice_is_clipping_once(rule: GradientRule, size: float) -> None:
     once = clipped(rule, tensors(0, size))
