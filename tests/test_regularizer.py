@@ -53,7 +53,7 @@ def test_label_smoothing_of_0_is_none_and_another_is_not() -> None:
     found = logits()
     plain = F.cross_entropy(found, LABELS)
     same, other = (LabelSmoothing(s).loss(plain, found, batch(), nn.Identity(), 1) for s in (0.0, 0.1))
-    assert torch.equal(same, plain) and abs(float(other - plain)) > 1e-3
+    assert torch.equal(same, plain) and abs(float((other - plain).detach())) > 1e-3
 
 
 class Second(nn.Module):
@@ -265,9 +265,7 @@ def test_rules_that_need_whole_tensors_are_refused_where_ranks_have_shards(optio
     for chosen in (option, "label_smoothing"):
         options = build_options(compose_settings(f"regularizer={chosen}", "trainer.distributed=fsdp"))
         if chosen == option:
-            with pytest.raises(
-                ValueError, match=r"^trainer\.distributed must be ddp with regularizer: ablate\.regularizer"
-            ):
+            with pytest.raises(ValueError, match=r"must be ddp with regularizer: ablate\.regularizer"):
                 check_sharding(options)
         else:
             check_sharding(options)  # the control
