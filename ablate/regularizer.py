@@ -156,7 +156,7 @@ class Mixout:
     """w' = (m · w⁰ + (1 − m) · w − p · w⁰) / (1 − p): a share p of the weights w has its initial value w⁰ for a step.
 
     Each entry of the mask m is 1 with probability p, so that E[w'] = w; the gradient for w is that for w' times
-    (1 − m) / (1 − p). Lee et al. 2020, Mixout (arXiv 1909.11299, equation 5). As in the authors' code, it acts on the
+    (1 − m) / (1 − p). Lee et al. 2020, Mixout (arXiv 1909.11299). As in the authors' code, it acts on the
     weight matrices of linear layers, those of the head among them; embeddings, biases and norms stay. The authors draw
     a mask per forward pass; here all pieces of a step share one, which depends on the run's seed and the step alone:
     the same on all ranks and devices, in all arms that train the same weights, and after a resume.
