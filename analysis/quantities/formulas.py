@@ -83,8 +83,13 @@ def delta_g_slope(steps: pd.DataFrame) -> float:
 
 
 def early_delta_g_share(steps: pd.DataFrame) -> float:
-    """Share, 0 to 1, of ΣΔg in the first tenth of the steps; an even spread gives 0.1."""
+    """Share, 0 to 1, of ΣΔg in the first tenth of the steps; an even spread gives 0.1.
+
+    A rule that lengthens gradients (`ablate.clip.Normalize`) has Δg < 0 and no such share.
+    """
     values = recorded_column(steps, "delta_g")
+    if (longer := values < -1e-6 * np.abs(values).max()).any():  # beyond rounding
+        raise NotMeasurable(f"delta_g: below 0 in {longer.sum()} of {len(values)} steps")
     if values.sum() == 0:
         raise NotMeasurable("clipping never acted: the sum of delta_g is 0")
     return float(early(values).sum() / values.sum())
