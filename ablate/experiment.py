@@ -126,6 +126,7 @@ ADDED: dict[str, Any] = {
     "trainer.skip_unread": False,
     "trainer.piece_multiple": 1,
     "trainer.track.updates_every": 20,
+    "trainer.track.noise_every": None,
 }
 """Keys that were added after the first version, each with the value that means "as before".
 

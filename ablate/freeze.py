@@ -260,8 +260,8 @@ class NamePattern:
 
     def for_model(self, names: Sequence[str]) -> FreezeRule:
         frozen = sum(self.freezes(name, None) for name in names)
-        what = f"an expression that matches some parameters and not all; it matches {frozen} of {len(names)}"
-        require("freeze.pattern", self.pattern, 0 < frozen < len(names), f"{what}, such as {names[0]}")
+        what = f"an expression that matches some parameters and not all; it matches {frozen} of the {len(names)} names"
+        require("freeze.pattern", self.pattern, 0 < frozen < len(names), f"{what}, which begin with {names[0]}")
         return self
 
 
@@ -287,10 +287,6 @@ class RandomTensors:
 
     def for_model(self, names: Sequence[str]) -> FreezeRule:
         frozen = sum(self.freezes(name, role(name)) for name in names)
-        require(
-            "freeze.share",
-            self.share,
-            frozen > 0,
-            f"enough to freeze one of {len(names)} tensors",
-        )
+        what = f"enough to freeze one of {len(names)} tensors"
+        require("freeze.share", self.share, frozen > 0, what)
         return self

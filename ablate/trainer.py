@@ -18,10 +18,13 @@ class Track:
     classifier: str | None = None
     layers_every: int = 10
     updates_every: int = 20
+    noise_every: int | None = None
 
     def __post_init__(self) -> None:
         for key in ("layers_every", "updates_every"):
             require(key, getattr(self, key), getattr(self, key) >= 1, "a number of steps, at least 1")
+        every = self.noise_every
+        require("noise_every", every, every is None or every >= 1, "null or a number of steps, at least 1")
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,11 @@ class Trainer:
             1 <= self.length_splits <= self.batch_size,
             f"from 1 to batch_size={self.batch_size}",
         )
+
+        if every := self.track.noise_every:
+            comparable = self.grad_accumulation > 1 and self.distributed == "ddp"
+            what = "null unless grad_accumulation is above 1 and distributed is ddp: it compares mini-batch and step"
+            require("track.noise_every", every, comparable, what)
 
     @property
     def examples_per_step(self) -> int:

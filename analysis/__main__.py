@@ -110,7 +110,8 @@ def print_report(study: Study, claims: Claims, report: Report, last: Sequence[st
     if report.findings:
         headings = ["claim", "statement", "found (95 % interval)", "n", "verdict"]
         console.print(as_table(headings, verdicts(report, claims)))
-    lines = [f"{problem.kind}: {problem.run}: {problem.problem}" for problem in study.problems.itertuples()]
+    lines = tuning_lines(report, claims)
+    lines += [f"{problem.kind}: {problem.run}: {problem.problem}" for problem in study.problems.itertuples()]
     lines += [f"left out: {name}: {reason}" for name, reason in report.left_out]
     if len(others := unregistered(study, claims)):
         lines.append(f"{started_with_others(others)}, so it may have been written after them")
@@ -158,13 +159,26 @@ def print_lines(console: Console, lines: Iterable[str]) -> None:
 
 def verdicts(report: Report, claims: Claims) -> list[list[str]]:
     """One row per finding, with its parts below it: id, statement, effect, n, verdict."""
-    rows, left = [], list(findings_in_words(report.findings, claims))
-    while left:
-        said, *left = left
-        left = [*said.judged, *said.beside, *left]
-        verdict = said.finding.verdict.value if said.finding.verdict else "shown, not judged"
-        rows.append([said.finding.id, said.finding.statement, said.effect or "", str(said.finding.n), verdict])
+    rows = []
+    for whole in findings_in_words(report.findings, claims):
+        for said in whole.with_parts:
+            verdict = said.finding.verdict.value if said.finding.verdict else "shown, not judged"
+            rows.append([said.finding.id, said.finding.statement, said.effect or "", str(said.finding.n), verdict])
     return rows
+
+
+def tuning_lines(report: Report, claims: Claims) -> list[str]:
+    """How the arms of tuned claims were tuned, and the command that extends a grid whose best point is at its edge."""
+    lines = []
+    for whole in findings_in_words(report.findings, claims):
+        for said in whole.with_parts:
+            lines += [f"{said.finding.id}: {line}" for line in said.tuning]
+            if extension := said.finding.details.get("extension"):
+                lines += [
+                    f"{said.finding.id}: extend the grid for both arms, then add its values to `over`:",
+                    extension,
+                ]
+    return lines
 
 
 def as_table(headings: list[str], rows: list[list[str]]) -> Table:

@@ -41,7 +41,7 @@ PAGE = "index.html"
 MANY_ARMS = 8
 """Number of arms from which a second process draws half of the figures; starting it takes two seconds."""
 
-REPORT_FORMAT = 6
+REPORT_FORMAT = 7
 """Raise this number when equal inputs give a different report: older reports are then written again."""
 
 
@@ -168,7 +168,7 @@ def read_left_out(folder: Path) -> list[LeftOut]:
 
 DIFFERENCES = {
     *("ablation", "accuracy", "roles", "controls", "attribution", "anova_accuracy", "anova_jitter"),
-    *("differences", "specification_curve"),
+    *("differences", "best_by_budget", "specification_curve"),
 }
 """Tables and figures of differences between arms."""
 

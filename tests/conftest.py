@@ -1,8 +1,15 @@
-"""Which tests share a worker under `pytest -n 4 --dist loadgroup`: those of a file, and all that need SLURM."""
+"""Which tests share a worker under `pytest -n 4 --dist loadgroup`: those of a file, and all that need SLURM.
 
+Examples of hypothesis have no deadline: on a busy machine the first call of a function can take any time.
+"""
+
+import hypothesis
 import pytest
 
 from tests.tools import ROOT
+
+hypothesis.settings.register_profile("ablate", deadline=None)
+hypothesis.settings.load_profile("ablate")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -21,13 +21,14 @@ from tests.faults.harness import (
 from tests.tools import ablate as told
 
 FORKING = (*SWEEP, "seed=0,1")  # three arms × two seeds; the second arm shares seven steps with the first
+LISTED = ("-m", *COMMON, "arms={a:{clip.start:20},b:{clip.start:8},c:{clip.start:1}}", "seed=0,1")  # the same six runs
 ONE = ("-m", *COMMON, "allow_targets=[tests.faults.rules]", "clip=none", "+clip.at=8")  # at step 8 the rule interferes
 HALTING = (*ONE, "clip._target_=tests.faults.rules.Halting")  # it waits for a file `go`
 SIGNALLING = (*ONE, "clip._target_=tests.faults.rules.Signalling")  # it sends what a file `fault` says
 
 
 def check_same(cwd: Path, one_by_one: Path) -> None:
-    """Check that the runs of FORKING started once each, in the environment and with the bits of runs one by one."""
+    """Check that the six runs started once each, in the environment and with the bits of runs one by one."""
     assert differences(cwd, one_by_one) == []
     keys = [{record(folder)["environment"]["key"] for folder in runs(each).values()} for each in (cwd, one_by_one)]
     assert keys[0] == keys[1] and len(keys[0]) == 1
@@ -47,11 +48,3 @@ def check_shares_and_passes_over(cwd: Path, one_by_one: Path, *engine: str, **en
     assert ablate(cwd, *SWEEP) == 0
     for name, folder in runs(cwd).items():
         assert differences(folder, runs(one_by_one)[name]) == []
-
-
-def check_runs_a_design(cwd: Path, *engine: str, **environment: str) -> None:
-    """Check that the arms of a design run, each once."""
-    design = ("-m", *COMMON, "clip=fixed", "trainer.steps=2", "leave_one_out=[clip]")
-    assert end(begin(cwd, *design, *engine, **environment)) == 0
-    found = [(record(folder)["factors"]["clip"]["option"], attempts(folder)) for folder in runs(cwd).values()]
-    assert sorted(found) == [("fixed", 1), ("none", 1)]

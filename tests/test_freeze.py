@@ -264,7 +264,7 @@ def test_a_pattern_that_matches_nothing_or_everything(
     families: dict[str, nn.Module], pattern: str, frozen: str
 ) -> None:
     message = (
-        rf"^freeze.pattern must be an expression that matches some parameters and not all; it matches {frozen} of "
+        rf"^freeze.pattern must be an expression that matches some parameters and not all; it matches {frozen} of the "
     )
     with pytest.raises(ValueError, match=message):
         fit_rule(NamePattern(pattern), names(families["bert"]))

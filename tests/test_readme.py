@@ -3,6 +3,7 @@
 .ci/run installs, lints and tests. All other commands run here, with a model and data that take seconds.
 """
 
+import json
 import os
 import re
 import shlex
@@ -14,8 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests import slurm
-from tests.tools import ROOT
-from tests.tools import ablate_as_user as ablate
+from tests.tools import ROOT, ablate, ablate_as_user
 
 DOCUMENTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md", "AGENTS.md")}
 README = DOCUMENTS["README.md"]
@@ -25,6 +25,7 @@ QUICK = (
     "data.test_examples=10", "data.train_examples=20", "report=false",
 )  # fmt: skip
 TINY = ("model=tiny", "data=synthetic")
+AS_IMPORTANT = {"RAY_worker_niceness": "0"}  # Ray workers' low priority would cost long waits
 
 
 def commands() -> list[str]:
@@ -64,8 +65,13 @@ def test_a_command(command: str, users_folder: Path) -> None:
     shorter = () if flags_only else (*QUICK, *(() if names_own else TINY))
     if "experiment=paper" in words:
         shorter = (*shorter, "seed=0", "clip=none,delayed")  # 120 runs otherwise
-    with slurm.running() if "hydra/launcher=slurm" in words else nullcontext({}) as environment:
-        done = ablate(*words, *shorter, cwd=users_folder, **environment)
+    elif any(word.startswith(("seed=0,", "experiment=quick")) for word in words):
+        shorter = (*shorter, "seed=0")
+    if not any(word.startswith("hydra/launcher=") for word in words):
+        done = ablate(*words, *shorter, cwd=users_folder)
+    else:  # as a user does, since its workers are new processes
+        with slurm.running() if "hydra/launcher=slurm" in words else nullcontext({}) as environment:
+            done = ablate_as_user(*words, *shorter, cwd=users_folder, **environment, **AS_IMPORTANT)
     assert done.returncode == 0, done.stderr
     assert done.stdout
 
@@ -77,6 +83,8 @@ def test_several_processes(command: str, tmp_path: Path) -> None:
     done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "test accuracy" in done.stdout
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("outputs/*/*/run.json")]
+    assert {record["environment"]["world_size"] for record in records} == {2}
 
 
 @pytest.mark.parametrize("command", [c for c in commands() if not c.startswith(("python -m ablate", "torchrun"))])

@@ -12,7 +12,8 @@ from ablate.tracker import Card, Follower, Nothing
 from tests.tools import ablate
 
 SMALL = ("model=tiny", "data=synthetic", "freeze=none", "trainer.steps=6", "trainer.batch_size=8", "trainer.threads=1",
-         "trainer.probe_every=3", "trainer.length_splits=1", "study=watched")  # fmt: skip
+         "trainer.probe_every=3", "trainer.length_splits=1", "study=watched",
+         "data.train_examples=40", "data.test_examples=20")  # fmt: skip
 
 
 def the_run(cwd: Path) -> Path:
@@ -52,7 +53,7 @@ def mlflow_runs(store: str) -> list[Any]:
 def test_mlflow_holds_arms_seeds_numbers_and_the_report(tmp_path: Path) -> None:
     mlflow = pytest.importorskip("mlflow")
     store = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    command = ("-m", *SMALL, "tracker=mlflow", f"tracker.uri={store}", "clip=none,fixed", "seed=0,1", "report=true")
+    command = ("-m", *SMALL, "tracker=mlflow", f"tracker.uri={store}", "clip=none,fixed", "seed=1", "report=true")
     done = ablate(*command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = {run.info.run_name: run for run in mlflow_runs(store)}

@@ -9,6 +9,7 @@ options *is* checking the config: there is no second schema.
 import dataclasses
 import functools
 import importlib
+import operator
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,8 @@ ALLOWED = ("ablate",)
 
 MOVED = {"ablate.settings.Trainer": "ablate.trainer.Trainer"}
 """Former dotted name of a class -> its present one. A config may use either; run ids hash the former."""
+
+A_RULE = "an option with a `_target_` that satisfies"
 
 Built = TypeVar("Built")
 Kind = type | types.UnionType
@@ -160,12 +163,25 @@ def conform_any(value: Any, choices: Sequence[Any], key: str, allow: Sequence[st
     rest = [choice for choice in choices if choice is not type(None)]
     if len(rest) == 1 and isinstance(value, Mapping):
         return conform(value, rest[0], key, allow)
+    if isinstance(value, Mapping) and all(map(is_protocol, rest)):
+        return build(value, functools.reduce(operator.or_, rest), key, allow)
     for choice in rest:
         try:
             return conform(value, choice, key, allow)
         except ValueError:
             continue
-    raise refusal(key, value, " or ".join(describe(choice) for choice in choices))
+    raise refusal(key, value, describe_any(choices))
+
+
+def is_protocol(kind: Any) -> bool:
+    return getattr(kind, "_is_protocol", False)
+
+
+def describe_any(choices: Sequence[Any]) -> str:
+    """Several annotations in a user's words; protocols share one phrase."""
+    protocols = [choice.__name__ for choice in choices if is_protocol(choice)]
+    words = [describe(choice) for choice in choices if not is_protocol(choice)]
+    return " or ".join([*([f"{A_RULE} {' or '.join(protocols)}"] if protocols else []), *words])
 
 
 def describe(annotation: Any) -> str:
@@ -187,7 +203,7 @@ def describe(annotation: Any) -> str:
     if origin is dict:
         return f"a mapping from keys to {describe(arguments[1])}"
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(describe(choice) for choice in arguments)
+        return describe_any(arguments)
     if dataclasses.is_dataclass(annotation):
         return f"a mapping with the keys {', '.join(field.name for field in dataclasses.fields(annotation))}"
-    return f"an option with a `_target_` that satisfies {name_of(annotation)}"
+    return f"{A_RULE} {name_of(annotation)}"

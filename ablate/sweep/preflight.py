@@ -12,6 +12,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from ablate.average import Swa
 from ablate.clip import Delayed, NormRule, check_rule, rule_name
 from ablate.config.build import name_of
 from ablate.config.checks import refusal, require
@@ -69,7 +70,7 @@ def check(jobs: Sequence[Job]) -> None:
             check_rule(options.clip)
         check_tracker_installed(options.tracker)
         check_data(options.data)
-        warn_of_late_clipping(options)
+        warn_of_late_starts(options)
     for work in jobs:
         check_run_folder(work.folder)
         check_tracker_folder(build_option("tracker", work.config), work.folder.name)
@@ -99,12 +100,13 @@ def check_data(data: Data) -> None:
         raise refusal("data.path", data.path, f"a folder that does not contain {OUTPUTS}/, which every run changes")
 
 
-def warn_of_late_clipping(options: Options) -> None:
-    if isinstance(options.clip, Delayed) and options.clip.start > options.trainer.steps:
-        progress.log.warning(
-            "clip.start=%d is beyond the last step, trainer.steps=%d: the rule never acts",
-            options.clip.start, options.trainer.steps,
-        )  # fmt: skip
+def warn_of_late_starts(options: Options) -> None:
+    for group, technique in (("clip", options.clip), ("average", options.average)):
+        if isinstance(technique, (Delayed, Swa)) and technique.start > options.trainer.steps:
+            progress.log.warning(
+                "%s.start=%d is beyond the last step, trainer.steps=%d: the rule never acts",
+                group, technique.start, options.trainer.steps,
+            )  # fmt: skip
 
 
 def check_ranks(trainer: Trainer, ranks: Ranks) -> None:

@@ -178,7 +178,7 @@ def check_sharding(options: Options) -> None:
     if options.trainer.distributed != "fsdp":
         return
     techniques = options.techniques
-    whole = techniques.having(GradientRule, WeightRule, FreezeSchedule, Adapter, Average)
+    whole = techniques.having(GradientRule, WeightRule, FreezeSchedule, Adapter, Average, Begins)
     for group, each in whole.items():
         if type(each).__name__ != "Nothing":
             why = f"ddp with {group}: {rule_name(each)}, which needs whole tensors or changes what is trained"
@@ -186,6 +186,9 @@ def check_sharding(options: Options) -> None:
 
 
 def check_gradient_rule(group: str, rule: GradientRule, trained: Mapping[str, nn.Parameter]) -> None:
+    inner = getattr(rule, "rule", None)
+    if isinstance(inner, GradientRule):  # first, as a rule that acts late is not called below
+        check_gradient_rule(group, inner, trained)
     roles, state = {name: role(name) for name in trained}, None
     for t, size in enumerate(SIZES, start=1):
         draw = torch.Generator().manual_seed(t)

@@ -34,6 +34,13 @@ class Dropout(Protocol):
         """Return a context manager in which a model draws the masks of step t."""
         ...
 
+    def again(self, t: int, piece: int) -> Any:
+        """Return one, inside that of step t, for a further pass over a piece: other masks, and no draw of step t less.
+
+        So the arms of a seed share the masks of their own forward passes, also where a regularizer has more passes.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class TorchDropout:
@@ -55,6 +62,13 @@ class TorchDropout:
         torch.manual_seed(step_seed(self.seed, t))
         yield
 
+    @contextmanager
+    def again(self, t: int, piece: int) -> Iterator[None]:
+        devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(step_seed(self.seed, t, piece + 1))
+            yield
+
 
 @dataclass(frozen=True)
 class FastDropout:
@@ -75,6 +89,11 @@ class FastDropout:
         with TorchDropout(self.seed).at(t), Masks(np.random.SFC64((self.seed, t))):
             yield
 
+    @contextmanager
+    def again(self, t: int, piece: int) -> Iterator[None]:
+        with TorchDropout(self.seed).again(t, piece), Masks(np.random.SFC64((self.seed, t, piece + 1))):
+            yield
+
 
 def make_dropout(seed: int, device: torch.device, compiled: bool = False, checkpointed: bool = False) -> Dropout:
     """The fastest source of masks that works for a model on `device`."""
@@ -82,9 +101,9 @@ def make_dropout(seed: int, device: torch.device, compiled: bool = False, checkp
     return FastDropout(seed) if fast else TorchDropout(seed, compiled)
 
 
-def step_seed(seed: int, t: int) -> int:
-    """63-bit seed of step t."""
-    return int(np.random.SeedSequence((seed, t)).generate_state(1, np.uint64)[0] >> np.uint64(1))
+def step_seed(seed: int, *place: int) -> int:
+    """63-bit seed of a place in a run: step t, or t and a number above 0."""
+    return int(np.random.SeedSequence((seed, *place)).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 class Masks(TorchFunctionMode):

@@ -83,6 +83,8 @@ def make_learner(
         parameters=sum(p.numel() for p in parameters.values()),
         rate_names=group_names(optimizer),
         updates_every=trainer.track.updates_every,
+        noise_every=trainer.track.noise_every,
+        accumulation=trainer.grad_accumulation,
         dropout=make_dropout(stream_seed, accelerator.device, trainer.compile, trainer.gradient_checkpointing),
         steps=trainer.steps,
         examples=trainer.examples_per_step,

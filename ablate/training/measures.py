@@ -10,8 +10,14 @@ a number:
     cosine            cos(g, g') between the gradient before and after a rule on tensors
     update_norm       ‖θ_{t+1} − θ_t‖ by block
     update_ratio      ‖θ_{t+1} − θ_t‖ / ‖θ_t‖ by block
+    noise_trace       estimate of tr Σ, the summed variance over the examples of the gradient's entries
+    noise_signal      estimate of ‖G‖², the squared norm of the gradient's expectation
 
-The last three need copies: they are measured at every `trainer.track.updates_every`-th step.
+`cosine` and the updates need copies: they are measured at every `trainer.track.updates_every`-th step. The last two
+are measured at every `trainer.track.noise_every`-th step, if that is set.
+
+The gradient noise scale of a run is tr Σ / ‖G‖², a number of examples: the mean of `noise_trace` over its steps divided
+by that of `noise_signal` (`GradientNoise`).
 """
 
 import math
@@ -22,15 +28,20 @@ import torch
 from torch import Tensor, nn
 
 from ablate.distributed.parallel import local_shard
+from ablate.distributed.ranks import Ranks
 from ablate.model.parameter_roles import Role
-from ablate.training.norms import sum_of_squares
+from ablate.training.norms import gradient_norms, sum_of_squares
 
 
 class Measures:
-    """The measures of one step. With `copies` those that need a copy of gradient or weights are among them."""
+    """The measures of one step.
 
-    def __init__(self, copies: bool) -> None:
+    With `copies` those that need a copy of gradient or weights are among them, and with `noise` the gradient noise.
+    """
+
+    def __init__(self, copies: bool, noise: "GradientNoise | None" = None) -> None:
         self.copies = copies
+        self.noise = noise
         self.rows: list[tuple[str, str, float]] = []
         self.regularised = False
         self.added: Tensor | float = 0.0
@@ -47,6 +58,13 @@ class Measures:
         if objective is not loss:
             self.regularised = True
             self.added = self.added + (objective - loss).detach() * share
+
+    def piece_done(self, trained: Mapping[str, nn.Parameter]) -> None:
+        """After backward of each piece: measure the gradient noise, if it is wanted."""
+        if self.noise and self.noise.complete(trained):
+            trace, signal = self.noise.estimates()
+            self.add("noise_trace", "", trace)
+            self.add("noise_signal", "", signal)
 
     def rates(self, optimizer: torch.optim.Optimizer, names: Sequence[str]) -> None:
         if len(names) > 1:
@@ -82,6 +100,43 @@ class Measures:
         for block, (update, weight) in moved.items():
             self.add("update_norm", block, math.sqrt(update))
             self.add("update_ratio", block, math.sqrt(update / weight) if weight else 0.0)
+
+
+class GradientNoise:
+    """Estimates of the gradient noise from the gradients of a step's first mini-batch and of the whole step.
+
+    With b and B examples in them, and the gradients G_b and G_B of their mean losses,
+
+    ‖G‖² ≈ (B · ‖G_B‖² − b · ‖G_b‖²) / (B − b)   and   tr Σ ≈ (‖G_b‖² − ‖G_B‖²) / (1/b − 1/B)
+
+    Both are unbiased for examples drawn independently, as E‖G_n‖² = ‖G‖² + tr Σ / n; each may be below 0 in one step,
+    and only the ratio of their means over many steps is meaningful. McCandlish et al. 2018 (arXiv 1812.06162, appendix
+    A.1). The gradients are those of what a step minimises, before clipping, and dropout is part of the noise. With
+    several ranks, G_b is that of each rank's part of the mini-batch, and its square the mean over the ranks.
+    """
+
+    def __init__(self, pieces: int, accumulation: int, examples: int, ranks: Ranks) -> None:
+        """pieces, accumulation: pieces and mini-batches per step, at least 2; examples: per step, on all ranks."""
+        self.pieces, self.accumulation, self.examples, self.ranks = pieces, accumulation, examples, ranks
+        self.done = 0  # pieces
+        self.small = self.whole = 0.0  # ‖G_b‖² and ‖G_B‖²
+
+    def complete(self, trained: Mapping[str, nn.Parameter]) -> bool:
+        """After a piece, measure the gradient if the first mini-batch or the step ends; return if the step does."""
+        self.done += 1
+        if self.done * self.accumulation == self.pieces:
+            # so far it is the mini-batch's mean gradient divided by the number of mini-batches
+            square = gradient_norms(trained).total ** 2 * self.accumulation**2
+            self.small = self.ranks.sum([square])[0] / self.ranks.count
+        if self.done == self.pieces:
+            self.whole = gradient_norms(trained).total ** 2
+        return self.done == self.pieces
+
+    def estimates(self) -> tuple[float, float]:
+        """tr Σ and ‖G‖²."""
+        small, whole = self.examples / self.accumulation / self.ranks.count, self.examples
+        trace = (self.small - self.whole) / (1 / small - 1 / whole)
+        return trace, (whole * self.whole - small * self.small) / (whole - small)
 
 
 def squares(tensor: Tensor) -> float:

@@ -20,13 +20,13 @@ from ablate.distributed.ranks import Ranks
 from ablate.freeze import Freezing
 from ablate.model.parameter_roles import Role
 from ablate.optimizer import set_lr
-from ablate.regularizer import LossRule, WeightRule
+from ablate.regularizer import LossRule, Nothing, WeightRule
 from ablate.scheduler import Scheduler
 from ablate.schema import Step
 from ablate.techniques import Techniques
 from ablate.training.clipping import clip_gradient
 from ablate.training.dropout import Dropout
-from ablate.training.measures import Measures
+from ablate.training.measures import GradientNoise, Measures
 from ablate.training.norms import Norms, gradient_norms
 
 
@@ -67,6 +67,8 @@ class Learner:
     parameters: int  # of the whole model
     rate_names: list[str]  # of the optimizer's parameter groups
     updates_every: int  # steps between measures that need copies
+    noise_every: int | None  # steps between measures of the gradient noise
+    accumulation: int  # mini-batches per step
     dropout: Dropout
     steps: int
     examples: int  # per step, on all ranks
@@ -79,6 +81,11 @@ class Learner:
     def turns_gradient(self) -> bool:
         """Whether a rule on tensors acts, which may change the gradient's direction."""
         return not all(isinstance(rule, NormRule) for rule in self.clips.values())
+
+    def noise_at(self, t: int, pieces: int) -> GradientNoise | None:
+        """The measure of the gradient noise at step t, if it is wanted there."""
+        wanted = self.noise_every and t % self.noise_every == 0
+        return GradientNoise(pieces, self.accumulation, self.examples, self.ranks) if wanted else None
 
 
 def train(
@@ -101,19 +108,20 @@ def step(
     learner: Learner, pieces: Sequence[Batch], t: int, states: dict[str, Any], resuming: bool = True
 ) -> tuple[dict[str, Any], Norms, Measures, dict[str, Any]]:
     """Update θ_{t+1} = θ_t − η_t · s(‖g_t‖) · g_t by the write-up's method; return row, norms, measures and states."""
-    measures = Measures(copies=t % learner.updates_every == 0)
+    measures = Measures(t % learner.updates_every == 0, learner.noise_at(t, len(pieces)))
     if learner.freezing.enter(t, learner.trained, resuming):
         measures.trained_share(learner.trained, learner.parameters)
     loss, correct = 0.0, 0
     with shared_casts(learner), learner.dropout.at(t), changed_weights(learner, t):
-        for piece in pieces:  # piece losses are weighted by size, so that they sum to the batch's mean loss
+        for number, piece in enumerate(pieces):  # weighted by size, their losses sum to the batch's mean loss
             with learner.parallel.averaging(learner.wrapped, last=piece is pieces[-1]):
                 logits, piece = forward(learner, piece)  # 1 forward: [B, K]
                 share = len(piece.labels) / learner.examples
                 piece_loss = F.cross_entropy(logits, piece.labels)
-                objective = regularised(learner, piece_loss, logits, piece, t)
+                objective = regularised(learner, piece_loss, logits, piece, t, number)
                 learner.accelerator.backward(objective * share * learner.ranks.count)  # 2 backward
             measures.add_loss(objective, piece_loss, share)
+            measures.piece_done(learner.trained)
             loss, correct = loss + piece_loss.detach() * share, correct + (logits.argmax(-1) == piece.labels).sum()
     norms = gradient_norms(learner.trained, learner.parallel.squares)  # 3 record, before anything acts on the gradients
     tokens = sum(int(piece.attention_mask.sum()) for piece in pieces)
@@ -153,10 +161,12 @@ def step(
     return row, norms, measures, states
 
 
-def regularised(learner: Learner, loss: Tensor, logits: Tensor, piece: Batch, t: int) -> Tensor:
+def regularised(learner: Learner, loss: Tensor, logits: Tensor, piece: Batch, t: int, number: int) -> Tensor:
     """The loss that a step minimises: the task's, as the regularizers change it one after the other."""
-    for rule in learner.losses.values():
-        loss = rule.loss(loss, logits, piece, learner.model, t)
+    rules = [rule for rule in learner.losses.values() if not isinstance(rule, Nothing)]
+    with learner.dropout.again(t, number) if rules else nullcontext():
+        for rule in rules:
+            loss = rule.loss(loss, logits, piece, learner.model, t)
     return loss
 
 

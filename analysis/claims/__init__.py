@@ -17,7 +17,9 @@ multiplicity    the level of each claim among all claims of a file
 power           the power at a claim's smallest effect, and how many seeds a decision needs
 more_seeds      the command that runs more seeds
 finding         the result of judging a claim, as in verdicts.json
-answer          one question: its effect and its verdict
+evidence        the effects of one question, and what is shown beside them
+answer          one question: its verdict, and the seeds that a decision needs
 judge           all claims of a file
+specifications  a claim's effect and word under other choices
 planned_power   the power of each claim of a planned study
 """

@@ -6,7 +6,7 @@ effects. Its fields are the keys that it adds to a claim in YAML.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ from analysis.stats.effects import Estimate
 
 LINEAR = ("raw", "points")
 """Scales on which the mean of the differences is the difference of the means."""
+
+ROLES_OF_ARMS = ("treatment", "control")
 
 Effects = dict[str, Estimate | None]
 """Effects by name ("" for the only one); None where the values do not determine the effect."""
@@ -60,13 +62,17 @@ class Contrast:
         """Effects on the sample's scale. Raises ValueError for values that the scale or the test does not allow."""
         raise NotImplementedError
 
-    def shown(self, sample: Sample, rng: np.random.Generator) -> Effects:
-        """Effects by name that are shown with the judged ones, e.g. one per data set; they share no α with them."""
+    def by_data_set(self, sample: Sample, rng: np.random.Generator) -> Effects:
+        """Effects by data set that are shown with the judged one; they share no α with it."""
         return {}
 
-    def notes(self, sample: Sample) -> tuple[str, ...]:
-        """Sentences on how the effect was computed, for the finding. Raises ValueError as `effects` does."""
-        return ()
+    def details(self, sample: Sample) -> dict[str, Any]:
+        """What a reader needs to know beside the effect, as plain data. Raises ValueError as `effects` does."""
+        return {}
+
+    def extension(self, sample: Sample) -> list[Settings]:
+        """The settings of further arms that the contrast needs, because the best ones may lie beyond its grid."""
+        return []
 
     def holds(self, name: str, effect: Estimate, sample: Sample) -> bool:
         """Robustness check: whether effect `name` keeps its sign on the raw scale, where the contrast asks for that."""

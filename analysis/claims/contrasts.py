@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.claims.contrast import LINEAR, Contrast, Effects
+from analysis.claims.contrast import LINEAR, ROLES_OF_ARMS, Contrast, Effects
 from analysis.claims.estimand import Estimand, Sample, Settings
 from analysis.claims.example_scores import mean_difference
 from analysis.claims.grid_contrasts import Datasets, GridMean, Sensitivity, Tuned
@@ -32,8 +32,9 @@ from analysis.stats.variances import jackknifed_variance_ratio
 class Paired(Contrast):
     """The mean of treatment − control, paired by seed.
 
-    Where the quantity is a mean over test examples whose scores are recorded (accuracy), and the scale is linear, it
-    is the effect over seeds and examples, a `CrossedEffect`; otherwise the effect over seeds.
+    Where the quantity is a mean over examples whose scores are recorded (accuracy and losses of the test split, losses
+    of the probe), on any scale but logit, it is the effect over seeds and examples, a `CrossedEffect`; otherwise the
+    effect over seeds.
     """
 
     def effects(self, sample: Sample, rng: np.random.Generator) -> Effects:
@@ -164,6 +165,11 @@ class Failures(Contrast):
     def effects(self, sample: Sample, rng: np.random.Generator) -> Effects:
         treatment, control = sample.values.T
         return {"": rate_difference(treatment, control, unit=float(sample.scale.forward(1.0)))}
+
+    def details(self, sample: Sample) -> dict[str, Any]:
+        """did_not_learn: the number of runs of treatment and control."""
+        counts = (sample.values == 0).sum(axis=0).tolist()
+        return {"did_not_learn": dict(zip(ROLES_OF_ARMS, counts, strict=True))}
 
 
 @dataclass(frozen=True)

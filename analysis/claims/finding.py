@@ -1,8 +1,8 @@
 """The result of judging a claim, in the form of verdicts.json."""
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any
 
@@ -26,6 +26,9 @@ class Finding:
     power                   power of the planned seeds to detect the smallest effect, at the simultaneous level
     improvement             share of seeds on which treatment exceeds control, ties half
     skewness                of the differences between seeds
+    details                 what the contrast shows beside the effect (`analysis.claims.contrast.Contrast.details`);
+                            `extension`: the command that extends a grid whose best point is at its edge; `data_set`: of
+                            a part that is shown for one data set
     exploratory             seeds beyond the plan: it never replaces the verdict
     n                       seeds that the effect is computed from
     n_unlearned             seeds on which a run did not learn, whether or not they count in n
@@ -59,6 +62,7 @@ class Finding:
     power: float | None = None
     improvement: float | None = None
     skewness: float | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
     n: int = 0
     n_unlearned: int = 0
     n_unknown: int = 0
@@ -85,7 +89,7 @@ def json_value(value: Any) -> Any:
     if isinstance(value, Interval):
         return [value.low, value.high]
     if isinstance(value, Finding):
-        names = [field.name for field in fields(value) if field.name != "n_unknown"]
+        names = [own.name for own in fields(value) if own.name != "n_unknown"]
         return {name: json_value(getattr(value, name)) for name in names}
     if isinstance(value, Enum):
         return value.value

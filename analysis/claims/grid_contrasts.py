@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.claims.contrast import Contrast, Effects
+from analysis.claims.contrast import ROLES_OF_ARMS, Contrast, Effects
 from analysis.claims.estimand import Estimand, Sample, Settings
 from analysis.claims.example_scores import mean_difference
 from analysis.claims.pairing import Refused
 from analysis.quantities.outcomes import outcomes
-from analysis.records.arms import fits, is_under, overlaid, varying, words
+from analysis.records.arms import fits, is_under, overlaid, varying
 from analysis.records.study import Study
 from analysis.stats.effects import Array, paired_effect
 from analysis.stats.predictions import effect_over_data_sets
@@ -113,16 +113,25 @@ class Tuned(Grid):
             raise ValueError(f"tuning needs {name} of all runs; {lacking[0]} has none")
         return found.to_numpy(float).reshape(sample.runs.shape)
 
-    def notes(self, sample: Sample) -> tuple[str, ...]:
-        """Each arm's usual point, and whether it is at the edge of the grid, where a better one may lie beyond."""
-        notes = []
-        for name, arm in zip(("treatment", "control"), self.tuned(sample), strict=True):
-            chosen, count = self.points()[arm.usual], int((arm.chosen == arm.usual).sum())
-            notes.append(f"{name} is best at {words(chosen)}, chosen for {count} of {len(arm.chosen)} seeds")
-            if beyond := self.beyond(chosen):
-                edges = words({key: chosen[key] for key in beyond})
-                notes.append(f"{edges} is at the edge of the grid; extend it by {words(beyond)}")
-        return tuple(notes)
+    def details(self, sample: Sample) -> dict[str, Any]:
+        """validation (the quantity that chooses), and for treatment and control:
+
+        usual      the point that is chosen for most seeds
+        chosen     seed -> its point
+        beyond     key -> next value, where `usual` is at the edge of the grid and a better one may lie beyond
+        by_budget  expected best validation value of 1, 2, ... trials of the grid, averaged over seeds (Dodge 2019)
+        """
+        name, _ = VALIDATION[sample.estimand.quantity]
+        points, budgets, found = self.points(), self.by_budget(sample), {"validation": name}
+        for role, arm in zip(ROLES_OF_ARMS, self.tuned(sample), strict=True):
+            usual, chosen = points[arm.usual], [points[i] for i in arm.chosen]
+            found[role] = {
+                "usual": usual,
+                "chosen": dict(zip(sample.seeds, chosen, strict=True)),
+                "beyond": self.beyond(usual),
+                "by_budget": budgets[role],
+            }
+        return found
 
     def beyond(self, chosen: Settings) -> dict[str, float]:
         """The next value of each number in `chosen` that is at the edge of its geometric grid."""
@@ -139,24 +148,25 @@ class Tuned(Grid):
 
         They are empty where no chosen point is at an edge.
         """
-        further = [beyond for arm in self.tuned(sample) if (beyond := self.beyond(self.points()[arm.usual]))]
-        values = {key: dict.fromkeys(each[key] for each in further if key in each) for key in self.over}
-        cells, estimand = [], sample.estimand
-        for key in (key for key in self.over if values[key]):
-            longer = replace(self, over={**self.over, key: tuple(values[key])})
-            cells += longer.cells(estimand, sample.study)
-        return cells
+        further = [self.beyond(self.points()[arm.usual]) for arm in self.tuned(sample)]
+        longer = {
+            key: (*values, *dict.fromkeys(beyond[key] for beyond in further if key in beyond))
+            for key, values in self.over.items()
+        }
+        known = self.cells(sample.estimand, sample.study)
+        cells = replace(self, over=longer).cells(sample.estimand, sample.study)
+        return [cell for cell in cells if cell not in known]
 
     def by_budget(self, sample: Sample) -> dict[str, list[float]]:
         """Arm -> expected best validation value of 1, 2, ... trials of its grid, averaged over seeds (Dodge 2019)."""
         _, maximise = VALIDATION[sample.estimand.quantity]
         by_arm = self.by_arm(self.validation(sample))
         return {
-            name: [
+            role: [
                 float(np.mean([expected_best(seed, k, maximise) for seed in by_arm[:, arm]]))
                 for k in range(1, by_arm.shape[2] + 1)
             ]
-            for arm, name in enumerate(("treatment", "control"))
+            for arm, role in enumerate(ROLES_OF_ARMS)
         }
 
 
@@ -195,7 +205,7 @@ class Datasets(Grid):
             return {"": paired_effect(*x.mean(axis=2).T, rng)}
         return {"": effect_over_data_sets(x[:, 0], x[:, 1], rng)}
 
-    def shown(self, sample: Sample, rng: np.random.Generator) -> Effects:
+    def by_data_set(self, sample: Sample, rng: np.random.Generator) -> Effects:
         """One effect per data set, by its name, as contrast `paired` computes it."""
         option = sample.study.runs.set_index("run")["data"]
         return {

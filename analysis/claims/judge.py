@@ -11,22 +11,8 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from analysis.claims.answer import (
-    Answer,
-    Context,
-    Evidence,
-    Inquiry,
-    Level,
-    below_plan,
-    conclude,
-    explored,
-    inquire,
-    shown_alongside,
-    unanswered,
-    unavailable,
-    weigh,
-    with_command,
-)
+from analysis.claims.answer import Answer, Level, below_plan, conclude, explored, unavailable, with_command
+from analysis.claims.evidence import Context, Evidence, Inquiry, inquire, shown_alongside, unanswered, weigh
 from analysis.claims.finding import Finding
 from analysis.claims.looks import EXPLORATORY, Look, Occasion, occasion, seeds_of
 from analysis.claims.multiplicity import Ps, all_required, sharing_claims
@@ -84,7 +70,7 @@ def judge_claims(study: Study, claims: Claims, earlier: Sequence[Look] = (), pee
             kind = case.look.kind
             found = [Look(claims.name, case.claim.id, answer.seeds, answer.finding.verdict.value, claims.sha256, kind)]
             if case.look.is_last and (beyond := explored_case(case)):
-                extra = tuple(explored(evidence, level) for evidence in beyond)
+                extra = tuple(explored(evidence, level, context) for evidence in beyond)
                 seeds = tuple(sorted({seed for inquiry in case.inquiries for seed in inquiry.present}))
                 found.append(Look(claims.name, case.claim.id, seeds, "", claims.sha256, EXPLORATORY))
             looks += [look for look in found if not any(look.is_same(old) for old in earlier)]
@@ -153,7 +139,7 @@ def shown_with(case: Case, context: Context) -> tuple[Finding, ...]:
     if case.look is None and any(inquiry.present for inquiry in case.inquiries):
         waits = ("shown from the planned number of seeds on",)
         return tuple(replace(unanswered(question, claim.section), notes=waits) for question in claim.beside)
-    return tuple(shown_alongside(inquire(question, claim.section, context)) for question in claim.beside)
+    return tuple(shown_alongside(inquire(question, claim.section, context), context) for question in claim.beside)
 
 
 def answered(case: Case, level: Level | None, context: Context) -> Answer:

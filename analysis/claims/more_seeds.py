@@ -1,4 +1,4 @@
-"""The command that runs more seeds: which seeds, and which arms."""
+"""The command that runs more seeds, or further points of a grid: which seeds, and which arms."""
 
 import json
 import re
@@ -35,6 +35,21 @@ def to_run(cells: Sequence[Mapping[str, Any]], arms: Sequence[str], study: Study
             del settings["nuisance"]
         found.append({key: settings[key] for key in sorted(settings, key=lambda key: place(key, study.factors))})
     return tuple(found)
+
+
+def to_extend(
+    new: Sequence[Mapping[str, Any]], cells: Sequence[Mapping[str, Any]], arms: Sequence[str], study: Study
+) -> tuple[dict[str, Any], ...]:
+    """The settings that the command must give for `new` cells; the rest is that of the present cell that is nearest.
+
+    `cells`: the present ones; `arms`: labels of their arms.
+    """
+
+    def nearest_label(cell: Mapping[str, Any]) -> str:
+        alike = [sum(known.get(key) == value for key, value in cell.items()) for known in cells]
+        return arms[alike.index(max(alike))]
+
+    return to_run(new, [nearest_label(cell) for cell in new], study)
 
 
 def contested(arms: Sequence[Mapping[str, Any]]) -> set[str]:

@@ -5,7 +5,7 @@ The standard deviation of the differences comes from the runs that the study has
 
 from collections.abc import Iterator
 
-from analysis.claims.answer import Context, inquire, weigh
+from analysis.claims.evidence import Context, inquire, weigh
 from analysis.claims.looks import PLANNED, LookPlan, Occasion
 from analysis.claims.power import LEAST_POWER, power_at
 from analysis.claims.reading import Claims, Question
@@ -13,7 +13,7 @@ from analysis.quantities.outcomes import outcomes
 from analysis.records.study import Study
 from analysis.stats.effects import ALPHA, Estimate, detectable, power_of_t
 
-LEAST_SEEDS = 3
+SEEDS_FOR_A_SPREAD = 3
 """Fewest seeds from which a standard deviation is taken."""
 
 
@@ -47,7 +47,7 @@ def effect_so_far(question: Question, claims: Claims, study: Study | None) -> Es
         return None
     context = Context(study, outcomes(study, {question.measured}), claims.command)
     inquiry = inquire(question, None, context)
-    return weigh(inquiry).best if len(inquiry.present) >= LEAST_SEEDS else None
+    return weigh(inquiry).best if len(inquiry.present) >= SEEDS_FOR_A_SPREAD else None
 
 
 def where_power_is_low(question: Question, n: int, alpha: float) -> str:

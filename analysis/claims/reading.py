@@ -255,7 +255,7 @@ def question_of(key: str, keys: Mapping[str, Any], arms: Mapping[str, Settings],
         changes=changes,
         direction=DIRECTIONS[values.one_of("direction", direction, DIRECTIONS)],
         smallest=smallest_effect(keys.get("smallest_effect"), scale),
-        why=reason(keys),
+        why=justification(keys),
     )
 
 
@@ -291,7 +291,7 @@ def check_changes(treatment: Settings, control: Settings, changes: tuple[str, ..
         raise refusal("changes", [], "the settings in which treatment and control differ")
 
 
-def reason(keys: Mapping[str, Any]) -> str | None:
+def justification(keys: Mapping[str, Any]) -> str | None:
     """Where the smallest effect comes from. Raises ValueError where a claim has one without the other."""
     if (keys.get("smallest_effect") is None) != (keys.get("why") is None):
         what = "a sentence on where smallest_effect comes from, and left out without smallest_effect"

@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from analysis.claims.estimand import Sample, Settings
-from analysis.claims.pairing import Pairs, choose, pair
+from analysis.claims.example_scores import check_clusters, clusters_note
+from analysis.claims.pairing import Pairs, Refused, choose, pair
 from analysis.claims.reading import Question
 from analysis.quantities.outcomes import Outcomes
 from analysis.quantities.registry import REGISTRY
+from analysis.records.run_folder import Unreadable
 from analysis.records.study import Study
 from analysis.stats.scales import SCALES
 
@@ -24,7 +26,7 @@ class Collected:
     learned    the part of it whose runs learn, as far as the contrast needs that
     keeps      whether the effect is computed from `compared` or from `learned`
     unknown    runs of which nobody knows whether they learned: their predictions are missing
-    notes      what is left out, and why
+    notes      what is left out, and why; how examples are grouped
     """
 
     pairs: Pairs
@@ -67,12 +69,18 @@ def collect(question: Question, cells: Sequence[Settings], study: Study, outcome
     # where runs that did not learn do not count, their missing values exclude no seed
     measured = np.isfinite(values).all(axis=1) | (~question.contrast.usable(learned) & (not keeps))
     compared = whole.where(measured)
+    try:
+        check_clusters(compared)
+    except (ValueError, Unreadable) as reason:
+        raise Refused(str(reason)) from reason
     notes = [*pairs.notes, *unmeasured(whole.where(~measured), question.measured, outcomes)]
     lacking = outcomes.values["learned"].isna()
     unknown = frozenset(lacking.index[lacking]) & frozenset(compared.runs.ravel())
     if unknown:
         notes.append(f"whether {some_of(sorted(unknown))} learned is unknown: no predictions are recorded")
     usable = compared.where(question.contrast.usable(compared.learned))
+    if clustered := clusters_note(compared if keeps else usable):
+        notes.append(clustered)
     return Collected(pairs, compared, usable, keeps, unknown, tuple(notes))
 
 

@@ -17,7 +17,7 @@ from analysis.quantities.registry import REGISTRY, run_quantities
 from analysis.stats.scales import SCALES
 from analysis.stats.spending import SPENDINGS
 
-WORDS: dict[str, str] = {
+DESCRIPTIONS: dict[str, str] = {
     "seeds": "paired seeds that a claim needs before it is judged",
     "looks": "numbers of seeds at which the study is judged, or open",
     "spending": "how several looks share alpha",
@@ -48,8 +48,8 @@ WORDS: dict[str, str] = {
 }
 """Key of a claims file -> its description."""
 
-SETTINGS: dict[str, Any] = {"type": "object"}
-ARM = {"anyOf": [{"type": "string"}, SETTINGS]}
+SETTINGS_TYPE: dict[str, Any] = {"type": "object"}
+ARM_TYPE = {"anyOf": [{"type": "string"}, SETTINGS_TYPE]}
 POSITIVE = {"type": "number", "exclusiveMinimum": 0}
 COUNT = {"type": "integer", "minimum": 1}
 
@@ -57,14 +57,14 @@ TYPES: dict[str, dict[str, Any]] = {
     "seeds": COUNT,
     "looks": {"anyOf": [{"type": "array", "items": COUNT, "minItems": 1}, {"const": OPEN}]},
     "spending": {"enum": list(SPENDINGS)},
-    "arms": {"type": "object", "additionalProperties": SETTINGS},
-    "within": SETTINGS,
-    "requires": SETTINGS,
+    "arms": {"type": "object", "additionalProperties": SETTINGS_TYPE},
+    "within": SETTINGS_TYPE,
+    "requires": SETTINGS_TYPE,
     "quantity": {"enum": list(run_quantities())},
     "scale": {"enum": list(SCALES)},
     "contrast": {"enum": list(CONTRASTS)},
-    "treatment": ARM,
-    "control": ARM,
+    "treatment": ARM_TYPE,
+    "control": ARM_TYPE,
     "changes": {"type": "array", "items": {"type": "string"}},
     "direction": {"enum": list(DIRECTIONS)},
     "smallest_effect": POSITIVE,
@@ -82,12 +82,12 @@ def schema() -> dict[str, Any]:
     """The schema as plain data (JSON Schema, draft 2020-12)."""
     question = properties(*QUESTION_KEYS, *CONTRAST_KEYS)
     together = {"smallest_effect": ["why"], "why": ["smallest_effect"]}
-    part = mapping(question) | {"dependentRequired": together}
+    part = object_of(question) | {"dependentRequired": together}
     listed = {name: described(name) | {"type": "array", "items": part} for name in ("parts", "beside")}
-    claim = mapping(properties(*CLAIM_KEYS) | question | listed) | {"dependentRequired": together}
-    of_quantity = {"anyOf": [TYPES["scale"], mapping(properties(*QUANTITY_KEYS))]}
-    quantities = mapping({name: {"description": REGISTRY[name].words} | of_quantity for name in run_quantities()})
-    compare = mapping({"reference": {"type": ["object", "null"]}, "quantities": quantities})
+    claim = object_of(properties(*CLAIM_KEYS) | question | listed) | {"dependentRequired": together}
+    of_quantity = {"anyOf": [TYPES["scale"], object_of(properties(*QUANTITY_KEYS))]}
+    quantities = object_of({name: {"description": REGISTRY[name].words} | of_quantity for name in run_quantities()})
+    compare = object_of({"reference": {"type": ["object", "null"]}, "quantities": quantities})
     keys = properties(*FILE_KEYS) | {
         "claims": described("claims") | {"type": "object", "additionalProperties": claim, "minProperties": 1},
         "compare": described("compare") | compare | {"required": ["quantities"]},
@@ -95,13 +95,13 @@ def schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Claims of a study",
-        **mapping(keys),
+        **object_of(keys),
         "required": ["seeds"],
         "oneOf": [{"required": ["claims"]}, {"required": ["compare"]}],
     }
 
 
-def mapping(keys: dict[str, Any]) -> dict[str, Any]:
+def object_of(keys: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": keys, "additionalProperties": False}
 
 
@@ -110,7 +110,7 @@ def properties(*names: str) -> dict[str, Any]:
 
 
 def described(name: str) -> dict[str, Any]:
-    return {"description": WORDS[name]}
+    return {"description": DESCRIPTIONS[name]}
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ SAME, ALONE, PAIRED = "same settings", "alone", "paired"
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class StudyComparison:
     """Two studies, called `names`, side by side; columns that end in `_against` belong to the second study.
 
     settings  one row per key that differs: its values in each study (text, several joined by " / ") and where they
@@ -71,14 +71,14 @@ class Comparison:
     claims: pd.DataFrame
 
 
-def compare(ours: Study, theirs: Study, claims: Claims) -> Comparison:
+def compare(ours: Study, theirs: Study, claims: Claims) -> StudyComparison:
     """Compare `ours` with `theirs`, both judged by one claims file. Raises ValueError if they are the same folder."""
     if ours.folder.resolve() == theirs.folder.resolve():
         raise refusal("--against", theirs.folder, "the folder of another study")
     factors = merged_order([ours.factors, theirs.factors])
     ours, theirs = (with_all_factors(study, factors) for study in (ours, theirs))
     matching = match(ours.arms, theirs.arms)
-    return Comparison(
+    return StudyComparison(
         names=names(ours.folder, theirs.folder),
         matching=matching,
         settings=pd.concat([changed_settings(ours, theirs, matching), changed_environment(ours.runs, theirs.runs)]),
@@ -148,7 +148,7 @@ def values_in_runs(key: str, runs: pd.DataFrame) -> str:
 
 
 def compared_arms(ours: Study, theirs: Study, matching: Matching) -> pd.DataFrame:
-    """The table `Comparison.arms`."""
+    """The table `StudyComparison.arms`."""
     first, second = runs_by_arm(ours), runs_by_arm(theirs)
     rows = []
     for a, b in matching.pairs:
@@ -242,7 +242,7 @@ def welch_interval(a: ArrayLike, b: ArrayLike) -> Interval | None:
 
 
 def compared_claims(ours: Sequence[Finding], theirs: Sequence[Finding], claims: Claims) -> pd.DataFrame:
-    """The table `Comparison.claims`."""
+    """The table `StudyComparison.claims`."""
     # parts of a claim about an exact number are models in the study's own order, so two studies' parts do not match
     exact = {question.id for question in claims.questions if isinstance(question.contrast, Equality)}
     first, second = (

@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.compare.compare import ALONE, CHANGES, PAIRED, SAME, UNTESTED, Comparison
+from analysis.compare.compare import ALONE, CHANGES, PAIRED, SAME, UNTESTED, StudyComparison
 from analysis.tables.formats import save_table
 from analysis.tables.numbers import DASH, fixed
 
 
-def headlines(comparison: Comparison) -> list[str]:
+def headlines(comparison: StudyComparison) -> list[str]:
     """What changed, in a few lines."""
     (ours, theirs), matching, arms = comparison.names, comparison.matching, comparison.arms
     same, identical, common = (arms["match"] == SAME).sum(), arms["identical"].sum(), arms["common_seeds"].sum()
@@ -36,13 +36,13 @@ def headlines(comparison: Comparison) -> list[str]:
     ]
 
 
-def settings_in_words(comparison: Comparison) -> pd.DataFrame:
+def settings_in_words(comparison: StudyComparison) -> pd.DataFrame:
     """The differing settings and versions, with hashes and commits shortened to ten digits."""
     short = comparison.settings.map(lambda text: re.sub(r"\b[0-9a-f]{16,}\b", lambda found: f"{found[0][:10]}…", text))
     return short.set_axis(["setting or version", *comparison.names, "where it differs"], axis="columns")
 
 
-def arms_in_words(comparison: Comparison) -> pd.DataFrame:
+def arms_in_words(comparison: StudyComparison) -> pd.DataFrame:
     """Accuracies in per cent and their difference in points with its interval; arms as the first study labels them."""
     ours, theirs = comparison.names
     rows = []
@@ -65,19 +65,19 @@ def arms_in_words(comparison: Comparison) -> pd.DataFrame:
 
 
 def how(row: Any) -> str:
-    """How a row of Comparison.arms was compared, and on how many runs."""
+    """How a row of StudyComparison.arms was compared, and on how many runs."""
     runs = f"{row.runs} seeds" if row.comparison == PAIRED else f"{row.runs} and {row.runs_against} runs"
     diverged = f"; {row.diverged} and {row.diverged_against} diverged" if row.diverged or row.diverged_against else ""
     return f"{row.comparison}; {runs}{diverged}"
 
 
 def identical_seeds(row: Any) -> str:
-    """How many seeds of a row of Comparison.arms are identical, and the first step at which another one differs."""
+    """How many seeds of a row of `StudyComparison.arms` are identical, and the first step at which another differs."""
     since = "" if pd.isna(row.first_difference) else f"; differs from step {row.first_difference}"
     return f"{row.identical} of {row.common_seeds} seeds{since}"
 
 
-def claims_in_words(comparison: Comparison) -> pd.DataFrame:
+def claims_in_words(comparison: StudyComparison) -> pd.DataFrame:
     """The claims and parts that at least one study tests, with each study's verdict."""
     claims = comparison.claims[comparison.claims["change"] != UNTESTED]
     shown = claims[["change", "id", "statement"]].rename(columns={"id": "claim"})
@@ -109,7 +109,7 @@ def with_interval(estimate: float, low: float, high: float, form: str) -> str:
     return f"{estimate:{form}}" if math.isnan(low) else f"{estimate:{form}} ({low:{form}} to {high:{form}})"
 
 
-def write_comparison(comparison: Comparison, folder: Path) -> None:
+def write_comparison(comparison: StudyComparison, folder: Path) -> None:
     """Write the three tables into `folder`: numbers as CSV, words as Markdown and LaTeX."""
     save_table(folder, "settings", comparison.settings, settings_in_words(comparison))
     save_table(folder, "arms", comparison.arms, arms_in_words(comparison))

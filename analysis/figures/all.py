@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from analysis.claims.finding import Finding
 from analysis.claims.reading import Claims
 from analysis.figures import by_seed, by_step, dose, forest
+from analysis.figures.budget import best_by_budget
 from analysis.figures.data import Contents, NotDrawable, Records
 from analysis.figures.export import DPI
 from analysis.figures.specification import specification_curve
@@ -92,7 +93,7 @@ def figures(study: Study, names: Sequence[str] = tuple(FIGURES)) -> Iterator[Dra
         yield drawn(name, lambda draw=FIGURES[name]: draw(records))
 
 
-OF_CLAIMS = ("forest", "specification_curve")
+OF_CLAIMS = ("forest", "best_by_budget", "specification_curve")
 """Names of the figures of a study's claims."""
 
 
@@ -102,6 +103,7 @@ def claim_figures(
     """Draw OF_CLAIMS; `claims`: the file that the findings are judged by, which gives the claimed sides."""
     quantities = {row.quantity for row, _ in forest.with_parents(findings) if row.quantity in run_quantities()}
     yield forest_plot(forest.judged_effects(findings, claims, aa_effects(study, quantities)))
+    yield drawn("best_by_budget", lambda: best_by_budget(findings, claims))
     if claims is None:
         yield LeftOut("specification_curve", "no claims file is given")
     else:

@@ -16,20 +16,24 @@ from analysis.figures.data import Contents, NotDrawable, Records
 from analysis.figures.panels import (
     FEW,
     HEIGHT,
+    NO_MARKS,
     WIDE,
     WIDTH,
     Curve,
     Marks,
     Panel,
     arm_by_arm,
+    arm_title,
     composed,
     draw_panel,
     limits_of,
     panel_data,
+    shown_numbers,
     side_by_side,
     used,
+    with_failures,
 )
-from analysis.figures.style import LineStyle, add_legend, legend_for, literal, log_axis, wrapped
+from analysis.figures.style import LineStyle, add_legend, legend_for, literal, log_axis
 from analysis.records.arms import canonical, overlaid
 from analysis.tables.numbers import plain_number
 
@@ -47,30 +51,29 @@ LOG_RATE = Curve("lr", "learning rate η", log=True)
 
 
 def training_loss(records: Records) -> Contents:
-    panel = Panel(TRAINING_LOSS, curve_data(records, records.steps, TRAINING_LOSS), (records.width, "steps"))
+    panel = panel_of(records, TRAINING_LOSS)
     return (
         "Training loss by step. " + how_to_read(records, [panel]),
-        panel.data,
-        composed(records.line_styles, [panel], records.references),
+        shown_numbers([panel]),
+        figure_of(records, [panel]),
     )
 
 
 def probe_loss(records: Records) -> Contents:
-    panel = Panel(PROBE_LOSS, curve_data(records, records.probe, PROBE_LOSS), (records.probe_width, "probes"))
+    panel = panel_of(records, PROBE_LOSS, on_probe=True)
     return (
         "Probe loss by step. " + how_to_read(records, [panel]),
-        panel.data,
-        composed(records.line_styles, [panel], records.references),
+        shown_numbers([panel]),
+        figure_of(records, [panel]),
     )
 
 
 def probe_accuracy(records: Records) -> Contents:
-    data = curve_data(records, records.probe, PROBE_ACCURACY)
-    panel = Panel(PROBE_ACCURACY, data, (records.probe_width, "probes"))
+    panel = panel_of(records, PROBE_ACCURACY, on_probe=True)
     return (
         "Probe accuracy by step. " + how_to_read(records, [panel]),
-        data,
-        composed(records.line_styles, [panel], records.references),
+        shown_numbers([panel]),
+        figure_of(records, [panel]),
     )
 
 
@@ -79,8 +82,8 @@ def gradient_norm(records: Records) -> Contents:
     caption = "Norm of the whole gradient by step, before and after clipping. " + marks.caption
     return (
         caption + how_to_read(records, panels),
-        panel_data(panels),
-        composed(records.line_styles, panels, records.references, marks),
+        shown_numbers(panels),
+        figure_of(records, panels, marks),
     )
 
 
@@ -92,18 +95,18 @@ def tracked_norms(records: Records) -> Contents:
     )
     return (
         caption + how_to_read(records, panels),
-        panel_data(panels),
-        composed(records.line_styles, panels, records.references, marks),
+        shown_numbers(panels),
+        figure_of(records, panels, marks),
     )
 
 
 def delta_g(records: Records) -> Contents:
-    panel = Panel(DELTA_G, curve_data(records, records.steps, DELTA_G), (records.width, "steps"))
+    panel = panel_of(records, DELTA_G)
     caption = "Δg by step: the part of the gradient norm that clipping removes. "
     return (
         caption + how_to_read(records, [panel]),
-        panel.data,
-        composed(records.line_styles, [panel], records.references),
+        shown_numbers([panel]),
+        figure_of(records, [panel]),
     )
 
 
@@ -116,9 +119,11 @@ def delta_g_share(records: Records) -> Contents:
     limits = limits_of([panel], [*marks.levels])
     if len(style_of) > FEW:
         by_bin = data.rename(columns={"bin": "step"}).assign(diverged=0)
-        figure = arm_by_arm(style_of, [replace(panel, data=by_bin)], limits, records.references, marks)
+        figure = arm_by_arm(
+            style_of, [replace(panel, data=by_bin)], limits, records.references, records.failures, marks
+        )
     else:
-        figure = shares_together(style_of, panel, limits, marks)
+        figure = shares_together(records, style_of, panel, limits, marks)
     interval = " with its 95 % interval (Student's t), which may extend beyond the panel" if data["n"].max() > 1 else ""
     caption = (
         "Share of a run's total Δg, the norm that clipping removes, in each tenth of its steps, for finished runs: "
@@ -131,9 +136,9 @@ def delta_g_share(records: Records) -> Contents:
 
 
 def shares_together(
-    style_of: Mapping[str, LineStyle], panel: Panel, limits: tuple[float, float], marks: Marks
+    records: Records, style_of: Mapping[str, LineStyle], panel: Panel, limits: tuple[float, float], marks: Marks
 ) -> Figure:
-    legend = legend_for(style_of, WIDTH)
+    legend = legend_for(with_failures(style_of, records.failures), WIDTH)
     figure = Figure((WIDTH, HEIGHT + legend.height), layout="constrained")
     ax = figure.subplots()
     plots.draw_shares(panel.data, ax, style_of)
@@ -160,7 +165,7 @@ def learning_rate(records: Records) -> Contents:
     far_apart = 0 < 10 * largest.min() <= largest.max()
     panel = Panel(LOG_RATE if far_apart else RATE, one_each, (records.rate_width, "steps"))
     limits = limits_of([panel], [] if far_apart else [0])
-    figure = side_by_side({names[arm]: records.line_styles[arm] for arm in names}, [panel], limits)
+    figure = side_by_side({names[arm]: records.line_styles[arm] for arm in names}, [panel], limits, {})
     groups = "; ".join(", ".join(arms) for arms in alike.values())
     caption = f"Learning rate of each update, the same for all seeds. {records.shown}The arms of each line: {groups}."
     return caption, curve[["arm", "step", "mean"]].rename(columns={"mean": "lr"}), figure
@@ -195,7 +200,7 @@ def layers(records: Records) -> Contents:
     maps = used(figure.subplots(rows, columns, sharey=True, squeeze=False), len(arms))
     for i, (ax, arm) in enumerate(zip(maps, arms, strict=True)):
         plots.draw_heat_map(data[data["arm"] == arm], ax, norm, places)
-        literal(ax.set_title(wrapped(arm, 36), fontsize=8))
+        literal(ax.set_title(arm_title(arm, 36, records.failures), fontsize=8))
         ax.set_xlabel(x_label if i + columns >= len(arms) else "")
         ax.set_ylabel("" if i % columns else "layer and block")
     where = {"location": "top", "shrink": 0.5, "aspect": 40, "pad": 0.1 / figure.get_figheight()}
@@ -215,8 +220,7 @@ def hero(records: Records) -> Contents:
     """Gradient norm before and after clipping next to the probe loss: the effect of clipping in one picture."""
     records = clipping_alone(records)
     norms, marks = norm_panels(records, BEFORE, AFTER), clipping_marks(records)
-    loss = curve_data(records, records.probe, PROBE_LOSS).assign(quantity="probe_loss")
-    learning = Panel(replace(PROBE_LOSS, title="learning"), loss, (records.probe_width, "probes"))
+    learning = panel_of(records, replace(PROBE_LOSS, title="learning"), on_probe=True, name="probe_loss")
     figure = Figure((WIDE, 3.2), layout="constrained")
     axes = figure.subplots(1, 3)
     axes[1].sharey(axes[0])
@@ -227,9 +231,9 @@ def hero(records: Records) -> Contents:
         ax.set_title(panel.curve.title, pad=14)
     for ax in axes[:2]:
         marks.draw(ax, records.arms)
-    add_legend(figure, legend_for(records.line_styles, WIDE))
+    add_legend(figure, legend_for(with_failures(records.line_styles, records.failures), WIDE))
     caption = "Gradient norm before and after clipping, and probe loss, by step. " + marks.caption
-    return caption + how_to_read(records, norms), panel_data([*norms, learning]), figure
+    return caption + how_to_read(records, norms), shown_numbers([*norms, learning]), figure
 
 
 def clipping_alone(records: Records) -> Records:
@@ -262,7 +266,34 @@ def clipping_alone(records: Records) -> Records:
     return records.only(group, f"a group of {len(group)} that differ only in clipping")
 
 
+def figure_of(records: Records, panels: Sequence[Panel], marks: Marks = NO_MARKS) -> Figure:
+    return composed(records.line_styles, panels, records.references, records.failures, marks)
+
+
 # --- Numbers ---
+
+
+def panel_of(records: Records, curve: Curve, on_probe: bool = False, name: str | None = None) -> Panel:
+    """The panel of a curve over the steps, or over evaluations of the probe; `name`: its quantity among the numbers."""
+    points = records.probe if on_probe else records.steps
+    mean_of = (records.probe_width, "probes") if on_probe else (records.width, "steps")
+    data, ends = curve_data(records, points, curve), run_ends(records, points, curve)
+    if name:
+        data, ends = data.assign(quantity=name), ends.assign(quantity=name)
+    return Panel(curve, data, mean_of, ends)
+
+
+def run_ends(records: Records, points: pd.DataFrame, curve: Curve) -> pd.DataFrame:
+    """The last point of each run that failed, in the columns of `curve_data` and run: its value is the mean of one run.
+
+    diverged, unlearned: 1 where the run diverged, or is done and did not learn; else 0.
+    """
+    failed = [*records.diverged["run"], *records.unlearned["run"]]
+    last = points[points["run"].isin(failed)].groupby("run", sort=False, observed=True).tail(1)
+    diverged = last["run"].isin(list(records.diverged["run"])).astype(int)
+    found = last[["arm", "step"]].assign(quantity=curve.column, mean=last[curve.column].astype(float))
+    found = found.assign(low=math.nan, high=math.nan, n=1, diverged=diverged, unlearned=1 - diverged, run=last["run"])
+    return found[["quantity", "arm", "step", "mean", "low", "high", "n", "diverged", "unlearned", "run"]]
 
 
 def curve_data(records: Records, points: pd.DataFrame, curve: Curve) -> pd.DataFrame:
@@ -280,7 +311,7 @@ def curve_data(records: Records, points: pd.DataFrame, curve: Curve) -> pd.DataF
 
 
 def norm_panels(records: Records, *of: Curve) -> list[Panel]:
-    return [Panel(curve, curve_data(records, records.steps, curve), (records.width, "steps")) for curve in of]
+    return [panel_of(records, curve) for curve in of]
 
 
 def clipping_marks(records: Records) -> Marks:
@@ -312,13 +343,17 @@ def how_to_read(records: Records, panels: Sequence[Panel]) -> str:
     if len(records.arms) > FEW and len(panels) == 1 and records.references:
         text += "Grey: the arm with the same freezing whose other techniques are those of the first arm. "
     if len(records.diverged):
-        text += f"Crosses: a seed diverged, and the mean continues without it ({named(records.diverged)}). "
+        text += (
+            f"Crosses: the last point of a run that diverged; the mean goes on without it ({named(records.diverged)}). "
+        )
     if len(records.unlearned):
         by_arm = records.unlearned["arm"].value_counts(sort=False)
         text += (
-            "Open circles at the end of a line: the mean includes runs that did not learn "
+            "Open circles: the last point of each run that did not learn; the mean includes it "
             f"({', '.join(f'{arm} {n}' for arm, n in by_arm.items())}). "
         )
+    if records.failures:
+        text += "Crosses and circles beyond the axis are at its edge. "
     return text.rstrip()
 
 

@@ -183,6 +183,23 @@ class Records:
         """run, arm, seed of the finished runs that did not learn."""
         return self.done.loc[~self.done["learned"], ["run", "arm", "seed"]]
 
+    @cached_property
+    def failures(self) -> dict[str, str]:
+        """Arm -> how many of its runs failed, in words, for arms of which any did.
+
+        Diverged runs, also those without a single step, and finished ones that did not learn: "1 of 5 diverged, 2 did
+        not learn".
+        """
+        runs = self.study.runs["arm"].value_counts()
+        kinds = {"diverged": self.diverged, "did not learn": self.unlearned}
+        found: dict[str, str] = {}
+        for arm in self.arms:
+            counts = {kind: int((frame["arm"] == arm).sum()) for kind, frame in kinds.items()}
+            parts = [f"{number} {kind}" for kind, number in counts.items() if number]
+            if parts:
+                found[arm] = ", ".join(parts).replace(" ", f" of {runs[arm]} ", 1)
+        return found
+
     @property
     def _runs_done(self) -> list[str]:
         return list(self.study.runs["run"][self.study.runs["status"] == "done"])

@@ -53,10 +53,13 @@ def judged_effects(
 
 
 def with_parents(findings: Sequence[Finding], parent: str | None = None) -> list[tuple[Finding, str | None]]:
-    """The judged findings, each followed by its judged parts, with the id of the finding that they are parts of."""
+    """The judged findings, each followed by its parts, with the id of the finding that they are parts of.
+
+    Parts are those that are judged, and the effects on single data sets that are shown with their mean.
+    """
     found: list[tuple[Finding, str | None]] = []
     for finding in findings:
-        if finding.verdict is not None:
+        if finding.verdict is not None or (parent is not None and "data_set" in finding.details):
             found += [(finding, parent), *with_parents(finding.parts, finding.id)]
     return found
 
@@ -71,7 +74,7 @@ def forest_row(finding: Finding, parent: str | None, side: float, aa: Mapping[st
         **interval_columns("", own and own.interval),
         **interval_columns("simultaneous_", own and own.interval_simultaneous),
         "smallest_effect": own and own.smallest_effect,
-        "verdict": finding.verdict.value,
+        "verdict": finding.verdict and finding.verdict.value,
         "scale": finding.scale,
         "quantity": finding.quantity,
         "parent": parent,
@@ -133,6 +136,8 @@ def forest(claims: pd.DataFrame) -> Contents:
             " Grey below a row: the effect of another dropout stream (A/A), on the same quantity, with its 95 % "
             "interval: as much as chance alone does."
         )
+    if (claims["verdict"].isna() & claims["effect"].notna()).any():
+        caption += " A black dot without a word: the effect on one data set, shown with the mean, not judged."
     if without:
         caption += f" Not shown, because they have no effect of their own: {', '.join(without)}."
     return caption, claims[list(FOREST_COLUMNS)], figure

@@ -49,11 +49,16 @@ class Curve:
 
 @dataclass(frozen=True)
 class Panel:
-    """A curve's numbers (`series.by_step`); `mean_of`: what each is the mean of, such as (5, "steps")."""
+    """A curve's numbers (`series.by_step`).
+
+    mean_of   what each is the mean of, such as (5, "steps")
+    run_ends  the last point of each run that failed: the columns of `data`, and run
+    """
 
     curve: Curve
     data: pd.DataFrame
     mean_of: tuple[int, str] = (1, "steps")
+    run_ends: pd.DataFrame | None = None
 
     @property
     def label(self) -> str:
@@ -95,28 +100,43 @@ def plural(items: Collection[object]) -> str:
 
 
 def panel_data(panels: Sequence[Panel]) -> pd.DataFrame:
-    """The numbers of all panels, one below the other."""
+    """The numbers of all panels' curves, one below the other."""
     return pd.concat([panel.data for panel in panels], ignore_index=True)
+
+
+def shown_numbers(panels: Sequence[Panel]) -> pd.DataFrame:
+    """The numbers of all panels' curves, and below them those of the runs that are marked on their own."""
+    ends = [panel.run_ends for panel in panels if panel.run_ends is not None and len(panel.run_ends)]
+    return pd.concat([panel_data(panels), *ends], ignore_index=True)
 
 
 def composed(
     style_of: Mapping[str, LineStyle],
     panels: Sequence[Panel],
     references: Mapping[str, str],
+    failures: Mapping[str, str],
     marks: Marks = NO_MARKS,
 ) -> Figure:
-    """A figure of panels with a common y axis, for few arms or many; `references`: as in `arm_by_arm`."""
+    """A figure of panels with a common y axis, for few arms or many.
+
+    references  as in `arm_by_arm`
+    failures    arm -> how many of its runs failed, in words
+    """
     limits = limits_of(panels, [*marks.levels])
     if len(style_of) <= FEW:
-        return side_by_side(style_of, panels, limits, marks)
-    return arm_by_arm(style_of, panels, limits, references, marks)
+        return side_by_side(style_of, panels, limits, failures, marks)
+    return arm_by_arm(style_of, panels, limits, references, failures, marks)
 
 
 def side_by_side(
-    style_of: Mapping[str, LineStyle], panels: Sequence[Panel], limits: tuple[float, float], marks: Marks = NO_MARKS
+    style_of: Mapping[str, LineStyle],
+    panels: Sequence[Panel],
+    limits: tuple[float, float],
+    failures: Mapping[str, str],
+    marks: Marks = NO_MARKS,
 ) -> Figure:
     """A figure with all arms in each panel and a legend above."""
-    legend = legend_for(style_of, WIDTH)
+    legend = legend_for(with_failures(style_of, failures), WIDTH)
     figure = Figure((WIDTH, HEIGHT + legend.height), layout="constrained")
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for i, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
@@ -133,6 +153,7 @@ def arm_by_arm(
     panels: Sequence[Panel],
     limits: tuple[float, float],
     references: Mapping[str, str],
+    failures: Mapping[str, str],
     marks: Marks,
 ) -> Figure:
     """A figure with one small panel per arm: its one curve, with that of its reference in grey behind, or several."""
@@ -154,7 +175,7 @@ def arm_by_arm(
         marks.draw(ax, [arm], name_levels=i % columns == columns - 1, name_starts=False)
         ax.set(xlabel="", ylabel="")
         ax.tick_params(labelbottom=i + columns >= len(style_of))
-        literal(ax.set_title(wrapped(arm, 30), fontsize=8))
+        literal(ax.set_title(arm_title(arm, 30, failures), fontsize=8))
     figure.supxlabel(panels[0].curve.x_label, fontsize=9)
     figure.supylabel(panels[0].label, fontsize=9)
     if legend:
@@ -162,9 +183,24 @@ def arm_by_arm(
     return figure
 
 
+def arm_title(arm: str, width: int, failures: Mapping[str, str]) -> str:
+    """An arm's name over its own panel, with how many of its runs failed below it."""
+    return "\n".join([wrapped(arm, width), *filter(None, [failures.get(arm)])])
+
+
+def with_failures(style_of: Mapping[str, LineStyle], failures: Mapping[str, str]) -> dict[str, LineStyle]:
+    """The styles by the names of a legend: each arm's, with how many of its runs failed.
+
+    >>> [*with_failures(line_styles(["none", "fixed"]), {"none": "2 of 5 did not learn"})]
+    ['none (2 of 5 did not learn)', 'fixed']
+    """
+    return {f"{arm} ({failures[arm]})" if arm in failures else arm: style for arm, style in style_of.items()}
+
+
 def panel_of_arm(panel: Panel, arm: str) -> Panel:
     """The panel with one arm's numbers only."""
-    return replace(panel, data=panel.data[panel.data["arm"] == arm])
+    ends = None if panel.run_ends is None else panel.run_ends[panel.run_ends["arm"] == arm]
+    return replace(panel, data=panel.data[panel.data["arm"] == arm], run_ends=ends)
 
 
 def draw_panel(panel: Panel, ax: Axes, style_of: Mapping[str, LineStyle], limits: tuple[float, float]) -> None:
@@ -173,6 +209,8 @@ def draw_panel(panel: Panel, ax: Axes, style_of: Mapping[str, LineStyle], limits
     if panel.curve.log:
         log_axis(ax.yaxis)
     ax.set_ylim(limits)
+    if panel.run_ends is not None:
+        plots.draw_run_ends(panel.run_ends, ax, style_of, limits)
 
 
 def used(grid: np.ndarray, count: int) -> list[Axes]:

@@ -27,7 +27,7 @@ MOST_ARMS = 4
 POINTLESS = {"points": 50.0, "log": 3.0}
 """Half-widths from which an interval rules out nothing that anybody expects: 50 points, a ratio of 20."""
 
-OPEN = (Verdict.INCONCLUSIVE, Verdict.NOT_TESTED, Verdict.EQUIVALENT)
+WITHOUT_EFFECT = (Verdict.INCONCLUSIVE, Verdict.NOT_TESTED, Verdict.EQUIVALENT)
 
 
 def headline(study: Study, claims: Claims, findings: Sequence[Finding]) -> str:
@@ -71,14 +71,15 @@ def comparison_sentence(findings: Sequence[Finding]) -> str:
     """The arms that differ from the reference, then the others; intervals are those adjusted for all comparisons."""
     judged = [finding for finding in findings if finding.verdict is not Verdict.NOT_TESTED]
     arms = [list(group) for _, group in groupby(findings, lambda finding: words(finding.treatment or {}))]
-    arms.sort(key=lambda group: all(finding.verdict in OPEN for finding in group))  # those that differ come first
+    # those that differ come first
+    arms.sort(key=lambda group: all(finding.verdict in WITHOUT_EFFECT for finding in group))
     seeds = sorted({finding.n for finding in judged if finding.n})
     clauses: dict[str, list[str]] = {}
     for group in arms[:MOST_ARMS]:
-        clauses.setdefault(arm_clause(group, len(seeds) > 1), []).append(arm_name(group[0]))
+        clauses.setdefault(arm_clause(group, len(seeds) > 1), []).append(arm_in_words(group[0]))
     said = [f"{' and '.join(names)}: {clause}" for clause, names in clauses.items()]
     if more := arms[MOST_ARMS:]:
-        differ = sum(any(finding.verdict not in OPEN for finding in group) for group in more)
+        differ = sum(any(finding.verdict not in WITHOUT_EFFECT for finding in group) for group in more)
         said.append(f"{count(len(more), 'more arm')}: {differ or 'none'} with a difference (see the report)")
     text = f"{'; '.join(said)}."
     if not judged:
@@ -90,7 +91,7 @@ def comparison_sentence(findings: Sequence[Finding]) -> str:
     return text
 
 
-def arm_name(finding: Finding) -> str:
+def arm_in_words(finding: Finding) -> str:
     """The arm in words; an A/A arm, which differs in its dropout stream only, as the control that it is."""
     return f"{'A/A control ' if finding.changes == ('nuisance',) else ''}{words(finding.treatment or {})}"
 
@@ -98,7 +99,7 @@ def arm_name(finding: Finding) -> str:
 def arm_clause(findings: Sequence[Finding], with_seeds: bool) -> str:
     """One arm against the reference: its first quantity in any case, the others where they differ."""
     first, *others = findings
-    differing = [difference(finding) for finding in others if finding.verdict not in OPEN]
+    differing = [difference(finding) for finding in others if finding.verdict not in WITHOUT_EFFECT]
     tested = first.verdict is not Verdict.NOT_TESTED
     on = f", {count(first.n, 'seed')}" if with_seeds and tested else ""
     return f"{', '.join([difference(first), *differing])}{on}"
@@ -110,7 +111,7 @@ def difference(finding: Finding) -> str:
     if finding.verdict is Verdict.NOT_TESTED or finding.effect is None:
         return f"{quantity.words} not compared ({why_not_compared(finding)})"
     interval = finding.interval_simultaneous
-    if finding.verdict not in OPEN and interval is not None:
+    if finding.verdict not in WITHOUT_EFFECT and interval is not None:
         sentence = SENTENCES[finding.scale or "raw"]
         effect = sentence.effect(quantity.words, quantity.unit, f"with {words(finding.control or {})}", finding.effect)
         return f"{effect} ({sentence.interval(finding.effect, interval.low, interval.high)})"

@@ -4,16 +4,29 @@ Effects are on the scale of their claim; logarithms are written as ratios, logit
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from ablate.config.wording import count
-from analysis.claims.contrasts import Contrast, Equality, GridMean, Interactions, Sensitivity, Sizes, Variance
+from analysis.claims.contrast import ROLES_OF_ARMS
+from analysis.claims.contrasts import (
+    Contrast,
+    Datasets,
+    Equality,
+    Failures,
+    GridMean,
+    Interactions,
+    Sensitivity,
+    Sizes,
+    Tuned,
+    Variance,
+)
 from analysis.claims.finding import Finding
 from analysis.claims.power import LEAST_POWER
 from analysis.claims.reading import Claims, Question
 from analysis.claims.verdict_rule import Direction, Verdict
+from analysis.page.tuned_arms import grid_in_words, tuning_in_words
 from analysis.quantities.registry import REGISTRY
 from analysis.records.arms import words
 from analysis.stats.interval import Interval
@@ -60,7 +73,8 @@ class FindingText:
     at_once         the interval that holds for all claims simultaneously
     bound           the largest effect in the claimed direction that is not ruled out
     asked           the smallest effect of interest, and where it comes from
-    chance          p values
+    chance          p values, and the probability of improvement
+    tuning          how each arm was tuned; empty where it was not
     seeds           numbers of seeds: compared, not learned, missing
     judged, beside  the judged parts of its claim, and the comparisons that are shown with it but not judged
     """
@@ -75,6 +89,14 @@ class FindingText:
     seeds: str
     judged: tuple["FindingText", ...]
     beside: tuple["FindingText", ...]
+    tuning: tuple[str, ...] = ()
+
+    @property
+    def with_parts(self) -> Iterator["FindingText"]:
+        """The finding, then its parts and their parts."""
+        yield self
+        for part in (*self.judged, *self.beside):
+            yield from part.with_parts
 
 
 def findings_in_words(findings: tuple[Finding, ...], claims: Claims) -> tuple[FindingText, ...]:
@@ -94,10 +116,11 @@ def finding_in_words(finding: Finding, questions: Mapping[str, Question], above:
         at_once=None if question is None else interval_in_words(finding.interval_simultaneous, finding, question),
         bound=None if question is None else bound_in_words(finding, question),
         asked=None if question is None else smallest_effect_in_words(finding, question),
-        chance=p_values_in_words(finding),
+        chance="; ".join(filter(None, (p_values_in_words(finding), improvement_in_words(finding)))) or None,
         seeds=seeds_in_words(finding, question),
         judged=tuple(part for part in parts if part.finding.verdict),
         beside=tuple(part for part in parts if not part.finding.verdict),
+        tuning=tuning_in_words(finding),
     )
 
 
@@ -133,6 +156,17 @@ def p_values_in_words(finding: Finding) -> str | None:
     return ", ".join(f"{name} {p_text(p)}" for name, p in found.items() if p is not None)
 
 
+def improvement_in_words(finding: Finding) -> str | None:
+    """The probability of improvement of an accuracy effect; None for other effects.
+
+    >>> improvement_in_words(Finding("A", "up", None, scale="points", improvement=0.85))
+    'probability of improvement 85% over seeds'
+    """
+    if finding.improvement is None or finding.scale != "points":
+        return None
+    return f"probability of improvement {finding.improvement:.0%} over seeds"
+
+
 # --- Effects ---
 
 
@@ -144,10 +178,38 @@ def effect_sentence(finding: Finding, question: Question) -> str | None:
     subject = SUBJECTS.get(type(question.contrast), "{}").format(quantity.words)
     if finding.effect == 0 and finding.interval is None and finding.n > 1:
         value = getattr(question.contrast, "reference", None)
-        return f"{subject} is equal in every pair" if value is None else f"{subject} is {rounded(value)} in every run"
+        same = "is equal in every pair" if value is None else f"is {rounded(value)} in every run"
+        return framed(f"{subject} {same}", finding, question)
     sentence = SENTENCES[question.scale].effect(subject, quantity.unit, reference_words(question), finding.effect)
     limits = interval_in_words(finding.interval, finding, question)
-    return f"{sentence} ({limits})" if limits else sentence
+    return framed(f"{sentence} ({limits})" if limits else sentence, finding, question)
+
+
+def framed(sentence: str, finding: Finding, question: Question) -> str:
+    """The sentence of an effect with what its contrast adds: tuned arms, data sets, runs that did not learn."""
+    match question.contrast:
+        case Tuned(over=grid):
+            best = f"each arm at its own best {grid_in_words(grid)} (chosen on validation by the other seeds)"
+            return f"{best}: {sentence}"
+        case Datasets() if "data_set" not in finding.details:
+            sets = [part for part in finding.parts if "data_set" in part.details and part.effect is not None]
+            each = ", ".join(f"{part.details['data_set']} {signed(part.effect, question)}" for part in sets)
+            over = count(len(sets), "data set") if sets else "the data sets"
+            return f"mean over {over}: {sentence}" + (f"; per data set: {each}" if each else "")
+        case Failures() if "did_not_learn" in finding.details:
+            failed = (f"{finding.details['did_not_learn'][role]} of {finding.n}" for role in ROLES_OF_ARMS)
+            arms = (words(arm) for arm in (finding.treatment or {}, finding.control or {}))
+            shown = " against ".join(f"{number} with {arm}" for number, arm in zip(failed, arms, strict=True))
+            p = "" if finding.p is None else f" (exact McNemar test: p {p_text(finding.p)})"
+            return f"runs that did not learn: {shown}{p}; the {sentence}"
+    return sentence
+
+
+def signed(effect: float, question: Question) -> str:
+    """An effect without its unit: a difference with its sign, or a ratio."""
+    if question.scale in ("log", "logit"):
+        return f"× {ratio_text(effect)}"
+    return f"{'+' if effect > 0 else ''}{rounded(effect)}"
 
 
 def interval_in_words(interval: Interval | None, finding: Finding, question: Question) -> str | None:

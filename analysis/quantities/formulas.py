@@ -83,8 +83,13 @@ def delta_g_slope(steps: pd.DataFrame) -> float:
 
 
 def early_delta_g_share(steps: pd.DataFrame) -> float:
-    """Share, 0 to 1, of ΣΔg in the first tenth of the steps; an even spread gives 0.1."""
+    """Share, 0 to 1, of ΣΔg in the first tenth of the steps; an even spread gives 0.1.
+
+    A rule that lengthens gradients (`ablate.clip.Normalize`) has Δg < 0 and no such share.
+    """
     values = recorded_column(steps, "delta_g")
+    if (longer := values < -1e-6 * np.abs(values).max()).any():  # beyond rounding
+        raise NotMeasurable(f"delta_g: below 0 in {longer.sum()} of {len(values)} steps")
     if values.sum() == 0:
         raise NotMeasurable("clipping never acted: the sum of delta_g is 0")
     return float(early(values).sum() / values.sum())
@@ -154,6 +159,11 @@ def mean_probe_loss(evals: pd.DataFrame) -> float:
     return float(recorded_column(probe(evals), "loss").mean())
 
 
+def last_probe_loss(evals: pd.DataFrame) -> float:
+    """Probe loss at the last evaluation: the probe always has the same examples, with dropout off."""
+    return float(recorded_column(probe(evals), "loss")[-1])
+
+
 def probe_jitter(evals: pd.DataFrame, at_least: int = 40) -> float:
     """Variance in nats² of the probe loss about its trend, from JITTER_START on: see `jitter`.
 
@@ -221,19 +231,61 @@ def did_not_learn(predictions: pd.DataFrame) -> bool:
 # --- Per example: for intervals over seeds and examples ---
 
 
-def right_answers(predictions: pd.DataFrame) -> NDArray[np.float64] | None:
-    """Whether each test example is predicted correctly, 1 or 0, (examples,); None without predictions."""
-    right = (predictions["label"] == predictions["prediction"]).to_numpy(float)
-    return right if len(right) else None
+def right_answers(predictions: pd.DataFrame) -> NDArray[np.float64]:
+    """Whether each test example is predicted correctly, 1 or 0, (examples,); empty without predictions."""
+    return (predictions["label"] == predictions["prediction"]).to_numpy(float)
 
 
-def mean_losses(probe_losses: pd.DataFrame) -> NDArray[np.float64] | None:
-    """Mean loss in nats of each example of the probe over the recorded evaluations, (examples,); None without any.
+def label_losses(predictions: pd.DataFrame, mean: float) -> NDArray[np.float64] | None:
+    """Loss in nats of each test example, −ln of its label's probability, (examples,); their mean is `mean`.
 
-    The examples are in the order of the validation split, the same for all runs with the same data and probe.
+    Only the predicted class has a recorded probability p. That of the label is p where the prediction is right, and
+    1 − p where it is wrong and there are two classes. None where there are more, or where the losses do not explain
+    the recorded `mean`, as with a third class that the test split lacks. Recorded probabilities are float32, whose
+    rounding is taken off all losses equally.
     """
-    means = probe_losses["loss"].astype(float).groupby(probe_losses["example"]).mean()
-    return means.to_numpy() if len(means) else None
+    label, prediction = predictions["label"], predictions["prediction"]
+    p = predictions["probability"].to_numpy(float)
+    right = (label == prediction).to_numpy()
+    if not right.all() and len({*label, *prediction}) > 2:
+        return None
+    with np.errstate(divide="ignore"):
+        return explaining(-np.log(np.where(right, p, 1 - p)), mean)
+
+
+def mean_losses(evals: pd.DataFrame, probe_losses: pd.DataFrame) -> NDArray[np.float64] | None:
+    """Mean loss in nats of each example of the probe, (examples,); the mean of all is the mean probe loss.
+
+    The examples are in the order of the validation split, the same for all runs with the same data and probe. Long
+    runs record the losses of some evaluations only; each example's mean distance from the probe loss is then that of
+    these evaluations. None where there are none, or where they are not the losses behind the probe loss.
+    """
+    means = probe(evals).set_index("step")["loss"]
+    by_step = probe_losses.pivot(index="step", columns="example", values="loss").astype(float)
+    own = by_step.mean(axis=1)
+    if not len(own) or not np.allclose(own, means.reindex(own.index), rtol=FLOAT32, atol=FLOAT32):
+        return None
+    return mean_probe_loss(evals) + by_step.sub(own, axis=0).mean().to_numpy()
+
+
+def last_losses(evals: pd.DataFrame, probe_losses: pd.DataFrame) -> NDArray[np.float64] | None:
+    """Loss in nats of each example of the probe at the last evaluation, (examples,); their mean is the loss there.
+
+    None where the losses of that evaluation are not recorded.
+    """
+    steps = probe(evals)["step"]
+    at_last = probe_losses[probe_losses["step"] == steps.max()].sort_values("example")
+    return explaining(at_last["loss"].to_numpy(float), last_probe_loss(evals)) if len(at_last) else None
+
+
+FLOAT32 = 1e-4
+"""Largest difference, relative or absolute, between a recorded loss and a mean over float32 that counts as rounding."""
+
+
+def explaining(losses: NDArray[np.float64], mean: float) -> NDArray[np.float64] | None:
+    """The losses, moved by their rounding such that their mean is `mean`; None where more than rounding is missing."""
+    found = losses.mean() if len(losses) else math.nan
+    return losses + (mean - found) if np.isclose(found, mean, rtol=FLOAT32, atol=FLOAT32) else None
 
 
 # --- Shared parts ---

@@ -23,6 +23,9 @@ Measure = Callable[[RunRecords], float]
 PerExample = Callable[[RunRecords], NDArray[np.float64] | None]
 
 
+TEST_EXAMPLES, PROBE_EXAMPLES = "predictions.parquet", "probe.parquet"
+
+
 def no_examples(run: RunRecords) -> None:
     """Of a quantity that is no mean over the examples of a fixed set."""
 
@@ -50,8 +53,9 @@ class Quantity:
                      compared over the seeds whose runs all learn
     per_example      a function of one run's records: the score of each example of a fixed set, (examples,), in the
                      quantity's unit. Their mean is the quantity. Runs with the same data and trainer have the same
-                     examples in the same order. None if the run recorded none (it diverged, or an earlier version made
-                     it), and for quantities that are no such mean
+                     examples in the same order. None if the records do not determine the scores (the run diverged, or
+                     an earlier version made it), and for quantities that are no such mean
+    examples_in      the record file with these examples: the test split, or the probe's part of the validation split
     per_run          False for a number of several runs, which a contrast of `analysis.claims` computes
     heading          of its column in a table; None if no table has such a column
     decimals         in that column; None for three significant digits
@@ -68,6 +72,7 @@ class Quantity:
     measure: Measure | None = None
     diverged: Callable[[Chance, float, float], float] | None = None
     per_example: PerExample = no_examples
+    examples_in: str = TEST_EXAMPLES
     per_run: bool = True
     heading: str | None = None
     decimals: int | None = None
@@ -136,17 +141,13 @@ def of_steps(formula: Formula) -> Measure:
     return lambda run: formula(run.steps)
 
 
-def right_by_example(run: RunRecords) -> NDArray[np.float64] | None:
-    return formulas.right_answers(run.predictions) if is_done(run) else None
+def of_examples(scores: PerExample) -> PerExample:
+    """The scores of runs that are done: the value of one that diverged is not a mean of what it recorded."""
+    return lambda run: scores(run) if run.entries["status"] == "done" else None
 
 
-def probe_loss_by_example(run: RunRecords) -> NDArray[np.float64] | None:
-    return formulas.mean_losses(run.probe_losses) if is_done(run) else None
-
-
-def is_done(run: RunRecords) -> bool:
-    """Whether the run came to its end: the score of one that diverged is not a mean of what it recorded."""
-    return run.entries["status"] == "done"
+def of_probe_losses(formula: Callable[[pd.DataFrame, pd.DataFrame], NDArray[np.float64] | None]) -> PerExample:
+    return of_examples(lambda run: formula(run.evals, run.probe_losses) if run.has_probe_losses else None)
 
 
 def of_evals(formula: Formula) -> Measure:
@@ -154,9 +155,11 @@ def of_evals(formula: Formula) -> Measure:
 
 
 QUANTITIES = (
-    Quantity("test_accuracy", "test accuracy", "", "points", diverged=at_chance_accuracy, per_example=right_by_example,
+    Quantity("test_accuracy", "test accuracy", "", "points", diverged=at_chance_accuracy,
+             per_example=of_examples(lambda run: formulas.right_answers(run.predictions)),
              heading="test accuracy %", decimals=1, in_figures=True, has_interaction=True),
-    Quantity("test_loss", "test loss", "nats", "log", diverged=at_chance_loss),
+    Quantity("test_loss", "test loss", "nats", "log", diverged=at_chance_loss,
+             per_example=of_examples(lambda run: formulas.label_losses(run.probabilities, run.entries["test_loss"]))),
     Quantity("validation_accuracy", "validation accuracy", "", "points", diverged=at_chance_accuracy,
              heading="validation accuracy %", decimals=1),
     Quantity("validation_loss", "validation loss", "nats", "log", diverged=at_chance_loss),
@@ -191,7 +194,10 @@ QUANTITIES = (
              of_steps(formulas.late_classifier_norm)),
     Quantity("classifier_norm_fall", "early G_CLS over late G_CLS", "", "log", of_steps(formulas.classifier_norm_fall)),
     Quantity("mean_probe_loss", "mean probe loss", "nats", "log", of_evals(formulas.mean_probe_loss), at_chance_loss,
-             per_example=probe_loss_by_example, heading="mean probe loss, nats", decimals=3, in_figures=True),
+             per_example=of_probe_losses(formulas.mean_losses), examples_in=PROBE_EXAMPLES,
+             heading="mean probe loss, nats", decimals=3, in_figures=True),
+    Quantity("last_probe_loss", "probe loss at the end", "nats", "log", of_evals(formulas.last_probe_loss),
+             at_chance_loss, per_example=of_probe_losses(formulas.last_losses), examples_in=PROBE_EXAMPLES),
     Quantity("probe_jitter", "jitter of the probe loss", "nats²", "log", of_evals(formulas.probe_jitter),
              heading="probe jitter, nats²", in_figures=True, has_interaction=True),
     Quantity("max_drawdown", "largest rise of the probe loss", "nats", "raw", of_evals(formulas.max_drawdown)),

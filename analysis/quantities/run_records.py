@@ -45,9 +45,18 @@ class RunRecords:
         return self.study.read(self.name, "predictions.parquet", ["label", "prediction"]).to_pandas()
 
     @cached_property
+    def probabilities(self) -> pd.DataFrame:
+        """`predictions` with the probability of each predicted class."""
+        return self.study.read(self.name, "predictions.parquet", ["label", "prediction", "probability"]).to_pandas()
+
+    @property
+    def has_probe_losses(self) -> bool:
+        return self.study.has(self.name, "probe.parquet")
+
+    @cached_property
     def probe_losses(self) -> pd.DataFrame:
         """probe.parquet: step, example, loss; without rows for runs of earlier versions, which have no such file."""
-        if not self.study.has(self.name, "probe.parquet"):
+        if not self.has_probe_losses:
             return pd.DataFrame(columns=list(RECORDS["probe.parquet"]), dtype=float)
         return self.study.read(self.name, "probe.parquet").to_pandas()
 

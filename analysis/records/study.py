@@ -90,6 +90,11 @@ class Study:
         runs = self.runs["run"] if runs is None else runs
         return self._frame("probe.parquet", None, [run for run in runs if self.has(run, "probe.parquet")])
 
+    def measures(self, runs: Iterable[str] | None = None) -> pd.DataFrame:
+        """measures.parquet of the runs that have it: run, step, name, place, value (`ablate.training.measures`)."""
+        runs = list(self.runs["run"]) if runs is None else runs
+        return self._frame("measures.parquet", None, [run for run in runs if self.has(run, "measures.parquet")])
+
     def layers(self, spans: int = 100, runs: Iterable[str] | None = None) -> pd.DataFrame:
         """layers.parquet, averaged while it is read over at most `spans` spans of equally many steps a run.
 

@@ -54,34 +54,13 @@ def paired(dimensions: int, **arms: ArrayLike) -> list[Array]:
 # Intervals and many claims ---------------------------------------------------------------------------------
 
 
-def simultaneous_level(judged: int) -> float:
-    """Level 1 − ALPHA / m of the intervals of m judged claims (Bonferroni).
-
-    It agrees with `p_adjusted`: the interval excludes 0 if and only if the adjusted p is below ALPHA.
-    """
-    if judged < 1:
-        raise refusal("judged", judged, "a number of claims, at least 1")
-    return 1 - ALPHA / judged
-
-
-def p_adjusted(p: float, judged: int) -> float:
-    """min(1, m p) for one of m judged claims (Bonferroni).
-
-    >>> p_adjusted(0.004, 11), p_adjusted(0.2, 11)
-    (0.044, 1.0)
-    """
-    if judged < 1:
-        raise refusal("judged", judged, "a number of claims, at least 1")
-    return min(1.0, judged * p)
-
-
 def holm(ps: Sequence[float]) -> list[float]:
     """Adjusted p of each of the judged claims (Holm 1979, Scand. J. Stat. 6:65), in the order of `ps`.
 
     With the m claims sorted by p, the k-th smallest is multiplied by m − k + 1, then no adjusted p is below that of a
     smaller p, and none is above 1. The chance that any true null has an adjusted p below ALPHA is at most ALPHA, as
-    with Bonferroni's (`p_adjusted`), which is never smaller. It is statsmodels' multipletests(ps, method="holm"), which
-    needs 0.1 s per call as it collects garbage. [] for no claims. Raises ValueError for a p outside [0, 1].
+    with Bonferroni's, m p, which is never smaller. It is statsmodels' multipletests(ps, method="holm"), which needs
+    0.1 s per call as it collects garbage. [] for no claims. Raises ValueError for a p outside [0, 1].
 
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]

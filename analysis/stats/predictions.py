@@ -12,6 +12,7 @@ from scipy import optimize, stats
 from ablate.config.checks import refusal
 from analysis.stats.effects import ALPHA, Array, Effect, finite, paired, paired_effect
 from analysis.stats.interval import Interval
+from analysis.stats.scales import Log
 
 _LEAST_LOG_P = -690.0  # a p below 1e-300 is 0
 
@@ -164,6 +165,22 @@ def crossed_effect(
         example_df=df,
         seeds_only=seeds_only,
     )
+
+
+def log_mean_scores(scores: ArrayLike) -> Array:
+    """Scores whose mean over examples is the logarithm of the mean of `scores`, (..., examples), for ratios of means.
+
+    They are ln m + (x_j − m) / m with m the mean of x over examples: the delta method, in which the means of new
+    examples vary as (1 / m) times those of x. So `crossed_effect` of two arms' scores is that of ln of the ratio of
+    their means, with the estimate and the differences between seeds unchanged. Raises ValueError for means ≤ 0.
+    Cochran 1977, Sampling Techniques, section 6.4 (the variance of a ratio of means).
+
+    >>> log_mean_scores([1.0, 2.0, 3.0]).round(3)
+    array([0.193, 0.693, 1.193])
+    """
+    x = np.asarray(scores, dtype=float)
+    mean = x.mean(axis=-1, keepdims=True)
+    return Log().forward(mean) + (x - mean) / mean
 
 
 def effect_over_data_sets(

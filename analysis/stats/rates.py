@@ -13,7 +13,7 @@ from ablate.config.checks import refusal
 from analysis.stats.effects import ALPHA, Array, exact_rate, paired
 from analysis.stats.interval import Interval
 
-RESAMPLES = 10_000
+IMPROVEMENT_RESAMPLES = 10_000
 
 
 @dataclass(frozen=True)
@@ -169,6 +169,6 @@ def improvement(
     shares = np.array([(wins == value).mean() for value in values])
     if shares[0] == 1 or shares[2] == 1:
         return ProbabilityOfImprovement(float(wins[0]), n, exact_rate(int(wins.sum()), n, level).interval)
-    means = rng.multinomial(n, shares, RESAMPLES) @ values / n
+    means = rng.multinomial(n, shares, IMPROVEMENT_RESAMPLES) @ values / n
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return ProbabilityOfImprovement(float(wins.mean()), n, Interval(float(low), float(high), level))

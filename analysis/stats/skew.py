@@ -11,6 +11,7 @@ Simulated (tests/analysis/stats/test_skew.py), 95 % intervals of ten lognormal d
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -89,9 +90,15 @@ def bootstrap_t(
     if values is None or values.size < LEAST_SEEDS:
         return None
     mean, error = float(values.mean()), float(values.std(ddof=1) / np.sqrt(values.size))
-    ts = np.sort(_resampled_t(values, np.random.default_rng(seed), resamples))
+    ts = _sorted_t(tuple(values.tolist()), seed, resamples)
     k = max(1, int((resamples + 1) * (1 - level) / 2))
     return CentreInterval(mean, Interval(mean - float(ts[-k]) * error, mean - float(ts[k - 1]) * error, level))
+
+
+@lru_cache(maxsize=4)
+def _sorted_t(values: tuple[float, ...], seed: int, resamples: int) -> Array:
+    """t of each resample, sorted; kept, as a verdict needs intervals of the same differences at several levels."""
+    return np.sort(_resampled_t(np.array(values), np.random.default_rng(seed), resamples))
 
 
 def _resampled_t(values: Array, rng: np.random.Generator, resamples: int) -> Array:

@@ -4,6 +4,9 @@ all                every table of a report
 formats            the summary of a study; CSV, Markdown and LaTeX
 numbers            the formats of numbers, intervals and p values
 ablation           a reference recipe, and each arm that differs from it in one factor
+ablation_arms      the reference arm and the rows below it
+ablation_numbers   means per arm, effects against the reference
+ablation_formats   that table in words and as LaTeX
 accuracy           test accuracy before and after
 factorial          one row per cell of the crossed techniques
 technique_effects  the effect of each technique on the quantity that it is meant for

@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.claims.answer import distinguishing_settings
 from analysis.claims.estimand import Sample
+from analysis.claims.evidence import distinguishing_settings
 from analysis.claims.finding import Finding
 from analysis.claims.pairing import Refused
 from analysis.claims.reading import Claims, Question

@@ -19,7 +19,7 @@ from analysis.tables.controls import controls
 from analysis.tables.factorial import CELL_MEANS, factorial
 from analysis.tables.formats import LeftOut, Table, made_or_left_out
 from analysis.tables.technique_effects import ROLE_EVIDENCE, roles
-from analysis.tables.techniques import Techniques, accuracy_questions
+from analysis.tables.techniques import Techniques, accuracy_questions, grid_questions
 
 TECHNIQUE_TABLES: dict[str, Callable[[Techniques], Table]] = {
     "roles": roles,
@@ -41,7 +41,7 @@ def report_tables(study: Study, claims: Claims, findings: Sequence[Finding]) -> 
 
     def techniques() -> Techniques:
         widest = max(accuracy_questions(claims), key=lambda question: len(question.changes))
-        return Techniques(study, measured, widest)
+        return Techniques(study, measured, widest, grid_questions(claims))
 
     makers = {
         "ablation": lambda: ablation(study, reference_of(claims, study)),

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.claims.answer import FLIPS, LEAST_LEARNED, distinguishing_settings
+from analysis.claims.answer import LEAST_LEARNED
+from analysis.claims.evidence import FLIPS, distinguishing_settings
 from analysis.claims.pairing import Refused
 from analysis.quantities.registry import REGISTRY, Quantity
 from analysis.stats.effects import Array, Effect, one_sample_effect

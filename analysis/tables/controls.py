@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.claims.answer import FLIPS, distinguishing_settings
 from analysis.claims.estimand import Settings
+from analysis.claims.evidence import FLIPS, distinguishing_settings
 from analysis.claims.pairing import Refused, pair
 from analysis.quantities.outcomes import outcomes
 from analysis.quantities.registry import REGISTRY, Quantity, run_quantities

@@ -28,7 +28,8 @@ from analysis.quantities.outcomes import outcomes
 from analysis.quantities.registry import REGISTRY, Quantity, selected
 from analysis.records.study import Study
 from analysis.stats.interval import Interval
-from analysis.tables.ablation import ABLATED, decimals_of, effect_text, limits_text
+from analysis.tables.ablation_formats import decimals_of, effect_text, limits_text
+from analysis.tables.ablation_numbers import ABLATED
 from analysis.tables.formats import Table, latex_text
 from analysis.tables.numbers import DASH, as_minus, fixed, p_text, ratio_text, rounded
 

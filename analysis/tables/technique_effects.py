@@ -2,15 +2,20 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from analysis.claims.answer import FLIPS
 from analysis.claims.estimand import Sample
+from analysis.claims.evidence import FLIPS
+from analysis.claims.grid_contrasts import GridMean
 from analysis.claims.pairing import Refused
+from analysis.claims.reading import Question
+from analysis.claims.samples import collect
 from analysis.quantities.registry import REGISTRY
+from analysis.records.arms import value_text
 from analysis.stats.effects import paired_effect
 from analysis.tables.formats import Table
 from analysis.tables.numbers import interval_columns, interval_text, significant
@@ -66,6 +71,11 @@ def roles(techniques: Techniques) -> Table:
             rows.append(role_row(evidence, techniques))
         except Refused as reason:
             refused[str(reason)].append(words)
+    for question in techniques.on_grids:
+        try:
+            rows.append(grid_row(question, techniques))
+        except Refused as reason:
+            refused[str(reason)].append(over_grid(question))
     reasons = "; ".join(f"{', '.join(words)}: {reason}" for reason, words in refused.items())
     if not rows:
         raise Refused(reasons)
@@ -84,6 +94,28 @@ def role_row(evidence: RoleEvidence, techniques: Techniques) -> dict[str, Any]:
         "quantity": evidence.quantity,
         **effect_columns(drawn.compared if evidence.is_cost else drawn.kept, drawn.notes),
     }
+
+
+def grid_row(question: Question, techniques: Techniques) -> dict[str, Any]:
+    """One technique alone, on the mean of a quantity over a grid of settings. Raises Refused."""
+    assert isinstance(question.contrast, GridMean)
+    cells = question.contrast.cells(question, techniques.study)
+    drawn = collect(question, cells, techniques.study, techniques.outcomes)
+    means = question.contrast.by_arm(drawn.kept.values).mean(axis=2)
+    (factor,) = question.changes
+    return {
+        "technique": {evidence.factor: evidence.technique for evidence in ROLE_EVIDENCE}.get(factor, factor),
+        "stated": ROLES.get(factor, ""),
+        "evidence": over_grid(question),
+        "quantity": question.quantity,
+        **effect_columns(replace(drawn.kept, values=means), drawn.notes),
+    }
+
+
+def over_grid(question: Question) -> str:
+    """A quantity and the grid over which it is averaged, in words."""
+    grid = "; ".join(f"{key} {', '.join(map(value_text, values))}" for key, values in question.contrast.over.items())
+    return f"{REGISTRY[question.quantity].row_heading}, mean over {grid}"
 
 
 def effect_columns(sample: Sample, notes: Sequence[str]) -> dict[str, Any]:

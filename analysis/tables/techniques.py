@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from analysis.claims.contrasts import Contrast, Interactions, Paired
 from analysis.claims.estimand import Settings
+from analysis.claims.grid_contrasts import GridMean
 from analysis.claims.pairing import Refused
 from analysis.claims.reading import Claims, Question
 from analysis.claims.samples import Collected, collect
@@ -35,13 +36,24 @@ def accuracy_questions(claims: Claims) -> list[Question]:
     return found
 
 
+def grid_questions(claims: Claims) -> tuple[Question, ...]:
+    """The questions next to a claim that change one technique and ask for the mean over a grid, in the file's order."""
+    beside = [question for claim in claims.claims for question in claim.beside]
+    return tuple(q for q in beside if isinstance(q.contrast, GridMean) and len(q.changes) == 1)
+
+
 @dataclass(frozen=True, eq=False)
 class Techniques:
-    """The techniques that `question` switches: off in its control, on in its treatment. `outcomes`: of all runs."""
+    """The techniques that `question` switches: off in its control, on in its treatment.
+
+    outcomes   of all runs
+    on_grids   questions on one technique alone over a grid of settings, which the claims file has next to its claims
+    """
 
     study: Study
     outcomes: Outcomes
     question: Question
+    on_grids: tuple[Question, ...] = ()
 
     @property
     def factors(self) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ import cProfile
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
@@ -44,6 +45,26 @@ def analysis(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
+def judged(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`python -m analysis <arguments>` in this process, with one figure only: a second instead of ten."""
+
+    def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(report, "FIGURES", {name: report.FIGURES[name] for name in [*report.FIGURES][:1]})
+        monkeypatch.setattr(sys, "argv", ["analysis", *arguments])
+        monkeypatch.chdir(cwd)
+        code = 0
+        try:
+            command.main()
+        except SystemExit as end:
+            code = end.code
+        return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
 def study(tmp_path: Path) -> Path:
     """Two arms × three seeds; clipping gains some 10 points."""
     folder = tmp_path / "outputs/mine"
@@ -53,6 +74,13 @@ def study(tmp_path: Path) -> Path:
         write_run(folder, {"clip": "fixed"}, seed=seed, accuracy=0.8 + gain)
     (tmp_path / "mine.yaml").write_text(CLAIMS)
     return folder
+
+
+@pytest.fixture
+def quick(study: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    """The study, with one figure only."""
+    monkeypatch.setattr(report, "FIGURES", {name: report.FIGURES[name] for name in [*report.FIGURES][:1]})
+    return load(study)
 
 
 def test_a_study_ends_in_a_report(study: Path) -> None:
@@ -70,7 +98,8 @@ def test_a_study_ends_in_a_report(study: Path) -> None:
     assert len((study / "looks.jsonl").read_text().splitlines()) == 1
 
 
-def test_it_is_written_again_only_when_its_inputs_change(study: Path) -> None:
+def test_it_is_written_again_only_when_its_inputs_change(quick: Study) -> None:
+    study = quick.folder
     claims = read_claims(study.parents[1] / "mine.yaml")
     first = write_report(load(study), claims)
     before = {path: path.stat().st_mtime_ns for path in (study / "report").rglob("*") if path.is_file()}
@@ -86,7 +115,7 @@ def test_it_is_written_again_only_when_its_inputs_change(study: Path) -> None:
 
 
 def test_effects_for_the_forest_plot(study: Path) -> None:
-    frame = judged_effects(write_report(load(study), read_claims(study.parents[1] / "mine.yaml")).findings)
+    frame = judged_effects(judge_claims(load(study), read_claims(study.parents[1] / "mine.yaml")).findings)
     assert frame["id"].tolist() == ["B"]
     assert frame["low"][0] < frame["effect"][0] < frame["high"][0]
     assert frame["smallest_effect"][0] == 3
@@ -100,9 +129,11 @@ def test_effects_for_the_forest_plot(study: Path) -> None:
         (["outputs/mine", "--claims", "no.yaml"], "no.yaml"),
     ],
 )
-def test_errors_are_messages_with_exit_code_2(arguments: list[str], message: str, study: Path) -> None:
+def test_errors_are_messages_with_exit_code_2(
+    arguments: list[str], message: str, study: Path, judged: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
     (study.parent / "empty").mkdir()
-    refused = analysis(*arguments, cwd=study.parents[1])
+    refused = judged(*arguments, cwd=study.parents[1])
     assert refused.returncode == 2
     assert message in refused.stderr and "Traceback" not in refused.stderr
 
@@ -158,24 +189,28 @@ def test_limits_of_one_arm_and_of_one_seed(tmp_path: Path, arms: list[str], seed
     assert [text.partition(":")[0] for text in limits(load(tmp_path))] == messages
 
 
-def test_below_the_planned_seeds_differences_wait_and_a_peek_shows_them(study: Path) -> None:
+def test_below_the_planned_seeds_differences_wait_and_a_peek_shows_them(
+    study: Path, judged: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
     claims = study.parents[1] / "mine.yaml"
     claims.write_text(CLAIMS.replace("seeds: 3", "seeds: 5"))
-    waiting = analysis("outputs/mine", "--claims", "mine.yaml", cwd=study.parents[1])
+    waiting = judged("outputs/mine", "--claims", "mine.yaml", cwd=study.parents[1])
     assert waiting.returncode == 0, waiting.stderr
     assert "ablation: 3 seeds of 5 planned: until then only means are shown" in " ".join(waiting.stdout.split())
     assert not (study / "report/tables/ablation.csv").exists() and not (study / "looks.jsonl").read_text()
-    peeked = analysis("outputs/mine", "--claims", "mine.yaml", "--peek", cwd=study.parents[1])
+    peeked = judged("outputs/mine", "--claims", "mine.yaml", "--peek", cwd=study.parents[1])
     assert peeked.returncode == 0, peeked.stderr
     assert (study / "report/tables/ablation.csv").exists()
     assert [json.loads(line)["kind"] for line in (study / "looks.jsonl").read_text().splitlines()] == ["peek"]
     assert "effects were shown with 3 seeds, before the plan" in (study / "report/index.html").read_text()
 
 
-def test_a_study_of_one_seed_has_a_report_that_says_what_is_missing(tmp_path: Path) -> None:
+def test_a_study_of_one_seed_has_a_report_that_says_what_is_missing(
+    tmp_path: Path, judged: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
     for arm in ("none", "fixed"):
         write_run(tmp_path / "outputs/mine", {"clip": arm})
-    done = analysis("outputs/mine", "--claims", str(Path(conf()) / "claims/quick.yaml"), cwd=tmp_path)
+    done = judged("outputs/mine", "--claims", str(Path(conf()) / "claims/quick.yaml"), cwd=tmp_path)
     assert done.returncode == 0 and "seed=" in done.stdout
     assert "not tested" in done.stdout and (tmp_path / "outputs/mine/report/index.html").exists()
 
@@ -293,13 +328,6 @@ def test_something_else_in_the_place_of_a_file_or_folder(
     assert "supported" in shown
     assert path.is_dir() if PLACES[place] == "Is a directory" else path.read_text() == "mine"
     assert [found.name for found in quick.folder.rglob(".*") if found.is_dir()] == []  # no temporary folder
-
-
-@pytest.fixture
-def quick(study: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
-    """The study, with one figure only."""
-    monkeypatch.setattr(report, "FIGURES", {name: report.FIGURES[name] for name in [*report.FIGURES][:1]})
-    return load(study)
 
 
 def test_the_stamp_covers_run_json(study: Path) -> None:

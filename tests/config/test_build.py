@@ -189,9 +189,9 @@ def test_values_that_do_not(name: str, value: Any) -> None:
         (option(Delayed, rule=option(Fixed)), NormRule, "key.start is missing; Delayed needs it"),
         (option(Delayed, start=1), NormRule, "key.rule is missing; Delayed needs it"),
         (option(Delayed, start=1, rule=None), NormRule,
-         "key.rule must be an option with a `_target_` that satisfies NormRule (got null)"),
+         "key.rule must be an option with a `_target_` that satisfies NormRule or GradientRule (got null)"),
         (option(Delayed, start=1, rule="fixed"), NormRule,
-         "key.rule must be an option with a `_target_` that satisfies NormRule (got fixed)"),
+         "key.rule must be an option with a `_target_` that satisfies NormRule or GradientRule (got fixed)"),
         (option(Delayed, start=1, rule={"threshold": 1}), NormRule,
          "key.rule must be an option with a `_target_`, the class to build (got {'threshold': 1})"),
         ({"threshold": 1.0}, NormRule,
@@ -366,7 +366,8 @@ def test_a_class_that_is_no_dataclass() -> None:
 def test_a_rule_of_the_wrong_kind_within_another() -> None:
     nested = option(Delayed, start=1, rule=option(WarmupLinear))
     assert refusal(nested) == (
-        "clip.rule._target_ must be a dataclass that satisfies NormRule (got ablate.scheduler.WarmupLinear)"
+        "clip.rule._target_ must be a dataclass that satisfies NormRule or GradientRule "
+        "(got ablate.scheduler.WarmupLinear)"
     )
 
 

@@ -3,8 +3,6 @@
 import functools
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +16,6 @@ from tests.faults import injection
 from tests.faults.harness import (
     COMMON,
     FIXTURE,
-    PATIENCE,
     SWEEP,
     ablate,
     checkpointed,
@@ -32,7 +29,6 @@ from tests.faults.harness import (
     the_run,
 )
 from tests.together import Fault, agree, together
-from tests.tools import ROOT
 
 WAYS = ("ddp", "fsdp")
 STILL = (*FIXTURE, "model.dropout=0")
@@ -272,17 +268,7 @@ def test_a_checkpoint_of_another_number_of_processes_is_not_taken_up(tmp_path: P
     assert resumed_from(the_run(tmp_path)) is None and "the run starts again" in output(tmp_path)
 
 
-# The real launcher
-
-
-def test_torchrun(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "ablate",
-         *FIXTURE, "report=false"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True,
-        text=True, timeout=PATIENCE,
-    )  # fmt: skip
-    assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
-    assert record(the_run(tmp_path))["environment"]["world_size"] == 2
+# One process
 
 
 def test_one_process_agrees_with_itself() -> None:

@@ -1,8 +1,8 @@
 """Each run's model starts from the same bits as in a new process, whatever ran before it."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -15,18 +15,13 @@ from ablate.model import loading as module
 from ablate.model.loading import Model, Pretrained, Random, Tiny, Vocabulary, hub_folder, load_tokenizer
 from ablate.model.word_tokenizer import word_tokenizer
 from ablate.training.learner import hash_of
+from tests.faults.harness import PATIENCE, finish, server
 from tests.faults.models import save_model
 
 VOCABULARY = Vocabulary(size=64, pad_token_id=0)
 TINY = Tiny(lr=1e-3, hidden=16)
 LLAMA = {"vocab_size": 64, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
 RANDOM = Random("llama", LLAMA, lr=1e-3)
-FRESH = """
-import sys
-from tests.model.test_loading import VOCABULARY, Pretrained, Random, Tiny, state
-model = eval(sys.argv[1])
-print(state(model.build(2, 3, VOCABULARY)))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +47,11 @@ def state(model: nn.Module) -> str:
     return str((hash_of(t.detach() for t in tensors.values()), tied, modes, dropouts, asked, settings))
 
 
+def tell_state(model: Model, tell: Connection) -> None:
+    """In a new process: send the state of the model that it builds first."""
+    tell.send(state(model.build(2, 3, VOCABULARY)))
+
+
 def train(model: nn.Module) -> None:
     """The hardest case: write every weight, in place and through an optimizer, and freeze some."""
     freeze(model, Blocks(("embedding", "attention")))
@@ -73,8 +73,11 @@ def test_the_next_model_is_that_of_a_fresh_process(model: Model) -> None:
     assert state(first) != before  # the control: the state can differ
     second = model.build(2, 3, VOCABULARY)
     assert state(second) == before
-    done = subprocess.run([sys.executable, "-c", FRESH, repr(model)], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == before
+    told, tell = Pipe(duplex=False)
+    fresh = server().Process(target=tell_state, args=(model, tell))  # type: ignore[attr-defined]
+    fresh.start()
+    assert told.poll(PATIENCE) and told.recv() == before
+    assert finish(fresh) == 0
     assert all(p.requires_grad and p.dtype == torch.float32 for p in second.parameters())
 
 

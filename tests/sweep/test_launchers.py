@@ -12,7 +12,7 @@ import pytest
 from ablate.sweep import launchers, workers
 from ablate.sweep.launchers import launcher
 from ablate.trainer import cores
-from tests.engines import FORKING, SIGNALLING, check_same
+from tests.engines import FORKING, LISTED, SIGNALLING, check_same
 from tests.faults import injection
 from tests.faults.harness import (
     COMMON,
@@ -35,8 +35,8 @@ DISTURBED = (*SIGNALLING, "seed=0,1,2")
 
 
 @pytest.fixture(scope="module")
-def one_by_one(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    cwd = tmp_path_factory.mktemp("one_by_one")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    cwd = tmp_path_factory.mktemp("undisturbed")
     assert ablate(cwd, *DISTURBED) == 0  # there is no file `fault`
     return cwd
 
@@ -49,20 +49,18 @@ def at_once(cwd: Path, *arguments: str) -> int:
 # As one by one
 
 
-def test_the_same_records_and_no_run_twice(tmp_path: Path) -> None:
-    basic, local = tmp_path / "basic", tmp_path / "local"
-    basic.mkdir()
-    local.mkdir()
-    assert ablate(basic, *FORKING) == at_once(local, *FORKING) == 0
-    check_same(local, basic)
-    shown = output(local)
+def test_the_same_records_and_no_run_twice(tmp_path: Path, one_by_one: Path) -> None:
+    """The arms are listed, and the runs are those of a product."""
+    assert at_once(tmp_path, *LISTED) == 0
+    check_same(tmp_path, one_by_one)
+    shown = output(tmp_path)
     assert "6 runs, 2 in parallel: 4 new, 2 fork" in shown and "up to 14 more are shared" in shown
     assert "test accuracy" in shown and "\x1b" not in shown  # the table, and plain lines from the workers
     assert {line.partition("]")[0] for line in shown.splitlines() if line.startswith("[")} == {
         f"[{n}/6" for n in range(1, 7)
     }
-    assert ablate(local, *FORKING, *LOCAL) == 0
-    assert "all 6 runs are done already" in output(local)
+    assert ablate(tmp_path, *LISTED, *LOCAL) == 0
+    assert "all 6 runs are done already" in output(tmp_path)
 
 
 def test_a_single_run_has_no_launcher(tmp_path: Path) -> None:
@@ -125,7 +123,7 @@ def test_a_gpu_for_each_worker(monkeypatch: pytest.MonkeyPatch) -> None:
 # Faults
 
 
-def test_row_05_a_killed_worker(tmp_path: Path, one_by_one: Path) -> None:
+def test_row_05_a_killed_worker(tmp_path: Path, undisturbed: Path) -> None:
     """It ends the others: the table, exit code 1, and the same command continues from the checkpoints."""
     (tmp_path / "fault").write_text(f"{int(signal.SIGKILL)} own")
     assert at_once(tmp_path, *DISTURBED) == 1
@@ -133,13 +131,13 @@ def test_row_05_a_killed_worker(tmp_path: Path, one_by_one: Path) -> None:
     assert "a worker was killed" in shown and "runs continue from their last checkpoints" in shown
     assert "interrupted: " in shown and "Traceback" not in shown
     assert ablate(tmp_path, *DISTURBED) == 0
-    assert differences(tmp_path, one_by_one) == []
+    assert differences(tmp_path, undisturbed) == []
 
 
 @pytest.mark.parametrize(
     ("signum", "whom", "code"), [(signal.SIGTERM, "parent", 75), (signal.SIGINT, "group", 130)], ids=["term", "ctrl_c"]
 )
-def test_row_04_a_stop_of_the_command(tmp_path: Path, one_by_one: Path, signum: int, whom: str, code: int) -> None:
+def test_row_04_a_stop_of_the_command(tmp_path: Path, undisturbed: Path, signum: int, whom: str, code: int) -> None:
     """Each worker ends its step and saves, and no further run begins. Ctrl-C also reaches the workers directly."""
     (tmp_path / "fault").write_text(f"{int(signum)} {whom}")
     assert at_once(tmp_path, *DISTURBED) == code
@@ -151,10 +149,10 @@ def test_row_04_a_stop_of_the_command(tmp_path: Path, one_by_one: Path, signum: 
     assert 8 in [checkpointed(folder) for folder in begun]
     assert all(checkpointed(folder) for folder in begun)  # of the others, whatever step they were at
     assert ablate(tmp_path, *DISTURBED) == 0
-    assert differences(tmp_path, one_by_one) == []
+    assert differences(tmp_path, undisturbed) == []
 
 
-def test_row_01_workers_end_when_the_command_is_killed(tmp_path: Path, one_by_one: Path) -> None:
+def test_row_01_workers_end_when_the_command_is_killed(tmp_path: Path, undisturbed: Path) -> None:
     """Within seconds, where joblib's would wait 300 s for work; the runs are saved."""
     longer = tuple(a for a in DISTURBED if not a.startswith("trainer.steps"))
     process = begin(tmp_path, *longer, *LOCAL, "trainer.steps=100000")

@@ -88,10 +88,10 @@ def test_shared_starts_take_no_more_disk_than_they_may(tmp_path: Path) -> None:
         runs = planned(tmp_path, *SWEEP, "study=next", f"trainer.fork.max_gb={max_gb}")["runs"]
         return [run["disk_bytes"] for run in runs]
 
-    folder = disk(0)[0]
-    assert disk(0) == [folder] * 6
-    snapshot = disk(2)[1] - folder
-    assert disk(2) == [folder, folder + snapshot, folder + snapshot] * 2
+    alone, shared = disk(0), disk(2)
+    folder, snapshot = alone[0], shared[1] - alone[0]
+    assert alone == [folder] * 6
+    assert shared == [folder, folder + snapshot, folder + snapshot] * 2
     assert disk(1.5 * snapshot / 1e9) == [folder, folder + snapshot, folder + snapshot // 2] + [folder] * 3
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from ablate.sweep.launchers import launcher
 from ablate.trainer import cores
-from tests.engines import FORKING, HALTING, SIGNALLING, check_runs_a_design, check_same, check_shares_and_passes_over
+from tests.engines import FORKING, HALTING, LISTED, SIGNALLING, check_same, check_shares_and_passes_over
 from tests.faults import injection
 from tests.faults.harness import (
     ablate,
@@ -72,16 +72,26 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             os.killpg(process.pid, signal.SIGKILL)
 
 
+@pytest.fixture(scope="module")
+def halting(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of HALTING, undisturbed."""
+    cwd = tmp_path_factory.mktemp("halting")
+    (cwd / "go").touch()
+    assert ablate(cwd, *HALTING) == 0
+    return cwd
+
+
 # As one by one
 
 
 def test_the_same_records_and_no_run_twice(tmp_path: Path, one_by_one: Path) -> None:
-    assert by_ray(tmp_path, *FORKING) == 0
+    """The arms are listed, and the runs are those of a product."""
+    assert by_ray(tmp_path, *LISTED) == 0
     check_same(tmp_path, one_by_one)
     shown = output(tmp_path)
     assert "6 runs, " in shown and "4 new, 2 fork" in shown and "test accuracy" in shown
     assert "\x1b" not in shown and "repeated" not in shown  # plain lines, each of them
-    assert by_ray(tmp_path, *FORKING) == 0
+    assert ablate(tmp_path, *LISTED, *RAY) == 0
     assert "all 6 runs are done already" in output(tmp_path)
 
 
@@ -109,10 +119,6 @@ def test_shares_starts_and_passes_over_a_run_that_is_held(tmp_path: Path, one_by
         check_shares_and_passes_over(tmp_path / "again", one_by_one, *engine, **AS_IMPORTANT)
 
 
-def test_the_arms_of_a_design(tmp_path: Path) -> None:
-    check_runs_a_design(tmp_path, *RAY, **AS_IMPORTANT)
-
-
 # Faults
 
 
@@ -126,9 +132,7 @@ def test_row_05_a_killed_worker_is_replaced(tmp_path: Path, tmp_path_factory: py
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)], ids=["term", "ctrl_c"])
-def test_row_04_a_stop_of_the_command(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, signum: int, code: int
-) -> None:
+def test_row_04_a_stop_of_the_command(tmp_path: Path, halting: Path, signum: int, code: int) -> None:
     """Its cluster ends with it, during a run; the run does not count as failed, and can be resumed."""
     process = begin(tmp_path, *HALTING, *RAY, **AS_IMPORTANT)
     wait_until((tmp_path / "halted").exists, patience=120)
@@ -137,11 +141,8 @@ def test_row_04_a_stop_of_the_command(
     assert "run the same command again to continue from the last checkpoints" in output(tmp_path)
     assert record(the_run(tmp_path))["status"] == "running" and checkpointed(the_run(tmp_path)) == 5
     (tmp_path / "go").touch()
-    undisturbed = tmp_path_factory.mktemp("undisturbed")
-    (undisturbed / "go").touch()
-    for cwd in (tmp_path, undisturbed):
-        assert ablate(cwd, *HALTING) == 0
-    assert differences(tmp_path, undisturbed) == []
+    assert ablate(tmp_path, *HALTING) == 0
+    assert differences(tmp_path, halting) == []
 
 
 # Threads and input

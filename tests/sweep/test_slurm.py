@@ -16,7 +16,7 @@ import pytest
 from ablate.run.signals import hand_over
 from ablate.sweep.launchers import launcher
 from tests import slurm
-from tests.engines import FORKING, HALTING, check_runs_a_design, check_same, check_shares_and_passes_over
+from tests.engines import FORKING, HALTING, LISTED, check_same, check_shares_and_passes_over
 from tests.faults import injection
 from tests.faults.harness import (
     ablate,
@@ -98,23 +98,20 @@ def finish(process: subprocess.Popen[bytes], name: str) -> int:
 
 
 def test_the_same_records_and_no_run_twice(tmp_path: Path, cluster: None, one_by_one: Path) -> None:
-    assert end(begin(tmp_path, *FORKING, *SLURM)) == 0
+    """The arms are listed, and the runs are those of a product."""
+    assert end(begin(tmp_path, *LISTED, *SLURM)) == 0
     check_same(tmp_path, one_by_one)
     shown = output(tmp_path)
     assert "6 runs, 6 in parallel: 4 new, 2 fork" in shown and "up to 14 more are shared" in shown
     assert "scancel --me --name=ablate-faults" in shown and "python -m analysis outputs/faults" in shown
     assert "test accuracy" in shown
     assert (tmp_path / "outputs/faults/.submitit").is_dir()
-    assert end(begin(tmp_path, *FORKING, *SLURM)) == 0
+    assert ablate(tmp_path, *LISTED, *SLURM) == 0
     assert "all 6 runs are done already" in output(tmp_path)
 
 
 def test_shares_starts_and_passes_over_a_run_that_is_held(tmp_path: Path, cluster: None, one_by_one: Path) -> None:
     check_shares_and_passes_over(tmp_path, one_by_one, *SLURM, "hydra.launcher.array_parallelism=1")
-
-
-def test_the_arms_of_a_design(tmp_path: Path, cluster: None) -> None:
-    check_runs_a_design(tmp_path, *SLURM)
 
 
 # Faults

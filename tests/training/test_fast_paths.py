@@ -5,8 +5,6 @@ import dataclasses
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,8 @@ from ablate.run.fork import Snapshot, announce
 from ablate.run.signals import Stopped, StopRequest
 from ablate.training import step as training
 from ablate.training.dropout import TorchDropout
-from tests.tools import RECORDED, ROOT, compose_settings, run_settings
+from tests.faults.harness import ablate, output
+from tests.tools import RECORDED, compose_settings, run_settings
 from tests.training.test_step import small_learner
 
 SMALL = (
@@ -143,7 +142,8 @@ def test_kept_casts_give_the_same_gradients_to_the_bit(monkeypatch: pytest.Monke
 
 @needs_compiler
 def test_a_compiled_model_keeps_its_names_and_draws_other_dropout(tmp_path: Path) -> None:
-    plain, fast = (compose_settings(*SMALL, f"trainer.compile={setting}") for setting in ("false", "true"))
+    short = (*SMALL, "trainer.steps=2", "trainer.length_splits=1", "trainer.probe_every=2")
+    plain, fast = (compose_settings(*short, f"trainer.compile={setting}") for setting in ("false", "true"))
     records = [run_settings(settings, tmp_path / str(k)) for k, settings in enumerate((plain, fast))]
     names = [content(tmp_path / str(k)).keys() for k in (0, 1)]
     assert names[0] == names[1]
@@ -154,15 +154,18 @@ def test_a_compiled_model_keeps_its_names_and_draws_other_dropout(tmp_path: Path
     assert first[0] != first[1] and first[0] == pytest.approx(first[1], abs=0.3)
 
 
+def lose_compiler() -> None:
+    """In the child: as in an environment with CXX=no-such-compiler and nothing compiled so far."""
+    from torch._inductor import config
+
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(Path("cache").absolute())
+    config.cpp.cxx = (None, "no-such-compiler")
+
+
 def test_no_compiler_is_an_error_before_any_work(tmp_path: Path) -> None:
-    code = (
-        "from pathlib import Path; from tests.tools import *; "
-        f"run_settings(compose_settings(*{SMALL}, 'trainer.compile=true'), Path({str(tmp_path)!r}))"
-    )
-    environment = {**os.environ, "CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=environment)
-    assert "ValueError: trainer.compile must be false where torch.compile fails (got true): " in done.stderr
-    assert not list(tmp_path.glob("*.parquet"))
+    assert ablate(tmp_path, *SMALL, "trainer.compile=true", "study=s", fault=lose_compiler) == 1
+    assert "trainer.compile must be false where torch.compile fails (got true): " in output(tmp_path)
+    assert not list(tmp_path.glob("outputs/s/*/*.parquet"))
 
 
 def one_step(*overrides: str, dropout: TorchDropout) -> tuple[dict[str, torch.Tensor], int]:

@@ -1,9 +1,13 @@
 """Contrasts over a grid: arms that are each tuned, and several data sets."""
 
+import json
+from itertools import product
+
 import numpy as np
 import pytest
 
 from analysis.claims.contrasts import Datasets, Tuned
+from analysis.claims.finding import verdicts_json, with_parts
 from analysis.claims.reading import read_claims
 from analysis.claims.samples import collect
 from analysis.quantities.outcomes import outcomes
@@ -52,15 +56,20 @@ def test_each_arm_is_judged_at_its_own_best_point(study):
     treatment, control = (gain + NOISE[(rows + i + n) % 10] for gain, i, n in ((12, 2, 5), (10, 1, 4)))
     expected = paired_effect(treatment, control)
     assert (found.effect, found.p) == pytest.approx((expected.estimate, expected.p))
-    assert "treatment is best at optimizer.lr=0.0004, chosen for 6 of 6 seeds" in found.notes
-    assert "control is best at optimizer.lr=0.0002, chosen for 6 of 6 seeds" in found.notes
+    for arm, rate in (("treatment", 4e-4), ("control", 2e-4)):
+        assert found.details[arm]["usual"] == {"optimizer.lr": rate}
+        assert found.details[arm]["chosen"] == {seed: {"optimizer.lr": rate} for seed in range(6)}
+    written_down = json.loads(verdicts_json([found]))[0]["details"]
+    assert written_down["control"]["chosen"]["5"] == {"optimizer.lr": 2e-4}
 
 
 def test_a_best_point_at_the_edge_is_flagged_with_the_next_value(study):
     write_grid(study, {"fixed": (0, 5, 12), "none": (10, 2, 5)})
     found = finding(study, TUNED)
-    assert "optimizer.lr=0.0004 is at the edge of the grid; extend it by optimizer.lr=0.0008" in found.notes
-    assert "optimizer.lr=0.0001 is at the edge of the grid; extend it by optimizer.lr=5e-05" in found.notes
+    assert found.details["treatment"]["beyond"] == {"optimizer.lr": 8e-4}
+    assert found.details["control"]["beyond"] == {"optimizer.lr": 5e-5}
+    command = "python -m ablate -m study=study 'seed=range(0,6)' clip=fixed,none optimizer.lr=0.0008,5e-05"
+    assert found.details["extension"] == command
     contrast, sample = sample_of(study, TUNED)
     cells = contrast.extension(sample)
     assert [(cell["clip"], cell["optimizer.lr"]) for cell in cells] == [
@@ -71,8 +80,25 @@ def test_a_best_point_at_the_edge_is_flagged_with_the_next_value(study):
         clip, i, seed = folder.name.split("-")
         test = 0.8 + (write_inner[clip][int(i)] + NOISE[int(seed[1:])]) / 100
         change(folder, metrics={"test_accuracy": test, "validation_accuracy": test})
-    assert not any("edge" in note for note in finding(study, TUNED).notes)
+    inside = finding(study, TUNED).details
+    assert "extension" not in inside and inside["treatment"]["beyond"] == inside["control"]["beyond"] == {}
     assert sample_of(study, TUNED)[0].extension(sample_of(study, TUNED)[1]) == []
+
+
+def test_a_grid_of_two_settings_is_extended_to_a_whole_grid(study):
+    """Both best values are at an edge: the further points are those of the longer grid, its new corner included."""
+    rates, betas = (1e-4, 2e-4), (1, 2)
+    for clip, (i, rate), (j, beta), seed in product(("fixed", "none"), enumerate(rates), enumerate(betas), range(2)):
+        test = 0.8 + 0.02 * (i + j) + 0.001 * seed * (1 + (clip == "fixed"))
+        metrics = {"test_accuracy": test, "validation_accuracy": test}
+        settings = {"optimizer": {"lr": rate}, "scheduler": {"warmup": beta}}
+        write_run(study, {"clip": clip}, settings, seed=seed, metrics=metrics)
+    grid = "{optimizer.lr: [1e-4, 2e-4], scheduler.warmup: [1, 2]}"
+    text = MINIMAL.replace("seeds: 10", "seeds: 2") + f"    contrast: tuned\n    over: {grid}\n"
+    contrast, sample = sample_of(study, text)
+    further = {(cell["optimizer.lr"], cell["scheduler.warmup"]) for cell in contrast.extension(sample)}
+    assert further == {(4e-4, 1), (4e-4, 2), (1e-4, 4), (2e-4, 4), (4e-4, 4)}
+    assert "optimizer.lr=0.0004" in finding(study, text).details["extension"]
 
 
 def test_a_rate_at_which_runs_diverge_is_not_chosen(study):
@@ -80,7 +106,7 @@ def test_a_rate_at_which_runs_diverge_is_not_chosen(study):
     for seed in range(3):
         change(study / f"none-2-s{seed}", status="diverged", metrics={})
     found = finding(study, TUNED)
-    assert "control is best at optimizer.lr=0.0002, chosen for 6 of 6 seeds" in found.notes
+    assert found.details["control"]["usual"] == {"optimizer.lr": 2e-4}
     assert found.n == 6 and found.verdict.value == "supported"
 
 
@@ -136,11 +162,27 @@ def test_data_sets_are_not_pooled_as_if_they_were_seeds(study, over):
 def test_each_data_set_has_an_effect_of_its_own(study):
     write_data_sets(study, GAINS)
     contrast, sample = sample_of(study, DATASETS)
-    shown = contrast.shown(sample, np.random.default_rng(0))
+    shown = contrast.by_data_set(sample, np.random.default_rng(0))
     assert shown.keys() == GAINS.keys()
-    for k, name in enumerate(shown):
+    found = finding(study, DATASETS)
+    assert [part.id for part in found.parts] == [f"one on {name}" for name in shown]
+    for k, (name, part) in enumerate(zip(shown, found.parts, strict=True)):
         x = 100 * sample.values.reshape(6, 2, 3)[:, :, k]
         assert shown[name].estimate == pytest.approx((x[:, 0] - x[:, 1]).mean())
+        assert (part.effect, part.interval) == (shown[name].estimate, shown[name].interval())
+        assert part.verdict is part.p_adjusted is part.interval_simultaneous is None
+        assert part.details == {"data_set": name} and part.within["data"] == name
+
+
+def test_what_is_shown_beside_an_effect_is_shown_when_the_effect_is(study):
+    """Below the planned seeds there is none; beyond them the exploratory line has its own, under other ids."""
+    write_data_sets(study, GAINS)
+    below = finding(study, DATASETS.replace("seeds: 6", "seeds: 7"))
+    assert (below.effect, below.details, below.parts) == (None, {}, ())
+    beyond = finding(study, DATASETS.replace("seeds: 6", "seeds: 5"))
+    ids = [found.id for found in with_parts([beyond])]
+    assert len(ids) == len(set(ids)) == 8 and "one explored on sst2" in ids
+    assert {found.n for found in with_parts([beyond]) if found.exploratory} == {6}
 
 
 def test_effects_on_data_sets_are_over_their_examples_too(study):
@@ -160,7 +202,7 @@ def test_effects_on_data_sets_are_over_their_examples_too(study):
             pairing=pairing, frames={"predictions.parquet": frame},
         )  # fmt: skip
     contrast, sample = sample_of(study, DATASETS)
-    shown = contrast.shown(sample, rng)
+    shown = contrast.by_data_set(sample, rng)
     assert all(isinstance(effect, CrossedEffect) and effect.examples == 40 for effect in shown.values())
 
 

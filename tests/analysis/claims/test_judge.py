@@ -54,7 +54,7 @@ def test_parts_are_judged_one_by_one(paper):
 def test_contrasts_shown_with_a_claim_are_not_judged(paper):
     beside = {found.id: found for found in with_parts(paper[1].findings) if "+" in found.id}
     assert Counter(name.partition("+")[0] for name in beside) == {
-        **{"A2": 4, "B": 2, "D": 2, "E": 1, "F": 2, "H": 1, "I": 1, "L": 1},
+        **{"A2": 4, "B": 2, "D": 2, "E": 1, "F": 2, "H": 1, "I": 1, "L": 5},
     }
     for found in beside.values():
         assert found.verdict is found.p_adjusted is found.interval_simultaneous is found.further_seeds is None
@@ -85,6 +85,7 @@ def test_verdicts_json_has_the_agreed_keys_and_only_json_types(paper):
         *(
             "improvement",
             "skewness",
+            "details",
             "n",
             "n_unlearned",
             "n_missing",

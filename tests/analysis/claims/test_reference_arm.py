@@ -25,8 +25,8 @@ def effects(study: Study, claims: Claims) -> dict[str, float | None]:
     return {finding.id: finding.effect for finding in judge_claims(study, claims).findings}
 
 
-@pytest.fixture
-def study(tmp_path: Path) -> Study:
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     """Clip rules, two starts, a schedule, an A/A arm; the accuracy of each differs from that of none by its own gap."""
     arms = [
         ({}, {}, 0, 0.5),
@@ -38,13 +38,14 @@ def study(tmp_path: Path) -> Study:
         ({}, {"trainer": {"skip_unread": True}}, 0, 0.8),
         ({}, {}, 1, 0.5),
     ]
+    folder = tmp_path_factory.mktemp("outputs") / "study"
     for i, (options, settings, nuisance, accuracy) in enumerate(arms):
         for seed in range(3):
             write_run(
-                tmp_path / "study", options, settings, seed=seed, nuisance=nuisance, accuracy=accuracy,
+                folder, options, settings, seed=seed, nuisance=nuisance, accuracy=accuracy,
                 timing={"started": f"2026-01-01T00:0{i}:0{seed}Z"},
             )  # fmt: skip
-    return load(tmp_path / "study")
+    return load(folder)
 
 
 def test_each_arm_is_compared_with_the_first(study: Study, tmp_path: Path) -> None:
@@ -105,9 +106,7 @@ def test_a_reference_that_fits_no_arm(study: Study, tmp_path: Path, reference: s
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("seeds: 2\ncompare: {quantities: {}}\n", "compare.quantities must be a mapping"),
         ("seeds: 2\ncompare: {quantities: {test_acuracy: points}}\n", "did you mean test_accuracy"),
-        ("seeds: 2\ncompare: {quantities: {test_accuracy: percent}}\n", "compare.quantities.test_accuracy.scale must"),
         ("seeds: 2\nclaims: {}\ncompare: {quantities: {test_accuracy: points}}\n", "claims must be left out"),
     ],
 )

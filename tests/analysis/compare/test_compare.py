@@ -15,7 +15,7 @@ from scipy import stats
 
 from analysis.__main__ import main
 from analysis.claims.reading import read_claims
-from analysis.compare.compare import Comparison, compare, paired_interval, welch_interval
+from analysis.compare.compare import StudyComparison, compare, paired_interval, welch_interval
 from analysis.compare.matching import match
 from analysis.compare.words import arms_in_words, claims_in_words, headlines, settings_in_words
 from analysis.records.study import load
@@ -25,7 +25,7 @@ from tests.analysis.studies import MINIMAL, NOISE, write_two, written
 ENVIRONMENT = {"key": "e0", "threads": 1, "torch": "2.13.0", "git": {"commit": "a" * 40, "dirty": False}}
 
 
-def compared(root: Path, text: str = MINIMAL) -> Comparison:
+def compared(root: Path, text: str = MINIMAL) -> StudyComparison:
     """`after` against `before`, both below root."""
     return compare(load(root / "after"), load(root / "before"), read_claims(written(root, text)))
 

@@ -1,5 +1,6 @@
 """Whole figures of studies: which are drawn, whether they are readable, and their files."""
 
+import json
 import re
 import subprocess
 import sys
@@ -31,7 +32,15 @@ from analysis.records.study import Study, load
 from analysis.stats.interval import Interval
 from analysis.tables.formats import LeftOut
 from tests.analysis.figures.test_plots import NASTY, claims
-from tests.analysis.runs import evals_frame, layers_frame, steps_frame, write_run
+from tests.analysis.runs import (
+    change,
+    evals_frame,
+    layers_frame,
+    predictions_frame,
+    steps_frame,
+    write_run,
+    write_table,
+)
 
 STEPS = 120
 FACTORIAL = "interaction_test_accuracy", "interaction_probe_jitter"
@@ -102,10 +111,38 @@ def test_every_figure_is_drawn_or_left_out_with_a_reason(items: dict[str, DrawnF
 def test_captions_give_n_and_name_diverged_runs(items: dict[str, DrawnFigure | LeftOut]) -> None:
     for name in ("training_loss", "probe_loss", "probe_accuracy", "gradient_norm", "tracked_norms", "delta_g"):
         assert "n = 4" in items[name].caption
-        assert "Crosses: a seed diverged" in items[name].caption and "none seed 2" in items[name].caption
+        assert "Crosses: the last point of a run that diverged" in items[name].caption
+        assert "none seed 2" in items[name].caption
     assert "n of 4 seeds: none 3, fixed 4, delayed 4" in items["seeds"].caption
     assert "n = 3 of 4 seeds" in items["differences"].caption
     assert "Clipping never acted in: none." in items["delta_g_share"].caption
+
+
+def test_failed_runs_are_marked_one_by_one_and_counted_in_the_legend(tmp_path: Path) -> None:
+    """Of four runs without clipping one diverges and two do not learn."""
+    write_arms(tmp_path, {"none": "none", "fixed": "fixed"}, seeds=4, stop=("none", 2))
+    for folder in tmp_path.iterdir():
+        entries = json.loads((folder / "run.json").read_text())
+        if (entries["factors"]["clip"]["option"], entries["seed"]) in {("none", 0), ("none", 3)}:
+            frame = predictions_frame(0.5)
+            file = {"predictions.parquet": write_table(folder / "predictions.parquet", frame)}
+            change(folder, records=entries["records"] | file, metrics={"test_accuracy": 0.5, "test_loss": 0.7})
+    found = load(tmp_path)
+    for name in ("training_loss", "probe_loss", "gradient_norm", "hero"):
+        item = of_one(name, found)
+        names = [text.get_text() for text in item.figure.legends[0].get_texts()]
+        assert names == ["none (1 of 4 diverged, 2 did not learn)", "fixed"]
+        marks = {line.get_label(): len(line.get_xdata()) for line in axes_of(item.figure)[0].lines}
+        assert (marks["none diverged"], marks["none not learned"]) == (1, 2)
+        assert not any(label.startswith("fixed ") for label in marks)
+        runs = item.data.dropna(subset=["run"])
+        assert runs["arm"].unique().tolist() == ["none"] and len(runs) == 3 * item.data["quantity"].nunique()
+        assert problems_of(item.figure) == []
+    loss = of_one("training_loss", found).data
+    of_diverged = loss[loss["run"].notna() & (loss["diverged"] == 1)]
+    steps = found.steps(["loss"], of_diverged["run"])
+    assert of_diverged["mean"].item() == pytest.approx(steps["loss"].iloc[-1:].mean(), abs=0.2)
+    assert "none 2" in of_one("training_loss", found).caption
 
 
 def test_one_seed_gives_curves_without_intervals_and_no_differences(tmp_path: Path) -> None:
@@ -170,7 +207,9 @@ def test_runs_that_do_not_pair_are_not_compared(tmp_path: Path) -> None:
 def test_lines_go_through_the_numbers_in_the_csv(items: dict[str, DrawnFigure | LeftOut]) -> None:
     for name in ("training_loss", "probe_loss", "delta_g"):
         (ax,) = axes_of(items[name].figure)
-        for arm, part in items[name].data.groupby("arm", sort=False):
+        data = items[name].data
+        assert data["run"].dropna().size == 1  # that of the run that diverged has a mark of its own
+        for arm, part in data[data["run"].isna()].groupby("arm", sort=False):
             (line,) = [line for line in ax.lines if line.get_label() == arm]
             assert np.array_equal(line.get_xydata(), part[["step", "mean"]].to_numpy())
 

@@ -60,12 +60,14 @@ def test_no_band_where_there_is_one_seed(ax: Axes) -> None:
     assert len(line(ax, "none").get_xdata()) == 12
 
 
-def test_a_cross_marks_where_a_seed_diverged(ax: Axes) -> None:
-    data = curve(("none",))
-    data.loc[4, "diverged"] = 1
-    plots.draw_curves(data, ax)
-    crosses = [artist for artist in ax.lines if artist.get_marker() == "x"]
-    assert [xy(cross) for cross in crosses] == [data.loc[[4], ["step", "mean"]].to_numpy().tolist()]
+def test_each_failed_run_has_a_mark_at_its_own_last_point(ax: Axes) -> None:
+    ends = pd.DataFrame(
+        {"arm": "none", "step": [4.0, 5.0, 12.0, 12.0], "mean": [9.0, np.nan, 0.7, -3.0], "diverged": [1, 1, 0, 0]}
+    )
+    plots.draw_run_ends(ends, ax, line_styles(["none"]), (0.0, 2.0))
+    assert xy(line(ax, "none diverged")) == [[4, 2], [5, 2]]  # beyond the axis and not finite: at its upper end
+    assert xy(line(ax, "none not learned")) == [[12, 0.7], [12, 0]]
+    assert {line(ax, "none diverged").get_marker(), line(ax, "none not learned").get_marker()} == {"x", "o"}
 
 
 def test_twelve_arms_are_distinguishable_in_grey() -> None:

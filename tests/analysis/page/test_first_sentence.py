@@ -58,7 +58,9 @@ def test_a_study_without_claims_of_its_own(tmp_path: Path, seeds: int, arms: int
         assert text.startswith("There is one arm only (none-none-none), so nothing is compared")
     elif seeds == 1:
         first, more, command = text.splitlines()
-        assert "test accuracy +10 points" in first and first.endswith("cannot separate a difference from chance.")
+        assert "test accuracy +10 points" in first and first.endswith(
+            "One seed cannot separate a difference from chance."
+        )
         assert more == "4 more seeds, for 5 in all:"
         assert shlex.split(command)[3:] == ["-m", "study=mine", "seed=1,2,3,4", "clip=none,fixed"]
     else:

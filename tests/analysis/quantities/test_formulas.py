@@ -46,6 +46,10 @@ def test_clipped_information_early_and_late():
     assert formulas.early_delta_g_share(steps_of(delta_g=np.ones(20))) == 0.1
     with pytest.raises(NotMeasurable, match="clipping never acted"):
         formulas.early_delta_g_share(steps_of(delta_g=np.zeros(20)))
+    rounded = np.append(np.ones(19), -1e-9)
+    assert formulas.early_delta_g_share(steps_of(delta_g=rounded)) == pytest.approx(2 / 19)
+    with pytest.raises(NotMeasurable, match=r"delta_g: below 0 in 1 of 20 steps"):  # a gradient was lengthened
+        formulas.early_delta_g_share(steps_of(delta_g=np.append(np.ones(19), -0.5)))
 
 
 @given(st.floats(-0.01, 0.01), st.floats(3.0, 5.0))

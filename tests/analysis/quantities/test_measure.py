@@ -82,8 +82,9 @@ def test_the_jitter_of_the_training_loss_has_the_batches_in_it(tmp_path):
 def test_the_mean_over_examples_is_the_quantity(tmp_path):
     write_arm(tmp_path, "none", accuracy=0.7)
     study = load(tmp_path)
-    values = measure(study, ["test_accuracy", "mean_probe_loss"]).values
-    for name, size in (("test_accuracy", 40), ("mean_probe_loss", 32)):
+    sizes = {"test_accuracy": 40, "mean_probe_loss": 32, "last_probe_loss": 32}
+    values = measure(study, list(sizes)).values
+    for name, size in sizes.items():
         for run in study.runs["run"]:
             scores = REGISTRY[name].per_example(records_of(study, run))
             assert scores.shape == (size,) and scores.std() > 0
@@ -97,10 +98,32 @@ def test_examples_keep_their_place(tmp_path):
     predictions = predictions_frame(1.0)
     predictions.loc[39, "prediction"] = 0
     shuffled = losses.sample(frac=1, random_state=0)  # in whatever order the rows are
-    write_run(tmp_path, run="a", frames={"probe.parquet": shuffled, "predictions.parquet": predictions})
+    evals = evals_frame(20)
+    evals.loc[evals["split"] == "probe", "loss"] = losses.groupby("step")["loss"].mean().to_numpy()
+    frames = {"probe.parquet": shuffled, "predictions.parquet": predictions, "evals.parquet": evals}
+    write_run(tmp_path, run="a", frames=frames)
     records = records_of(load(tmp_path), "a")
-    assert REGISTRY["mean_probe_loss"].per_example(records).argmax() == 2
+    for name in ("mean_probe_loss", "last_probe_loss"):
+        assert REGISTRY[name].per_example(records).argmax() == 2
     assert REGISTRY["test_accuracy"].per_example(records).tolist() == [1.0] * 39 + [0.0]
+
+
+def test_losses_of_some_evaluations_stand_for_all_of_a_long_run_s_mean(tmp_path):
+    """Long runs record every k-th evaluation only; the last one has no losses then."""
+    losses = probe_frame(20)
+    write_run(tmp_path, run="long", frames={"probe.parquet": losses[losses["step"].isin([5, 15])]})
+    study = load(tmp_path)
+    scores = REGISTRY["mean_probe_loss"].per_example(records_of(study, "long"))
+    some = losses[losses["step"].isin([5, 15])].groupby("example")["loss"].mean()
+    assert scores.mean() == pytest.approx(measure(study, ["mean_probe_loss"]).values.loc["long"].item(), rel=1e-9)
+    np.testing.assert_allclose(scores - scores.mean(), some - some.mean(), atol=1e-6)
+    assert REGISTRY["last_probe_loss"].per_example(records_of(study, "long")) is None
+
+
+def test_losses_that_are_not_those_of_the_evaluations_are_no_scores(tmp_path):
+    write_run(tmp_path, run="other", frames={"probe.parquet": probe_frame(20).assign(loss=np.float32(0.5))})
+    other = records_of(load(tmp_path), "other")
+    assert all(REGISTRY[name].per_example(other) is None for name in ("mean_probe_loss", "last_probe_loss"))
 
 
 def test_groups_of_the_test_examples(tmp_path):

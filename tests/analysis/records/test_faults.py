@@ -142,7 +142,7 @@ def test_row_28_reports_while_runs_come_and_go(study: Path) -> None:
             write_run(study, {"clip": "none"}, seed=seed, run=f"none-s{seed}")
             shutil.rmtree(study / f"none-s{seed - 1}", ignore_errors=True)
             seed += 1
-            time.sleep(0.05)
+            time.sleep(0.2)
 
     writer = threading.Thread(target=write_and_remove)
     writer.start()

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from analysis.stats.effects import paired_effect
-from analysis.stats.predictions import churn_pseudo_values, crossed_effect, effect_over_data_sets
+from analysis.stats.predictions import churn_pseudo_values, crossed_effect, effect_over_data_sets, log_mean_scores
 
 # Variances of seeds, examples (or clusters) and their interaction, per arm, on the latent scale of a probit model.
 # The first has a large part of both, then one of the two dominates, then neither.
@@ -102,6 +102,27 @@ def test_coverage(seeds, examples, clusters, binary, name):
         noise = 3 * np.sqrt(level * (1 - level) / 2000)
         assert crossed >= level - 0.2 * (1 - level) - noise
         assert seeds == 2 or level > 0.95 or crossed <= 0.97 + noise
+
+
+@pytest.mark.parametrize("name", ["both", "examples"])
+def test_the_interval_of_a_ratio_holds_it_on_new_seeds_and_new_examples(name):
+    rng, truth, held = np.random.default_rng(7), (1.5 - 1.2) / 4, []
+    for _ in range(600):
+        a, b, _ = simulated(rng, 5, np.arange(200), *COMPONENTS[name], binary=False)
+        found = crossed_effect(log_mean_scores(a), log_mean_scores(b), rng=rng)
+        held.append([i.low <= truth <= i.high for i in (found.interval(), found.seeds_only.interval())])
+    crossed, seeds_only = np.mean(held, axis=0)
+    assert 0.93 <= crossed <= 0.98
+    assert seeds_only < 0.85 or name == "both"  # the test can fail
+
+
+def test_the_logarithm_of_a_mean_varies_between_examples_as_the_jackknife_says():
+    x = np.random.default_rng(0).gamma(2, 1, 300)
+    without = np.array([np.log(np.delete(x, j).mean()) for j in range(x.size)])
+    jackknife = (x.size - 1) * ((without - without.mean()) ** 2).mean()
+    assert log_mean_scores(x).mean() == pytest.approx(np.log(x.mean()))
+    assert log_mean_scores(x).var(ddof=1) / x.size == pytest.approx(jackknife, rel=0.01)
+    np.testing.assert_allclose(log_mean_scores(5 * x), log_mean_scores(x) + np.log(5))
 
 
 @pytest.fixture

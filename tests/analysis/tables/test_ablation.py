@@ -15,7 +15,9 @@ from analysis.claims.finding import Finding
 from analysis.claims.pairing import Refused
 from analysis.claims.reading import read_claims
 from analysis.records.study import load
-from analysis.tables.ablation import ablated, ablation, ablation_reference, holm_where_known
+from analysis.tables.ablation import ablation
+from analysis.tables.ablation_arms import ablated, ablation_reference
+from analysis.tables.ablation_numbers import holm_where_known
 from analysis.tables.all import reference_of
 from analysis.tables.formats import to_latex, to_markdown
 from analysis.tables.macros import macros

@@ -26,6 +26,12 @@ from tests.analysis.studies import FROZEN, MINIMAL, PAPER, write_two, written
 
 SEEDS = 7
 LEVELS = (("none", FROZEN), ("none", "fixed"), ("none", "warmup_linear"))
+GRID_QUESTION = """
+    within: {optimizer.lr: 1e-4}
+    beside:
+      - {statement: the range, quantity: learned, scale: points, contrast: grid_mean,
+         over: {optimizer.lr: [1e-4, 2e-4, 4e-4]}}
+"""
 NAMES = ("ablation", "accuracy", "factorial", "roles", "anova_accuracy", "anova_jitter", "attribution", "controls")
 
 
@@ -184,6 +190,22 @@ def test_roles(made, tables):
     steps = numbers.loc["steps_to_probe_loss"]
     assert steps["on"] < steps["off"] and steps["effect"] == pytest.approx(steps["on"] - steps["off"])
     assert tables["roles"].words["technique"].tolist() == ["freezing"] * 3 + ["clipping"] * 2 + ["scheduler"]
+
+
+def test_roles_over_a_grid_come_from_the_claims_file(tmp_path):
+    """Clipping learns at 2, 3 and 3 of three rates on three seeds, its control at 1, 1 and 2."""
+    rates = (1e-4, 2e-4, 4e-4)
+    learns = {"none": (1, 1, 2), "fixed": (2, 3, 3)}
+    for (clip, counts), (i, rate) in product(learns.items(), enumerate(rates)):
+        for seed, count in enumerate(counts):
+            right = 0.9 if i < count else 0.5
+            write_run(tmp_path / "study", {"clip": clip}, {"optimizer": {"lr": rate}}, seed=seed, accuracy=right)
+    claims = written(tmp_path, MINIMAL.replace("seeds: 10", "seeds: 3") + GRID_QUESTION)
+    table = of(tmp_path / "study", claims)["roles"]
+    (row,) = table.numbers[table.numbers["quantity"] == "learned"].to_dict("records")[-1:]
+    assert (row["technique"], row["n"]) == ("clipping", 3)
+    assert row["evidence"] == "share of runs that learn, mean over optimizer.lr 0.0001, 0.0002, 0.0004"
+    assert (row["off"], row["on"], row["effect"]) == pytest.approx((4 / 9, 8 / 9, 100 * 4 / 9), rel=1e-6)
 
 
 def test_costs_are_told_of_runs_that_learn_nothing(tmp_path):
