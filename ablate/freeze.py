@@ -58,6 +58,8 @@ class Blocks:
 
     blocks: tuple[str, ...]
 
+    needs_roles = True
+
     def __post_init__(self) -> None:
         for block in self.blocks:
             require("blocks", block, block in BLOCKS, f"one of {', '.join(BLOCKS)}")
@@ -72,7 +74,7 @@ Rule = FreezeRule | FreezeSchedule
 def freeze(model: "nn.Module", *rules: Rule) -> "dict[str, nn.Parameter]":
     """Freeze what the rules name at all steps; return the parameters that are trained at any, in the model's order.
 
-    Raises ValueError if no parameter is left to train at some step, or if the role of a parameter is unknown.
+    Raises ValueError if no parameter is left to train at some step.
     """
     return Freezing(model, rules).trained
 
@@ -164,6 +166,8 @@ class FirstLayers:
 
     n: int
 
+    needs_roles = True
+
     def __post_init__(self) -> None:
         require("n", self.n, self.n >= 0, "a number of layers, at least 0")
 
@@ -186,6 +190,8 @@ class LastLayers:
     """
 
     n: int
+
+    needs_roles = True
 
     def __post_init__(self) -> None:
         require("n", self.n, self.n >= 0, "a number of layers, at least 0")
@@ -210,6 +216,11 @@ class AllBut:
     def __post_init__(self) -> None:
         for kind in self.kinds:
             require("kinds", kind, kind in ("bias", "norm"), "bias or norm")
+
+    @property
+    def needs_roles(self) -> bool:
+        """Whether the kinds of parameters count; a name may not say its kind in a family that is not known."""
+        return bool(self.kinds)
 
     def freezes(self, name: str, role: Role) -> bool:
         return role.block != "head" and not self.is_of_kinds(name, role)

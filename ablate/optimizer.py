@@ -62,6 +62,11 @@ class Grouping:
         head_lr = self.head_lr
         require("head_lr", head_lr, head_lr is None or 0 < head_lr < math.inf, "null or a finite number above 0")
 
+    @property
+    def needs_roles(self) -> bool:
+        """Whether the layer of each parameter counts."""
+        return self.layer_decay != 1
+
     def groups(self, parameters: "Named") -> list[dict[str, Any]]:
         """Parameter groups for torch: one for each pair of learning rate and weight decay, in the model's order."""
         found: dict[tuple[float, float], dict[str, Any]] = {}

@@ -22,6 +22,9 @@ NONE = "none"
 BLOCKS = ("embedding", "attention", "mlp", "final", "pooler", "head")
 """Parts of a model, from input to output: every parameter belongs to one (`ablate.model.parameter_roles`)."""
 
+OTHER = "other"
+"""In place of the block of a parameter whose role is unknown, as its model is of no known family."""
+
 
 @dataclass(frozen=True)
 class Step:

@@ -65,6 +65,24 @@ class Stateful(Protocol):
         ...
 
 
+@runtime_checkable
+class NeedsRoles(Protocol):
+    """A technique or an optimizer whose choice depends on the roles of parameters (`ablate.model.parameter_roles`).
+
+    It refuses a model with parameters whose role is unknown, where `needs_roles` is true. A technique without this
+    attribute gets the block `ablate.schema.OTHER` for them.
+    """
+
+    @property
+    def needs_roles(self) -> bool: ...
+
+
+def needs_roles(rule: object) -> bool:
+    """Whether a rule, or one that it contains, needs the roles of all parameters."""
+    inner = getattr(rule, "rule", None)
+    return (isinstance(rule, NeedsRoles) and rule.needs_roles) or (inner is not None and needs_roles(inner))
+
+
 @dataclass(frozen=True)
 class Techniques:
     """The techniques of one arm by group: those of conf/ first, then the user's own, each in the order of run.json."""

@@ -9,7 +9,10 @@ from ablate.config.checks import require
 
 @dataclass(frozen=True)
 class Track:
-    """Norms recorded in addition to the global norm. A null name is found by role (`ablate.model.parameter_roles`)."""
+    """Norms recorded in addition to the global norm. A null name is found by role (`ablate.model.parameter_roles`).
+
+    Where a family's roles do not name the weight, its norms are null in the records.
+    """
 
     mlp: str | None = None
     classifier: str | None = None

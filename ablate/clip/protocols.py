@@ -45,32 +45,32 @@ class GradientRule(Protocol):
         ...
 
 
-def checked_scale(rule: NormRule, norm: float, t: int, state: Any) -> tuple[float, Any]:
-    """What `rule.scale` returns, checked. Raises ValueError, which names the rule, for a factor outside (0, 1]."""
+def checked_scale(rule: NormRule, norm: float, t: int, state: Any, group: str = "clip") -> tuple[float, Any]:
+    """What `rule.scale` returns, checked. Raises ValueError, which names group and rule, for a factor not in (0, 1]."""
     found = rule.scale(norm, t, state)
     if not isinstance(found, tuple) or len(found) != 2:
-        raise refusal(f"clip: {rule_name(rule)}.scale", found, "a method that returns the factor and the next state")
+        raise refusal(f"{group}: {rule_name(rule)}.scale", found, "a method that returns the factor and the next state")
     if not isinstance(found[0], numbers.Real) or not 0 < found[0] <= 1:  # NaN is not in the interval
         what = f"in (0, 1] at step {t}, for a gradient norm of {norm:g}"
-        raise refusal(f"clip: the factor that {rule_name(rule)} returns", found[0], what)
+        raise refusal(f"{group}: the factor that {rule_name(rule)} returns", found[0], what)
     return found
 
 
-def check_rule(rule: NormRule) -> None:
+def check_rule(rule: NormRule, group: str = "clip") -> None:
     """Call a rule, and the rules that it contains, once for a few norms: its mistakes are found before the first run.
 
     Raises ValueError for a rule that raises, or that returns a factor outside (0, 1].
     """
     inner = getattr(rule, "rule", None)
     if isinstance(inner, NormRule):  # first, so that the message names the rule that is wrong
-        check_rule(inner)
+        check_rule(inner, group)
     for norm in PROBED_NORMS:
         try:
-            checked_scale(rule, norm, 1, None)
+            checked_scale(rule, norm, 1, None, group)
         except ValueError:
             raise
         except Exception as error:
-            message = f"clip: {rule_name(rule)} must accept a gradient norm of {norm:g} at step 1"
+            message = f"{group}: {rule_name(rule)} must accept a gradient norm of {norm:g} at step 1"
             raise ValueError(f"{message} (got {type(error).__name__}: {error})") from error
 
 

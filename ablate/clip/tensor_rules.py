@@ -71,6 +71,8 @@ class PerRole:
     threshold: float = 1.0
     by_layer: bool = False
 
+    needs_roles = True
+
     def __post_init__(self) -> None:
         require_positive("threshold", self.threshold)
 

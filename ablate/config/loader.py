@@ -20,6 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from ablate.config.checks import refusal, require
+from ablate.config.paths import NO_GROUPS
 from ablate.config.secrets import check_secrets
 
 CALLBACKS = {"sweep": {"_target_": "ablate.sweep.callback.Sweep"}}
@@ -55,10 +56,10 @@ RAY_RUNTIME = {
 
 
 class Configs(ConfigRepository):
-    """The files of the config tree. The folder claims/ holds no options: claims=<name> sets the key `claims`."""
+    """The files of the config tree, of which some folders hold no options."""
 
     def group_exists(self, config_path: str) -> bool:
-        return config_path != "claims" and super().group_exists(config_path)
+        return config_path not in NO_GROUPS and super().group_exists(config_path)
 
 
 class CheckedLoader(ConfigLoaderImpl):

@@ -6,6 +6,9 @@ from pathlib import Path
 from ablate.config.checks import refusal
 from ablate.config.wording import nearest
 
+NO_GROUPS = frozenset({"claims", "roles"})
+"""Folders of the config tree that hold no options: claims=<name> sets a key, and roles/ describes model families."""
+
 OUTPUTS = Path("outputs")
 """Where all studies lie, in the folder of the command."""
 
@@ -38,10 +41,11 @@ def kept_claims(study: Path) -> Path:
 
 def shipped_groups() -> set[str]:
     """The config groups of the package."""
-    return {path.name for path in Path(conf()).iterdir() if path.is_dir()}
+    return {path.name for path in Path(conf()).iterdir() if path.is_dir()} - NO_GROUPS
 
 
 def known_groups() -> set[str]:
     """The config groups of the package and of the user's own folder."""
     own = Path("conf")
-    return shipped_groups() | ({path.name for path in own.iterdir() if path.is_dir()} if own.is_dir() else set())
+    found = {path.name for path in own.iterdir() if path.is_dir()} if own.is_dir() else set()
+    return shipped_groups() | (found - NO_GROUPS)

@@ -13,8 +13,8 @@ from ablate.files.assets import ASSETS, Asset, fetch
 from ablate.files.hashing import matching_sha256
 from ablate.files.hub import snapshot
 from ablate.model.head import HeadInit, initialise_head, reset_head
-from ablate.model.parameter_roles import role
-from ablate.model.weights import SMALL_FILES, WEIGHTS, check_files, check_loaded
+from ablate.model.parameter_roles import own_roles, role
+from ablate.model.weights import SMALL_FILES, WEIGHTS, check_files, check_loaded, model_type_of
 from ablate.model.word_tokenizer import SPECIAL, word_tokenizer
 from ablate.seeds import stream
 
@@ -41,7 +41,7 @@ class Model(Protocol):
     """The protocol of a model option."""
 
     def identity(self) -> dict[str, Any]:
-        """The values that identify these weights. Cheap: loads nothing."""
+        """The values that identify these weights and the user's own files of roles. Cheap: loads nothing."""
         ...
 
     def tokenizer_identity(self) -> dict[str, Any]:
@@ -78,8 +78,8 @@ class Pretrained:
             return {"sha256": self.asset.sha256}
         folder = Path(self.path).expanduser()
         if folder.is_dir():
-            return {"sha256": matching_sha256(folder, (*SMALL_FILES, WEIGHTS))}
-        return {"path": self.path, "revision": self.revision}
+            return {"sha256": matching_sha256(folder, (*SMALL_FILES, WEIGHTS))} | own_roles(model_type_of(folder))
+        return {"path": self.path, "revision": self.revision} | own_roles(None)
 
     @property
     def asset(self) -> Asset:
@@ -128,8 +128,7 @@ class Pretrained:
     def load(self, labels: int, **how: Any) -> "tuple[nn.Module, set[str]]":
         """The model and the names of its parameters that the checkpoint has.
 
-        Raises ValueError if transformers cannot load the checkpoint, if its family is unknown, or if its tensors are
-        not those of the model.
+        Raises ValueError if transformers cannot load the checkpoint, or if its tensors are not those of the model.
         """
         import torch
         from transformers import AutoModelForSequenceClassification
@@ -237,7 +236,7 @@ class Random:
         return AutoConfig.for_model(self.architecture, num_labels=labels, pad_token_id=0, **self.config)
 
     def identity(self) -> dict[str, Any]:
-        return {}
+        return own_roles(self.architecture)
 
     def tokenizer_identity(self) -> dict[str, Any]:
         return {"vocabulary": self.vocabulary, "max_positions": self.max_positions}

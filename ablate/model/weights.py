@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate.config.checks import refusal
-from ablate.model.parameter_roles import role
+from ablate.model.parameter_roles import how_to_describe, role
+from ablate.schema import OTHER
 
 if TYPE_CHECKING:
     from torch import nn
@@ -77,6 +78,14 @@ def check_header(file: Path) -> None:
         raise ValueError(f"{file} must be a whole safetensors file, but is cut or damaged: {error}") from error
 
 
+def model_type_of(folder: Path) -> str | None:
+    """The family of a model folder, as its config.json names it; None if it cannot be read."""
+    try:
+        return read_object(folder / "config.json").get("model_type")
+    except ValueError:
+        return None
+
+
 def read_object(file: Path) -> dict[str, Any]:
     """The JSON object in a file. ValueError if there is none."""
     try:
@@ -93,8 +102,10 @@ def check_loaded(model: "nn.Module", info: Mapping[str, Any], path: str) -> None
 
     info: transformers' loading info. Missing tensors may only be those of the head and the pooler, which start fresh.
     Tensors that the model does not have may only be those of another head.
+
+    A missing tensor outside the base model whose role is unknown may be one of a head, so the message says how to name
+    it.
     """
-    check_family(model, path)
     blocks = {name: role(name).block for name, _ in model.named_parameters()}
     random = [name for name in info["missing_keys"] if blocks.get(name, "head") not in ("head", "pooler")]
     other_shape = [
@@ -109,19 +120,13 @@ def check_loaded(model: "nn.Module", info: Mapping[str, Any], path: str) -> None
         (lost, "has weights for which the model of its config.json has no place"),
     ):
         if found:
-            raise ValueError(
+            message = (
                 f"model.path must be a checkpoint whose tensors are those of {type(model).__name__} (got {path}, which "
                 f"{problem}: {first_few(found)})"
             )
-
-
-def check_family(model: "nn.Module", path: str) -> None:
-    """Raise ValueError if the model has a parameter without a known role."""
-    try:
-        for name, _ in model.named_parameters():
-            role(name)
-    except ValueError as error:
-        raise ValueError(f"{refusal('model.path', path, 'a model of a known family')}: {error}") from error
+            outside = (n for n in random if blocks[n] == OTHER and not n.startswith(f"{model.base_model_prefix}."))
+            hint = f". {how_to_describe(model.config.model_type)}" if found is random and any(outside) else ""
+            raise ValueError(message + hint)
 
 
 def is_of_backbone(name: str, model: "nn.Module") -> bool:

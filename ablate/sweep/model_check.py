@@ -8,9 +8,9 @@ from ablate.data.sources import SPLITS
 from ablate.experiment import Options
 from ablate.model.loading import Model, Pretrained, Random
 from ablate.sweep import sizes
-from ablate.sweep.technique_check import check_techniques
+from ablate.sweep.technique_check import check_techniques, warn_once
 from ablate.training.device import checkpoint_activations
-from ablate.training.learner import tracked_parameters
+from ablate.training.learner import check_roles, tracked_parameters
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,7 +35,12 @@ def check_arm(options: Options, texts: Corpus, model: "nn.Module") -> None:
         what = f"at most {limit}, the tokens that the model has positions for"
         raise refusal("data.max_length", options.data.max_length, what)
     check_vocabulary(model, texts)
-    tracked_parameters(options.trainer.track, [name for name, _ in model.named_parameters()])
+    tracked = tracked_parameters(options.trainer.track, [name for name, _ in model.named_parameters()])
+    for key, what, name in zip(("mlp", "classifier"), ("G_MLP", "G_CLS"), tracked, strict=True):
+        if name is None:
+            warn_once(f"{what} is null in the records, as the model's family has no known weight for it; "
+                      f"trainer.track.{key}=<parameter name> names one")  # fmt: skip
+    check_roles(options, model)
     check_techniques(options, model, texts.classes)
     if options.trainer.gradient_checkpointing:
         checkpoint_activations(model)
@@ -45,7 +50,7 @@ def position_limit(model: "nn.Module") -> int | None:
     """The number of tokens for which a model of transformers has positions; None if nothing limits it.
 
     A table of position embeddings with a padding index is read from the row after it on, as in RoBERTa: 512 of 514.
-    Rotary positions are limited by the configuration: beyond it they have no meaning that the model learned.
+    Other positions are limited by the configuration: beyond it, rotary ones have no meaning that the model learned.
     """
     from torch import nn
 
@@ -54,9 +59,8 @@ def position_limit(model: "nn.Module") -> int | None:
         if isinstance(module, nn.Embedding) and path.rpartition(".")[2] in ("position_embeddings", "wpe"):
             first = 0 if module.padding_idx is None else module.padding_idx + 1
             return module.num_embeddings - first
-    if any(path.endswith("rotary_emb") for path in modules):
-        return getattr(model.config, "max_position_embeddings", None)
-    return None
+    limit = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    return limit if isinstance(limit, int) and limit > 0 else None
 
 
 def check_vocabulary(model: "nn.Module", texts: Corpus) -> None:

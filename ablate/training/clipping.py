@@ -51,7 +51,7 @@ def clip_gradient(
     found, next_states = Clipped(norms), dict(states)
     for group, rule in rules.items():
         if isinstance(rule, NormRule):
-            scale, next_states[group] = clip.checked_scale(rule, found.total, t, states.get(group))
+            scale, next_states[group] = clip.checked_scale(rule, found.total, t, states.get(group), group)
             clip.apply(scale, (local_shard(p.grad) for p in trained.values() if p.grad is not None))
             found = Clipped(found.norms, found.scale * scale if found.scale != 1.0 else scale, found.shares)
         else:

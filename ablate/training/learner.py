@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ablate.adapter import Adapter
 from ablate.average import Average
-from ablate.clip import GradientRule, NormRule
+from ablate.clip import GradientRule, NormRule, rule_name
 from ablate.config.checks import refusal
 from ablate.config.wording import nearest
 from ablate.data.batches import Batches, Examples, grouped_order, planned_order
@@ -22,11 +22,11 @@ from ablate.experiment import Options
 from ablate.freeze import FreezeRule, FreezeSchedule, Freezing
 from ablate.init import Initialiser
 from ablate.model.first_token import skip_unread
-from ablate.model.parameter_roles import Role, classifier_weight, mlp_weight, role
+from ablate.model.parameter_roles import Role, check_known, classifier_weight, mlp_weight, role
 from ablate.optimizer import check_groups, group_names
 from ablate.regularizer import LossRule, WeightRule
 from ablate.seeds import stream
-from ablate.techniques import Techniques
+from ablate.techniques import Techniques, needs_roles
 from ablate.trainer import Track, Trainer
 from ablate.training.device import checkpoint_activations, compile_forward, matmul_backend, use_onednn
 from ablate.training.dropout import make_dropout
@@ -44,6 +44,7 @@ def make_learner(
     """Build the model (head initialised, blocks frozen, on its device, shared by all ranks) and its optimizer."""
     trainer, techniques = options.trainer, options.techniques
     model = options.model.build(texts.classes, seed, texts.tokenizer)
+    check_roles(options, model)
     prepare_weights(model, techniques, seed)
     model, adapted = with_adapters(model, techniques, seed)
     names = [name for name, _ in model.named_parameters()]
@@ -94,6 +95,15 @@ def make_learner(
     )
 
 
+def check_roles(options: Options, model: nn.Module) -> None:
+    """Raise ValueError for an option that needs the roles of parameters if the model has one whose role is unknown."""
+    names = [name for name, _ in model.named_parameters()]
+    family = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
+    for group, each in {**options.techniques.groups, "optimizer": options.optimizer}.items():
+        if needs_roles(each):
+            check_known(group, rule_name(each), names, family)
+
+
 def prepare_weights(model: nn.Module, techniques: Techniques, seed: int) -> None:
     """Draw weights anew as the arm's initialisers say, each from a random stream of its own."""
     for group, each in techniques.having(Initialiser).items():
@@ -126,8 +136,11 @@ def roles_of(model: nn.Module) -> dict[str, Role]:
     return {name: role(name) for name, _ in model.named_parameters()}
 
 
-def tracked_parameters(track: Track, names: Sequence[str]) -> tuple[str, str]:
-    """The parameters behind G_MLP and G_CLS. Raises ValueError for a name that is none of the model's `names`."""
+def tracked_parameters(track: Track, names: Sequence[str]) -> tuple[str | None, str | None]:
+    """The parameters behind G_MLP and G_CLS; None where the setting is null and no file of conf/roles has the weight.
+
+    Raises ValueError for a name that is none of the model's `names`.
+    """
     for key, name in (("mlp", track.mlp), ("classifier", track.classifier)):
         if name is not None and name not in names:
             what = refusal(f"trainer.track.{key}", name, "null or the name of a parameter of the model")

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from ablate.distributed.parallel import local_shard
 from ablate.model.parameter_roles import role
-from ablate.schema import BLOCKS
+from ablate.schema import BLOCKS, OTHER
 from ablate.training.step import Learner
 
 
 def count_parameters(model: nn.Module) -> dict[str, Any]:
     """run.json's `parameters`: total, trained and their ratio R = |θ_trained| / |θ_total|, overall and by block."""
-    blocks = {block: {"total": 0, "trained": 0} for block in BLOCKS}
+    blocks = {block: {"total": 0, "trained": 0} for block in (*BLOCKS, OTHER)}
     for name, p in model.named_parameters():
         count = blocks[role(name).block]
         count["total"] += p.numel()

@@ -75,7 +75,7 @@ class Learner:
     accelerator: Accelerator
     ranks: Ranks
     parallel: Parallel
-    tracked: tuple[str, str]  # the parameters behind G_MLP and G_CLS
+    tracked: tuple[str | None, str | None]  # the parameters behind G_MLP and G_CLS; None: unknown
 
     @property
     def turns_gradient(self) -> bool:
@@ -141,7 +141,7 @@ def step(
         measures.add("clipped_share", group, shortened)
     if measures.regularised:
         measures.add("added_loss", "", added)
-    known = [[name] if name in norms.squares else None for name in learner.tracked]  # None: frozen
+    known = [[name] if name in norms.squares else None for name in learner.tracked]  # None: frozen or unknown
     mlp, classifier = ((norms.of(name), clipped.of(name)) if name else (None, None) for name in known)
     row = {
         "step": t,

@@ -333,7 +333,7 @@ def test_modules_that_make_tokens_are_counted() -> None:
         } - found
     make_none = {f"files/{name}" for name in ("assets", "atomic", "hashing", "hub", "links", "reading")}
     make_none |= {f"model/{name}" for name in ("head", "parameter_roles", "weights")}
-    make_none |= {"config/checks", "config/wording", "distributed/ranks", "schema", "seeds"}
+    make_none |= {"config/checks", "config/paths", "config/wording", "distributed/ranks", "schema", "seeds"}
     assert found - make_none == set(token_cache.MAKERS) - {"data/corpus", "data/token_cache"}
 
 

@@ -61,7 +61,7 @@ def at_step(step: int, act: Act, start: int | None = None) -> None:
 
     def disturbed(learner: Any, *rest: Any) -> Iterator[Any]:
         for moment in train(learner, *rest):
-            if moment.row.step == step and start in (None, learner.clips["clip"].start):
+            if moment.row.step == step and (start is None or start == learner.clips["clip"].start):
                 act()
             yield moment
 

@@ -133,11 +133,6 @@ def test_a_checkpoint_without_a_padding_token_would_fail(folders: dict[str, Path
         model(input_ids=torch.ones(2, 5, dtype=torch.long))
 
 
-def test_an_error_names_a_parameter_without_a_role() -> None:
-    with pytest.raises(ValueError, match=r"adapter\.weight"):
-        parameter_roles.role("bert.adapter.weight")
-
-
 @pytest.fixture(scope="module")
 def on_one(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[str, ...]]:
     """A sweep over all families with one rank, and its command."""
