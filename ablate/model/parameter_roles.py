@@ -130,6 +130,7 @@ _ROWS = tuple((_compile(path), block) for paths in TABLE.values() for path, bloc
 _MLP_OUTPUTS = tuple(map(_compile, MLP_OUTPUTS))
 _AFTER_ATTENTION = tuple(map(_compile, AFTER_ATTENTION))
 _NORM = re.compile(r".*(norm|\.ln_\w+)\.(weight|bias)", re.IGNORECASE)
+_ADAPTER = re.compile(r"\.(lora_\w+|ia3_l)\.[^.]+(\.weight)?$")  # peft's names; the segment between is the adapter's own
 
 
 def role(name: str) -> Role:
@@ -138,8 +139,14 @@ def role(name: str) -> Role:
     >>> role("model.layers.3.post_attention_layernorm.weight")
     Role(block='mlp', kind='norm', layer=3)
 
+    A weight that peft adds has the place of the module that it adapts.
+
+    >>> role("bert.encoder.layer.7.attention.self.query.lora_A.default.weight")
+    Role(block='attention', kind='weight', layer=7)
+
     Raises ValueError if the name matches no family of `TABLE`.
     """
+    name = unadapted(_ADAPTER.sub(".weight", name))
     for pattern, block in _ROWS:
         if match := pattern.fullmatch(name):
             kind = "norm" if _NORM.fullmatch(name) else name.rpartition(".")[2]
@@ -148,6 +155,15 @@ def role(name: str) -> Role:
     raise ValueError(
         f"the parameter {name!r} has no known role; known are the sequence classifiers of {', '.join(TABLE)}"
     )
+
+
+def unadapted(name: str) -> str:
+    """The name that a pretrained parameter has without the adapter that peft put around its module.
+
+    >>> unadapted("bert.encoder.layer.0.output.dense.base_layer.weight")
+    'bert.encoder.layer.0.output.dense.weight'
+    """
+    return name.replace(".base_layer.", ".")
 
 
 def mlp_weight(names: Iterable[str]) -> str:
@@ -195,7 +211,7 @@ def classifier_weight(names: Iterable[str]) -> str:
 
 def _matching(patterns: Iterable[re.Pattern[str]], names: Iterable[str]) -> list[str]:
     """The names that match, ordered by layer."""
-    return sorted((name for name in names if any(p.fullmatch(name) for p in patterns)), key=_position)
+    return sorted((name for name in names if any(p.fullmatch(unadapted(name)) for p in patterns)), key=_position)
 
 
 def _position(name: str) -> list[int]:
