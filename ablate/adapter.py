@@ -101,7 +101,8 @@ class DoRA(LoRA):
 class IA3:
     """(IA)³: activations times a trained vector that starts at one; Liu et al. 2022 (arXiv 2205.05638), by peft.
 
-    The outputs of keys and values and the input of the MLP's output layer are scaled. The head is trained, too.
+    The outputs of keys and values and the input of the MLP's output layer are scaled; in BERT, peft's default scales
+    the input of the attention's output layer, too. The head is trained; all else is frozen.
 
     targets         ends of the names of the scaled modules; null: peft's default for the family
     feedforward     those of the targets whose input is scaled instead of the output; null with targets: none

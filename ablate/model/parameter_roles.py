@@ -130,7 +130,9 @@ _ROWS = tuple((_compile(path), block) for paths in TABLE.values() for path, bloc
 _MLP_OUTPUTS = tuple(map(_compile, MLP_OUTPUTS))
 _AFTER_ATTENTION = tuple(map(_compile, AFTER_ATTENTION))
 _NORM = re.compile(r".*(norm|\.ln_\w+)\.(weight|bias)", re.IGNORECASE)
-_ADAPTER = re.compile(r"\.(lora_\w+|ia3_l)\.[^.]+(\.weight)?$")  # peft's names; the segment between is the adapter's own
+_ADAPTER = re.compile(
+    r"\.(lora_\w+|ia3_l)\.[^.]+(\.weight)?$"
+)  # peft's names; the segment between is the adapter's own
 
 
 def role(name: str) -> Role:
