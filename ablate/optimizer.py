@@ -215,7 +215,7 @@ class Adafactor(Grouping):
         )
 
 
-MUON_RATES = ("match_rms_adamw", "original")
+MUON_ADJUSTMENTS = ("match_rms_adamw", "original")
 
 
 @dataclass(frozen=True)
@@ -227,19 +227,20 @@ class Muon(AdamW):
     near 1. torch computes them in bfloat16.
 
     momentum, nesterov      of Muon's running mean
-    rate                    match_rms_adamw: times 0.2 √max(rows, columns), so that lr and weight decay are those of
-                            AdamW (Liu et al. 2025, arXiv 2502.16982); original: times √max(1, rows / columns)
+    adjustment              match_rms_adamw: lr · 0.2 √max(rows, columns), so that lr and weight decay are those of
+                            AdamW (Liu et al. 2025, arXiv 2502.16982); original: lr · √max(1, rows / columns)
     betas, eps              of AdamW
     """
 
     momentum: float = 0.95
     nesterov: bool = True
-    rate: str = "match_rms_adamw"
+    adjustment: str = "match_rms_adamw"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require("momentum", self.momentum, 0 <= self.momentum < 1, "a number in [0, 1)")
-        require("rate", self.rate, self.rate in MUON_RATES, f"one of {', '.join(MUON_RATES)}")
+        known = self.adjustment in MUON_ADJUSTMENTS
+        require("adjustment", self.adjustment, known, f"one of {', '.join(MUON_ADJUSTMENTS)}")
 
     def build(self, parameters: "Named") -> "torch.optim.Optimizer":
         import torch
@@ -252,7 +253,8 @@ class Muon(AdamW):
         parts: list[torch.optim.Optimizer] = []
         if matrices:
             groups = [group | {"name": f"{group['name']}, Muon"} for group in self.groups(matrices, parameters)]
-            parts += [torch.optim.Muon(groups, momentum=self.momentum, nesterov=self.nesterov, adjust_lr_fn=self.rate)]
+            how = {"momentum": self.momentum, "nesterov": self.nesterov, "adjust_lr_fn": self.adjustment}
+            parts += [torch.optim.Muon(groups, **how)]
         if others:
             groups = self.groups(others, parameters)
             parts += [torch.optim.AdamW(groups, betas=self.betas, eps=self.eps, fused=True)]
