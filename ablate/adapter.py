@@ -44,6 +44,8 @@ IA3_TARGETS = {
     "albert": (("key", "value", "ffn_output"), ("ffn_output",)),
     "distilbert": (("k_lin", "v_lin", "ffn.lin2"), ("ffn.lin2",)),
     "electra": (("key", "value", "output.dense"), ("output.dense",)),
+    "modernbert": (("Wqkv", "mlp.Wo"), ("mlp.Wo",)),  # query, key and value in one, as in peft's default for GPT-2
+    "xlm-roberta": (("key", "value", "output.dense"), ("output.dense",)),
 }
 """The same for (IA)³: modules, and those of them whose input is scaled."""
 
