@@ -333,19 +333,19 @@ class TopDown:
 
 @dataclass(frozen=True)
 class ProbeFirst:
-    """Trains the head alone up to step `last`, then everything: LP-FT, Kumar et al. 2022 (arXiv 2202.10054).
+    """Trains the head alone for the first `steps` steps, then everything: LP-FT, Kumar et al. 2022 (arXiv 2202.10054).
 
     Linear probing first: the head no longer changes at random when the features begin to. The authors train the two
     phases one after the other, each with a schedule of its own; here one schedule goes through both.
     """
 
-    last: int
+    steps: int
 
     def __post_init__(self) -> None:
-        require("last", self.last, self.last >= 1, "a step, at least 1")
+        require("steps", self.steps, self.steps >= 1, "a number of steps, at least 1")
 
     def freezes(self, name: str, role: Role, t: int) -> bool:
-        return t <= self.last and role.block != "head"
+        return t <= self.steps and role.block != "head"
 
     def changes(self) -> list[int]:
-        return [self.last + 1]
+        return [self.steps + 1]

@@ -390,9 +390,9 @@ def test_what_is_frozen_changes_only_where_a_schedule_says_so(every: int, layers
         assert all(a >= b for a, b in zip(before, after, strict=True))  # nothing is frozen again
 
 
-@pytest.mark.parametrize(("rule", "key"), [(Gradual, "every"), (ProbeFirst, "last")])
+@pytest.mark.parametrize(("rule", "key"), [(Gradual, "every"), (ProbeFirst, "steps")])
 def test_schedules_need_a_step(rule: type, key: str) -> None:
-    with pytest.raises(ValueError, match=rf"^{key} must be a .*, at least 1 \(got 0\)$"):
+    with pytest.raises(ValueError, match=rf"^{key} must be a number of steps, at least 1 \(got 0\)$"):
         rule(0)
 
 
