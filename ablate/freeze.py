@@ -290,3 +290,69 @@ class RandomTensors:
         what = f"enough to freeze one of {len(names)} tensors"
         require("freeze.share", self.share, frozen > 0, what)
         return self
+
+
+# --- Rules that change during the run ---
+
+
+@dataclass(frozen=True)
+class Gradual:
+    """Unfreezes the model from the top down: gradual unfreezing, Howard & Ruder 2018 (arXiv 1801.06146, ULMFiT).
+
+    Steps 1 to `every` train what follows the layers (a final norm, the pooler, the head). Each further `every` steps
+    add one layer, the top one first; the embeddings come last. In a model of L layers everything is trained from step
+    (L + 1) · every + 1 on. Layers that share their weights, as in ALBERT, count as one.
+    """
+
+    every: int
+
+    def __post_init__(self) -> None:
+        require("every", self.every, self.every >= 1, "a number of steps, at least 1")
+
+    def freezes(self, name: str, role: Role, t: int) -> bool:
+        raise ValueError("gradual depends on the number of layers: call fit_rule(rule, names) before freezes")
+
+    def changes(self) -> Sequence[int]:
+        raise ValueError("gradual depends on the number of layers: call fit_rule(rule, names) before changes")
+
+    def for_model(self, names: Sequence[str]) -> "TopDown":
+        return TopDown(self.every, max(layer_count(names), 1))
+
+
+@dataclass(frozen=True)
+class TopDown:
+    """`Gradual` in a model of `layers` layers.
+
+    >>> TopDown(every=10, layers=2).changes()
+    [11, 21, 31]
+    """
+
+    every: int
+    layers: int
+
+    def freezes(self, name: str, role: Role, t: int) -> bool:
+        added = (t - 1) // self.every  # layers, and then the embeddings
+        return added <= self.layers and FirstLayers(self.layers - added).freezes(name, role)
+
+    def changes(self) -> list[int]:
+        return [1 + self.every * (i + 1) for i in range(self.layers + 1)]
+
+
+@dataclass(frozen=True)
+class ProbeFirst:
+    """Trains the head alone for the first `steps` steps, then everything: LP-FT, Kumar et al. 2022 (arXiv 2202.10054).
+
+    Linear probing first: the head no longer changes at random when the features begin to. The authors train the two
+    phases one after the other, each with a schedule of its own; here one schedule goes through both.
+    """
+
+    steps: int
+
+    def __post_init__(self) -> None:
+        require("steps", self.steps, self.steps >= 1, "a number of steps, at least 1")
+
+    def freezes(self, name: str, role: Role, t: int) -> bool:
+        return t <= self.steps and role.block != "head"
+
+    def changes(self) -> list[int]:
+        return [self.steps + 1]

@@ -1,4 +1,4 @@
-"""Optimizers: those of torch, with their settings checked before a run (torch itself accepts lr=inf).
+"""Optimizers: those of torch and a few more, with their settings checked before a run (torch itself accepts lr=inf).
 
 Each parameter group keeps its own learning rate, which the schedule multiplies at every step.
 """
@@ -67,10 +67,14 @@ class Grouping:
         """Whether the layer of each parameter counts."""
         return self.layer_decay != 1
 
-    def groups(self, parameters: "Named") -> list[dict[str, Any]]:
-        """Parameter groups for torch: one for each pair of learning rate and weight decay, in the model's order."""
+    def groups(self, parameters: "Named", among: "Named | None" = None) -> list[dict[str, Any]]:
+        """Parameter groups for torch: one for each pair of learning rate and weight decay, in the model's order.
+
+        among: all trained parameters, from which layers are counted, where `parameters` are some of them.
+        """
         found: dict[tuple[float, float], dict[str, Any]] = {}
-        layers = 1 + max((layer for name, _ in parameters if (layer := role(name).layer) is not None), default=-1)
+        numbers = (role(name).layer for name, _ in among or parameters)
+        layers = 1 + max((number for number in numbers if number is not None), default=-1)
         for name, parameter in parameters:
             part = role(name)
             decays = self.decay_norms_and_biases or part.kind == "weight"
@@ -120,7 +124,7 @@ class AdamW(Grouping):
         return torch.optim.AdamW(self.groups(parameters), betas=self.betas, eps=self.eps, fused=True)
 
 
-def check_moments(betas: tuple[float, float], eps: float) -> None:
+def check_moments(betas: tuple[float, float], eps: float = 1.0) -> None:
     """Raise ValueError for decay rates or an epsilon that Adam cannot use."""
     require("betas", betas, all(0 <= beta < 1 for beta in betas), "two numbers in [0, 1)")
     require("eps", eps, 0 < eps < math.inf, "a finite number above 0")
@@ -146,6 +150,137 @@ class SGD(Grouping):
         return torch.optim.SGD(
             self.groups(parameters), lr=self.lr, momentum=self.momentum, nesterov=self.nesterov, fused=fused
         )
+
+
+@dataclass(frozen=True)
+class AdamWNoBiasCorrection(AdamW):
+    """AdamW whose running means are not corrected for their start at zero, as BERT was published with.
+
+    m ← β1 m + (1 − β1) g, v ← β2 v + (1 − β2) g², θ ← θ − η (m / (√v + ε) + λ θ). AdamW divides m and v by 1 − βᵗ;
+    without that, the first updates are larger, the first one by a factor of 3.2. Mosbach et al. 2021 (arXiv
+    2006.04884) and Zhang et al. 2021 (2006.05987) find that this makes fine-tuning on few examples unstable.
+
+    The defaults are those of BERT's own optimizer (Devlin et al. 2019), in which ε is 1e-6. There biases and norms have
+    no weight decay: decay_norms_and_biases=false.
+    """
+
+    eps: float = 1e-6
+
+    def build(self, parameters: "Named") -> "torch.optim.Optimizer":
+        from ablate.training.optimizers import BertAdam
+
+        return BertAdam(self.groups(parameters), {"betas": self.betas, "eps": self.eps})
+
+
+@dataclass(frozen=True)
+class Lion(Grouping):
+    """Lion, evolved sign momentum: Chen et al. 2023 (arXiv 2302.06675), with the paper's β.
+
+    θ ← θ − η (sign(β1 m + (1 − β1) g) + λ θ), m ← β2 m + (1 − β2) g. Every entry moves by η in each step. The authors
+    advise 3 to 10 times smaller rates than AdamW's, and 3 to 10 times larger weight decay.
+    """
+
+    betas: tuple[float, float] = (0.9, 0.99)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_moments(self.betas)
+
+    def build(self, parameters: "Named") -> "torch.optim.Optimizer":
+        from ablate.training.optimizers import LionOptimizer
+
+        return LionOptimizer(self.groups(parameters), {"betas": self.betas})
+
+
+@dataclass(frozen=True)
+class Adafactor(Grouping):
+    """`torch.optim.Adafactor`: Shazeer & Stern 2018 (arXiv 1804.04235), with torch's defaults.
+
+    For a matrix it keeps means of g² by row and by column instead of by entry. The step is relative to the weights:
+    θ ← θ − max(eps, RMS(θ)) · min(lr, 1/√t) · u / max(1, RMS(u) / threshold), with u = g / √v̂ and 1 − t^decay as β2 at
+    step t. So `lr` is a relative step; the paper has 0.01.
+
+    threshold   d, the largest RMS of u
+    decay       exponent τ < 0 of β2 = 1 − t^τ
+    eps         smallest RMS of the weights that counts
+    """
+
+    decay: float = -0.8
+    eps: float = 1e-3
+    threshold: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require("decay", self.decay, -math.inf < self.decay < 0, "a finite number below 0")
+        require("eps", self.eps, 0 < self.eps < math.inf, "a finite number above 0")
+        require("threshold", self.threshold, 1 <= self.threshold < math.inf, "a finite number, at least 1")
+
+    def build(self, parameters: "Named") -> "torch.optim.Optimizer":
+        import torch
+
+        check_not_sharded("adafactor", parameters)
+        return torch.optim.Adafactor(
+            self.groups(parameters), lr=self.lr, beta2_decay=self.decay, eps=(None, self.eps), d=self.threshold
+        )
+
+
+MUON_ADJUSTMENTS = ("match_rms_adamw", "original")
+
+
+@dataclass(frozen=True)
+class Muon(AdamW):
+    """`torch.optim.Muon` for the matrices inside the layers, AdamW for embeddings, pooler, head, norms and biases.
+
+    Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon) makes each update nearly orthogonal: m ← μ m +
+    (1 − μ) g, then five Newton-Schulz iterations, which keep the singular vectors of m and bring its singular values
+    near 1. torch computes them in bfloat16.
+
+    momentum, nesterov      of Muon's running mean
+    adjustment              match_rms_adamw: lr · 0.2 √max(rows, columns), so that lr and weight decay are those of
+                            AdamW (Liu et al. 2025, arXiv 2502.16982); original: lr · √max(1, rows / columns)
+    betas, eps              of AdamW
+    """
+
+    momentum: float = 0.95
+    nesterov: bool = True
+    adjustment: str = "match_rms_adamw"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require("momentum", self.momentum, 0 <= self.momentum < 1, "a number in [0, 1)")
+        known = self.adjustment in MUON_ADJUSTMENTS
+        require("adjustment", self.adjustment, known, f"one of {', '.join(MUON_ADJUSTMENTS)}")
+
+    def build(self, parameters: "Named") -> "torch.optim.Optimizer":
+        import torch
+
+        from ablate.training.optimizers import Joined
+
+        check_not_sharded("muon", parameters)
+        matrices = [each for each in parameters if is_inner_matrix(*each)]
+        others = [each for each in parameters if not is_inner_matrix(*each)]
+        parts: list[torch.optim.Optimizer] = []
+        if matrices:
+            groups = [group | {"name": f"{group['name']}, Muon"} for group in self.groups(matrices, parameters)]
+            how = {"momentum": self.momentum, "nesterov": self.nesterov, "adjust_lr_fn": self.adjustment}
+            parts += [torch.optim.Muon(groups, **how)]
+        if others:
+            groups = self.groups(others, parameters)
+            parts += [torch.optim.AdamW(groups, betas=self.betas, eps=self.eps, fused=True)]
+        return Joined(*parts)
+
+
+def is_inner_matrix(name: str, parameter: "torch.nn.Parameter") -> bool:
+    """Whether a parameter is a matrix in a transformer layer."""
+    return role(name).block in ("attention", "mlp") and parameter.ndim == 2
+
+
+def check_not_sharded(optimizer: str, parameters: "Named") -> None:
+    """Raise ValueError for sharded parameters: an update that depends on a tensor as a whole would differ."""
+    from torch.distributed.tensor import DTensor
+
+    if any(isinstance(p, DTensor) for _, p in parameters):
+        raise refusal("trainer.distributed", "fsdp", f"ddp with optimizer={optimizer}, which needs whole tensors")
 
 
 def check_groups(optimizer: "torch.optim.Optimizer", parameters: "Named") -> None:

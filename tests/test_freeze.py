@@ -7,6 +7,8 @@ from statistics import fmean
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
@@ -17,10 +19,16 @@ from ablate.freeze import (
     FirstLayers,
     FittedRule,
     FreezeRule,
+    FreezeSchedule,
+    Freezing,
+    Gradual,
     LastLayers,
     NamePattern,
     Nothing,
+    ProbeFirst,
     RandomTensors,
+    Rule,
+    TopDown,
     fit_rule,
     freeze,
 )
@@ -332,3 +340,62 @@ def test_settings_out_of_range(make: Callable[[], object], message: str) -> None
 def test_new_rules_are_freeze_rules(rule: object) -> None:
     assert isinstance(rule, FreezeRule)
     assert isinstance(rule, FittedRule)
+
+
+# --- Rules that change during the run: `tests/training/test_learner.py` has which weights move ---
+
+SCHEDULES = [Gradual(10), ProbeFirst(10)]
+
+
+def frozen_at(model: nn.Module, rule: Rule, t: int) -> set[str]:
+    freezing = Freezing(model, [rule])
+    assert freezing.trained.keys() == set(names(model))
+    assert freezing.changes[0] == 1
+    return set(freezing.at(t))
+
+
+@pytest.mark.parametrize("rule", SCHEDULES)
+def test_schedules_are_freeze_schedules(rule: object) -> None:
+    assert isinstance(rule, FreezeSchedule) and not isinstance(Nothing(), FreezeSchedule)
+
+
+@pytest.mark.parametrize("family", SHALLOW)
+def test_gradual_unfreezing_goes_from_the_top_down(families: dict[str, nn.Module], family: str) -> None:
+    model, layers = families[family], DEPTH if family in NUMBERED else 1
+    for stage in range(layers + 1):
+        first, last = 10 * stage + 1, 10 * stage + 10
+        expected = {name for name in names(model) if FirstLayers(layers - stage).freezes(name, role(name))}
+        assert expected == frozen_at(model, Gradual(10), first) == frozen_at(model, Gradual(10), last)
+    assert frozen_at(model, Gradual(10), 10 * layers + 10) == frozen_by(model, Blocks(("embedding",)))
+    assert frozen_at(model, Gradual(10), 10 * layers + 11) == frozen_at(model, Gradual(10), 10**6) == set()
+
+
+@pytest.mark.parametrize("family", SHALLOW)
+def test_lp_ft_begins_as_head_only(families: dict[str, nn.Module], family: str) -> None:
+    model, probe = families[family], build_option("freeze", compose_settings("freeze=head_only"))
+    expected = frozen_by(model, probe)
+    assert frozen_at(model, ProbeFirst(10), 1) == frozen_at(model, ProbeFirst(10), 10) == expected
+    assert frozen_at(model, ProbeFirst(10), 11) == set()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 50), st.integers(1, 6), st.integers(1, 400))
+def test_what_is_frozen_changes_only_where_a_schedule_says_so(every: int, layers: int, t: int) -> None:
+    places = [f"bert.encoder.layer.{i}.output.dense.weight" for i in range(layers)]
+    places += ["bert.embeddings.LayerNorm.bias", "bert.pooler.dense.bias", "classifier.bias"]
+    for rule in (TopDown(every, layers), ProbeFirst(every)):
+        before, after = ([rule.freezes(name, role(name), step) for name in places] for step in (t, t + 1))
+        assert (before != after) == (t + 1 in rule.changes())
+        assert all(a >= b for a, b in zip(before, after, strict=True))  # nothing is frozen again
+
+
+@pytest.mark.parametrize(("rule", "key"), [(Gradual, "every"), (ProbeFirst, "steps")])
+def test_schedules_need_a_step(rule: type, key: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{key} must be a number of steps, at least 1 \(got 0\)$"):
+        rule(0)
+
+
+def test_gradual_unfreezing_cannot_be_asked_before_the_model_is_known() -> None:
+    for ask in (Gradual(1).changes, lambda: Gradual(1).freezes("classifier.weight", role("classifier.weight"), 1)):
+        with pytest.raises(ValueError, match=r"fit_rule"):
+            ask()

@@ -1,5 +1,6 @@
 """The classification head: its modules and its initialisation."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
 from ablate.model.parameter_roles import role
@@ -21,16 +22,22 @@ def head_of(model: "nn.Module") -> "list[nn.Module]":
 
 
 def reset_head(model: "nn.Module") -> None:
-    """Initialise the head of a model of transformers as transformers does, from torch's global generator.
+    """Initialise the head of a model of transformers as transformers does, from torch's global generator."""
+    draw_anew(model, head_of(model))
 
-    The modules around the head are asked, too: in some families it is they that initialise the head.
+
+def draw_anew(model: "nn.Module", modules: "Iterable[nn.Module]") -> None:
+    """Initialise some modules of a model of transformers as transformers does, from torch's global generator.
+
+    Only the parameters that these modules own are drawn. The modules around them are asked, too: in some families it is
+    they that initialise them.
     """
-    heads = set(head_of(model))
-    drawn = {parameter for module in heads for parameter in module.parameters(recurse=False)}
+    owners = set(modules)
+    drawn = {parameter for module in owners for parameter in module.parameters(recurse=False)}
     for parameter in model.parameters():
         parameter._is_hf_initialized = parameter not in drawn
     for module in model.modules():
-        module._is_hf_initialized = heads.isdisjoint(module.modules())
+        module._is_hf_initialized = owners.isdisjoint(module.modules())
     model.initialize_weights()
 
 

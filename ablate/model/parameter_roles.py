@@ -85,6 +85,8 @@ def pattern_of(path: str) -> re.Pattern[str]:
     return re.compile(r"\.".join(segments))
 
 
+_ADAPTER = re.compile(r"\.(lora_\w+|ia3_l)\.[^.]+(\.weight)?$")
+"""What peft adds to the names of weights of its own; the segment between is the adapter's name."""
 NEVER = re.compile(r"(?!)")
 GENERAL = ((pattern_of(f"{HEADS}.*"), "head"), (re.compile(r"(?:[^.]+\.)?pooler\..+"), "pooler"))
 """What the names of any family mean if no file has them."""
@@ -162,9 +164,14 @@ def role(name: str) -> Role:
     >>> role("model.layers.3.post_attention_layernorm.weight")
     Role(block='mlp', kind='norm', layer=3)
 
+    A weight that peft adds has the place of the module that it adapts.
+
+    >>> role("bert.encoder.layer.7.attention.self.query.lora_A.default.weight")
+    Role(block='attention', kind='weight', layer=7)
+
     Raises ValueError if two files of conf/roles give different blocks.
     """
-    return _role(name, os.getcwd())
+    return _role(unadapted(_ADAPTER.sub(".weight", name)), os.getcwd())
 
 
 @cache
@@ -217,6 +224,15 @@ def how_to_describe(family: str) -> str:
     return f"Describe the family in {OWN_ROLES}/{family}.yaml, in the folder of the command; described are {known}"
 
 
+def unadapted(name: str) -> str:
+    """The name that a pretrained parameter has without the adapter that peft put around its module.
+
+    >>> unadapted("bert.encoder.layer.0.output.dense.base_layer.weight")
+    'bert.encoder.layer.0.output.dense.weight'
+    """
+    return name.replace(".base_layer.", ".")
+
+
 def mlp_weight(names: Iterable[str]) -> str | None:
     """The parameter whose gradient norm is G_MLP: the MLP's output projection in layer floor(7/12 · n) of n.
 
@@ -259,7 +275,8 @@ def classifier_weight(names: Iterable[str]) -> str | None:
 def _matching(patterns: Iterable[re.Pattern[str]], names: Iterable[str]) -> list[str]:
     """The names that match, ordered by layer."""
     patterns = tuple(patterns)
-    return sorted((name for name in names if any(p.fullmatch(name) for p in patterns)), key=_position)
+    found = (name for name in names if any(p.fullmatch(unadapted(name)) for p in patterns))
+    return sorted(found, key=_position)
 
 
 def _position(name: str) -> list[int]:

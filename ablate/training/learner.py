@@ -22,7 +22,7 @@ from ablate.experiment import Options
 from ablate.freeze import FreezeRule, FreezeSchedule, Freezing
 from ablate.init import Initialiser
 from ablate.model.first_token import skip_unread
-from ablate.model.parameter_roles import Role, check_known, classifier_weight, mlp_weight, role
+from ablate.model.parameter_roles import Role, check_known, classifier_weight, mlp_weight, role, unadapted
 from ablate.optimizer import check_groups, group_names
 from ablate.regularizer import LossRule, WeightRule
 from ablate.seeds import stream
@@ -139,13 +139,16 @@ def roles_of(model: nn.Module) -> dict[str, Role]:
 def tracked_parameters(track: Track, names: Sequence[str]) -> tuple[str | None, str | None]:
     """The parameters behind G_MLP and G_CLS; None where the setting is null and no file of conf/roles has the weight.
 
-    Raises ValueError for a name that is none of the model's `names`.
+    Settings name a parameter as the model without an adapter does. Raises ValueError for a name that is none of the
+    model's `names`.
     """
+    known = {unadapted(name): name for name in names}
     for key, name in (("mlp", track.mlp), ("classifier", track.classifier)):
-        if name is not None and name not in names:
+        if name is not None and name not in known:
             what = refusal(f"trainer.track.{key}", name, "null or the name of a parameter of the model")
             raise ValueError(f"{what}; {nearest(name, names)}")
-    return track.mlp or mlp_weight(names), track.classifier or classifier_weight(names)
+    mlp, classifier = track.mlp or mlp_weight(names), track.classifier or classifier_weight(names)
+    return known.get(mlp, mlp), known.get(classifier, classifier)
 
 
 def load_state(learner: Learner, trained: Mapping[str, Tensor], optimizer: Mapping[str, Any]) -> None:
