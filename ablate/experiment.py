@@ -36,7 +36,7 @@ from ablate.optimizer import OptimizerRule
 from ablate.regularizer import LossRule, WeightRule
 from ablate.scheduler import Scheduler
 from ablate.schema import NONE, SETUP
-from ablate.techniques import Technique, Techniques
+from ablate.techniques import Technique, TechniqueSet
 from ablate.tracker import Tracker
 from ablate.trainer import Trainer
 
@@ -306,10 +306,10 @@ class Options:
     own: Mapping[str, Technique]
 
     @property
-    def techniques(self) -> Techniques:
+    def techniques(self) -> TechniqueSet:
         """The techniques of the arm, those of the user's own groups last."""
         ours = ("freeze", "clip", "adapter", "init", "regularizer", "average")
-        return Techniques({group: getattr(self, group) for group in ours} | dict(self.own))
+        return TechniqueSet({group: getattr(self, group) for group in ours} | dict(self.own))
 
 
 def build_options(settings: Mapping[str, Any]) -> Options:

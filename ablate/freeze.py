@@ -304,6 +304,8 @@ class Gradual:
     (L + 1) · every + 1 on. Layers that share their weights, as in ALBERT, count as one.
     """
 
+    needs_roles = True
+
     every: int
 
     def __post_init__(self) -> None:
@@ -345,6 +347,8 @@ class ProbeFirst:
     Linear probing first: the head no longer changes at random when the features begin to. The authors train the two
     phases one after the other, each with a schedule of its own; here one schedule goes through both.
     """
+
+    needs_roles = True
 
     steps: int
 

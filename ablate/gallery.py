@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from analysis.records.study import Study
 
 STUDY, STEPS = "gallery", 120
-GROUPS = ("freeze", "adapter", "init", "clip", "scheduler", "optimizer", "regularizer", "average")
+TECHNIQUE_GROUPS = ("freeze", "adapter", "init", "clip", "scheduler", "optimizer", "regularizer", "average")
 PLAIN = ("freeze=none", "clip=none", "scheduler=none", "optimizer=adamw")
-SETTINGS = (
+RUN_SETTINGS = (
     "model=tiny", "model.layers=4", "data=synthetic", f"trainer.steps={STEPS}", "trainer.probe_every=4",
     "trainer.probe_examples=64", "trainer.track.updates_every=1", "trainer.threads=1", "claims=auto", "report=false",
     f"study={STUDY}", "seed=0",
@@ -87,20 +87,22 @@ class Shown:
 
 def options(wanted: Sequence[str] = ()) -> list[Shown]:
     """The options of all groups of techniques, or those that are `wanted`, as group/option. ValueError for another."""
-    found = [Shown(group, path.stem) for group in GROUPS for path in sorted((Path(conf()) / group).glob("*.yaml"))]
+    found = [
+        Shown(group, path.stem) for group in TECHNIQUE_GROUPS for path in sorted((Path(conf()) / group).glob("*.yaml"))
+    ]
     for name in wanted:
         if name not in [each.name for each in found]:
             raise ValueError(f"{name} must be an option, as group/option (known: {', '.join(e.name for e in found)})")
     return [each for each in found if each.option != NONE and (not wanted or each.name in wanted)]
 
 
-def train(shown: Sequence[Shown]) -> None:
+def train_missing(shown: Sequence[Shown]) -> None:
     """Train the runs that are missing: the plain one first, then one for each option."""
     arms = {"plain": list(PLAIN)} | {
         each.name.replace("/", "_"): [*plain_but(each.group), *each.overrides] for each in shown
     }
-    listed = ", ".join(f"{name}: [{', '.join(map(quoted, arm))}]" for name, arm in arms.items())
-    subprocess.run([sys.executable, "-m", "ablate", "-m", f"arms={{{listed}}}", *SETTINGS], check=True)
+    listed = ", ".join(f"{name}: [{', '.join(map(in_quotes, arm))}]" for name, arm in arms.items())
+    subprocess.run([sys.executable, "-m", "ablate", "-m", f"arms={{{listed}}}", *RUN_SETTINGS], check=True)
 
 
 def plain_but(group: str) -> list[str]:
@@ -108,7 +110,7 @@ def plain_but(group: str) -> list[str]:
     return [override for override in PLAIN if not override.startswith(f"{group}=")]
 
 
-def quoted(text: str) -> str:
+def in_quotes(text: str) -> str:
     return f"'{text}'"
 
 
@@ -126,7 +128,7 @@ def run_of(study: "Study", shown: Shown | None) -> str:
 
 # --- Pictures ---
 
-COLUMNS = ("‖g‖, and ‖g'‖ dashed", "learning rate", "share trained", "training loss")
+CURVES = ("‖g‖, and ‖g'‖ dashed", "learning rate", "share trained", "training loss")
 
 
 def draw(study: "Study", shown: Sequence[Shown]) -> "Figure":
@@ -137,26 +139,26 @@ def draw(study: "Study", shown: Sequence[Shown]) -> "Figure":
 
     with applied():
         figure = Figure(figsize=(9.0, 1.45 * len(shown) + 0.4), layout="constrained")
-        axes = figure.subplots(len(shown), len(COLUMNS), squeeze=False, sharex=True)
+        axes = figure.subplots(len(shown), len(CURVES), squeeze=False, sharex=True)
         plain = curves(study, run_of(study, None))
         for row, each in zip(axes, shown, strict=True):
             ours = curves(study, run_of(study, each))
-            for ax, column in zip(row, COLUMNS, strict=True):
-                draw_curves(ax, plain[column], "#a0a0a0")
-                draw_curves(ax, ours[column], "#000000")
-                if column == COLUMNS[0]:
+            for ax, column in zip(row, CURVES, strict=True):
+                draw_lines(ax, plain[column], "#a0a0a0")
+                draw_lines(ax, ours[column], "#000000")
+                if column == CURVES[0]:
                     ax.set_yscale("log")
-                elif column != COLUMNS[3]:
+                elif column != CURVES[3]:
                     ax.set_ylim(bottom=0)
             row[0].set_ylabel(each.option, rotation=0, ha="right", va="center")
-        for ax, title in zip(axes[0], COLUMNS, strict=True):
+        for ax, title in zip(axes[0], CURVES, strict=True):
             ax.set_title(title)
         for ax in axes[-1]:
             ax.set_xlabel("step")
     return figure
 
 
-def draw_curves(ax: "Axes", found: "Sequence[pd.Series]", color: str) -> None:
+def draw_lines(ax: "Axes", found: "Sequence[pd.Series]", color: str) -> None:
     for series, dashes in zip(found, ("-", "--"), strict=False):
         ax.plot(series.index, series, dashes, color=color, linewidth=1.2)
 
@@ -173,7 +175,7 @@ def curves(study: "Study", run: str) -> "dict[str, list[pd.Series]]":
     norms = [steps["grad_norm"], steps["grad_norm_clipped"]]
     shares = [share.reindex(steps.index).ffill()] if len(share) else [pd.Series(1.0, steps.index)]
     loss = steps["loss"].rolling(10, min_periods=1).mean()
-    return dict(zip(COLUMNS, (norms, groups or [steps["lr"]], shares, [loss]), strict=True))
+    return dict(zip(CURVES, (norms, groups or [steps["lr"]], shares, [loss]), strict=True))
 
 
 # --- The page ---
@@ -203,7 +205,7 @@ def page(shown: Sequence[Shown]) -> Iterator[str]:
 
 
 def by_group(shown: Sequence[Shown]) -> Mapping[str, list[Shown]]:
-    return {group: found for group in GROUPS if (found := [each for each in shown if each.group == group])}
+    return {group: found for group in TECHNIQUE_GROUPS if (found := [each for each in shown if each.group == group])}
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -212,7 +214,7 @@ def main(arguments: Sequence[str]) -> None:
 
     folder, *wanted = arguments or ["docs"]
     shown = options(wanted)
-    train(shown)
+    train_missing(shown)
     study = load(OUTPUTS / STUDY)
     pictures = {
         f"{group}.svg": rendered(draw(study, members), group)["svg"] for group, members in by_group(shown).items()

@@ -45,6 +45,8 @@ class TopLayers:
     pooler, `pooler` has no effect.
     """
 
+    needs_roles = True
+
     n: int = 1
     pooler: bool = True
 

@@ -130,6 +130,8 @@ class L2SP:
     piece of a step has the whole penalty, weighted by its size, so that a step has it once.
     """
 
+    needs_roles = True
+
     alpha: float = 0.01
     beta: float = 0.01
     beginning: Beginning = field(default_factory=Beginning, init=False, repr=False, compare=False)

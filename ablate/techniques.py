@@ -84,7 +84,7 @@ def needs_roles(rule: object) -> bool:
 
 
 @dataclass(frozen=True)
-class Techniques:
+class TechniqueSet:
     """The techniques of one arm by group: those of conf/ first, then the user's own, each in the order of run.json."""
 
     groups: Mapping[str, object]

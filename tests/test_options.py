@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from ablate.gallery import EXAMPLES, GROUPS, Shown, options
+from ablate.gallery import EXAMPLES, TECHNIQUE_GROUPS, Shown, options
 from ablate.schema import TABLES, WHERE_KNOWN
 from ablate.training.learner import load_state
 from ablate.training.step import Learner, train
@@ -54,7 +54,7 @@ EACH = pytest.mark.parametrize("each", OPTIONS, ids=[each.name for each in OPTIO
 
 def test_no_option_is_overlooked() -> None:
     assert len(OPTIONS) == EXPECTED_OPTIONS
-    assert {each.group for each in OPTIONS} <= set(GROUPS)
+    assert {each.group for each in OPTIONS} <= set(TECHNIQUE_GROUPS)
 
 
 def learn(*overrides: str) -> tuple[Learner, Any]:
@@ -162,7 +162,7 @@ def test_a_wrong_agreement_is_found(alone: Path) -> None:
     assert not agree(runs(alone)[names[0]], runs(alone)[names[-1]])
 
 
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("group", TECHNIQUE_GROUPS)
 def test_none_changes_no_bit(group: str, tmp_path: Path) -> None:
     """A group's "none" leaves the run that a config without the group describes."""
     from tests.tools import compose_settings

@@ -100,6 +100,8 @@ class AdaptiveClip:
     `adaptive_clip_grad`. The weights of GPT-2 are transposed: there a row has the weights out of one input.
     """
 
+    needs_roles = True
+
     clipping: float = 0.01
     eps: float = 1e-3
     head: bool = False

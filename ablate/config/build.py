@@ -63,14 +63,14 @@ def resolve(target: object, kind: Kind, key: str, allow: Sequence[str] = ()) -> 
     if not isinstance(cls, type) or not is_allowed(cls.__module__, allow):
         raise refusal(f"{key}._target_", target, f"a class that is defined in {' or '.join((*ALLOWED, *allow))}")
     if not (dataclasses.is_dataclass(cls) and issubclass(cls, kind)):
-        raise refusal(f"{key}._target_", target, f"a dataclass that satisfies {name_of(kind)}")
+        raise refusal(f"{key}._target_", target, f"a dataclass that satisfies {kind_name(kind)}")
     return cls
 
 
-def name_of(kind: Kind) -> str:
+def kind_name(kind: Kind) -> str:
     """A protocol's name, or the names of a union's protocols.
 
-    >>> name_of(int | str)
+    >>> kind_name(int | str)
     'int or str'
     """
     return " or ".join(each.__name__ for each in typing.get_args(kind) or (kind,))
@@ -206,4 +206,4 @@ def describe(annotation: Any) -> str:
         return describe_any(arguments)
     if dataclasses.is_dataclass(annotation):
         return f"a mapping with the keys {', '.join(field.name for field in dataclasses.fields(annotation))}"
-    return f"{A_RULE} {name_of(annotation)}"
+    return f"{A_RULE} {kind_name(annotation)}"

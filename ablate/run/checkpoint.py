@@ -34,7 +34,7 @@ class Checkpoint:
     trained: dict[str, torch.Tensor]
     optimizer: dict[str, Any]
     states: dict[str, Any]  # of clip rules and averages, by group
-    kept: dict[str, Any]  # `Techniques.state_dict`: states that techniques keep themselves
+    kept: dict[str, Any]  # `TechniqueSet.state_dict`: states that techniques keep themselves
     rows: Rows
     seconds: float  # spent on the run so far
     forked_from: dict[str, Any] | None  # run and step of the snapshot that the run started from

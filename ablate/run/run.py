@@ -27,7 +27,7 @@ from ablate.training.environment import environment, with_earlier
 from ablate.training.evaluation import Predictions, evaluate, probe_index
 from ablate.training.learner import load_state, make_batches, make_learner, order_of_examples, pairing
 from ablate.training.memory import count_parameters, memory_bytes, memory_line, parameter_table
-from ablate.training.step import Diverged, Learner, Moment, averaged, train
+from ablate.training.step import Diverged, Learner, Moment, averaged_weights, train
 from ablate.training.waiting import Waiting
 
 log = logging.getLogger("ablate")
@@ -251,7 +251,7 @@ class TrainingRun:
 
     def evaluate(self, examples: Examples, batch_size: int | None = None) -> Predictions:
         batch_size = batch_size or self.trainer.eval_batch_size
-        with averaged(self.learner, self.states):
+        with averaged_weights(self.learner, self.states):
             return evaluate(self.learner.model, examples, batch_size, self.pad_id, self.ranks)
 
     @property

@@ -14,7 +14,7 @@ from torch import nn
 
 from ablate.average import Swa
 from ablate.clip import Delayed, NormRule, check_rule, rule_name
-from ablate.config.build import name_of
+from ablate.config.build import kind_name
 from ablate.config.checks import refusal, require
 from ablate.config.paths import OUTPUTS, kept_claims
 from ablate.data.corpus import Corpus, corpus
@@ -80,7 +80,7 @@ def check_own_options(options: Options, work: Job) -> None:
     """Raise ValueError for an option of a user's own group that has no hook, by which nothing would ever call it."""
     for group, technique in options.own.items():
         if group in present(work.config, work.choices) and not isinstance(technique, Technique):
-            raise refusal(group, rule_name(technique), f"a technique, with one of the hooks of {name_of(Technique)}")
+            raise refusal(group, rule_name(technique), f"a technique, with one of the hooks of {kind_name(Technique)}")
 
 
 def check_hydra(config: DictConfig) -> None:

@@ -31,7 +31,7 @@ from ablate.optimizer import OptimizerRule, check_groups
 from ablate.regularizer import LossRule, WeightRule
 from ablate.run.progress import log
 from ablate.scheduler import Scheduler
-from ablate.techniques import Begins, Stateful, Technique, Techniques
+from ablate.techniques import Begins, Stateful, Technique, TechniqueSet
 from ablate.training.learner import roles_of, with_adapters
 
 HOOKS = (*typing.get_args(Technique), Begins, Stateful, Scheduler, OptimizerRule)
@@ -111,7 +111,7 @@ def memory_of(rule: object) -> bytes | None:
     return file.getvalue()
 
 
-def warn_of_unsaved_state(techniques: Techniques, memories: Mapping[str, bytes | None]) -> None:
+def warn_of_unsaved_state(techniques: TechniqueSet, memories: Mapping[str, bytes | None]) -> None:
     """Warn of techniques that changed themselves in a step: a checkpoint does not keep that."""
     for group, each in techniques.groups.items():
         if not isinstance(each, Stateful) and memory_of(each) != memories[group]:

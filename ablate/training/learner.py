@@ -26,7 +26,7 @@ from ablate.model.parameter_roles import Role, check_known, classifier_weight, m
 from ablate.optimizer import check_groups, group_names
 from ablate.regularizer import LossRule, WeightRule
 from ablate.seeds import stream
-from ablate.techniques import Techniques, needs_roles
+from ablate.techniques import TechniqueSet, needs_roles
 from ablate.trainer import Track, Trainer
 from ablate.training.device import checkpoint_activations, compile_forward, matmul_backend, use_onednn
 from ablate.training.dropout import make_dropout
@@ -104,14 +104,14 @@ def check_roles(options: Options, model: nn.Module) -> None:
             check_known(group, rule_name(each), names, family)
 
 
-def prepare_weights(model: nn.Module, techniques: Techniques, seed: int) -> None:
+def prepare_weights(model: nn.Module, techniques: TechniqueSet, seed: int) -> None:
     """Draw weights anew as the arm's initialisers say, each from a random stream of its own."""
     for group, each in techniques.having(Initialiser).items():
         with drawing_from(stream(group, seed)) as generator:
             each.initialise(model, roles_of(model), generator)
 
 
-def with_adapters(model: nn.Module, techniques: Techniques, seed: int) -> tuple[nn.Module, bool]:
+def with_adapters(model: nn.Module, techniques: TechniqueSet, seed: int) -> tuple[nn.Module, bool]:
     """The model with the arm's adapters in it, and whether they froze any weight.
 
     New weights come from a random stream of their own.

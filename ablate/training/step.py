@@ -23,7 +23,7 @@ from ablate.optimizer import set_lr
 from ablate.regularizer import LossRule, Nothing, WeightRule
 from ablate.scheduler import Scheduler
 from ablate.schema import Step
-from ablate.techniques import Techniques
+from ablate.techniques import TechniqueSet
 from ablate.training.clipping import clip_gradient
 from ablate.training.dropout import Dropout
 from ablate.training.measures import GradientNoise, Measures
@@ -57,7 +57,7 @@ class Learner:
     optimizer: torch.optim.Optimizer
     peak_lrs: tuple[float, ...]  # of the optimizer's parameter groups
     scheduler: Scheduler
-    techniques: Techniques
+    techniques: TechniqueSet
     freezing: Freezing
     clips: dict[str, NormRule | GradientRule]  # by group, in the order in which they act; so are the next three
     losses: dict[str, LossRule]
@@ -180,7 +180,7 @@ def changed_weights(learner: Learner, t: int) -> Iterator[None]:
 
 
 @contextmanager
-def averaged(learner: Learner, states: Mapping[str, Any]) -> Iterator[None]:
+def averaged_weights(learner: Learner, states: Mapping[str, Any]) -> Iterator[None]:
     """Context in which the trained weights are those that the arm's averages make of them, for an evaluation."""
     with ExitStack() as stack:
         for group, average in learner.averages.items():
