@@ -24,7 +24,7 @@ from tests.together import NUMBERS, agree, together
 from tests.tools import run_settings
 from tests.training.test_step import small_learner
 
-EXPECTED_OPTIONS = 39
+EXPECTED_OPTIONS = 49
 STEPS = 6
 ACTING: dict[str, tuple[str, ...]] = {
     "clip/delayed": ("clip.start=3",),
