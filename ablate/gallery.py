@@ -135,7 +135,7 @@ def draw(study: "Study", shown: Sequence[Shown]) -> "Figure":
     """One row for each option of a group: norms, learning rate, trained share, loss; the plain run in grey."""
     from matplotlib.figure import Figure
 
-    from analysis.figures.style import applied
+    from analysis.figures.style import applied, log_axis
 
     with applied():
         figure = Figure(figsize=(9.0, 1.45 * len(shown) + 0.4), layout="constrained")
@@ -147,7 +147,7 @@ def draw(study: "Study", shown: Sequence[Shown]) -> "Figure":
                 draw_lines(ax, plain[column], "#a0a0a0")
                 draw_lines(ax, ours[column], "#000000")
                 if column == CURVES[0]:
-                    ax.set_yscale("log")
+                    log_axis(ax.yaxis)
                 elif column != CURVES[3]:
                     ax.set_ylim(bottom=0)
             row[0].set_ylabel(each.option, rotation=0, ha="right", va="center")
