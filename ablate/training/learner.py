@@ -30,6 +30,7 @@ from ablate.techniques import Techniques
 from ablate.trainer import Track, Trainer
 from ablate.training.device import checkpoint_activations, compile_forward, matmul_backend, use_onednn
 from ablate.training.dropout import make_dropout
+from ablate.training.frozen_prefix import frozen_prefix
 from ablate.training.step import Learner
 
 
@@ -83,6 +84,8 @@ def make_learner(
         rate_names=group_names(optimizer),
         updates_every=trainer.track.updates_every,
         dropout=make_dropout(stream_seed, accelerator.device, trainer.compile, trainer.gradient_checkpointing),
+        frozen_dropout=trainer.frozen_dropout,
+        prefix=frozen_prefix(options, model, freezing, texts, accelerator, ranks),
         steps=trainer.steps,
         examples=trainer.examples_per_step,
         accelerator=accelerator,
