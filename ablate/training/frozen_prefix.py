@@ -147,6 +147,22 @@ def frozen_depths(model: nn.Module, freezing: Freezing, steady: bool = True) -> 
     return depths if steady else dict.fromkeys(depths, min(depths.values()))
 
 
+class Opened:
+    """The cache of one prefix, and the weights and buffers that its content depends on."""
+
+    def __init__(self, cache: StateCache, tensors: Sequence[Tensor]) -> None:
+        self.cache, self.tensors = cache, tensors
+        self.version = self.current_version()
+
+    def changed(self) -> bool:
+        """Whether a tensor was written to since the cache was opened; torch counts that for each tensor."""
+        return self.current_version() != self.version
+
+    def current_version(self) -> int:
+        with torch._C.DisableTorchFunction():  # otherwise `Masks` would be asked for each number
+            return sum(tensor._version for tensor in self.tensors)
+
+
 class FrozenPrefix:
     """Replaces the computation of a model's frozen prefix by its kept output, in every call of the model.
 
@@ -162,7 +178,7 @@ class FrozenPrefix:
         self.stages = stages(model)
         self.layers = len(model.get_submodule(LAYOUTS[type(model).__name__].layers))
         self.depth = min(depths.values())  # that of the last step, where a finished run resumes to evaluate
-        self.caches: dict[int, tuple[StateCache, int]] = {}  # by depth, with the version of the weights
+        self.opened: dict[int, Opened] = {}  # by depth
         self.injected: Tensor | None = None  # replaces the output of the prefix in this call
         self.captured: Tensor | None = None
         self.capturing = False  # in this call the prefix computes, and the later layers do nothing
@@ -174,7 +190,7 @@ class FrozenPrefix:
     def __deepcopy__(self, memo: dict[int, Any]) -> "FrozenPrefix":
         """A copy of the model computes everything itself: its weights may be changed."""
         other = memo[id(self)] = copy.copy(self)
-        other.depth, other.depths, other.caches = 0, {}, {}
+        other.depth, other.depths, other.opened = 0, {}, {}
         return other
 
     def enter(self, t: int) -> None:
@@ -261,22 +277,22 @@ class FrozenPrefix:
 
     def cache(self) -> StateCache:
         """The cache for the present depth. Raises RuntimeError if the prefix's weights are not what they were."""
-        version = sum(tensor._version for tensor in self.tensors().values())
-        if self.depth not in self.caches:
-            limit = int(self.trainer.frozen_prefix_gb * 1e9)
-            width = self.model.config.hidden_size
-            self.caches[self.depth] = StateCache(self.key(), self.splits, width, self.first_only, limit), version
-            log.info(
-                "the output of the frozen embeddings and %d of %d layers is kept for each example",
-                self.depth, self.layers,
-            )  # fmt: skip
-        cache, before = self.caches[self.depth]
-        if version != before:
+        if self.depth not in self.opened:
+            self.opened[self.depth] = Opened(self.open_cache(), list(self.tensors().values()))
+        opened = self.opened[self.depth]
+        if opened.changed():
             raise RuntimeError(
                 "weights of the frozen prefix were changed, so its kept output does not hold; "
                 "trainer.frozen_prefix=false computes it with each batch"
             )
-        return cache
+        return opened.cache
+
+    def open_cache(self) -> StateCache:
+        log.info(
+            "the output of the frozen embeddings and %d of %d layers is kept for each example", self.depth, self.layers
+        )
+        limit = int(self.trainer.frozen_prefix_gb * 1e9)
+        return StateCache(self.key(), self.splits, self.model.config.hidden_size, self.first_only, limit)
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights and buffers of the prefix, by stage and name."""
