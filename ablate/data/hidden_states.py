@@ -83,18 +83,19 @@ class StatesFile:
         self.size = int(ends[-1])
         self.file = open_states(path, self.size)
         self.bytes = np.memmap(self.file, dtype=np.uint8, mode="r", shape=(self.size,))
-        self.verified: set[int] = set()
 
     def get(self, row: int) -> np.ndarray | None:
-        """The states [tokens, width] of a row; None if it is absent or damaged."""
+        """The states [tokens, width] of a row; None if it is absent or damaged. Verified each time, as a copy.
+
+        On a network file system, another machine may damage a row that was whole before.
+        """
         start = self.starts[row]
-        states = self.bytes[start + SEAL : start + self.row_size(row)]
-        if row not in self.verified:
-            seal = self.bytes[start : start + SEAL].tobytes()
-            if seal == ABSENT or hashlib.sha256(states).digest() != seal:
-                return None
-            self.verified.add(row)
-        return states.view(np.float32).reshape(-1, self.width)
+        seal = self.bytes[start : start + SEAL].tobytes()
+        if seal == ABSENT:
+            return None
+        states = np.array(self.bytes[start + SEAL : start + self.row_size(row)])
+        found = states.view(np.float32).reshape(-1, self.width)
+        return found if hashlib.sha256(states).digest() == seal else None
 
     def put(self, row: int, states: np.ndarray) -> None:
         """Write the float32 states [tokens, width] of a row. Raises OSError, for example on a full disk."""

@@ -107,7 +107,7 @@ def obstacle_to_prefix(options: Options, model: nn.Module, ranks: Ranks) -> str:
         "trainer.distributed=fsdp": trainer.distributed == "fsdp" and ranks.count > 1,
         "an adapter": not all(isinstance(each, NoAdapter) for each in adapters),
         "a regularizer that changes the weights": bool(techniques.having(WeightRule)),
-        f"{name}, for which it is not tested": not known or model.config.is_decoder,
+        f"{name}, for which it is not tested": not known or getattr(model.config, "is_decoder", False),
         "hooks on the layers": known and has_hooks(model),
     }
     return next((obstacle for obstacle, applies in obstacles.items() if applies), "")
@@ -148,19 +148,19 @@ def frozen_depths(model: nn.Module, freezing: Freezing, steady: bool = True) -> 
 
 
 class Opened:
-    """The cache of one prefix, and the weights and buffers that its content depends on."""
+    """The cache of one prefix, and the weights that its content depends on. DDP rewrites buffers: they do not count."""
 
-    def __init__(self, cache: StateCache, tensors: Sequence[Tensor]) -> None:
-        self.cache, self.tensors = cache, tensors
+    def __init__(self, cache: StateCache, weights: Sequence[Tensor]) -> None:
+        self.cache, self.weights = cache, weights
         self.version = self.current_version()
 
     def changed(self) -> bool:
-        """Whether a tensor was written to since the cache was opened; torch counts that for each tensor."""
+        """Whether a weight was written to since the cache was opened; torch counts that for each tensor."""
         return self.current_version() != self.version
 
     def current_version(self) -> int:
         with torch._C.DisableTorchFunction():  # otherwise `Masks` would be asked for each number
-            return sum(tensor._version for tensor in self.tensors)
+            return sum(weight._version for weight in self.weights)
 
 
 class FrozenPrefix:
@@ -278,7 +278,8 @@ class FrozenPrefix:
     def cache(self) -> StateCache:
         """The cache for the present depth. Raises RuntimeError if the prefix's weights are not what they were."""
         if self.depth not in self.opened:
-            self.opened[self.depth] = Opened(self.open_cache(), list(self.tensors().values()))
+            weights = [tensor for tensor in self.tensors().values() if isinstance(tensor, nn.Parameter)]
+            self.opened[self.depth] = Opened(self.open_cache(), weights)
         opened = self.opened[self.depth]
         if opened.changed():
             raise RuntimeError(

@@ -57,9 +57,8 @@ def trainer_script(folder: Path, said: Namespace) -> float:
         "--batch-size", str(trainer.batch_size), "--trained", said.trained,
         *(["--bf16"] if trainer.precision == "bf16" else []),
     ]  # fmt: skip
-    (line,) = (
-        line for line in spend([command], folder, trainer.thread_count()).output[0].splitlines() if "{" in line[:1]
-    )
+    (output,) = spend([command], folder, trainer.thread_count()).output
+    (line,) = (line for line in output.splitlines() if line.startswith('{"'))  # the Trainer's own lines are not JSON
     return json.loads(line)["step_seconds"]
 
 

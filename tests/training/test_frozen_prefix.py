@@ -2,7 +2,9 @@
 
 import copy
 import dataclasses
+import functools
 import logging
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +31,9 @@ from ablate.training import step as training
 from ablate.training.device import make_accelerator
 from ablate.training.dropout import Masks, rest_frozen
 from ablate.training.frozen_prefix import FrozenPrefix, frozen_depths
+from tests.faults.harness import FIXTURE, ablate, the_run
 from tests.model.test_families import FAMILIES
+from tests.together import agree, together
 from tests.tools import compose_settings, run_settings
 from tests.training.test_fast_paths import content
 from tests.training.test_step import small_learner
@@ -183,6 +187,8 @@ def test_a_failed_call_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) ->
 def test_changed_weights_are_an_error() -> None:
     model, _ = with_prefix(classifier("BERT"), 1)
     work(model)
+    model.bert.embeddings.position_ids.copy_(model.bert.embeddings.position_ids.clone())  # as DDP does
+    work(model)
     changed(model)
     with pytest.raises(RuntimeError, match=r"weights of the frozen prefix were changed.*trainer\.frozen_prefix=false"):
         work(model)
@@ -300,6 +306,22 @@ def test_a_run_is_the_same_with_and_without_the_cache(
     assert none == 0 and plain["steps"]["loss"].to_pylist() == pytest.approx(
         first["steps"]["loss"].to_pylist(), rel=1e-2 if "trainer.precision=bf16" in path else 1e-4
     )
+
+
+def use_cache(folder: str) -> None:
+    os.environ["ABLATE_CACHE"] = folder
+
+
+def test_two_ranks_agree_with_one(tmp_path: Path, cache: Path) -> None:
+    """Both ranks write the same file at the same time; the process that they are compared with keeps nothing."""
+    command = (*FIXTURE, "model.dropout=0", "freeze=first_n", "trainer.frozen_dropout=false")
+    (tmp_path / "one").mkdir(), (tmp_path / "two").mkdir()
+    assert ablate(tmp_path / "one", *command, "trainer.frozen_prefix_gb=0") == 0
+    fault = functools.partial(use_cache, str(tmp_path / "cache"))
+    assert together(tmp_path / "two", *command, faults={0: fault, 1: fault}) == [0, 0]
+    one, two = the_run(tmp_path / "one"), the_run(tmp_path / "two")
+    assert agree(one, two) and one.name == two.name
+    assert any(any(file.read_bytes()) for file in cache.iterdir())
 
 
 def test_a_run_resumes_bit_for_bit_across_phases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
