@@ -81,6 +81,7 @@ FACTORS: dict[str, Factor] = {
         Trainer, "default", option_counts=False, in_name=False,
         uncounted=frozenset({  # the environment's key covers their rounding
             "device", "threads", "linear", "distributed", "checkpoint_every", "keep_checkpoint", "resume", "fork",
+            "frozen_prefix_gb",
         }),
     ),
 }  # fmt: skip
@@ -124,6 +125,8 @@ ADDED: dict[str, Any] = {
     "trainer.compile": False,
     "trainer.gradient_checkpointing": False,
     "trainer.skip_unread": False,
+    "trainer.frozen_dropout": True,
+    "trainer.frozen_prefix": True,
     "trainer.piece_multiple": 1,
     "trainer.track.updates_every": 20,
     "trainer.track.noise_every": None,

@@ -48,6 +48,9 @@ class Trainer:
     length_splits: int = 4
     piece_multiple: int = 4
     skip_unread: bool = True
+    frozen_dropout: bool = True
+    frozen_prefix: bool = True
+    frozen_prefix_gb: float = 8.0
     linear: Literal["auto", "torch", "onednn"] = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -81,6 +84,9 @@ class Trainer:
         for key in ("threads", "eval_every"):
             value = getattr(self, key)
             require(key, value, value is None or value >= 1, "null or a whole number, at least 1")
+        require(
+            "frozen_prefix_gb", self.frozen_prefix_gb, self.frozen_prefix_gb >= 0, "a number of gigabytes, at least 0"
+        )
         require(
             "length_splits",
             self.length_splits,

@@ -27,6 +27,7 @@ TINY = ("model=tiny", "data=synthetic")
         "trainer.length_splits=1", "trainer.piece_multiple=2", "trainer.skip_unread=false", "trainer.precision=bf16",
         "trainer.probe_every=5", "trainer.eval_every=50", "trainer.compile=true", "data.group_by_length=true",
         "data.max_length=32", "data.seed=1", "data.train_examples=100", "model.dropout=0.2", "model.head_init=default",
+        "trainer.frozen_dropout=false", "trainer.frozen_prefix=false",
     ],
 )  # fmt: skip
 def test_what_decides_numbers_is_another_run(override: str) -> None:
@@ -38,7 +39,7 @@ def test_what_decides_numbers_is_another_run(override: str) -> None:
     [
         "study=other", "rerun=true", "report=false", "allow_targets=[my_rules]", "trainer.threads=1",
         "trainer.linear=onednn", "trainer.device=cpu", "trainer.checkpoint_every=7",
-        "trainer.keep_checkpoint=true", "trainer.resume=any",
+        "trainer.keep_checkpoint=true", "trainer.resume=any", "trainer.frozen_prefix_gb=1",
     ],
 )  # fmt: skip
 def test_what_does_not_is_the_same_run(override: str) -> None:

@@ -9,6 +9,7 @@ row_checks   the rules for a row's text and label
 texts        labelled texts and stratified samples of them
 synthetic    a seeded grammar that generates film reviews
 token_cache  tokenised data sets, cached on this machine
+hidden_states  outputs of frozen layers, cached on this machine
 corpus       a data set tokenised for a model
 batches      the order of examples and the padded pieces of each step
 """

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 LEVELS = 1 << 16  # number of values of a draw; p is rounded to a multiple of 1 / LEVELS
@@ -99,6 +99,18 @@ def make_dropout(seed: int, device: torch.device, compiled: bool = False, checkp
     """The fastest source of masks that works for a model on `device`."""
     fast = device.type == "cpu" and not compiled and not checkpointed
     return FastDropout(seed) if fast else TorchDropout(seed, compiled)
+
+
+def rest_frozen(model: nn.Module) -> None:
+    """Put a model in training mode, but modules whose parameters are all frozen in evaluation mode: without dropout.
+
+    Modules inside such a module follow it, also those without parameters.
+    """
+    model.train()
+    for module in model.modules():
+        parameters = list(module.parameters())
+        if parameters and not any(p.requires_grad for p in parameters):
+            module.eval()
 
 
 def step_seed(seed: int, *place: int) -> int:

@@ -39,12 +39,12 @@ def evaluate(
     pad_id: int,
     ranks: Ranks = ALONE,
 ) -> Predictions:
-    """Predict all `examples`. Keeps the model in training or evaluation mode and draws no random numbers.
+    """Predict all `examples`. Keeps each module in training or evaluation mode and draws no random numbers.
 
     Several ranks take the batches in turn, each the same number: where the batches run out, the last one is repeated.
     Every rank returns the whole result.
     """
-    device, training = next(model.parameters()).device, model.training
+    device, training = next(model.parameters()).device, {module: module.training for module in model.modules()}
     model.eval()
     ranked = sorted(range(len(examples.label)), key=lambda i: len(examples.input_ids[i]))
     batches = [ranked[start : start + batch_size] for start in range(0, len(ranked), batch_size)]
@@ -55,7 +55,8 @@ def evaluate(
         batch = collate(examples, index, pad_id).to(device)
         output = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
         found.append(scored(output.logits.float().cpu(), batch.labels.cpu()))
-    model.train(training)
+    for module, mode in training.items():
+        module.training = mode
     in_turn = [each for turn in zip(*ranks.gather(found), strict=True) for each in turn][: len(batches)]
     place = torch.tensor(ranked).argsort()  # back in the order of the split
     prediction, probability, losses = (torch.cat(parts)[place] for parts in zip(*in_turn, strict=True))

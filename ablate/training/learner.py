@@ -30,6 +30,7 @@ from ablate.techniques import TechniqueSet, needs_roles
 from ablate.trainer import Track, Trainer
 from ablate.training.device import checkpoint_activations, compile_forward, matmul_backend, use_onednn
 from ablate.training.dropout import make_dropout
+from ablate.training.frozen_prefix import frozen_prefix
 from ablate.training.step import Learner
 
 
@@ -86,6 +87,8 @@ def make_learner(
         noise_every=trainer.track.noise_every,
         accumulation=trainer.grad_accumulation,
         dropout=make_dropout(stream_seed, accelerator.device, trainer.compile, trainer.gradient_checkpointing),
+        frozen_dropout=trainer.frozen_dropout,
+        prefix=frozen_prefix(options, model, freezing, texts, accelerator, ranks),
         steps=trainer.steps,
         examples=trainer.examples_per_step,
         accelerator=accelerator,

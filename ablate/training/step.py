@@ -25,7 +25,8 @@ from ablate.scheduler import Scheduler
 from ablate.schema import Step
 from ablate.techniques import TechniqueSet
 from ablate.training.clipping import clip_gradient
-from ablate.training.dropout import Dropout
+from ablate.training.dropout import Dropout, rest_frozen
+from ablate.training.frozen_prefix import FrozenPrefix
 from ablate.training.measures import GradientNoise, Measures
 from ablate.training.norms import Norms, gradient_norms
 
@@ -70,6 +71,8 @@ class Learner:
     noise_every: int | None  # steps between measures of the gradient noise
     accumulation: int  # mini-batches per step
     dropout: Dropout
+    frozen_dropout: bool  # whether modules that are frozen at a step have dropout in it
+    prefix: FrozenPrefix | None  # keeps what the frozen first layers compute
     steps: int
     examples: int  # per step, on all ranks
     accelerator: Accelerator
@@ -109,7 +112,7 @@ def step(
 ) -> tuple[dict[str, Any], Norms, Measures, dict[str, Any]]:
     """Update θ_{t+1} = θ_t − η_t · s(‖g_t‖) · g_t by the write-up's method; return row, norms, measures and states."""
     measures = Measures(t % learner.updates_every == 0, learner.noise_at(t, len(pieces)))
-    if learner.freezing.enter(t, learner.trained, resuming):
+    if enter_freezing(learner, t, resuming):
         measures.trained_share(learner.trained, learner.parameters)
     loss, correct = 0.0, 0
     with shared_casts(learner), learner.dropout.at(t), changed_weights(learner, t):
@@ -159,6 +162,16 @@ def step(
         "tokens": int(tokens),
     }
     return row, norms, measures, states
+
+
+def enter_freezing(learner: Learner, t: int, resuming: bool) -> bool:
+    """Freeze the weights of step t, with or without their dropout; return whether the set changes at this step."""
+    changes = learner.freezing.enter(t, learner.trained, resuming)
+    if (changes or resuming) and not learner.frozen_dropout:
+        rest_frozen(learner.model)
+    if learner.prefix:
+        learner.prefix.enter(t)
+    return changes
 
 
 def regularised(learner: Learner, loss: Tensor, logits: Tensor, piece: Batch, t: int, number: int) -> Tensor:

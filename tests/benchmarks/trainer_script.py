@@ -8,6 +8,7 @@ loss, gradient norm and learning rate of each step, evaluates validation and tes
 
 import argparse
 import json
+import re
 import tempfile
 import time
 from pathlib import Path
@@ -23,9 +24,12 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
     Trainer,
+    TrainerCallback,
     TrainingArguments,
     set_seed,
 )
+
+WRITE_UP = "^(?!.*(embeddings|attention))"  # embeddings and attention are frozen
 
 
 class DelayedClippingTrainer(Trainer):
@@ -49,10 +53,24 @@ def schedule(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_sch
     )
 
 
-def freeze(model: PreTrainedModel) -> list[nn.Parameter]:
-    """Freeze embeddings and attention, and return the trained parameters."""
+class StepTimes(TrainerCallback):
+    """Notes when each step ends."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def on_step_end(self, *_, **__) -> None:
+        self.ends.append(time.perf_counter())
+
+    def per_step(self) -> float | None:
+        """Mean seconds per step, after two steps of warm-up."""
+        return (self.ends[-1] - self.ends[1]) / (len(self.ends) - 2) if len(self.ends) > 2 else None
+
+
+def freeze(model: PreTrainedModel, trained: str) -> list[nn.Parameter]:
+    """Freeze the parameters whose name has no match of `trained`, and return the others."""
     for name, parameter in model.named_parameters():
-        parameter.requires_grad = "embeddings" not in name and "attention" not in name
+        parameter.requires_grad = re.search(trained, name) is not None
     return [p for p in model.parameters() if p.requires_grad]
 
 
@@ -63,8 +81,9 @@ def accuracy(predicted: EvalPrediction) -> dict[str, float]:
 def make_trainer(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, data: DatasetDict, clip_from: int, seed: int,
     output: str, *, steps: int, batch_size: int, lr: float, bf16: bool = False, group_by_length: bool = False,
+    trained: str = WRITE_UP,
 ) -> DelayedClippingTrainer:  # fmt: skip
-    optimizer = torch.optim.AdamW(freeze(model), lr=lr, fused=True)
+    optimizer = torch.optim.AdamW(freeze(model, trained), lr=lr, fused=True)
     return DelayedClippingTrainer(
         clip_from,
         model=model,
@@ -113,6 +132,7 @@ def main() -> None:
     parser.add_argument("--max-length", type=int, default=128)
     parser.add_argument("--lr", type=float, default=2e-4)
     parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--trained", default=WRITE_UP, help="regular expression of the names of trained parameters")
     parser.add_argument("--group-by-length", action="store_true")
     a = parser.parse_args()
     tokenizer = AutoTokenizer.from_pretrained(a.model)
@@ -125,15 +145,17 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as output:
                 trainer = make_trainer(
                     model, tokenizer, data, clip_from, seed, output, steps=a.steps, batch_size=a.batch_size,
-                    lr=a.lr, bf16=a.bf16, group_by_length=a.group_by_length,
+                    lr=a.lr, bf16=a.bf16, group_by_length=a.group_by_length, trained=a.trained,
                 )  # fmt: skip
+                times = StepTimes()
+                trainer.add_callback(times)
                 began = time.perf_counter()
                 trainer.train()
                 trained = time.perf_counter()
                 validation = trainer.evaluate(data["validation"])
                 test = trainer.predict(data["test"]).metrics
                 found = {
-                    "clip_from": clip_from, "seed": seed,
+                    "clip_from": clip_from, "seed": seed, "step_seconds": times.per_step(),
                     "train_seconds": trained - began, "evaluate_seconds": time.perf_counter() - trained,
                     "validation_accuracy": validation["eval_accuracy"], "test_accuracy": test["test_accuracy"],
                 }  # fmt: skip
