@@ -98,9 +98,10 @@ def options(wanted: Sequence[str] = ()) -> list[Shown]:
 
 def train_missing(shown: Sequence[Shown]) -> None:
     """Train the runs that are missing: the plain one first, then one for each option."""
-    arms = {"plain": list(PLAIN)} | {
-        each.name.replace("/", "_"): [*plain_but(each.group), *each.overrides] for each in shown
-    }
+    arms = {"plain": list(PLAIN)}
+    for each in shown:
+        if f"{each.group}={each.option}" not in PLAIN:
+            arms[each.name.replace("/", "_")] = [*plain_but(each.group), *each.overrides]
     listed = ", ".join(f"{name}: [{', '.join(map(in_quotes, arm))}]" for name, arm in arms.items())
     subprocess.run([sys.executable, "-m", "ablate", "-m", f"arms={{{listed}}}", *RUN_SETTINGS], check=True)
 

@@ -21,7 +21,7 @@ by that of `noise_signal` (`GradientNoise`).
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -53,23 +53,30 @@ class Measures:
         """`total`: number of the model's parameters."""
         self.add("trained_share", "", sum(p.numel() for p in trained.values() if p.requires_grad) / total)
 
-    def add_loss(self, objective: Tensor, loss: Tensor, share: float) -> None:
-        """Add up what regularizers changed in the loss of a piece, whose share of the step's examples is `share`."""
+    def piece_done(self, trained: Mapping[str, nn.Parameter], objective: Tensor, loss: Tensor, share: float) -> None:
+        """After backward of a piece, whose share of the step's examples is `share`.
+
+        Adds up what regularizers changed in its loss, and measures the gradient noise, if that is wanted.
+        """
         if objective is not loss:
             self.regularised = True
             self.added = self.added + (objective - loss).detach() * share
-
-    def piece_done(self, trained: Mapping[str, nn.Parameter]) -> None:
-        """After backward of each piece: measure the gradient noise, if it is wanted."""
         if self.noise and self.noise.complete(trained):
             trace, signal = self.noise.estimates()
             self.add("noise_trace", "", trace)
             self.add("noise_signal", "", signal)
 
-    def rates(self, optimizer: torch.optim.Optimizer, names: Sequence[str]) -> None:
+    def of_techniques(
+        self, optimizer: torch.optim.Optimizer, names: Sequence[str], shortened: Mapping[str, float], added: float
+    ) -> None:
+        """After the update: the rate of each parameter group, shares of clipped tensors by group, the added loss."""
         if len(names) > 1:
             for name, group in zip(names, optimizer.param_groups, strict=True):
                 self.add("lr", name, float(group["lr"]))
+        for group, share in shortened.items():
+            self.add("clipped_share", group, share)
+        if self.regularised:
+            self.add("added_loss", "", added)
 
     @contextmanager
     def direction(self, trained: Mapping[str, nn.Parameter], wanted: bool) -> Iterator[None]:
@@ -85,21 +92,31 @@ class Measures:
         self.add("cosine", "", inner / lengths if lengths else 1.0)
 
     @contextmanager
-    def update(self, trained: Mapping[str, nn.Parameter], roles: Mapping[str, Role]) -> Iterator[None]:
-        """Around the optimizer's step: measure how far it moves each block."""
+    def update(
+        self,
+        trained: Mapping[str, nn.Parameter],
+        roles: Mapping[str, Role],
+        sum_over_ranks: Callable[[Tensor], Tensor] = lambda squares: squares,
+    ) -> Iterator[None]:
+        """Around the optimizer's step: measure how far it moves each block.
+
+        `sum_over_ranks` adds up the squares of weights that are sharded over several ranks.
+        """
         if not self.copies:
             yield
             return
         before = {name: local_shard(p.detach()).clone() for name, p in trained.items()}
         yield
-        moved: dict[str, list[float]] = {}
+        blocks = list(dict.fromkeys(roles[name].block for name in trained))
+        sums = torch.zeros(len(blocks), 2, dtype=torch.float64)  # squares of update and weights
         for name, p in trained.items():
-            sums = moved.setdefault(roles[name].block, [0.0, 0.0])
-            sums[0] += squares(local_shard(p.detach()) - before[name])
-            sums[1] += squares(before[name])
-        for block, (update, weight) in moved.items():
-            self.add("update_norm", block, math.sqrt(update))
-            self.add("update_ratio", block, math.sqrt(update / weight) if weight else 0.0)
+            moved = local_shard(p.detach()) - before[name]
+            sums[blocks.index(roles[name].block)] += torch.tensor(
+                [squares(moved), squares(before[name])], dtype=torch.float64
+            )
+        for block, (update, weight) in zip(blocks, sum_over_ranks(sums).sqrt().tolist(), strict=True):
+            self.add("update_norm", block, update)
+            self.add("update_ratio", block, update / weight if weight else 0.0)
 
 
 class GradientNoise:

@@ -24,7 +24,7 @@ from ablate.regularizer import LossRule, Nothing, WeightRule
 from ablate.scheduler import Scheduler
 from ablate.schema import Step
 from ablate.techniques import TechniqueSet
-from ablate.training.clipping import clip_gradient
+from ablate.training.clipping import Clipped, clip_gradient
 from ablate.training.dropout import Dropout, rest_frozen
 from ablate.training.frozen_prefix import FrozenPrefix
 from ablate.training.measures import GradientNoise, Measures
@@ -117,50 +117,29 @@ def step(
     loss, correct = 0.0, 0
     with shared_casts(learner), learner.dropout.at(t), changed_weights(learner, t):
         for number, piece in enumerate(pieces):  # weighted by size, their losses sum to the batch's mean loss
-            with learner.parallel.averaging(learner.wrapped, last=piece is pieces[-1]):
+            with learner.parallel.averaging(learner.wrapped, last=number == len(pieces) - 1):
                 logits, piece = forward(learner, piece)  # 1 forward: [B, K]
                 share = len(piece.labels) / learner.examples
                 piece_loss = F.cross_entropy(logits, piece.labels)
                 objective = regularised(learner, piece_loss, logits, piece, t, number)
                 learner.accelerator.backward(objective * share * learner.ranks.count)  # 2 backward
-            measures.add_loss(objective, piece_loss, share)
-            measures.piece_done(learner.trained)
+            measures.piece_done(learner.trained, objective, piece_loss, share)
             loss, correct = loss + piece_loss.detach() * share, correct + (logits.argmax(-1) == piece.labels).sum()
     norms = gradient_norms(learner.trained, learner.parallel.squares)  # 3 record, before anything acts on the gradients
     tokens = sum(int(piece.attention_mask.sum()) for piece in pieces)
     loss, correct, tokens, added = learner.ranks.sum([float(loss), int(correct), tokens, float(measures.added)])
-    norm = norms.total
-    check_finite(t, loss, norm)
+    check_finite(t, loss, norms.total)
     with measures.direction(learner.trained, wanted=learner.turns_gradient):
         clipped, states = clip_gradient(learner.clips, learner.trained, learner.roles, norms, t, states)  # 4 clip
     lr = set_lr(learner.optimizer, learner.peak_lrs, learner.scheduler.factor(t, learner.steps))  # 5 schedule
-    with measures.update(learner.trained, learner.roles):
+    with measures.update(learner.trained, learner.roles, learner.parallel.squares):
         learner.optimizer.step()  # 6 update
     learner.optimizer.zero_grad()
     for group, average in learner.averages.items():
         states[group] = average.update(learner.trained, t, states.get(group))
-    measures.rates(learner.optimizer, learner.rate_names)
-    for group, shortened in clipped.shares.items():
-        measures.add("clipped_share", group, shortened)
-    if measures.regularised:
-        measures.add("added_loss", "", added)
-    known = [[name] if name in norms.squares else None for name in learner.tracked]  # None: frozen or unknown
-    mlp, classifier = ((norms.of(name), clipped.of(name)) if name else (None, None) for name in known)
-    row = {
-        "step": t,
-        "loss": loss,
-        "accuracy": correct / learner.examples,
-        "lr": lr,
-        "grad_norm": norm,
-        "grad_norm_clipped": clipped.total,
-        "delta_g": norm - clipped.total,  # Δg = ‖g‖ − ‖g'‖
-        "mlp_grad_norm": mlp[0],
-        "mlp_grad_norm_clipped": mlp[1],
-        "classifier_grad_norm": classifier[0],
-        "classifier_grad_norm_clipped": classifier[1],
-        "examples": learner.examples,
-        "tokens": int(tokens),
-    }
+    measures.of_techniques(learner.optimizer, learner.rate_names, clipped.shares, added)
+    row = {"step": t, "loss": loss, "accuracy": correct / learner.examples, "lr": lr}
+    row |= norm_columns(learner, norms, clipped) | {"examples": learner.examples, "tokens": int(tokens)}
     return row, norms, measures, states
 
 
@@ -172,6 +151,20 @@ def enter_freezing(learner: Learner, t: int, resuming: bool) -> bool:
     if learner.prefix:
         learner.prefix.enter(t)
     return changes
+
+
+def norm_columns(learner: Learner, norms: Norms, clipped: Clipped) -> dict[str, float | None]:
+    """The columns of a step's row about norms, before and after clipping. Δg = ‖g‖ − ‖g'‖."""
+    found = {
+        "grad_norm": norms.total,
+        "grad_norm_clipped": clipped.total,
+        "delta_g": norms.total - clipped.total,
+    }
+    for column, name in zip(("mlp", "classifier"), learner.tracked, strict=True):
+        known = name in norms.squares  # else it is frozen, or unknown
+        found[f"{column}_grad_norm"] = norms.of([name]) if known else None
+        found[f"{column}_grad_norm_clipped"] = clipped.of([name]) if known else None
+    return found
 
 
 def regularised(learner: Learner, loss: Tensor, logits: Tensor, piece: Batch, t: int, number: int) -> Tensor:

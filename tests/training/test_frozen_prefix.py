@@ -364,3 +364,28 @@ def test_frozen_dropout_changes_the_run_and_draws_only_for_what_is_trained(monke
     assert losses[True] != losses[False]
     hidden = 32
     assert sum(drawn[False]) == 2 * 8 * hidden < sum(drawn[True])  # the head's dropout of eight examples and two steps
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("freeze=lp_ft", "freeze.steps=4"),
+        ("freeze=gradual", "freeze.every=2"),
+        ("freeze=first_n", "regularizer=r_drop", "average=ema"),
+        ("freeze=head_only", "init=reinit_top"),
+    ],
+    ids=lambda options: options[0],
+)
+def test_other_techniques_keep_their_bits(
+    options: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the cache empty, filled and off, and where the run is resumed."""
+    computed = Computed(monkeypatch)
+    first, missed = computed.of(tmp_path / "first", *options)
+    again, none = computed.of(tmp_path / "again", *options)
+    off, every = computed.of(tmp_path / "off", *options, "trainer.frozen_prefix_gb=0")
+    assert first == again == off and none == 0 < missed < every
+    settings = compose_settings(*SMALL, *options)
+    stop_after(6, settings, tmp_path / "resumed", monkeypatch)
+    run_settings(settings, tmp_path / "resumed")
+    assert content(tmp_path / "resumed") == first
