@@ -50,7 +50,7 @@ def position_limit(model: "nn.Module") -> int | None:
     """The number of tokens for which a model of transformers has positions; None if nothing limits it.
 
     A table of position embeddings with a padding index is read from the row after it on, as in RoBERTa: 512 of 514.
-    Other positions are limited by the configuration: beyond it, rotary ones have no meaning that the model learned.
+    Rotary positions are limited by the configuration: beyond it they have no meaning that the model learned.
     """
     from torch import nn
 
@@ -59,8 +59,9 @@ def position_limit(model: "nn.Module") -> int | None:
         if isinstance(module, nn.Embedding) and path.rpartition(".")[2] in ("position_embeddings", "wpe"):
             first = 0 if module.padding_idx is None else module.padding_idx + 1
             return module.num_embeddings - first
-    limit = getattr(getattr(model, "config", None), "max_position_embeddings", None)
-    return limit if isinstance(limit, int) and limit > 0 else None
+    if any(path.endswith(("rotary_emb", "embed_positions")) for path in modules):  # the latter as in OPT
+        return getattr(model.config, "max_position_embeddings", None)
+    return None
 
 
 def check_vocabulary(model: "nn.Module", texts: Corpus) -> None:

@@ -107,7 +107,7 @@ def test_the_analysis_command_of_the_readme(users_folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     summary = (users_folder / "outputs/mine/report/tables/summary.csv").read_text()
     arms = {option for line in summary.splitlines()[1:] for option in line.partition(",")[0].split("-")}
-    assert arms == {"none", "running_mean", "anchor", "mean", "adamw", "head_first"}
+    assert arms == {"none", "running_mean", "anchor", "mean", "head_first"}
 
 
 def test_the_clip_rule_against_its_formula(techniques: Any) -> None:
