@@ -299,8 +299,6 @@ class Gradual:
 
     every: int
 
-    needs_roles = True
-
     def __post_init__(self) -> None:
         require("every", self.every, self.every >= 1, "a number of steps, at least 1")
 

@@ -48,8 +48,6 @@ class TopLayers:
     n: int = 1
     pooler: bool = True
 
-    needs_roles = True
-
     def __post_init__(self) -> None:
         require("n", self.n, self.n >= 0, "a number of layers, at least 0")
         require("n", self.n, self.n > 0 or self.pooler, "at least 1 where pooler=false")
