@@ -245,6 +245,8 @@ class Muon(AdamW):
     nesterov: bool = True
     adjustment: str = "match_rms_adamw"
 
+    needs_roles = True
+
     def __post_init__(self) -> None:
         super().__post_init__()
         require("momentum", self.momentum, 0 <= self.momentum < 1, "a number in [0, 1)")

@@ -276,6 +276,7 @@ def test_muon_updates_the_matrices_of_the_layers_and_adamw_the_rest() -> None:
     built = Muon(lr=1e-3).build(list(bert().items()))
     muon, adamw = built.parts
     assert (type(muon), type(adamw)) == (torch.optim.Muon, torch.optim.AdamW)
+    assert Muon.needs_roles  # a matrix of unknown role is refused, not left to AdamW
     held = {id(p) for group in muon.param_groups for p in group["params"]}
     assert {name for name, p in bert().items() if id(p) in held} == {
         name
