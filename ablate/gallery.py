@@ -48,7 +48,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "freeze/lp_ft": ("freeze.steps=60",),
     "clip/delayed": ("clip.start=60",),
     "clip/until": ("clip.last=60",),
-    "optimizer/sgd": ("optimizer.lr=0.1",),
+    "clip/value": ("clip.threshold=0.01",),
+    "optimizer/sgd": ("optimizer.lr=0.03",),
     "init/reinit_top": ("init.n=2",),
     "average/swa": ("average.start=60",),
 }

@@ -60,6 +60,10 @@ def call_each_hook(options: Options, structure: nn.Module, classes: int) -> None
         log.warning("freeze has no effect here: the adapter freezes the model's own weights itself; set freeze=none")
     rules = techniques.having(FreezeRule, FreezeSchedule)
     freezing = call_hook("freeze", options.freeze, Freezing, model, list(rules.values()), adapted)
+    if (last := max(freezing.changes)) > options.trainer.steps:
+        log.warning(
+            "freeze changes up to step %d, beyond trainer.steps=%d: part of it never acts", last, options.trainer.steps
+        )
     small = shrunk(model)
     trained = {name: p for name, p in small.named_parameters() if name in freezing.trained}
     for group, each in techniques.having(Initialiser).items():
