@@ -1,6 +1,7 @@
 """The id of a run: what changes it, what does not, and golden ids that say when a study would be voided."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -163,22 +164,38 @@ def test_any_other_key_is_refused(value: object) -> None:
         run_id(settings | {"mixout": value}, choices)
 
 
-def test_a_key_added_later_leaves_runs_from_before_as_they_are(tmp_path: Path) -> None:
+OTHER = {"data.cluster": "group", "optimizer.head_lr": 0.5, "optimizer.layer_decay": 0.5}
+"""Another value of an added key, where `changed` does not know one."""
+
+
+def changed(key: str, before: Any) -> Any:
+    """A value of the key that is not "as before"."""
+    return OTHER[key] if key in OTHER else not before if isinstance(before, bool) else (before or 0) + 2
+
+
+def with_key(settings: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
+    """A copy of the settings in which the key at `path` has the value; None removes it."""
+    first, *rest = path
+    if rest:
+        return {**settings, first: with_key(settings[first], rest, value)}
+    return {**{k: v for k, v in settings.items() if k != first}, **({} if value is None else {first: value})}
+
+
+@pytest.mark.parametrize("key", ADDED)
+def test_a_key_added_later_leaves_runs_from_before_as_they_are(key: str, tmp_path: Path) -> None:
     """With the value that means "as before" it is neither in the id nor in run.json, where it would part the arms."""
-    (tmp_path / "train.csv").write_text("text,label\nfine,1\n")
-    files = ("model=tiny", "data=files", f"data.files.train={tmp_path}/train.csv", "data.files.test=null")
-    for key, before in ADDED.items():
-        factor, _, setting = key.partition(".")
-        base = files if key == "data.cluster" else TINY
-        config = compose_config(*base)
-        choices = OmegaConf.to_container(config.hydra.runtime.choices)
-        new = compose_settings(*base, f"{key}={'null' if before is None else str(before).lower()}")
-        old = {**new, factor: {k: v for k, v in new[factor].items() if k != setting}}
-        other = {**new, factor: {**new[factor], setting: "group" if before is None else not before}}
-        assert new[factor][setting] is before
-        assert (run_id(old, choices), factors(old, choices)) == (run_id(new, choices), factors(new, choices))
-        assert run_id(other, choices) != run_id(new, choices)
-        assert factors(other, choices)[factor]["settings"][setting] is not before
+    before, path = ADDED[key], key.split(".")
+    base = TINY
+    if key == "data.cluster":
+        (tmp_path / "train.csv").write_text("text,label\nfine,1\n")
+        base = ("model=tiny", "data=files", f"data.files.train={tmp_path}/train.csv", "data.files.test=null")
+    choices = OmegaConf.to_container(compose_config(*base).hydra.runtime.choices)
+    new = compose_settings(*base, f"{key}={'null' if before is None else str(before).lower()}")
+    old, other = with_key(new, path, None), with_key(new, path, changed(key, before))
+    assert OmegaConf.select(OmegaConf.create(new), key) == before
+    assert (run_id(old, choices), factors(old, choices)) == (run_id(new, choices), factors(new, choices))
+    assert run_id(other, choices) != run_id(new, choices)
+    assert factors(other, choices)[path[0]]["settings"][".".join(path[1:])] == changed(key, before)
 
 
 def test_golden_ids() -> None:

@@ -34,5 +34,5 @@ def test_a_page_of_one_option_is_drawn(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "### `clip=value`" in (tmp_path / "page/gallery.md").read_text()
+    assert "### `clip=value clip.threshold=0.01`" in (tmp_path / "page/gallery.md").read_text()
     assert (tmp_path / "page/gallery/clip.svg").read_text().count("training loss") == 1

@@ -147,7 +147,7 @@ def hook_name(rule: object, hook: Callable[..., Any]) -> str:
     >>> from ablate.clip import Fixed
     >>> rule = Fixed()
     >>> hook_name(rule, rule.scale)
-    'ablate.clip.Fixed.scale(norm, t, state)'
+    'ablate.clip.norm_rules.Fixed.scale(norm, t, state)'
     """
     name = getattr(hook, "__name__", "")
     for protocol in HOOKS:
