@@ -1,7 +1,15 @@
-"""Which tests share a worker under `pytest -n 4 --dist loadgroup`: those of a file, and all that need SLURM.
+"""Which tests share a worker under `pytest -n 4 --dist loadgroup`, and which come first.
+
+Tests of a file share a worker where it makes something for all of them (a fixture of scope "module"), and so do all
+that need SLURM. All other tests go to whichever worker is free. The slowest come first, so that no worker is left alone
+with them at the end.
 
 Examples of hypothesis have no deadline: on a busy machine the first call of a function can take any time.
 """
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -11,10 +19,34 @@ from tests.tools import ROOT
 hypothesis.settings.register_profile("ablate", deadline=None)
 hypothesis.settings.load_profile("ablate")
 
+SLOW = (
+    "test_slurm.py",
+    "test_ray.py",
+    "test_launchers.py",
+    "test_options.py",
+    "sweep",
+    "distributed",
+    "test_readme.py",
+)
+"""Files and folders whose tests start processes or clusters, the slowest first."""
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """A wrapper: xdist reads the groups in a hook that would otherwise run before this one."""
     for item in items:
-        needs_slurm = "launcher=slurm" in item.name or item.path.name == "test_slurm.py"
-        group = "slurm" if needs_slurm else str(item.path.relative_to(ROOT))
-        item.add_marker(pytest.mark.xdist_group(group))
+        if group := group_of(item):
+            item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: min((SLOW.index(part) for part in item.path.parts if part in SLOW), default=len(SLOW)))
+    yield
+
+
+def group_of(item: pytest.Item) -> str | None:
+    if "launcher=slurm" in item.name or item.path.name == "test_slurm.py":
+        return "slurm"
+    return str(item.path.relative_to(ROOT)) if shares_fixtures(item.path) else None
+
+
+@functools.cache
+def shares_fixtures(file: Path) -> bool:
+    return 'scope="module"' in file.read_text()

@@ -13,7 +13,7 @@ from ablate.average import Average, Ema, Nothing, Swa
 from ablate.experiment import build_options
 from ablate.sweep.preflight import warn_of_late_starts
 from ablate.training.learner import load_state
-from ablate.training.step import averaged, train
+from ablate.training.step import averaged_weights, train
 from tests.tools import compose_settings
 from tests.training.test_step import small_learner
 
@@ -128,7 +128,7 @@ def test_a_resumed_run_has_the_same_bits(average: tuple[str, ...]) -> None:
     assert found[0] == rows[3:]
     assert moment.states["average"]["values"].keys() == learner.trained.keys()
     assert all(value.dtype == torch.float32 for value in moment.states["average"]["values"].values())
-    with averaged(learner, moment.states):
+    with averaged_weights(learner, moment.states):
         assert not all(torch.equal(p, weights[name]) for name, p in learner.trained.items())
 
 

@@ -15,7 +15,7 @@ from ablate.config.paths import conf
 from ablate.experiment import plain
 from ablate.schema import TABLES, WHERE_KNOWN
 
-RECORDED = tuple(table for table in TABLES if table not in WHERE_KNOWN)
+RECORDED = tuple(table for table in TABLES if table not in WHERE_KNOWN or table == "measures")
 """Tables that every run has."""
 
 ROOT = Path(__file__).resolve().parents[1]

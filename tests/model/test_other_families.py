@@ -101,8 +101,8 @@ def test_an_option_that_needs_roles_is_refused(option: str, folders: dict[str, P
 
 def test_layer_wise_rates_are_refused_and_a_rate_of_the_head_is_not(folders: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^optimizer must be an option that needs no roles"):
-        run_settings(settings_of(folders["opt"], "freeze=none", "+optimizer.layer_decay=0.9"), tmp_path)
-    run_settings(settings_of(folders["opt"], "freeze=none", "+optimizer.head_lr=0.02"), tmp_path)
+        run_settings(settings_of(folders["opt"], "freeze=none", "optimizer.layer_decay=0.9"), tmp_path)
+    run_settings(settings_of(folders["opt"], "freeze=none", "optimizer.head_lr=0.02"), tmp_path)
     rates = {row["place"]: row["value"] for row in pq.read_table(tmp_path / "measures.parquet").to_pylist()
              if row["name"] == "lr" and row["step"] == STEPS}  # fmt: skip
     assert rates["head"] == 2 * rates[OTHER]

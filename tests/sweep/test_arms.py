@@ -17,6 +17,7 @@ from tests.faults.harness import COMMON, ablate, differences, output, record, ru
 SMALL = ("model=tiny", "data=synthetic")
 THREE = "leave_one_out=[freeze,clip,scheduler]"
 TECHNIQUES = ("freeze", "clip", "scheduler")
+OPTIMIZERS = ", ".join(sorted(file.stem for file in Path(conf(), "optimizer").glob("*.yaml")))
 CLIP_OPTIONS = ", ".join(sorted(file.stem for file in Path(conf(), "clip").glob("*.yaml")))
 
 
@@ -180,12 +181,12 @@ def test_the_shipped_experiments_have_four_arms_on_ten_seeds() -> None:
     ("overrides", "message"),
     [
         (["leave_one_out=[freze]"], "leave_one_out must list factors (got freze); did you mean freeze"),
-        (["leave_one_out=[seed]"], "leave_one_out must list factors (got seed); allowed: clip"),
+        (["leave_one_out=[seed]"], "leave_one_out must list factors (got seed); allowed: adapter, average, clip"),
         (["leave_one_out=[tracker]"], "leave_one_out must list factors (got tracker)"),
         (["add_one_in=[clip,optimizer]"],
          "add_one_in must list factors that have an option none (got optimizer); name the option to use instead: "
-         "{optimizer: <option>}, one of adamw, sgd"),
-        (["add_one_in={optimizer:sgdd}"], "add_one_in.optimizer must be one of adamw, sgd (got sgdd)"),
+         f"{{optimizer: <option>}}, one of {OPTIMIZERS}"),
+        (["add_one_in={optimizer:sgdd}"], f"add_one_in.optimizer must be one of {OPTIMIZERS} (got sgdd)"),
         (["add_one_in={clip:null}"], f"add_one_in.clip must be one of {CLIP_OPTIONS} (got null)"),
         (["leave_one_out=[]"], "leave_one_out must be a list of factors"),
         (["leave_one_out=clip"], "leave_one_out must be a list of factors"),

@@ -54,7 +54,8 @@ def test_a_list_stays_one_value_for_a_setting_that_is_a_list() -> None:
         ("~clip=fixed", "clip must not be removed (got ~clip); the option that does nothing is called none: clip=none"),
         ("~tracker",
          "tracker must not be removed (got ~tracker); the option that does nothing is called none: tracker=none"),
-        ("~optimizer", "optimizer must not be removed (got ~optimizer); choose one of its options: adamw, sgd"),
+        ("~optimizer", "optimizer must not be removed (got ~optimizer); choose one of its options: adafactor, adamw, "
+         "adamw_no_bias_correction, lion, muon, sgd"),
         ("~seed", "seed must not be removed (got ~seed); set it: seed=<value>"),
         ("~trainer.fork", "trainer.fork must not be removed (got ~trainer.fork); set it: trainer.fork=<value>"),
         ("clip=[none]", "clip must be the name of one option (got a list); to compare several: -m clip=a,b"),

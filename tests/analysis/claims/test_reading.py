@@ -161,7 +161,11 @@ def test_parts_and_beside_inherit_and_looks_share_alpha(tmp_path):
         ("direction: above", "direction: above\n    why: it is", "why must be .*left out without smallest_effect"),
         ("seeds: 10", "seeds: 10\nseeds: 11", "not valid YAML.*duplicate key seeds"),
         ("seeds: 10", "seeds: ???", "not valid YAML"),
-        ("seeds: 10", "seeds: 10\nwithin: {seed: 3}", "a setting in within must be clip, data, .*got seed"),
+        (
+            "seeds: 10",
+            "seeds: 10\nwithin: {seed: 3}",
+            "a setting in within must be adapter, average, clip, data, .*got seed",
+        ),
         ("seeds: 10", "seeds: 10\narms: {a: fixed}", "arms.a must be a mapping .*got fixed"),
         ("seeds: 10", "seeds: 10\narms: {on: {clip: fixed}}", "arms must have words as keys, .* in quotes .got True"),
         ("  one:", "  one: 3\n  two:", "claim one: the claim must be a mapping .*got 3"),
@@ -191,7 +195,7 @@ def test_parts_and_beside_inherit_and_looks_share_alpha(tmp_path):
         (
             "{clip: fixed}",
             "{clipp: fixed}",
-            "one: a setting in treatment must be clip, data, .*got clipp.*did you mean clip",
+            "one: a setting in treatment must be adapter, average, clip, data, .*got clipp.*did you mean clip",
         ),
         (
             "control: {clip: none}",
