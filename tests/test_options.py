@@ -6,6 +6,7 @@ techniques off.
 
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from ablate.experiment import FACTORS
 from ablate.gallery import EXAMPLES, TECHNIQUE_GROUPS, Shown, options
 from ablate.schema import TABLES, WHERE_KNOWN
 from ablate.training.learner import load_state
@@ -109,14 +111,17 @@ def test_a_run_without_its_last_step_is_another() -> None:
 # Runs of the command: alone, on two ranks, and without shared starts
 
 
-def arms() -> str:
-    named = {each.name.replace("/", "_"): overrides_of(each) for each in OPTIONS if each.name != "optimizer/adamw"}
+def sweep_of(chosen: Sequence[Shown]) -> tuple[str, ...]:
+    """The arguments of a sweep over the plain arm and these options; optimizer=adamw is the plain arm."""
+    named = {each.name.replace("/", "_"): overrides_of(each) for each in chosen if each.name != "optimizer/adamw"}
     listed = ", ".join(f"{name}: [{', '.join(repr(o) for o in arm)}]" for name, arm in named.items())
-    return f"arms={{plain: [{', '.join(repr(o) for o in OFF)}], {listed}}}"
+    arms = f"arms={{plain: [{', '.join(repr(o) for o in OFF)}], {listed}}}"
+    return ("-m", arms, *SMALL, "model=tiny", "model.dropout=0", "data=synthetic", "trainer.threads=1",
+            "trainer.batch_size=8", "study=all", "report=false")  # fmt: skip
 
 
-SWEEP = ("-m", arms(), *SMALL, "model=tiny", "model.dropout=0", "data=synthetic", "trainer.threads=1",
-         "trainer.batch_size=8", "study=all", "report=false")  # fmt: skip
+SWEEP = sweep_of(OPTIONS)
+SHARING = sweep_of([each for each in OPTIONS if FACTORS[each.group].shares_starts])
 
 
 @pytest.fixture(scope="module")
@@ -142,11 +147,12 @@ def test_each_option_is_a_run_with_all_records(alone: Path) -> None:
 
 def test_shared_starts_change_no_bit(alone: Path, tmp_path: Path) -> None:
     """Runs that forked from another have the numbers of runs that trained every step themselves."""
-    assert start(tmp_path, *SWEEP, "trainer.fork.enabled=false") == 0, output(tmp_path)
-    unshared = runs(tmp_path / "outputs/all")
-    assert any(json.loads((folder / "run.json").read_text())["forked_from"] for folder in runs(alone).values())
-    for name, folder in runs(alone).items():
-        ours, theirs = (pd.read_parquet(f / "steps.parquet")[NUMBERS] for f in (folder, unshared[name]))
+    assert start(tmp_path, *SHARING, "trainer.fork.enabled=false") == 0, output(tmp_path)
+    unshared, shared = runs(tmp_path / "outputs/all"), runs(alone)
+    forked = {name for name, f in shared.items() if json.loads((f / "run.json").read_text())["forked_from"]}
+    assert forked and forked <= unshared.keys()  # all others differ in what no start can share
+    for name, folder in unshared.items():
+        ours, theirs = (pd.read_parquet(f / "steps.parquet")[NUMBERS] for f in (shared[name], folder))
         pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
 
 
