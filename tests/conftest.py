@@ -1,8 +1,8 @@
 """Which tests share a worker under `pytest -n 4 --dist loadgroup`, and which come first.
 
 Tests of a file share a worker where it makes something for all of them (a fixture of scope "module"), and so do all
-that need SLURM. All other tests go to whichever worker is free. The slowest come first, so that no worker is left alone
-with them at the end.
+that need SLURM. All other tests go to whichever worker is free. Two long files come first, so that no worker is left
+alone with them at the end.
 
 Examples of hypothesis have no deadline: on a busy machine the first call of a function can take any time.
 """
@@ -19,16 +19,8 @@ from tests.tools import ROOT
 hypothesis.settings.register_profile("ablate", deadline=None)
 hypothesis.settings.load_profile("ablate")
 
-SLOW = (
-    "test_slurm.py",
-    "test_ray.py",
-    "test_launchers.py",
-    "test_options.py",
-    "sweep",
-    "distributed",
-    "test_readme.py",
-)
-"""Files and folders whose tests start processes or clusters, the slowest first."""
+FIRST = ("test_slurm.py", "test_options.py")
+"""Files with much to do that wait for processes of their own: they come first, and the rest fills the waits."""
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -37,7 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     for item in items:
         if group := group_of(item):
             item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: min((SLOW.index(part) for part in item.path.parts if part in SLOW), default=len(SLOW)))
+    items.sort(key=lambda item: item.path.name not in FIRST)
     yield
 
 
