@@ -5,8 +5,6 @@ import dataclasses
 import functools
 import logging
 import os
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +22,6 @@ from ablate.freeze import FirstLayers, Freezing, Nothing
 from ablate.model.first_token import skip_unread
 from ablate.model.loading import Vocabulary
 from ablate.model.parameter_roles import Role
-from ablate.run import progress, run
-from ablate.run.signals import Stopped, StopRequest
 from ablate.trainer import Trainer
 from ablate.training import step as training
 from ablate.training.device import make_accelerator
@@ -35,7 +31,7 @@ from tests.faults.harness import FIXTURE, ablate, the_run
 from tests.model.test_families import FAMILIES
 from tests.together import agree, together
 from tests.tools import compose_settings, run_settings
-from tests.training.test_fast_paths import content
+from tests.training.test_fast_paths import content, stop_after
 from tests.training.test_step import small_learner
 
 TEXTS = [[2, 5, 9, 7, 3], [2, 11, 3], [2, 8, 6, 3]]
@@ -331,22 +327,6 @@ def test_a_run_resumes_bit_for_bit_across_phases(tmp_path: Path, monkeypatch: py
         stop_after(step, settings, tmp_path / str(step), monkeypatch)
         assert run_settings(settings, tmp_path / str(step))["timing"]["resumed_from"] == step
         assert content(tmp_path / str(step)) == content(tmp_path / "alone")
-
-
-def stop_after(step: int, settings: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    request = StopRequest()
-
-    def disturbed(*arguments: Any) -> Iterator[training.Moment]:
-        for moment in training.train(*arguments):
-            if moment.row.step == step:
-                request.signum = signal.SIGTERM
-            yield moment
-
-    folder.mkdir(parents=True)
-    with monkeypatch.context() as patch, pytest.raises(Stopped):
-        patch.setattr(run, "train", disturbed)
-        run.perform(settings, "0123456789", folder, request)
-    progress.close_display()
 
 
 def test_frozen_dropout_changes_the_run_and_draws_only_for_what_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
