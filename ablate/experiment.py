@@ -35,7 +35,8 @@ from ablate.model.loading import Model
 from ablate.optimizer import OptimizerRule
 from ablate.regularizer import LossRule, WeightRule
 from ablate.scheduler import Scheduler
-from ablate.schema import NONE, SETUP
+from ablate.schema import NO_TECHNIQUES, NONE
+from ablate.task import Task
 from ablate.techniques import Technique, TechniqueSet
 from ablate.tracker import Tracker
 from ablate.trainer import Trainer
@@ -74,6 +75,7 @@ FACTORS: dict[str, Factor] = {
     "init": Factor(Initialiser, NONE, as_before=NONE),
     "regularizer": Factor(LossRule | WeightRule, NONE, as_before=NONE),
     "average": Factor(Average, NONE, as_before=NONE),
+    "task": Factor(Task, "classification", as_before="classification", uncounted=frozenset({"primary"})),
     "optimizer": Factor(OptimizerRule, "adamw"),
     "model": Factor(Model, "minilm", uncounted=frozenset({"lr"})),  # lr counts as optimizer.lr
     "data": Factor(Data, "movie_snippets"),
@@ -85,7 +87,10 @@ FACTORS: dict[str, Factor] = {
         }),
     ),
 }  # fmt: skip
-"""Config group -> factor, in the order of tables and names. Groups of the user's own come before those of `SETUP`."""
+"""Config group -> factor, in the order of tables and names. Groups of the user's own come before NO_TECHNIQUES."""
+
+ABSENT = {"task": "ablate.task.Classification"}
+"""Group -> class for a user's own primary config without the group; by default the group's `Nothing`."""
 
 OWN = Factor(object, default=NONE, as_before=NONE)
 """A config group of the user's own, whose options are techniques (`ablate.techniques.Technique`).
@@ -174,9 +179,11 @@ def present(settings: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str
     own = [key for key in settings if key not in KEYS]
     for key in own:
         check_own_group(key, settings[key], choices)
-    techniques = [name for name in FACTORS if name not in SETUP]
-    known = {name: FACTORS.get(name, OWN) for name in (*techniques, *own, *SETUP)}
-    return {name: f for name, f in known.items() if f.as_before is None or choices.get(name, NONE) != f.as_before}
+    techniques = [name for name in FACTORS if name not in NO_TECHNIQUES]
+    known = {name: FACTORS.get(name, OWN) for name in (*techniques, *own, *NO_TECHNIQUES)}
+    return {
+        name: f for name, f in known.items() if f.as_before is None or choices.get(name, f.as_before) != f.as_before
+    }
 
 
 def check_own_group(key: str, value: object, choices: Mapping[str, str]) -> None:
@@ -301,6 +308,7 @@ class Options:
     init: Initialiser
     regularizer: LossRule | WeightRule
     average: Average
+    task: Task
     optimizer: OptimizerRule
     model: Model
     data: Data
@@ -331,5 +339,5 @@ def build_options(settings: Mapping[str, Any]) -> Options:
 def build_option(group: str, settings: Mapping[str, Any]) -> Any:
     factor = FACTORS.get(group, OWN)
     protocol = Tracker if group == "tracker" else factor.protocol
-    absent = {"_target_": f"ablate.{group}.Nothing"} if factor.as_before else None  # of a user's own primary config
+    absent = {"_target_": ABSENT.get(group, f"ablate.{group}.Nothing")} if factor.as_before else None
     return build(settings.get(group, absent), protocol, group, settings["allow_targets"])

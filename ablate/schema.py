@@ -14,10 +14,16 @@ UNFINISHED = ("running", "failed")
 STATUSES = (*FINISHED, *UNFINISHED)
 
 SETUP = ("optimizer", "model", "data", "trainer")
-"""Factors that every run needs, whatever is studied. Every other factor in run.json is a technique."""
+"""Factors that every run needs, whatever is studied."""
+
+NO_TECHNIQUES = ("task", *SETUP)
+"""Factors that are no techniques; every other one in run.json is. Runs of a classification lack `task`."""
 
 NONE = "none"
 """The option of a factor that does nothing. A factor that a run lacks counts as this."""
+
+TASKS = ("classification", "regression", "token_classification", "causal_lm")
+"""Kinds of task. A run without a `kind` in its run.json is of the first."""
 
 BLOCKS = ("embedding", "attention", "mlp", "final", "pooler", "head")
 """Parts of a model, from input to output: every parameter belongs to one (`ablate.model.parameter_roles`)."""
@@ -31,8 +37,8 @@ class Step:
     """A row of steps.parquet: one update.
 
     step        number of the update, from 1
-    loss        mean cross-entropy of the step's examples before the update, in nats
-    accuracy    share of them that are predicted correctly, 0 to 1
+    loss        mean loss of the task over the step's examples, words or tokens, before the update
+    accuracy    share of them that are predicted correctly, 0 to 1; null in a regression
     lr          learning rate of the update: the largest, if the optimizer has groups with several
     grad_norm, grad_norm_clipped    L2 norm of the whole gradient before and after clipping
     delta_g     grad_norm − grad_norm_clipped
@@ -43,7 +49,7 @@ class Step:
 
     step: int
     loss: float
-    accuracy: float
+    accuracy: float | None
     lr: float
     grad_norm: float
     grad_norm_clipped: float
@@ -60,20 +66,40 @@ class Step:
 TABLES: dict[str, dict[str, object]] = {
     "steps": typing.get_type_hints(Step),
     "layers": {"step": int, "layer": int, "block": str, "grad_norm": float, "parameters": int},
-    "evals": {"step": int, "split": str, "loss": float, "accuracy": float, "examples": int},
+    "evals": {"step": int, "split": str, "loss": float, "accuracy": float | None, "examples": int},
     "predictions": {"example": int, "label": int, "prediction": int, "probability": "float32"},
     "probe": {"step": int, "example": int, "loss": "float32"},
     "clusters": {"example": int, "cluster": int},
     "measures": {"step": int, "name": str, "place": str, "value": float},
+    "scores": {"step": int, "split": str, "name": str, "value": float},
+    "probabilities": {"example": int, "label": int, "probability": "float32"},
 }
 """Table -> column -> type. The file is <table>.parquet; its first column numbers the rows.
 
-`measures` are those of `ablate.training.measures`.
+`measures` are those of `ablate.training.measures`, `scores` the task's primary metric at each evaluation. Of
+predictions, these are the columns of a classification: see PREDICTIONS.
 `example` counts from 0: in probe the examples of the validation split, else those of the test split.
 """
 
-WHERE_KNOWN = ("clusters", "measures")
-"""Tables that a run writes only if it has rows for them. `clusters`: the groups that `data.cluster` names."""
+PREDICTIONS: dict[str, dict[str, object]] = {
+    "classification": TABLES["predictions"],
+    "regression": {"example": int, "label": float, "prediction": float},
+    "token_classification": {"example": int, "word": int, "label": int, "prediction": int, "probability": "float32"},
+    "causal_lm": {"example": int, "tokens": int, "loss": float, "baseline": float},
+}
+"""Kind of task -> columns of its predictions.parquet.
+
+word counts from 0 within its example; words beyond `data.max_length` are absent. An example of causal_lm is a block of
+tokens: `tokens` of them are predicted, with a mean `loss` in nats, and `baseline` is the loss of a guess by the
+frequencies of single tokens in the training split.
+"""
+
+WHERE_KNOWN = ("clusters", "measures", "scores", "probabilities")
+"""Tables that a run writes only if it has rows for them.
+
+`clusters`: the groups that `data.cluster` names. `scores`: where the primary metric is not the accuracy.
+`probabilities`: of all classes, where there are more than two.
+"""
 
 ADDED_TABLES = ("probe", *WHERE_KNOWN)
 """Tables that a run may lack, as those of earlier versions do. run.json's `records` lists the tables of each run."""

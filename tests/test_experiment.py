@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from ablate.experiment import ADDED, FACTORS, KEYS, NUMERICS, SETUP, factors, normalised, run_id, stem_id
+from ablate.experiment import ADDED, FACTORS, KEYS, NUMERICS, factors, normalised, run_id, stem_id
+from ablate.schema import NO_TECHNIQUES, SETUP
 from tests.tools import compose_config, compose_settings
 
 
@@ -111,7 +112,7 @@ def test_the_table_of_factors_is_that_of_the_config() -> None:
     choices = OmegaConf.to_container(config.hydra.runtime.choices)
     assert {name: choices[name] for name in FACTORS} == {name: factor.default for name, factor in FACTORS.items()}
     assert set(KEYS) == set(compose_settings()) and len(KEYS) == len(set(KEYS))
-    assert tuple(FACTORS)[-len(SETUP) :] == SETUP
+    assert tuple(FACTORS)[-len(NO_TECHNIQUES) :] == NO_TECHNIQUES
 
 
 def test_what_shares_a_start_is_not_in_the_stem() -> None:

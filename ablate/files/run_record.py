@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from ablate.config.wording import excerpt
 from ablate.files.atomic import write_json
 from ablate.files.reading import Damaged, hashed, parse_json, read_regular, unhashed
-from ablate.schema import ADDED_TABLES, SCHEMA, SETUP, STATUSES, TABLES
+from ablate.schema import ADDED_TABLES, PREDICTIONS, SCHEMA, SETUP, STATUSES, TABLES, TASKS
 
 RUN_JSON = "run.json"
 LARGEST_RUN_JSON = 4 * 2**20
@@ -34,16 +34,32 @@ OPTIONAL = {
     **dict.fromkeys(("environment.threads", "environment.world_size", "timing.resumed_from"), int),
     **dict.fromkeys((f"memory_bytes.{part}" for part in ("weights", "gradients", "optimizer", "peak")), int),
     **dict.fromkeys(("parameters.ratio", "timing.seconds"), float),
-    "environment.earlier": list,
+    **dict.fromkeys(("environment.earlier", "labels"), list),
+    **dict.fromkeys(("kind", "primary"), str),
 }
 """Entries that may be absent or null -> their type. Numbers are finite and not negative."""
 
 WORDS = {str: "text", int: "an integer from 0", float: "a finite number from 0", dict: "an object", list: "a list"}
 
 ARROW = {int: pa.int64(), float: pa.float64(), float | None: pa.float64(), str: pa.string(), "float32": pa.float32()}
-SCHEMAS = {
-    table: pa.schema([(name, ARROW[kind]) for name, kind in columns.items()]) for table, columns in TABLES.items()
-}
+
+
+def arrow_schema(columns: Mapping[str, object]) -> pa.Schema:
+    return pa.schema([(name, ARROW[kind]) for name, kind in columns.items()])
+
+
+SCHEMAS = {table: arrow_schema(columns) for table, columns in TABLES.items()}
+PREDICTION_SCHEMAS = {kind: arrow_schema(columns) for kind, columns in PREDICTIONS.items()}
+
+
+def schema_of(table: str, kind: str = TASKS[0]) -> pa.Schema:
+    """The schema of a table in the records of a kind of task."""
+    return PREDICTION_SCHEMAS[kind] if table == "predictions" else SCHEMAS[table]
+
+
+def task_kind(data: Mapping[str, Any]) -> str:
+    """The kind of task of a run.json."""
+    return data.get("kind") or TASKS[0]
 
 
 class Foreign(Damaged):
@@ -93,6 +109,8 @@ def flaws_of(data: Mapping[str, Any]) -> Iterator[str]:
             value = value.get(part) if isinstance(value, dict) else None
         if value is not None and not is_a(value, kind):
             yield f"{key} must be {WORDS[kind]} (got {excerpt(value)})"
+    if task_kind(data) not in TASKS:
+        yield f"kind must be one of {', '.join(TASKS)} (got {excerpt(data['kind'])})"
     yield from flaws_of_factors(data["factors"])
     yield from flaws_of_metrics(data.get("metrics") or {})
     yield from flaws_of_names(data)
@@ -145,7 +163,7 @@ def tables_of(data: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(table for table in TABLES if table not in ADDED_TABLES or f"{table}.parquet" in listed)
 
 
-def check_table(content: bytes, table: str, rows: int) -> None:
+def check_table(content: bytes, table: str, rows: int, kind: str = TASKS[0]) -> None:
     """Raise Damaged unless a Parquet file has these rows and the table's columns, and is not too large to be read."""
     try:
         metadata = pq.read_metadata(pa.BufferReader(content))
@@ -156,14 +174,14 @@ def check_table(content: bytes, table: str, rows: int) -> None:
         raise Damaged(f"has {metadata.num_rows} rows, the run wrote {rows}")
     if metadata.num_rows * metadata.num_columns > LARGEST_VALUES:
         raise Damaged(f"has {metadata.num_rows} rows of {metadata.num_columns} columns, too many to be read")
-    for field in SCHEMAS[table]:
+    for field in schema_of(table, kind):
         alone = found.names.count(field.name) == 1
         # a table without rows says nothing of its types: pandas gives them by chance
-        if not alone or (rows and kind_of(found.field(field.name).type) not in (kind_of(field.type), "")):
+        if not alone or (rows and type_name(found.field(field.name).type) not in (type_name(field.type), "")):
             raise Damaged(f"must have one column {field.name} of type {field.type}")
 
 
-def kind_of(type: pa.DataType) -> str:
+def type_name(type: pa.DataType) -> str:
     """integer, number or text; "" for a column of nulls."""
     if pa.types.is_null(type):
         return ""
@@ -175,13 +193,13 @@ def kind_of(type: pa.DataType) -> str:
 
 
 @lru_cache
-def schema_of(table: str, columns: tuple[str, ...]) -> pa.Schema:
-    return pa.schema([SCHEMAS[table].field(name) for name in columns])
+def part_of_schema(table: str, columns: tuple[str, ...], kind: str) -> pa.Schema:
+    return pa.schema([schema_of(table, kind).field(name) for name in columns])
 
 
-def read_columns(content: bytes, table: str, columns: tuple[str, ...]) -> pa.Table:
+def read_columns(content: bytes, table: str, columns: tuple[str, ...], kind: str = TASKS[0]) -> pa.Table:
     """Columns of a table's file. Raises Damaged."""
-    schema = schema_of(table, columns)
+    schema = part_of_schema(table, columns, kind)
     try:
         found = pq.read_table(pa.BufferReader(content), columns=list(columns))
         return found.replace_schema_metadata() if found.schema.equals(schema) else found.cast(schema)

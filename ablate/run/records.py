@@ -34,6 +34,8 @@ class Rows:
     probe: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     clusters: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     measures: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    scores: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    probabilities: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.lines = {table: Lines(getattr(self, table)) for table in TABLES}

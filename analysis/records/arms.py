@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from ablate.experiment import ADDED, normalised
-from ablate.schema import NONE, SETUP
+from ablate.schema import NO_TECHNIQUES, NONE, TASKS
 
 T = TypeVar("T")
 Arm = Mapping[str, Any]
@@ -42,9 +42,14 @@ def arm_of(data: Mapping[str, Any], factors: Iterable[str]) -> Arm:
     """The arm of a run.json: option and settings of each of the study's factors, and the nuisance seed."""
     arm: dict[str, Any] = {}
     for factor in factors:
-        entry = data["factors"].get(factor, {"option": NONE, "settings": {}})
+        entry = data["factors"].get(factor, {"option": option_without(factor), "settings": {}})
         arm |= {factor: entry["option"]} | {f"{factor}.{k}": v for k, v in flat(entry["settings"]).items()}
     return arm | {"nuisance": data["nuisance"]}
+
+
+def option_without(factor: str) -> str:
+    """The option of a factor that a run or an arm lacks: none, or for `task` that of runs before it existed."""
+    return TASKS[0] if factor == "task" else NONE
 
 
 def factors_of(arms: Iterable[Arm]) -> tuple[str, ...]:
@@ -57,8 +62,8 @@ def factors_of(arms: Iterable[Arm]) -> tuple[str, ...]:
 
 
 def techniques_of(arms: Iterable[Arm]) -> tuple[str, ...]:
-    """The factors that are studied: all but those that every run needs (`ablate.schema.SETUP`)."""
-    return tuple(factor for factor in factors_of(arms) if factor not in SETUP)
+    """The factors that are studied: all but those of `ablate.schema.NO_TECHNIQUES`."""
+    return tuple(factor for factor in factors_of(arms) if factor not in NO_TECHNIQUES)
 
 
 def with_factors(arm: Arm, factors: Iterable[str]) -> Arm:
@@ -67,7 +72,7 @@ def with_factors(arm: Arm, factors: Iterable[str]) -> Arm:
     >>> with_factors({"clip": "fixed", "nuisance": 0}, ["clip", "mixout"])
     {'clip': 'fixed', 'mixout': 'none', 'nuisance': 0}
     """
-    added = {factor: NONE for factor in factors if factor not in arm}
+    added = {factor: option_without(factor) for factor in factors if factor not in arm}
     return (
         {key: value for key, value in arm.items() if key not in NOT_FACTORS}
         | added
@@ -222,7 +227,7 @@ def unsaid(arms: Sequence[Arm]) -> list[str]:
     >>> unsaid([plain, {**plain, "clip": "none"}, other])
     ['x[lr=1]']
     """
-    usual = [most_have(parts_of(arms, factor)) for factor in factors_of(arms) if factor in SETUP]
+    usual = [most_have(parts_of(arms, factor)) for factor in factors_of(arms) if factor in NO_TECHNIQUES]
     return [part_text(*part) for part in usual if part is not None]
 
 

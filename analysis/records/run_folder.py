@@ -6,12 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from ablate.files.reading import LARGEST_TABLE, Damaged, read_regular
-from ablate.files.run_record import Foreign, check_table, read_run_json, tables_of
-from ablate.schema import TABLES, UNFINISHED
+from ablate.files.run_record import Foreign, check_table, read_run_json, tables_of, task_kind
+from ablate.schema import PREDICTIONS, TABLES, UNFINISHED
 from analysis.records.arms import flat
 
 RECORDS = {f"{table}.parquet": tuple(columns) for table, columns in TABLES.items()}
 """The record files and their columns, of which the first numbers the rows."""
+
+
+def columns_of(file: str, kind: str) -> tuple[str, ...]:
+    """The columns of a record file of a run whose task is of this kind."""
+    return tuple(PREDICTIONS[kind]) if file == "predictions.parquet" else RECORDS[file]
 
 
 def files_of(data: Mapping[str, Any]) -> tuple[str, ...]:
@@ -67,7 +72,7 @@ def check_record(path: Path, data: Mapping[str, Any]) -> None:
     except (KeyError, TypeError):
         raise Unreadable("broken", f"run.json does not say what {path.name} should hold") from None
     try:
-        check_table(verified(path, sha256), path.stem, rows)
+        check_table(verified(path, sha256), path.stem, rows, task_kind(data))
     except Damaged as error:
         raise Unreadable("broken", f"{path.name}: {error}") from error
 

@@ -23,14 +23,15 @@ import pyarrow.compute as pc
 
 from ablate.files.reading import Damaged, content_sha256
 from ablate.files.run_record import RUN_JSON, read_columns
-from ablate.schema import SETUP
+from ablate.schema import SETUP, TASKS
 from analysis.records.arms import Arm, arm_of, factors_of, flat, in_order, labels, merged_order, ranges, techniques_of
-from analysis.records.run_folder import RECORDS, Unreadable, files_of, flaw_of, run_json, verified
+from analysis.records.run_folder import RECORDS, Unreadable, columns_of, files_of, flaw_of, run_json, verified
 
 COLUMNS = (
     *("run", "arm", "id", "status", "seed", "nuisance", *SETUP, "trainer.steps"),
     *("test_accuracy", "test_loss", "validation_accuracy", "validation_loss"),
     *("parameters.total", "parameters.ratio", "pairing.batches", "pairing.head", "pairing.dropout"),
+    *("kind", "labels", "primary"),
     *("numerics", "environment.key", "environment.earlier", "claims.name", "claims.sha256"),
 )
 """Columns that Study.runs has in any case, empty where no run has such an entry."""
@@ -63,6 +64,12 @@ class Study:
     def measured(self) -> dict[str, dict[str, Any]]:
         """run -> quantity -> what `analysis.quantities.measure` has found, kept as it reads all records."""
         return defaultdict(dict)
+
+    @cached_property
+    def kinds(self) -> dict[str, str]:
+        """run -> kind of task (`ablate.schema.TASKS`), of the runs that count."""
+        found = zip(self.runs["run"], self.runs["kind"], strict=True)
+        return {run: kind if isinstance(kind, str) else TASKS[0] for run, kind in found}
 
     @cached_property
     def factors(self) -> tuple[str, ...]:
@@ -114,7 +121,8 @@ class Study:
         Raises Unreadable where the file is no longer what it was at `load`, ValueError at an unknown column or a file
         that the run does not have (`has`).
         """
-        names = RECORDS[file]
+        kind = self.kinds.get(run, TASKS[0])
+        names = columns_of(file, kind)
         wanted = names if columns is None else tuple(dict.fromkeys([names[0], *columns]))
         if unknown := [column for column in wanted if column not in names]:
             raise ValueError(f"{file} has no column {', '.join(unknown)}; it has {', '.join(names)}")
@@ -122,7 +130,7 @@ class Study:
             raise ValueError(f"{run} has no {file}")
         content = verified(self.folder / run / file, self.sha256[run][file])
         try:
-            return read_columns(content, file.removesuffix(".parquet"), wanted)
+            return read_columns(content, file.removesuffix(".parquet"), wanted, kind)
         except Damaged as error:
             raise Unreadable("broken", f"{file}: {error}") from error
 

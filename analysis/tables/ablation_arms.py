@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ablate.schema import NONE, SETUP
+from ablate.schema import NO_TECHNIQUES, NONE
 from analysis.claims.estimand import Settings
 from analysis.claims.pairing import Refused, nearest_arm
 from analysis.records.arms import Arm, canonical, fits, in_order, is_under, levels, words
@@ -85,7 +85,7 @@ def techniques_on(arm: Arm) -> dict[str, str]:
     >>> techniques_on({"clip": "fixed", "clip.threshold": 1.0, "freeze": "none", "optimizer": "adamw", "nuisance": 0})
     {'clip': 'fixed'}
     """
-    options = {key: value for key, value in arm.items() if "." not in key and key not in (*SETUP, "nuisance")}
+    options = {key: value for key, value in arm.items() if "." not in key and key not in (*NO_TECHNIQUES, "nuisance")}
     return {factor: option for factor, option in options.items() if option != NONE}
 
 
@@ -120,7 +120,7 @@ def ablated(study: Study, reference: str) -> list[AblatedArm]:
 
 def named_row(factor: str, arm: Arm, reference: Arm, level: str, label: str, several: int) -> AblatedArm:
     """The row of an arm that differs in `factor`; `level`: its option of it, by a short name."""
-    if factor in SETUP or NONE not in (arm[factor], reference[factor]):
+    if factor in NO_TECHNIQUES or NONE not in (arm[factor], reference[factor]):
         return AblatedArm(f"{factor}: {level}", f"{factor}: {level}", label, (factor,))
     if arm[factor] == NONE:
         return AblatedArm(f"− {factor}", f"without {factor}", label, (factor,))

@@ -1,0 +1,311 @@
+"""Metrics: numbers that say how well a model's predictions match the labels of a split.
+
+METRICS is the one list of them. The trainer computes the task's primary metric at each evaluation; `analysis` computes
+any of them again from the kept predictions, so that a metric can be judged without running anything again.
+
+scikit-learn computes what it has, nervaluate the entities. Nothing here needs torch.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ablate.config.checks import refusal
+from ablate.config.wording import nearest
+
+Array = NDArray[np.float64]
+
+BINS = 15
+"""Bins of equal width of the calibration error, as in Guo et al. 2017 (arXiv 1706.04599)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """The predictions for a split: U units (examples, words, or blocks of text) of N examples.
+
+    kind            the kind of task, a key of `ablate.schema.PREDICTIONS`
+    labels          names of the K classes; empty without classes
+    label           the true values, (U,): class numbers or numbers; empty for causal_lm
+    prediction      the predicted ones, (U,)
+    probability     that of the predicted class, (U,); None if there are no classes
+    probabilities   those of all classes, (U, K); None if not recorded: with two classes `probability` is enough
+    example         the example of each unit, (U,)
+    tokens          of causal_lm: number of predicted tokens, (U,)
+    loss, baseline  of causal_lm: their mean loss in nats by the model and by frequencies of single tokens, (U,)
+    """
+
+    kind: str
+    labels: Sequence[str] = ()
+    label: NDArray = field(default_factory=lambda: np.empty(0))
+    prediction: NDArray = field(default_factory=lambda: np.empty(0))
+    probability: NDArray | None = None
+    probabilities: NDArray | None = None
+    example: NDArray | None = None
+    tokens: NDArray | None = None
+    loss: NDArray | None = None
+    baseline: NDArray | None = None
+
+    @property
+    def classes(self) -> int:
+        return len(self.labels) or int(max(self.label.max(), self.prediction.max())) + 1
+
+    def all_probabilities(self) -> Array:
+        """The probabilities of all classes, (U, K). Raises Unmeasurable if they are not recorded."""
+        if self.probabilities is not None:
+            return self.probabilities.astype(float)
+        if self.classes > 2 or self.probability is None:
+            raise Unmeasurable("the probabilities of all classes are not recorded")
+        first = np.where(self.prediction == 0, self.probability, 1 - self.probability)
+        return np.column_stack([first, 1 - first]).astype(float)
+
+
+class Unmeasurable(ValueError):
+    """A metric has no value for some predictions; the message says why."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number computed from predictions.
+
+    name        its key in configs and claims; the quantities are called test_<name> and validation_<name>
+    words       its name in a sentence
+    kinds       the kinds of task that have it
+    value       its value for some predictions. Raises Unmeasurable
+    chance      its value for a guess that ignores the text: the majority class, uniform probabilities, the mean; None
+                if there is no such value
+    scale       the usual scale of its differences: points (shares, shown in per cent), raw, or log (ratios)
+    higher_is_better, unit
+    """
+
+    name: str
+    words: str
+    kinds: tuple[str, ...]
+    value: Callable[[Predicted], float]
+    chance: Callable[[Predicted], float] | None
+    scale: str = "points"
+    higher_is_better: bool = True
+    unit: str = ""
+
+
+# --- Classes ---
+
+
+def accuracy(p: Predicted) -> float:
+    """Share of units whose predicted class is right."""
+    return float((p.label == p.prediction).mean())
+
+
+def balanced_accuracy(p: Predicted) -> float:
+    """Mean over the classes that occur of the share of their units that are predicted right."""
+    from sklearn.metrics import recall_score
+
+    return float(recall_score(p.label, p.prediction, labels=np.unique(p.label), average="macro", zero_division=0))
+
+
+def f1_macro(p: Predicted) -> float:
+    """Mean over the classes that occur in labels or predictions of their F1 = 2PR / (P + R)."""
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(p.label, p.prediction, average="macro", zero_division=0))
+
+
+def f1_micro(p: Predicted) -> float:
+    """2PR / (P + R) of all classes together: the accuracy, where each unit has one class."""
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(p.label, p.prediction, average="micro", zero_division=0))
+
+
+def matthews(p: Predicted) -> float:
+    """Matthews correlation, from -1 to 1; 0 where all predictions or all labels are equal."""
+    from sklearn.metrics import matthews_corrcoef
+
+    return float(matthews_corrcoef(p.label, p.prediction))
+
+
+def log_loss(p: Predicted) -> float:
+    """Mean of -ln of the label's probability, in nats; probabilities of 0 count as the smallest float32."""
+    found = p.all_probabilities()[np.arange(len(p.label)), p.label.astype(int)]
+    return float(-np.log(np.maximum(found, np.finfo(np.float32).tiny)).mean())
+
+
+def brier(p: Predicted) -> float:
+    """Mean over the units of Σ_k (p_k − y_k)², from 0 to 2 (Brier 1950): with two classes twice (p_1 − y_1)²."""
+    found = p.all_probabilities()
+    return float(np.square(found - np.eye(found.shape[1])[p.label.astype(int)]).sum(axis=1).mean())
+
+
+def calibration_error(p: Predicted) -> float:
+    """Expected calibration error: mean over units of |accuracy − confidence| of their bin of confidence.
+
+    Confidence is the probability of the predicted class. BINS bins of equal width, closed on the right (Guo et al.
+    2017).
+    """
+    if p.probability is None:
+        raise Unmeasurable("no probabilities are recorded")
+    bins = np.clip(np.ceil(p.probability.astype(float) * BINS).astype(int) - 1, 0, BINS - 1)
+    gap = np.bincount(bins, weights=(p.label == p.prediction) - p.probability.astype(float), minlength=BINS)
+    return float(np.abs(gap).sum() / len(p.label))
+
+
+def auroc(p: Predicted) -> float:
+    """Area under the ROC curve; with more than two classes the mean over the classes, each against the rest."""
+    from sklearn.metrics import roc_auc_score
+
+    found = p.all_probabilities()
+    if len(np.unique(p.label)) < found.shape[1]:
+        raise Unmeasurable("a class has no unit in the split")
+    if found.shape[1] == 2:
+        return float(roc_auc_score(p.label, found[:, 1]))
+    return float(roc_auc_score(p.label, found / found.sum(axis=1, keepdims=True), multi_class="ovr", average="macro"))
+
+
+# --- Numbers ---
+
+
+def mse(p: Predicted) -> float:
+    """Mean squared error, in squared units of the label."""
+    from sklearn.metrics import mean_squared_error
+
+    return float(mean_squared_error(p.label, p.prediction))
+
+
+def mae(p: Predicted) -> float:
+    """Mean absolute error, in units of the label."""
+    from sklearn.metrics import mean_absolute_error
+
+    return float(mean_absolute_error(p.label, p.prediction))
+
+
+def pearson(p: Predicted) -> float:
+    """Pearson's correlation of labels and predictions; 0 where all predictions are equal: they carry no information."""
+    from scipy.stats import pearsonr
+
+    return float(pearsonr(p.label, p.prediction).statistic) if varied(p) else 0.0
+
+
+def spearman(p: Predicted) -> float:
+    """Spearman's rank correlation, ties sharing their mean rank; 0 where all predictions are equal."""
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(p.label, p.prediction).statistic) if varied(p) else 0.0
+
+
+def varied(p: Predicted) -> bool:
+    """Whether the predictions differ by more than rounding. Raises Unmeasurable where all labels are equal."""
+    if np.ptp(p.label) == 0:
+        raise Unmeasurable("all labels are equal")
+    return bool(np.ptp(p.prediction) > 1e-7 * max(1.0, float(np.abs(p.prediction).max())))
+
+
+# --- Words ---
+
+
+def entity_f1(p: Predicted) -> float:
+    """F1 of entities: a predicted one is right if its first word, last word and type are (Tjong Kim Sang 2003).
+
+    Labels are O, B-<type> and I-<type>; an I- after a word of another type begins an entity. 0 where there is neither
+    an entity nor a prediction of one.
+    """
+    types = entity_types(p.labels)
+    return entity_scores(p, types)[None].f1 if types else 0.0
+
+
+def entity_scores(p: Predicted, types: Sequence[str]) -> dict[str | None, Any]:
+    """nervaluate's strict scores by type, and of all under None: with precision, recall, f1, possible and actual."""
+    from nervaluate import Evaluator
+
+    found = Evaluator(sentences(p, p.label), sentences(p, p.prediction), tags=list(types), loader="list").evaluate()
+    return {None: found["overall"]["strict"]} | {kind: each["strict"] for kind, each in found["entities"].items()}
+
+
+def entity_types(labels: Sequence[str]) -> list[str]:
+    """The types of entities that labels name.
+
+    >>> entity_types(["B-LOC", "I-LOC", "O"])
+    ['LOC']
+    """
+    return sorted({name[2:] for name in labels if name[:2] in ("B-", "I-")})
+
+
+def sentences(p: Predicted, values: NDArray) -> list[list[str]]:
+    """The names of labels or predictions (U,), one list per example."""
+    names = np.array(p.labels, dtype=object)[values.astype(int)]
+    ends = np.flatnonzero(np.diff(p.example)) + 1
+    return [part.tolist() for part in np.split(names, ends)]
+
+
+# --- Texts ---
+
+
+def perplexity(p: Predicted) -> float:
+    """exp of the mean loss per token in nats."""
+    if p.loss is None or p.tokens is None:
+        raise Unmeasurable("no losses are recorded")
+    return float(np.exp(np.average(p.loss, weights=p.tokens)))
+
+
+# --- Values of a guess that ignores the text ---
+
+
+def constant(value: Callable[[Predicted], float]) -> Callable[[Predicted], float]:
+    """The metric of a guess of the most frequent class."""
+
+    def chance(p: Predicted) -> float:
+        classes, counts = np.unique(p.label, return_counts=True)
+        return value(replace(p, prediction=np.full_like(p.label, classes[counts.argmax()])))
+
+    return chance
+
+
+def zero(p: Predicted) -> float:
+    return 0.0
+
+
+def half(p: Predicted) -> float:
+    return 0.5
+
+
+def unigrams(p: Predicted) -> float:
+    """The perplexity under the frequencies of single tokens in the training split."""
+    if p.baseline is None or p.tokens is None:
+        raise Unmeasurable("no losses are recorded")
+    return float(np.exp(np.average(p.baseline, weights=p.tokens)))
+
+
+CLASSES = ("classification", "token_classification")
+NUMBERS = ("regression",)
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("accuracy", "accuracy", CLASSES, accuracy, constant(accuracy)),
+        Metric("balanced_accuracy", "balanced accuracy", CLASSES, balanced_accuracy, constant(balanced_accuracy)),
+        Metric("f1_macro", "macro F1", CLASSES, f1_macro, constant(f1_macro)),
+        Metric("f1_micro", "micro F1", CLASSES, f1_micro, constant(f1_micro)),
+        Metric("matthews", "Matthews correlation", CLASSES, matthews, zero, "raw"),
+        Metric("log_loss", "log loss", ("classification",), log_loss, lambda p: float(np.log(p.classes)), "log", False,
+               "nats"),
+        Metric("brier", "Brier score", ("classification",), brier, lambda p: 1 - 1 / p.classes, "raw", False),
+        Metric("ece", "expected calibration error", CLASSES, calibration_error, None, "points", False),
+        Metric("auroc", "area under the ROC curve", ("classification",), auroc, half, "raw"),
+        Metric("entity_f1", "entity F1", ("token_classification",), entity_f1, zero),
+        Metric("mse", "mean squared error", NUMBERS, mse, lambda p: float(np.var(p.label)), "log", False),
+        Metric("mae", "mean absolute error", NUMBERS, mae,
+               lambda p: float(np.abs(p.label - np.median(p.label)).mean()), "log", False),
+        Metric("pearson", "Pearson correlation", NUMBERS, pearson, zero, "raw"),
+        Metric("spearman", "Spearman correlation", NUMBERS, spearman, zero, "raw"),
+        Metric("perplexity", "perplexity", ("causal_lm",), perplexity, unigrams, "log", False),
+    )
+}  # fmt: skip
+"""Name -> metric, in the order in which tables show them."""
+
+
+def check_metric(key: str, name: str, kind: str) -> None:
+    """Raise ValueError unless a kind of task has a metric of this name."""
+    known = [metric.name for metric in METRICS.values() if kind in metric.kinds]
+    if name not in known:
+        raise ValueError(f"{refusal(key, name, f'a metric of {kind} ({chr(44).join(known)})')}; {nearest(name, known)}")
