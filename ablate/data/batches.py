@@ -1,4 +1,4 @@
-"""From texts to the padded pieces of a step: token ids, the planned order of examples, batches."""
+"""From tokenised examples to the padded pieces of a step: the planned order of examples, batches."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -11,69 +11,94 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import PreTrainedTokenizerBase
 
-from ablate.data.texts import Texts
 from ablate.distributed.ranks import ALONE, Ranks
 
 WINDOW = 50  # number of batches that `grouped_order` sorts together, as in transformers' sampler
 
-TOKENISED_TOGETHER = 10_000  # texts
+UNLABELLED = -100
+"""Label of a token that is no target, as in torch's `cross_entropy(ignore_index=-100)`."""
 
 
 @dataclass(frozen=True)
 class Examples:
-    """A tokenised split. `truncated` is the number of texts that were cut because they were too long.
+    """A tokenised split of N examples.
 
-    `cluster` is the group of each text, numbered from 0 by first appearance; empty if the groups are not known.
+    input_ids  token ids of each, with special tokens
+    label      the class or target number of each; for token classification an array [tokens] each, with the class at
+               the first token of a word and -100 elsewhere; empty for language modelling, whose targets are the tokens
+    truncated  what did not fit: texts that were cut; words (token classification) or tokens (language modelling) that
+               were left out
+    cluster    the group of each, numbered from 0 by first appearance; empty if the groups are not known
+    segments   arrays [tokens] each with 0 at the first text of a pair and 1 at the second; empty if not known
+    units      number of targets of each: words, or tokens that are predicted; empty = one each
     """
 
     input_ids: Sequence[Sequence[int]]
-    label: list[int]
+    label: Sequence[Any]
     truncated: int
     cluster: Sequence[int] = ()
+    segments: Sequence[Sequence[int]] = ()
+    units: Sequence[int] = ()
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    def count(self, index: Sequence[int]) -> int:
+        """The number of targets of the examples `index`: the loss is a mean over them."""
+        return sum(self.units[i] for i in index) if len(self.units) else len(index)
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """LongTensors of B examples, padded on the right to the same length L."""
+    """B examples, padded on the right to the same length L.
+
+    labels    LongTensor [B] of classes, float32 [B] of target numbers, or LongTensor [B, L] with -100 where a token is
+              no target; for language modelling the token ids themselves (the model shifts them), with -100 at padding
+    segments  0 or 1 per token of a pair; None if not known
+    share     weight of this batch's mean loss in the mean loss of its step
+    """
 
     input_ids: Tensor  # [B, L]
     attention_mask: Tensor  # [B, L], 1 = token, 0 = padding
-    labels: Tensor  # [B]
+    labels: Tensor
+    segments: Tensor | None = None  # [B, L]
+    share: float = 1.0
+
+    @property
+    def inputs(self) -> dict[str, Tensor]:
+        """The arguments of the model."""
+        segments = {} if self.segments is None else {"token_type_ids": self.segments}
+        return {"input_ids": self.input_ids, "attention_mask": self.attention_mask} | segments
 
     def to(self, device: torch.device | str) -> "Batch":
-        return Batch(self.input_ids.to(device), self.attention_mask.to(device), self.labels.to(device))
+        segments = None if self.segments is None else self.segments.to(device)
+        tensors = (self.input_ids.to(device), self.attention_mask.to(device), self.labels.to(device), segments)
+        return Batch(*tensors, self.share)
 
 
-def tokenise(texts: Texts, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Examples:
-    """Token ids with special tokens, at most `max_length` per text.
-
-    Texts are tokenised in parts, and token ids are arrays [tokens]: the tokenizer's own records and lists of integers
-    would need some 2 kB per text.
-    """
-    rows: list[Sequence[int]] = []
-    truncated = 0
-    for start in range(0, len(texts.text), TOKENISED_TOGETHER):
-        part = texts.text[start : start + TOKENISED_TOGETHER]
-        encoded = tokenizer(part, truncation=True, max_length=max_length)
-        if tokenizer.is_fast:
-            truncated += sum(bool(encoding.overflowing) for encoding in encoded.encodings)
-        else:  # written in Python: it does not report what it cuts
-            truncated += sum(len(ids) > max_length for ids in tokenizer(part, verbose=False)["input_ids"])
-        rows += [np.array(ids, dtype=np.int64) for ids in encoded["input_ids"]]
-    number = {name: i for i, name in enumerate(dict.fromkeys(texts.cluster))}
-    return Examples(rows, texts.label, truncated, [number[name] for name in texts.cluster])
-
-
-def collate(examples: Examples, index: Sequence[int], pad_id: int, length: int = 0) -> Batch:
+def collate(examples: Examples, index: Sequence[int], pad_id: int, length: int = 0, share: float = 1.0) -> Batch:
     """The examples with the numbers `index` as one batch, padded to at least `length` tokens."""
-    rows = [torch.tensor(examples.input_ids[i]) for i in index]
+    rows = [examples.input_ids[i] for i in index]
+    input_ids = padded(rows, pad_id, length)  # [B, L]
     lengths = torch.tensor([len(row) for row in rows])
-    input_ids = pad_sequence(rows, batch_first=True, padding_value=pad_id)  # [B, L]
-    input_ids = F.pad(input_ids, (0, max(0, length - input_ids.shape[1])), value=pad_id)
     mask = (torch.arange(input_ids.shape[1]) < lengths[:, None]).long()  # [B, L]
-    return Batch(input_ids, mask, torch.tensor([examples.label[i] for i in index]))
+    segments = padded([examples.segments[i] for i in index], 0, length) if len(examples.segments) else None
+    return Batch(input_ids, mask, targets(examples, index, input_ids, mask, length), segments, share)
+
+
+def targets(examples: Examples, index: Sequence[int], input_ids: Tensor, mask: Tensor, length: int) -> Tensor:
+    """The labels of a batch, as `Batch` describes them."""
+    if not len(examples.label):
+        return input_ids.masked_fill(mask == 0, UNLABELLED)
+    labels = [examples.label[i] for i in index]
+    return torch.tensor(labels) if isinstance(labels[0], (int, float)) else padded(labels, UNLABELLED, length)
+
+
+def padded(rows: Sequence[Sequence[int]], value: int, length: int) -> Tensor:
+    """Rows of whole numbers as one LongTensor [B, L], padded on the right to at least `length`."""
+    tensor = pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=value)
+    return F.pad(tensor, (0, max(0, length - tensor.shape[1])), value=value)
 
 
 def planned_order(examples: int, count: int, seed: int) -> Tensor:
@@ -122,9 +147,10 @@ class Batches:
     """The batches of a run: step t (from 1) uses the t-th `batch_size · accumulation` examples of `order`.
 
     Each mini-batch of `batch_size` examples is sorted by length and cut into `splits` pieces, each padded to its own
-    longest text: the same batch, mean loss and gradient (up to rounding) with far less padding. With `multiple`, sizes
-    and lengths of pieces are multiples of that number: a little more padding, but fewer shapes, which helps libraries
-    that compile one kernel per shape.
+    longest text: the same batch, mean loss and gradient (up to rounding) with far less padding. A piece's `share` is
+    its part of the step's targets on all ranks, so that the weighted losses sum to the step's mean loss. With
+    `multiple`, sizes and lengths of pieces are multiples of that number: a little more padding, but fewer shapes, which
+    helps libraries that compile one kernel per shape.
     """
 
     examples: Examples
@@ -140,8 +166,9 @@ class Batches:
         """This rank's pieces of step t. All ranks have the same number, so that their collective operations match."""
         size = self.batch_size * self.accumulation
         index = self.order[(t - 1) * size : t * size]
+        total = self.examples.count(index.tolist())
         return [
-            collate(self.examples, piece, self.pad_id, self.padded(piece))
+            collate(self.examples, piece, self.pad_id, self.length(piece), self.examples.count(piece) / total)
             for batch in index.split(self.batch_size)
             for piece in self.pieces(batch.tolist())
         ]
@@ -153,7 +180,7 @@ class Batches:
             batch = sorted(batch, key=lambda i: len(texts[i]))[index::count]
         return by_length(batch, texts, min(self.splits, self.batch_size // count), self.multiple)
 
-    def padded(self, piece: list[int]) -> int:
+    def length(self, piece: list[int]) -> int:
         """The padded length of a piece, at most that of the longest example, for which the model has positions."""
         longest = max(len(self.examples.input_ids[i]) for i in piece)
         return min(round_up(longest, self.multiple), self.longest)

