@@ -89,7 +89,7 @@ FACTORS: dict[str, Factor] = {
 }  # fmt: skip
 """Config group -> factor, in the order of tables and names. Groups of the user's own come before NO_TECHNIQUES."""
 
-ABSENT = {"task": "ablate.task.Classification"}
+WITHOUT_GROUP = {"task": "ablate.task.Classification"}
 """Group -> class for a user's own primary config without the group; by default the group's `Nothing`."""
 
 OWN = Factor(object, default=NONE, as_before=NONE)
@@ -339,5 +339,5 @@ def build_options(settings: Mapping[str, Any]) -> Options:
 def build_option(group: str, settings: Mapping[str, Any]) -> Any:
     factor = FACTORS.get(group, OWN)
     protocol = Tracker if group == "tracker" else factor.protocol
-    absent = {"_target_": ABSENT.get(group, f"ablate.{group}.Nothing")} if factor.as_before else None
+    absent = {"_target_": WITHOUT_GROUP.get(group, f"ablate.{group}.Nothing")} if factor.as_before else None
     return build(settings.get(group, absent), protocol, group, settings["allow_targets"])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from ablate.config.checks import require
 from ablate.model.parameter_roles import role
+from ablate.schema import UNLABELLED
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -34,10 +35,10 @@ class LossRule(Protocol):
 
         Args:
             loss: the mean loss of the batch, a scalar, or what an earlier rule made of it.
-            logits: the model's output for the batch, [B, K] in float32.
-            batch: the B examples; `batch.labels` has the classes.
-            model: the model; calling it again, `model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)`,
-                draws other dropout masks, and leaves those of later passes as they are in other arms.
+            logits: the model's output for the batch in float32, [B, K], or [B, L, K] with one row per token.
+            batch: the B examples; `batch.labels` has the classes, numbers, or labels of tokens (`Batch`).
+            model: the model; calling it again, `model(**batch.inputs)`, draws other dropout masks, and leaves those of
+                later passes as they are in other arms.
             t: the step, from 1.
 
         A step may come in pieces: the rule is called for each, and the results are averaged by their sizes.
@@ -65,6 +66,14 @@ class Nothing:
         return loss
 
 
+def by_unit(logits: "Tensor", batch: "Batch") -> "tuple[Tensor, Tensor]":
+    """Logits [U, K] and labels [U] of a batch's units: its examples, or its tokens with a label."""
+    if batch.labels.ndim == 1:
+        return logits, batch.labels
+    labelled = batch.labels != UNLABELLED
+    return logits[labelled], batch.labels[labelled]
+
+
 @dataclass(eq=False)
 class Beginning:
     """What a regularizer keeps from before the first step: copies of weights by name, and the seed of its draws."""
@@ -79,12 +88,14 @@ class Beginning:
 
 @dataclass(frozen=True)
 class LabelSmoothing:
-    """L' = (1 − s) · L + s · ū, where ū = −(1/K) Σ_k log p_k is the mean over the K classes and the examples, in nats.
+    """L' = (1 − s) · L + s · ū, where ū = −(1/K) Σ_k log p_k is the mean over the K classes and the units, in nats.
 
     This is the cross-entropy with a target of 1 − s + s/K for the label and s/K for every other class: the formula of
     `torch.nn.functional.cross_entropy(..., label_smoothing=s)`, from Szegedy et al. 2016 (arXiv 1512.00567). It is
     computed as L + s · (ū − CE), with CE the cross-entropy of the batch, so that another rule's penalty in L stays.
     """
+
+    needs_classes = True
 
     smoothing: float = 0.1
 
@@ -94,8 +105,9 @@ class LabelSmoothing:
     def loss(self, loss: "Tensor", logits: "Tensor", batch: "Batch", model: "nn.Module", t: int) -> "Tensor":
         import torch.nn.functional as F
 
+        logits, labels = by_unit(logits, batch)
         uniform = -F.log_softmax(logits, dim=-1).mean()
-        return loss + self.smoothing * (uniform - F.cross_entropy(logits, batch.labels))
+        return loss + self.smoothing * (uniform - F.cross_entropy(logits, labels))
 
 
 @dataclass(frozen=True)
@@ -107,6 +119,8 @@ class RDrop:
     is L if both passes agree, as they do without dropout. A step takes about twice as long.
     """
 
+    needs_classes = True
+
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
@@ -115,11 +129,11 @@ class RDrop:
     def loss(self, loss: "Tensor", logits: "Tensor", batch: "Batch", model: "nn.Module", t: int) -> "Tensor":
         import torch.nn.functional as F
 
-        other = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits.float()
+        (logits, labels), (other, _) = (by_unit(x, batch) for x in (logits, model(**batch.inputs).logits.float()))
         one, two = F.log_softmax(logits, dim=-1), F.log_softmax(other, dim=-1)  # [B, K]
         divergence = (F.kl_div(two, one, reduction="batchmean", log_target=True)  # KL(p_1 ‖ p_2)
                       + F.kl_div(one, two, reduction="batchmean", log_target=True))  # fmt: skip
-        return (loss + F.cross_entropy(other, batch.labels)) / 2 + self.alpha * divergence / 2
+        return (loss + F.cross_entropy(other, labels)) / 2 + self.alpha * divergence / 2
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,9 @@ BLOCKS = ("embedding", "attention", "mlp", "final", "pooler", "head")
 OTHER = "other"
 """In place of the block of a parameter whose role is unknown, as its model is of no known family."""
 
+UNLABELLED = -100
+"""Label of a token that is no target, as in torch's `cross_entropy(ignore_index=-100)`."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -98,7 +101,7 @@ WHERE_KNOWN = ("clusters", "measures", "scores", "probabilities")
 """Tables that a run writes only if it has rows for them.
 
 `clusters`: the groups that `data.cluster` names. `scores`: where the primary metric is not the accuracy.
-`probabilities`: of all classes, where there are more than two.
+`probabilities`: of all classes, where there are more than two and not too many (`ablate.task.classification`).
 """
 
 ADDED_TABLES = ("probe", *WHERE_KNOWN)

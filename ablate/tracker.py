@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ablate")
 
+NO_VALUES = ("step", "split", "examples")
+"""Columns of an evaluation that are not sent."""
+
 
 @dataclass(frozen=True)
 class Card:
@@ -202,7 +205,7 @@ class Follower:
         self.send(lambda live: live.log(values, step=row["step"]))
 
     def evaluated(self, row: Mapping[str, Any]) -> None:
-        values = {f"{row['split']}/{key}": row[key] for key in ("loss", "accuracy")}
+        values = {f"{row['split']}/{k}": v for k, v in row.items() if k not in NO_VALUES and v is not None}
         self.send(lambda live: live.log(values, step=row["step"]))
 
     def send(self, call: "Callable[[GeneralTracker], Any]") -> None:

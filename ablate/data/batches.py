@@ -13,11 +13,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ablate.distributed.ranks import ALONE, Ranks
+from ablate.schema import UNLABELLED
 
 WINDOW = 50  # number of batches that `grouped_order` sorts together, as in transformers' sampler
-
-UNLABELLED = -100
-"""Label of a token that is no target, as in torch's `cross_entropy(ignore_index=-100)`."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +42,13 @@ class Examples:
     def __len__(self) -> int:
         return len(self.input_ids)
 
+    def part(self, index: Sequence[int]) -> "Examples":
+        """The examples `index`, without their groups."""
+        label, segments, units = (
+            [column[i] for i in index] if len(column) else () for column in (self.label, self.segments, self.units)
+        )
+        return Examples([self.input_ids[i] for i in index], label, 0, segments=segments, units=units)
+
     def count(self, index: Sequence[int]) -> int:
         """The number of targets of the examples `index`: the loss is a mean over them."""
         return sum(self.units[i] for i in index) if len(self.units) else len(index)
@@ -54,7 +59,7 @@ class Batch:
     """B examples, padded on the right to the same length L.
 
     labels    LongTensor [B] of classes, float32 [B] of target numbers, or LongTensor [B, L] with -100 where a token is
-              no target; for language modelling the token ids themselves (the model shifts them), with -100 at padding
+              no target; for language modelling the next token's id, with -100 at the last one and padding
     segments  0 or 1 per token of a pair; None if not known
     share     weight of this batch's mean loss in the mean loss of its step
     """
@@ -90,7 +95,7 @@ def collate(examples: Examples, index: Sequence[int], pad_id: int, length: int =
 def targets(examples: Examples, index: Sequence[int], input_ids: Tensor, mask: Tensor, length: int) -> Tensor:
     """The labels of a batch, as `Batch` describes them."""
     if not len(examples.label):
-        return input_ids.masked_fill(mask == 0, UNLABELLED)
+        return F.pad(input_ids.masked_fill(mask == 0, UNLABELLED)[:, 1:], (0, 1), value=UNLABELLED)
     labels = [examples.label[i] for i in index]
     return torch.tensor(labels) if isinstance(labels[0], (int, float)) else padded(labels, UNLABELLED, length)
 

@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from ablate.model.parameter_roles import last_after_attention
 
+READ_BY_HEAD = ("classification", "regression")
+"""Kinds of task whose head reads one token of the last layer; others read all tokens."""
+
 
 def skip_unread(model: nn.Module) -> None:
     """Let the last layer continue after its attention with the first token only: [B, T, H] -> [B, 1, H].

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import inspect
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from ablate.model.head import HeadInit, initialise_head, reset_head
 from ablate.model.parameter_roles import own_roles, role
 from ablate.model.weights import SMALL_FILES, WEIGHTS, check_files, check_loaded, model_type_of
 from ablate.model.word_tokenizer import SPECIAL, word_tokenizer
+from ablate.schema import TASKS
 from ablate.seeds import stream
 
 if TYPE_CHECKING:
@@ -52,8 +54,11 @@ class Model(Protocol):
         """The tokenizer. Models without one of their own build it from `texts`, the training split."""
         ...
 
-    def build(self, labels: int, seed: int, tokenizer: Vocabulary) -> "nn.Module":
-        """A float32 classifier for `labels` classes; its head is initialised from the seed's own random stream."""
+    def build(self, labels: int, seed: int, tokenizer: Vocabulary, kind: str = TASKS[0]) -> "nn.Module":
+        """A float32 model with `labels` outputs; its head is initialised from the seed's own random stream.
+
+        `kind` is given for other tasks than classification. A causal language model keeps its own output layer.
+        """
         ...
 
 
@@ -105,51 +110,51 @@ class Pretrained:
     def tokenizer(self, texts: Iterable[str]) -> "PreTrainedTokenizerBase":
         return load_tokenizer(self.locate())
 
-    def build(self, labels: int, seed: int, tokenizer: Vocabulary) -> "nn.Module":
+    def build(self, labels: int, seed: int, tokenizer: Vocabulary, kind: str = TASKS[0]) -> "nn.Module":
         import torch
 
         with torch.random.fork_rng():
             torch.manual_seed(stream("head", seed))  # for modules that the checkpoint lacks, e.g. a pooler
-            model, found = self.load(labels)
-            if any(role(name).block == "head" for name in found):
+            model, found = self.load(labels, kind)
+            if has_new_head(kind) and any(role(name).block == "head" for name in found):
                 torch.manual_seed(stream("head", seed))
                 reset_head(model)
         model.config.pad_token_id = tokenizer.pad_token_id
-        initialise_head(model, self.head_init, seed)
+        if has_new_head(kind):
+            initialise_head(model, self.head_init, seed)
         return without_cache(model)
 
-    def skeleton(self, labels: int) -> "nn.Module":
+    def skeleton(self, labels: int, kind: str = TASKS[0]) -> "nn.Module":
         """The model without weights, on torch's meta device, after all checks of its files, names and shapes."""
         import torch
 
         with torch.random.fork_rng():
-            return self.load(labels, device_map="meta")[0]
+            return self.load(labels, kind, device_map="meta")[0]
 
-    def load(self, labels: int, **how: Any) -> "tuple[nn.Module, set[str]]":
+    def load(self, labels: int, kind: str = TASKS[0], **how: Any) -> "tuple[nn.Module, set[str]]":
         """The model and the names of its parameters that the checkpoint has.
 
         Raises ValueError if transformers cannot load the checkpoint, or if its tensors are not those of the model.
         """
         import torch
-        from transformers import AutoModelForSequenceClassification
 
         folder = self.locate()
         with quiet_transformers():
             try:
-                model, info = AutoModelForSequenceClassification.from_pretrained(
-                    folder, num_labels=labels, dtype=torch.float32, use_safetensors=True, trust_remote_code=False,
-                    local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True, **how,
+                model, info = auto_class(kind).from_pretrained(
+                    folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, local_files_only=True,
+                    output_loading_info=True, ignore_mismatched_sizes=True, **output_size(kind, labels), **how,
                 )  # fmt: skip
             except Exception as error:  # transformers has many kinds for a folder that it cannot load
                 raise ValueError(f"{refusal('model.path', self.path, LOADABLE)}: {first_line(error)}") from error
-        check_loaded(model, info, self.path)
+        check_loaded(model, info, self.path, has_new_head(kind))
         fresh = info["missing_keys"] | {name for name, *_ in info["mismatched_keys"]}
         return model, {name for name, _ in model.named_parameters()} - fresh
 
 
 @dataclass(frozen=True)
 class Tiny:
-    """A random BERT of a few thousand parameters, for tests and first tries.
+    """A random BERT of a few thousand parameters, for tests and first tries; a GPT-2 of that size for causal_lm.
 
     Its vocabulary is the most frequent words of the training texts. As with a pretrained model, all seeds
     start from the same weights (drawn from `weights_seed`), except the head.
@@ -180,23 +185,38 @@ class Tiny:
     def tokenizer(self, texts: Iterable[str]) -> "PreTrainedTokenizerBase":
         return word_tokenizer(texts, self.vocabulary, self.max_positions)
 
-    def build(self, labels: int, seed: int, tokenizer: Vocabulary) -> "nn.Module":
+    def build(self, labels: int, seed: int, tokenizer: Vocabulary, kind: str = TASKS[0]) -> "nn.Module":
         import torch
-        from transformers import BertConfig, BertForSequenceClassification
 
-        config = BertConfig(
+        config = self.decoder(tokenizer) if kind == "causal_lm" else self.encoder(labels, tokenizer)
+        with torch.random.fork_rng():
+            torch.manual_seed(stream("weights", self.weights_seed))
+            model = auto_class(kind).from_config(config, dtype=torch.float32)
+            if has_new_head(kind):
+                torch.manual_seed(stream("head", seed))
+                model._init_weights(model.classifier)
+        if has_new_head(kind):
+            initialise_head(model, self.head_init, seed)
+        return without_cache(model)
+
+    def encoder(self, labels: int, tokenizer: Vocabulary) -> "PretrainedConfig":
+        from transformers import BertConfig
+
+        return BertConfig(
             vocab_size=len(tokenizer), hidden_size=self.hidden, num_hidden_layers=self.layers,
             num_attention_heads=self.heads, intermediate_size=2 * self.hidden, num_labels=labels,
             max_position_embeddings=self.max_positions, hidden_dropout_prob=self.dropout,
             attention_probs_dropout_prob=self.dropout, pad_token_id=tokenizer.pad_token_id,
         )  # fmt: skip
-        with torch.random.fork_rng():
-            torch.manual_seed(stream("weights", self.weights_seed))
-            model = BertForSequenceClassification(config)
-            torch.manual_seed(stream("head", seed))
-            model._init_weights(model.classifier)
-        initialise_head(model, self.head_init, seed)
-        return model
+
+    def decoder(self, tokenizer: Vocabulary) -> "PretrainedConfig":
+        from transformers import GPT2Config
+
+        return GPT2Config(
+            vocab_size=len(tokenizer), n_embd=self.hidden, n_layer=self.layers, n_head=self.heads,
+            n_inner=2 * self.hidden, n_positions=self.max_positions, resid_pdrop=self.dropout, embd_pdrop=self.dropout,
+            attn_pdrop=self.dropout, pad_token_id=tokenizer.pad_token_id, bos_token_id=None, eos_token_id=None,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -252,18 +272,56 @@ class Random:
     def tokenizer(self, texts: Iterable[str]) -> "PreTrainedTokenizerBase":
         return word_tokenizer(texts, self.vocabulary, self.max_positions)
 
-    def build(self, labels: int, seed: int, tokenizer: Vocabulary) -> "nn.Module":
+    def build(self, labels: int, seed: int, tokenizer: Vocabulary, kind: str = TASKS[0]) -> "nn.Module":
         import torch
-        from transformers import AutoModelForSequenceClassification
 
         with torch.random.fork_rng():
             torch.manual_seed(stream("weights", self.weights_seed))
-            model = AutoModelForSequenceClassification.from_config(self.configuration(labels), dtype=torch.float32)
-            torch.manual_seed(stream("head", seed))
-            reset_head(model)
+            model = auto_class(kind).from_config(self.configuration(max(1, labels)), dtype=torch.float32)
+            if has_new_head(kind):
+                torch.manual_seed(stream("head", seed))
+                reset_head(model)
         model.config.pad_token_id = tokenizer.pad_token_id
-        initialise_head(model, self.head_init, seed)
+        if has_new_head(kind):
+            initialise_head(model, self.head_init, seed)
         return without_cache(model)
+
+
+# --- Kinds of task ---
+
+
+AUTO_CLASSES = {
+    "classification": "AutoModelForSequenceClassification",
+    "regression": "AutoModelForSequenceClassification",
+    "token_classification": "AutoModelForTokenClassification",
+    "causal_lm": "AutoModelForCausalLM",
+}
+
+
+def auto_class(kind: str) -> Any:
+    """The class of transformers that loads models for a kind of task."""
+    import transformers
+
+    return getattr(transformers, AUTO_CLASSES[kind])
+
+
+def has_new_head(kind: str) -> bool:
+    """Whether a run starts with a new head; a language model keeps the one that it has."""
+    return kind != "causal_lm"
+
+
+def output_size(kind: str, labels: int) -> dict[str, int]:
+    return {"num_labels": labels} if has_new_head(kind) else {}
+
+
+def build_model(model: Model, kind: str, labels: int, seed: int, tokenizer: Vocabulary) -> "nn.Module":
+    """The model of a run. A user's own model may know classification alone: ValueError for another kind of task."""
+    if kind == TASKS[0]:
+        return model.build(labels, seed, tokenizer)
+    if "kind" not in inspect.signature(model.build).parameters:
+        name = type(model).__name__
+        raise ValueError(f"model: {name}.build must take the argument kind for task={kind}; it knows {TASKS[0]} alone")
+    return model.build(labels, seed, tokenizer, kind=kind)
 
 
 def first_line(error: Exception) -> str:

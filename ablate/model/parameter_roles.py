@@ -46,8 +46,8 @@ PARAMETER_KINDS = ("weight", "bias", "norm")
 OWN_ROLES = Path("conf/roles")
 """Where the user's own files are, in the folder of the command."""
 
-HEADS = "classifier|pre_classifier|score|classification_head|head|sequence_summary|logits_proj|dense"
-"""The modules outside the base model of transformers' sequence classifiers, whatever their family."""
+HEADS = "classifier|pre_classifier|score|classification_head|head|sequence_summary|logits_proj|dense|lm_head"
+"""The modules outside the base model of transformers' classifiers and language models, whatever their family."""
 
 
 @dataclass(frozen=True)

@@ -97,17 +97,18 @@ def read_object(file: Path) -> dict[str, Any]:
     return found
 
 
-def check_loaded(model: "nn.Module", info: Mapping[str, Any], path: str) -> None:
+def check_loaded(model: "nn.Module", info: Mapping[str, Any], path: str, new_head: bool = True) -> None:
     """Raise ValueError if a loaded model has random weights where a checkpoint should have given some, or lost some.
 
-    info: transformers' loading info. Missing tensors may only be those of the head and the pooler, which start fresh.
-    Tensors that the model does not have may only be those of another head.
+    info: transformers' loading info. Missing tensors may only be those of the head and the pooler, which start fresh,
+    and of these none without a `new_head`. Tensors that the model does not have may only be those of another head.
 
     A missing tensor outside the base model whose role is unknown may be one of a head, so the message says how to name
     it.
     """
     blocks = {name: role(name).block for name, _ in model.named_parameters()}
-    random = [name for name in info["missing_keys"] if blocks.get(name, "head") not in ("head", "pooler")]
+    fresh = ("head", "pooler") if new_head else ("pooler",)
+    random = [name for name in info["missing_keys"] if blocks.get(name, "head") not in fresh]
     other_shape = [
         f"{name} {tuple(here)} instead of {tuple(there)}"
         for name, here, there in info["mismatched_keys"]

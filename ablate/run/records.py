@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 
 from ablate.files.atomic import write
 from ablate.files.reading import LARGEST_TABLE, Damaged, read_regular
-from ablate.files.run_record import RUN_JSON, SCHEMAS, NewerSchema, read_run_json, tables_of
+from ablate.files.run_record import RUN_JSON, SCHEMAS, NewerSchema, read_run_json, schema_of, tables_of
 from ablate.model.parameter_roles import Role
-from ablate.schema import TABLES, WHERE_KNOWN, Step
+from ablate.schema import TABLES, TASKS, WHERE_KNOWN, Step
 from ablate.training.evaluation import Predictions
 from ablate.training.measures import Measures
 from ablate.training.norms import Norms
@@ -56,9 +56,8 @@ class Rows:
         ]
 
     def add_eval(self, step: int, split: str, found: Predictions) -> None:
-        self.evals.append(
-            {"step": step, "split": split, "loss": found.loss, "accuracy": found.accuracy, "examples": len(found.label)}
-        )
+        values = {"loss": found.loss, "accuracy": found.accuracy, "examples": len(found.losses)}
+        self.evals.append({"step": step, "split": split, **values})
 
     def add_probe(self, step: int, examples: Sequence[int], found: Predictions) -> None:
         """Add the loss of each example of the probe; `examples` are their numbers in the validation split."""
@@ -67,11 +66,16 @@ class Rows:
             for example, loss in zip(examples, found.losses.tolist(), strict=True)
         ]
 
+    def add_score(self, step: int, split: str, name: str, value: float) -> None:
+        self.scores.append({"step": step, "split": split, "name": name, "value": value})
+
     def set_predictions(self, found: Predictions) -> None:
-        columns = (found.label.tolist(), found.prediction.tolist(), found.probability.tolist())
-        self.predictions[:] = [
-            {"example": i, "label": label, "prediction": prediction, "probability": probability}
-            for i, (label, prediction, probability) in enumerate(zip(*columns, strict=True))
+        columns = {"example": found.example.tolist()} | {k: v.tolist() for k, v in found.columns.items()}
+        self.predictions[:] = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        self.probabilities[:] = [
+            {"example": example, "label": label, "probability": probability}
+            for example, row in enumerate([] if found.probabilities is None else found.probabilities.tolist())
+            for label, probability in enumerate(row)
         ]
 
     def set_clusters(self, clusters: Sequence[int]) -> None:
@@ -87,11 +91,11 @@ class Rows:
         """The rows of `pack`. Raises ValueError, KeyError or TypeError for anything else."""
         return cls(**{table: [json.loads(line) for line in packed[table].splitlines()] for table in TABLES})
 
-    def write(self, folder: Path) -> dict[str, dict[str, Any]]:
+    def write(self, folder: Path, kind: str = TASKS[0]) -> dict[str, dict[str, Any]]:
         """Write the tables and return run.json's `records`: row count and sha256 by file name."""
         return {
-            f"{name}.parquet": write_parquet(folder / f"{name}.parquet", getattr(self, name), schema)
-            for name, schema in SCHEMAS.items()
+            f"{name}.parquet": write_parquet(folder / f"{name}.parquet", getattr(self, name), schema_of(name, kind))
+            for name in SCHEMAS
             if name not in WHERE_KNOWN or getattr(self, name)
         }
 

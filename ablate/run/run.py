@@ -20,11 +20,12 @@ from ablate.run import checkpoint, fork, process, progress
 from ablate.run.checkpoint import Checkpoint
 from ablate.run.records import Rows, layers_of, losses_every
 from ablate.run.signals import StopRequest
+from ablate.task import Task
 from ablate.tracker import Card, Follower, Nothing
 from ablate.trainer import Trainer
 from ablate.training.device import make_accelerator, matmul_backend
 from ablate.training.environment import environment, with_earlier
-from ablate.training.evaluation import Predictions, evaluate, probe_index
+from ablate.training.evaluation import Predictions, evaluate, probe_order, with_baseline
 from ablate.training.learner import load_state, make_batches, make_learner, order_of_examples, pairing
 from ablate.training.memory import count_parameters, memory_bytes, memory_line, parameter_table
 from ablate.training.step import Diverged, Learner, Moment, averaged_weights, train
@@ -46,10 +47,13 @@ def perform(
     started, ranks = time.perf_counter(), current_ranks()
     options, seed = build_options(settings), settings["seed"]
     trainer, accelerator = options.trainer, make_accelerator(options.trainer)
-    texts = corpus(options.model, options.data, process.current.corpora)
+    texts = corpus(options.model, options.data, process.current.corpora, options.task.kind)
     learner = make_learner(options, texts, seed, accelerator, settings["nuisance"], ranks)
     order = order_of_examples(options, texts.train, seed)
     record = {
+        "kind": options.task.kind,
+        "labels": list(texts.names if texts.counts(texts.train) else ()),
+        "primary": options.task.primary,
         "parameters": count_parameters(learner.model),
         "pairing": pairing(order, learner),
     }
@@ -65,7 +69,7 @@ def perform(
     memory = memory_bytes(learner)
     log.info("%s", memory_line(memory))
     timing = {"seconds": run.seconds(), "resumed_from": run.resumed_from}
-    records = run.rows.write(folder) if ranks.leads else {}
+    records = run.rows.write(folder, options.task.kind) if ranks.leads else {}
     return {
         **record,
         **outcome,
@@ -106,14 +110,12 @@ class TrainingRun:
         sizes = {name: p.numel() for name, p in self.learner.trained.items()}
         self.layers = layers_of(sizes, {name: role(name) for name in sizes})
         validation = self.texts.validation
-        self.probe_index = probe_index(validation.label, self.trainer.probe_examples)
+        self.probe_index = probe_order(validation, self.trainer.probe_examples)
         count = len(self.probe_index)
         self.probe_batch = max(PROBE_BATCH, min(self.trainer.eval_batch_size, count // PROBE_BATCHES))
         self.losses_every = losses_every(self.trainer.steps, self.trainer.probe_every, count)
         self.snapshots = self.ranks.broadcast(fork.snapshots_of(self.folder) if self.trainer.fork.enabled else {})
-        self.probe = Examples(
-            [validation.input_ids[i] for i in self.probe_index], [validation.label[i] for i in self.probe_index], 0
-        )
+        self.probe = validation.part(self.probe_index)
 
     def resume(self) -> None:
         """Continue from the folder's checkpoint, or else fork from another arm's snapshot, or else start at step 1."""
@@ -213,15 +215,28 @@ class TrainingRun:
             self.record(self.trainer.steps, split, found)
             if not math.isfinite(found.loss):  # the last update broke the weights
                 raise Diverged(self.trainer.steps, f"{split} loss is {found.loss}")
-            metrics |= {f"{split}_accuracy": found.accuracy, f"{split}_loss": found.loss}
-        self.rows.set_predictions(found)
+            metrics |= self.metrics_of(split, found)
+        self.rows.set_predictions(with_baseline(found, self.texts.train, self.texts.test, self.texts.tokenizer.size))
         self.rows.set_clusters(self.texts.test.cluster)
         log.info("done: %s", ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
         return metrics
 
+    def metrics_of(self, split: str, found: Predictions) -> dict[str, float]:
+        """run.json's metrics of a split: accuracy, loss and the primary metric, those that have a value."""
+        values = {"accuracy": found.accuracy, "loss": found.loss, self.task.primary: self.score(found)}
+        return {f"{split}_{name}": v for name, v in values.items() if v is not None and math.isfinite(v)}
+
     def record(self, step: int, split: str, found: Predictions) -> None:
+        """Record an evaluation; the primary metric too where it is not the accuracy, which has a column of its own."""
         self.rows.add_eval(step, split, found)
-        self.follower.evaluated(self.rows.evals[-1])
+        scores = {}
+        if self.task.primary != "accuracy" and math.isfinite(score := self.score(found)):
+            self.rows.add_score(step, split, self.task.primary, score)
+            scores = {self.task.primary: score}
+        self.follower.evaluated(self.rows.evals[-1] | scores)
+
+    def score(self, found: Predictions) -> float:
+        return found.score(self.task.primary, self.texts.names)
 
     def save(self, step: int) -> None:
         """Save a checkpoint and, after a tenth more steps or before a stop, the tables, for readers of unfinished runs.
@@ -232,7 +247,7 @@ class TrainingRun:
         if self.ranks.leads:
             checkpoint.save_checkpoint(state, self.folder)
             if self.stop.asked or step >= 1.1 * self.tabulated:
-                self.rows.write(self.folder)
+                self.rows.write(self.folder, self.task.kind)
                 self.tabulated = step
 
     def state(self, step: int) -> Checkpoint:
@@ -252,7 +267,11 @@ class TrainingRun:
     def evaluate(self, examples: Examples, batch_size: int | None = None) -> Predictions:
         batch_size = batch_size or self.trainer.eval_batch_size
         with averaged_weights(self.learner, self.states):
-            return evaluate(self.learner.model, examples, batch_size, self.pad_id, self.ranks)
+            return evaluate(self.learner.model, examples, batch_size, self.pad_id, self.ranks, self.task)
+
+    @property
+    def task(self) -> Task:
+        return self.learner.task
 
     @property
     def ranks(self) -> Ranks:

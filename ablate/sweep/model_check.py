@@ -6,9 +6,10 @@ from ablate.config.checks import refusal, require
 from ablate.data.corpus import Corpus
 from ablate.data.sources import SPLITS
 from ablate.experiment import Options
-from ablate.model.loading import Model, Pretrained, Random
+from ablate.model.loading import Model, Pretrained, Random, build_model
 from ablate.sweep import sizes
 from ablate.sweep.technique_check import check_techniques, warn_once
+from ablate.task import Task
 from ablate.training.device import checkpoint_activations
 from ablate.training.learner import check_roles, tracked_parameters
 
@@ -16,16 +17,17 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def structure(model: Model, texts: Corpus) -> "nn.Module":
+def structure(model: Model, texts: Corpus, task: Task) -> "nn.Module":
     """The model as a run builds it: on torch's meta device, if its size may be large, and else with weights.
 
     Raises ValueError if the model's files are damaged or do not fit together.
     """
+    outputs = task.outputs(texts.classes)
     if isinstance(model, Pretrained):
-        return model.skeleton(texts.classes)
+        return model.skeleton(outputs, task.kind)
     if isinstance(model, Random):
-        return sizes.skeleton(model)
-    return model.build(texts.classes, 0, texts.tokenizer)
+        return sizes.skeleton(model, task.kind)
+    return build_model(model, task.kind, outputs, 0, texts.tokenizer)
 
 
 def check_arm(options: Options, texts: Corpus, model: "nn.Module") -> None:
@@ -41,9 +43,14 @@ def check_arm(options: Options, texts: Corpus, model: "nn.Module") -> None:
             warn_once(f"{what} is null in the records, as the model's family has no known weight for it; "
                       f"trainer.track.{key}=<parameter name> names one")  # fmt: skip
     check_roles(options, model)
-    check_techniques(options, model, texts.classes)
+    check_techniques(options, model, outputs_of(options.task, texts))
     if options.trainer.gradient_checkpointing:
         checkpoint_activations(model)
+
+
+def outputs_of(task: Task, texts: Corpus) -> int:
+    """The number of logits per example or token."""
+    return task.outputs(texts.classes) or texts.tokenizer.size
 
 
 def position_limit(model: "nn.Module") -> int | None:

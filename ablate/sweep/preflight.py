@@ -196,8 +196,8 @@ def prepare(jobs: Iterable[Job]) -> None:
     arms = {repr(w.config | {"seed": None}): build_options(w.config) for w in jobs}.values()
     found: dict[str, tuple[Corpus, nn.Module]] = {}
     for options in arms:
-        key = repr((options.model, options.data))
+        key = repr((options.model, options.data, options.task.kind))
         if key not in found:
-            texts = corpus(options.model, options.data, process.current.corpora)
-            found[key] = texts, structure(options.model, texts)
+            texts = corpus(options.model, options.data, process.current.corpora, options.task.kind)
+            found[key] = texts, structure(options.model, texts, options.task)
         check_arm(options, *found[key])

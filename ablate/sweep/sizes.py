@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from ablate.experiment import Options
 from ablate.freeze import FreezeRule, FreezeSchedule, Freezing
-from ablate.model.loading import Model, Pretrained, Random
+from ablate.model.loading import Model, Pretrained, Random, auto_class
 from ablate.optimizer import OptimizerRule
+from ablate.schema import TASKS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -46,7 +47,7 @@ def estimated_size(options: Options) -> Size | None:
     from ablate.training.memory import total_bytes
 
     try:
-        model = skeleton(options.model)
+        model = skeleton(options.model, options.task.kind)
         if model is None:
             return None
         rules = options.techniques.having(FreezeRule, FreezeSchedule)
@@ -64,16 +65,15 @@ def estimated_size(options: Options) -> Size | None:
     )
 
 
-def skeleton(model: Model) -> "nn.Module | None":
-    """Return the model without weights (on torch's meta device), with a head of two classes; None if unavailable."""
+def skeleton(model: Model, kind: str = TASKS[0]) -> "nn.Module | None":
+    """Return the model without weights (on torch's meta device), with a head of two outputs; None if unavailable."""
     config = configuration(model)
     if config is None:
         return None
     import torch
-    from transformers import AutoModelForSequenceClassification
 
     with torch.device("meta"), torch.random.fork_rng():
-        return AutoModelForSequenceClassification.from_config(config, dtype=torch.float32, trust_remote_code=False)
+        return auto_class(kind).from_config(config, dtype=torch.float32, trust_remote_code=False)
 
 
 def configuration(model: Model) -> "PretrainedConfig | None":

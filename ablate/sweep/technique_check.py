@@ -31,6 +31,7 @@ from ablate.optimizer import OptimizerRule, check_groups
 from ablate.regularizer import LossRule, WeightRule
 from ablate.run.progress import log
 from ablate.scheduler import Scheduler
+from ablate.task import Task
 from ablate.techniques import Begins, Stateful, Technique, TechniqueSet
 from ablate.training.learner import roles_of, with_adapters
 
@@ -77,7 +78,7 @@ def call_each_hook(options: Options, structure: nn.Module, classes: int) -> None
     for group, each in techniques.having(GradientRule).items():
         check_gradient_rule(group, each, trained)
     for group, each in techniques.having(LossRule).items():
-        check_loss(group, each, small, classes)
+        check_loss(group, each, small, options.task, classes)
     for group, each in techniques.having(WeightRule).items():
         check_weights(group, each, small)
     check_schedule(options)
@@ -168,11 +169,11 @@ def shrunk(model: nn.Module) -> nn.Module:
     return small
 
 
-def outputs(classes: int) -> Callable[..., SimpleNamespace]:
-    """A forward pass that returns random logits [B, K]."""
+def outputs(shape: tuple[int, ...]) -> Callable[..., SimpleNamespace]:
+    """A forward pass that returns random logits."""
 
     def forward(input_ids: Tensor, attention_mask: Tensor, **_: Any) -> SimpleNamespace:
-        return SimpleNamespace(logits=torch.randn(len(input_ids), classes, requires_grad=True))
+        return SimpleNamespace(logits=torch.randn(shape, requires_grad=True))
 
     return forward
 
@@ -205,12 +206,18 @@ def check_gradient_rule(group: str, rule: GradientRule, trained: Mapping[str, nn
     call_hook(group, rule, saved, state)
 
 
-def check_loss(group: str, rule: LossRule, model: nn.Module, classes: int) -> None:
+def check_loss(group: str, rule: LossRule, model: nn.Module, task: Task, classes: int) -> None:
+    if task.kind == "regression" and getattr(rule, "needs_classes", False):
+        raise refusal(group, rule_name(rule), "a regularizer that needs no classes, as task=regression has none")
     ids = torch.ones(2, 3, dtype=torch.long)
-    batch = Batch(ids, torch.ones_like(ids), torch.tensor([0, classes - 1]))
-    model.forward = outputs(classes)
-    logits = torch.randn(2, classes, requires_grad=True)
-    loss = nn.functional.cross_entropy(logits, batch.labels)
+    by_token = task.kind in ("token_classification", "causal_lm")
+    shape = (2, 3, classes) if by_token else (2, classes)
+    labels = torch.tensor([0, classes - 1])
+    labels = labels.float() if task.kind == "regression" else labels[:, None].expand(2, 3) if by_token else labels
+    batch = Batch(ids, torch.ones_like(ids), labels)
+    model.forward = outputs(shape)
+    logits = torch.randn(shape, requires_grad=True)
+    loss = task.loss(logits, batch.labels)
     found = call_hook(group, rule, rule.loss, loss, logits, batch, model, 1)
     scalar = isinstance(found, Tensor) and found.ndim == 0 and found.requires_grad and math.isfinite(found.detach())
     require(

@@ -9,9 +9,6 @@ from ablate.metrics import check_metric
 if TYPE_CHECKING:
     from torch import Tensor
 
-IGNORED = -100
-"""Label of a token that has none: torch's cross-entropy leaves it out."""
-
 
 @dataclass(frozen=True)
 class Scored:
@@ -40,8 +37,8 @@ class Task(ABC):
         check_metric("task.primary", self.primary, self.kind)
 
     @abstractmethod
-    def outputs(self, labels: int) -> int:
-        """The size K of the model's output, from the number of label names."""
+    def outputs(self, classes: int) -> int:
+        """The size K of the model's output, from the number of classes; 0 = that of the vocabulary."""
 
     @abstractmethod
     def loss(self, logits: "Tensor", labels: "Tensor") -> "Tensor":

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from ablate.task.base import IGNORED, Scored, Task
+from ablate.schema import UNLABELLED
+from ablate.task.base import Scored, Task
 from ablate.task.token_classification import example_losses, mean_over_tokens, right_tokens
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ class CausalLM(Task):
     primary: str = "perplexity"
     kind: ClassVar[str] = "causal_lm"
 
-    def outputs(self, labels: int) -> int:
+    def outputs(self, classes: int) -> int:
         return 0
 
     def loss(self, logits: "Tensor", labels: "Tensor") -> "Tensor":
@@ -30,5 +31,5 @@ class CausalLM(Task):
         return right_tokens(logits, labels)
 
     def scored(self, logits: "Tensor", labels: "Tensor") -> Scored:
-        units, losses = (labels != IGNORED).sum(1), example_losses(logits, labels)
+        units, losses = (labels != UNLABELLED).sum(1), example_losses(logits, labels)
         return Scored({"tokens": units, "loss": losses}, losses, units)

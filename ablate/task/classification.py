@@ -8,6 +8,9 @@ from ablate.task.base import Scored, Task
 if TYPE_CHECKING:
     from torch import Tensor
 
+MOST_CLASSES = 50
+"""With more, the probabilities of all classes are not recorded: they would be most of a run's records."""
+
 
 @dataclass(frozen=True)
 class Classification(Task):
@@ -16,8 +19,8 @@ class Classification(Task):
     primary: str = "accuracy"
     kind: ClassVar[str] = "classification"
 
-    def outputs(self, labels: int) -> int:
-        return labels
+    def outputs(self, classes: int) -> int:
+        return classes
 
     def loss(self, logits: "Tensor", labels: "Tensor") -> "Tensor":
         import torch.nn.functional as F
@@ -37,5 +40,5 @@ class Classification(Task):
             {"label": labels, "prediction": prediction, "probability": probability},
             F.cross_entropy(logits, labels, reduction="none").double(),
             torch.ones_like(labels),
-            probabilities if logits.shape[-1] > 2 else None,
+            probabilities if 2 < logits.shape[-1] <= MOST_CLASSES else None,
         )

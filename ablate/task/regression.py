@@ -16,7 +16,7 @@ class Regression(Task):
     primary: str = "spearman"
     kind: ClassVar[str] = "regression"
 
-    def outputs(self, labels: int) -> int:
+    def outputs(self, classes: int) -> int:
         return 1
 
     def loss(self, logits: "Tensor", labels: "Tensor") -> "Tensor":

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from ablate.task.base import IGNORED, Scored, Task
+from ablate.schema import UNLABELLED
+from ablate.task.base import Scored, Task
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,8 +17,8 @@ class TokenClassification(Task):
     primary: str = "entity_f1"
     kind: ClassVar[str] = "token_classification"
 
-    def outputs(self, labels: int) -> int:
-        return labels
+    def outputs(self, classes: int) -> int:
+        return classes
 
     def loss(self, logits: "Tensor", labels: "Tensor") -> "Tensor":
         return mean_over_tokens(logits, labels)
@@ -28,7 +29,7 @@ class TokenClassification(Task):
     def scored(self, logits: "Tensor", labels: "Tensor") -> Scored:
         import torch
 
-        labelled = labels != IGNORED
+        labelled = labels != UNLABELLED
         probability, prediction = logits[labelled].softmax(-1).max(-1)
         units = labelled.sum(1)
         word = torch.cat([torch.arange(int(n)) for n in units])
@@ -40,12 +41,12 @@ def mean_over_tokens(logits: "Tensor", labels: "Tensor") -> "Tensor":
     """Mean cross-entropy of the tokens with a label, from logits [B, L, K] and labels [B, L]."""
     import torch.nn.functional as F
 
-    return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+    return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=UNLABELLED)
 
 
 def right_tokens(logits: "Tensor", labels: "Tensor") -> "tuple[Tensor, int]":
     """The number of tokens whose label is predicted, and the number of those with a label."""
-    labelled = labels != IGNORED
+    labelled = labels != UNLABELLED
     return ((logits.argmax(-1) == labels) & labelled).sum(), int(labelled.sum())
 
 
@@ -53,5 +54,5 @@ def example_losses(logits: "Tensor", labels: "Tensor") -> "Tensor":
     """The mean cross-entropy of each example's tokens with a label, [B] float64."""
     import torch.nn.functional as F
 
-    losses = F.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none").double()
-    return losses.sum(1) / (labels != IGNORED).sum(1)
+    losses = F.cross_entropy(logits.transpose(1, 2), labels, ignore_index=UNLABELLED, reduction="none").double()
+    return losses.sum(1) / (labels != UNLABELLED).sum(1)

@@ -21,7 +21,8 @@ from ablate.distributed.ranks import ALONE, Ranks
 from ablate.experiment import Options
 from ablate.freeze import FreezeRule, FreezeSchedule, Freezing
 from ablate.init import Initialiser
-from ablate.model.first_token import skip_unread
+from ablate.model.first_token import READ_BY_HEAD, skip_unread
+from ablate.model.loading import build_model
 from ablate.model.parameter_roles import Role, check_known, classifier_weight, mlp_weight, role, unadapted
 from ablate.optimizer import check_groups, group_names
 from ablate.regularizer import LossRule, WeightRule
@@ -44,13 +45,14 @@ def make_learner(
 ) -> Learner:
     """Build the model (head initialised, blocks frozen, on its device, shared by all ranks) and its optimizer."""
     trainer, techniques = options.trainer, options.techniques
-    model = options.model.build(texts.classes, seed, texts.tokenizer)
+    task = options.task
+    model = build_model(options.model, task.kind, task.outputs(texts.classes), seed, texts.tokenizer)
     check_roles(options, model)
     prepare_weights(model, techniques, seed)
     model, adapted = with_adapters(model, techniques, seed)
     names = [name for name, _ in model.named_parameters()]
     freezing = Freezing(model, list(techniques.having(FreezeRule, FreezeSchedule).values()), adapted)
-    if trainer.skip_unread:
+    if trainer.skip_unread and task.kind in READ_BY_HEAD:
         skip_unread(model)
     if matmul_backend(trainer) == "onednn":
         use_onednn(model)
@@ -68,6 +70,7 @@ def make_learner(
         compile_forward(model)
     stream_seed = stream("dropout", seed, nuisance, ranks.index)
     return Learner(
+        task=task,
         model=model,
         wrapped=wrapped,
         trained=trained,
@@ -174,7 +177,7 @@ def order_of_examples(options: Options, train: Examples, seed: int) -> Tensor:
     count = trainer.steps * trainer.examples_per_step
     if options.data.group_by_length:
         return grouped_order([len(ids) for ids in train.input_ids], count, stream_seed, trainer.batch_size)
-    return planned_order(len(train.label), count, stream_seed)
+    return planned_order(len(train), count, stream_seed)
 
 
 def make_batches(

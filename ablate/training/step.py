@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
@@ -23,6 +22,7 @@ from ablate.optimizer import set_lr
 from ablate.regularizer import LossRule, Nothing, WeightRule
 from ablate.scheduler import Scheduler
 from ablate.schema import Step
+from ablate.task import Task
 from ablate.techniques import TechniqueSet
 from ablate.training.clipping import Clipped, clip_gradient
 from ablate.training.dropout import Dropout, rest_frozen
@@ -52,6 +52,7 @@ class Moment(NamedTuple):
 class Learner:
     """One model with the techniques of one arm."""
 
+    task: Task
     model: nn.Module  # prepared by the accelerator
     wrapped: nn.Module  # called in training: the model, or DDP around it
     trained: dict[str, nn.Parameter]
@@ -114,20 +115,22 @@ def step(
     measures = Measures(t % learner.updates_every == 0, learner.noise_at(t, len(pieces)))
     if enter_freezing(learner, t, resuming):
         measures.trained_share(learner.trained, learner.parameters)
-    loss, correct = 0.0, 0
+    loss, right, units = 0.0, 0, 0
     with shared_casts(learner), learner.dropout.at(t), changed_weights(learner, t):
         for number, piece in enumerate(pieces):  # weighted by size, their losses sum to the batch's mean loss
             with learner.parallel.averaging(learner.wrapped, last=number == len(pieces) - 1):
-                logits, piece = forward(learner, piece)  # 1 forward: [B, K]
-                share = len(piece.labels) / learner.examples
-                piece_loss = F.cross_entropy(logits, piece.labels)
+                logits, piece = forward(learner, piece)  # 1 forward: [B, K], or [B, L, K]
+                piece_loss = learner.task.loss(logits, piece.labels)
                 objective = regularised(learner, piece_loss, logits, piece, t, number)
-                learner.accelerator.backward(objective * share * learner.ranks.count)  # 2 backward
-            measures.piece_done(learner.trained, objective, piece_loss, share)
-            loss, correct = loss + piece_loss.detach() * share, correct + (logits.argmax(-1) == piece.labels).sum()
+                learner.accelerator.backward(objective * piece.share * learner.ranks.count)  # 2 backward
+            measures.piece_done(learner.trained, objective, piece_loss, piece.share)
+            loss = loss + piece_loss.detach() * piece.share
+            right, units = counted(learner.task, logits, piece, right, units)
     norms = gradient_norms(learner.trained, learner.parallel.squares)  # 3 record, before anything acts on the gradients
     tokens = sum(int(piece.attention_mask.sum()) for piece in pieces)
-    loss, correct, tokens, added = learner.ranks.sum([float(loss), int(correct), tokens, float(measures.added)])
+    loss, tokens, added, right, units = learner.ranks.sum(
+        [float(loss), tokens, float(measures.added), float(right), float(units)]
+    )
     check_finite(t, loss, norms.total)
     with measures.direction(learner.trained, wanted=learner.turns_gradient):
         clipped, states = clip_gradient(learner.clips, learner.trained, learner.roles, norms, t, states)  # 4 clip
@@ -138,9 +141,15 @@ def step(
     for group, average in learner.averages.items():
         states[group] = average.update(learner.trained, t, states.get(group))
     measures.of_techniques(learner.optimizer, learner.rate_names, clipped.shares, added)
-    row = {"step": t, "loss": loss, "accuracy": correct / learner.examples, "lr": lr}
+    row = {"step": t, "loss": loss, "accuracy": None if math.isnan(right) else right / units, "lr": lr}
     row |= norm_columns(learner, norms, clipped) | {"examples": learner.examples, "tokens": int(tokens)}
     return row, norms, measures, states
+
+
+def counted(task: Task, logits: Tensor, piece: Batch, right: Any, units: int) -> tuple[Any, int]:
+    """The counts of right predictions, NaN in a task without classes, and of units, with those of a piece added."""
+    more, count = task.right(logits, piece.labels)
+    return right + (math.nan if more is None else more), units + count
 
 
 def enter_freezing(learner: Learner, t: int, resuming: bool) -> bool:
@@ -207,9 +216,9 @@ def shared_casts(learner: Learner) -> AbstractContextManager[Any]:
 
 
 def forward(learner: Learner, piece: Batch) -> tuple[Tensor, Batch]:
-    """Logits [B, K] in float32, and the piece, both on the model's device."""
+    """Logits [B, K] or [B, L, K] in float32, and the piece, both on the model's device."""
     piece = piece.to(learner.accelerator.device)
-    output = learner.wrapped(input_ids=piece.input_ids, attention_mask=piece.attention_mask)
+    output = learner.wrapped(**piece.inputs)
     return output.logits.float(), piece
 
 

@@ -86,11 +86,12 @@ GROUPS = {(None, "head"): Layer(("w", "b"), 6), (1, "mlp"): Layer(("m",), 9)}
 @pytest.fixture
 def rows() -> Rows:
     """One step, its layers, its evaluation of a probe of three examples, and their predictions."""
+    columns = {"label": [0, 1, 1], "prediction": [0, 1, 0], "probability": [0.9, 0.6, 0.7]}
     found = Predictions(
-        label=torch.tensor([0, 1, 1]),
-        prediction=torch.tensor([0, 1, 0]),
-        probability=torch.tensor([0.9, 0.6, 0.7]),
+        "classification",
+        {name: torch.tensor(values) for name, values in columns.items()},
         losses=torch.tensor([0.1, 0.5, 1.2], dtype=torch.float64),
+        units=torch.ones(3, dtype=torch.long),
     )
     rows = Rows()
     rows.add_step(STEP)

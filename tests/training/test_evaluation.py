@@ -44,9 +44,9 @@ def test_batches_give_the_predictions_of_single_examples(trained, batch_size: in
     model, examples, pad_id = trained
     logits, found = one_by_one(model, examples, pad_id), evaluate(model, examples, batch_size, pad_id)
     label = torch.tensor(examples.label)
-    assert torch.equal(found.prediction, logits.argmax(-1))
-    assert torch.equal(found.label, label)
-    torch.testing.assert_close(found.probability, logits.softmax(-1).amax(-1))
+    assert torch.equal(found.columns["prediction"], logits.argmax(-1))
+    assert torch.equal(found.columns["label"], label)
+    torch.testing.assert_close(found.columns["probability"], logits.softmax(-1).amax(-1))
     expected = torch.nn.functional.cross_entropy(logits, label, reduction="none").double()
     torch.testing.assert_close(found.losses, expected, rtol=1e-5, atol=1e-6)
     assert found.accuracy == float((logits.argmax(-1) == label).double().mean())
