@@ -99,7 +99,8 @@ def build_corpus(model: Model, source: Data, kind: str = "classification") -> Co
 def warn_about_texts(texts: Corpus, source: Data) -> None:
     """Warn about test texts that are also in train, rare and missing classes, and what did not fit."""
     if texts.overlap:
-        log.warning("data: %d of %d test texts are also in the training split", texts.overlap, len(texts.test))
+        of = "" if texts.kind == "causal_lm" else f"of {len(texts.test)} "  # blocks are no texts
+        log.warning("data: %d %stest texts are also in the training split", texts.overlap, of)
     report_classes(texts)
     for name in SPLITS:
         split = getattr(texts, name)

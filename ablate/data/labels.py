@@ -19,12 +19,22 @@ def numbered(splits: Mapping[str, Texts]) -> dict[str, Texts]:
         check_in_training(texts, known.__contains__ if words else lambda label: not isinstance(label, str))
     if not words:
         return dict(splits)
+    check_repeated(splits["train"], known)
     names = sorted(known)
     number = {name: i for i, name in enumerate(names)}
     return {
         split: replace(texts, label=[class_numbers(label, number) for label in texts.label], labels=tuple(names))
         for split, texts in splits.items()
     }
+
+
+def check_repeated(train: Texts, known: set[str]) -> None:
+    """Raise ValueError if each row of more than ten has a class of its own: then they are no classes."""
+    if len(known) == len(train.label) > 10:
+        raise ValueError(
+            f"{train.place(0)}: the labels must be classes, but all {len(known)} rows have different ones "
+            f"(got {excerpt(train.label[0])}); does data.label name another column?"
+        )
 
 
 def class_numbers(label: Any, number: Mapping[str, int]) -> Any:

@@ -147,13 +147,13 @@ def class_names(file: Path, columns: Columns, texts: Texts) -> tuple[str, ...]:
 
     The labels of such a file are numbers, which stay as they are.
     """
+    suffix = unpacked_suffix(file)[0]
+    if suffix not in (".parquet", ".arrow") or columns.kind not in ("classification", "token_classification"):
+        return ()
     import datasets
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    suffix = unpacked_suffix(file)[0]
-    if suffix not in (".parquet", ".arrow") or columns.kind not in ("classification", "token_classification"):
-        return ()
     if suffix == ".parquet":
         schema = pq.read_schema(file)
     else:

@@ -286,7 +286,7 @@ def load_splits(source: Data, kind: str = "classification") -> dict[str, Texts]:
     Class names become numbers in sorted order. A missing validation or test split is cut from train: a tenth, at most
     500 or 2,000 texts, stratified where each text has a class. Then train and test are reduced to `train_examples` and
     `test_examples`, stratified. Each split gets at least one text of each class where there are enough. A split that is
-    not cut keeps its order.
+    not cut keeps its order, and so do the texts of language modelling: blocks are made of texts that follow each other.
 
     Raises ValueError with file, row and value for a missing column, labels of another kind, empty texts and the like;
     for a split that is empty or has only one class or target; and for a class that train lacks.
@@ -304,11 +304,12 @@ def load_splits(source: Data, kind: str = "classification") -> dict[str, Texts]:
         least = 2 if kind == "regression" else len(set(whole.strata))
         size = max(least, min(CUT[split], len(whole.text) // 10))
         order = with_all_classes(whole, stratified_order(whole, split), size, keep=1)
-        splits[split] = select(whole, order[:size], f"{split} split cut from it")
-        splits["train"] = select(whole, order[size:], f"without the {split} split")
+        chosen, rest = (sorted(part) if kind == "causal_lm" else part for part in (order[:size], order[size:]))
+        splits[split] = select(whole, chosen, f"{split} split cut from it")
+        splits["train"] = select(whole, rest, f"without the {split} split")
     for split, count in (("train", source.train_examples), ("test", source.test_examples)):
         if count is not None:
-            splits[split] = sample(splits[split], f"{split}_examples", count)
+            splits[split] = sample(splits[split], f"{split}_examples", count, in_order=kind == "causal_lm")
     try:
         check_splits(splits, kind, cut=bool(cut))
     except ValueError as error:  # the splits were fine before they were cut and sampled

@@ -109,14 +109,14 @@ def with_all_classes(texts: Texts, order: Sequence[int], count: int, keep: int) 
     return [*first.values(), *sorted(rest, key=lambda row: sizes[strata[row]] <= keep)]
 
 
-def sample(texts: Texts, key: str, count: int) -> Texts:
-    """A stratified sample of `count` texts, with each class if `count` is large enough.
+def sample(texts: Texts, key: str, count: int, in_order: bool = False) -> Texts:
+    """A stratified sample of `count` texts, with each class if `count` is large enough; `in_order`: as in the split.
 
     `key` is the setting that asks for it; it is also the salt of the hash.
     """
     require(f"data.{key}", count, count <= len(texts.text), f"at most {len(texts.text)}, the number of texts")
     order = with_all_classes(texts, stratified_order(texts, key), count, keep=0)
-    return select(texts, order[:count], f"{key}={count}")
+    return select(texts, sorted(order[:count]) if in_order else order[:count], f"{key}={count}")
 
 
 def overlap(train: Sequence[Content], test: Sequence[Content]) -> int:

@@ -183,7 +183,7 @@ class Tiny:
         return {"vocabulary": self.vocabulary, "max_positions": self.max_positions}
 
     def tokenizer(self, texts: Iterable[str]) -> "PreTrainedTokenizerBase":
-        return word_tokenizer(texts, self.vocabulary, self.max_positions)
+        return word_tokenizer(texts, self.vocabulary, self.max_positions, segments=True)
 
     def build(self, labels: int, seed: int, tokenizer: Vocabulary, kind: str = TASKS[0]) -> "nn.Module":
         import torch
@@ -270,7 +270,8 @@ class Random:
         return getattr(self.configuration(2), "max_position_embeddings", None) or 512
 
     def tokenizer(self, texts: Iterable[str]) -> "PreTrainedTokenizerBase":
-        return word_tokenizer(texts, self.vocabulary, self.max_positions)
+        segments = getattr(self.configuration(2), "type_vocab_size", 0) > 1
+        return word_tokenizer(texts, self.vocabulary, self.max_positions, segments)
 
     def build(self, labels: int, seed: int, tokenizer: Vocabulary, kind: str = TASKS[0]) -> "nn.Module":
         import torch

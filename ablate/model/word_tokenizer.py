@@ -10,8 +10,13 @@ if TYPE_CHECKING:
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")  # with the ids 0 to 3
 
 
-def word_tokenizer(texts: Iterable[str], vocabulary: int, max_length: int) -> "PreTrainedTokenizerBase":
-    """A lower-casing tokenizer of the `vocabulary` most frequent words of `texts` (ties in alphabetical order)."""
+def word_tokenizer(
+    texts: Iterable[str], vocabulary: int, max_length: int, segments: bool = False
+) -> "PreTrainedTokenizerBase":
+    """A lower-casing tokenizer of the `vocabulary` most frequent words of `texts` (ties in alphabetical order).
+
+    segments: whether it gives the tokens of the second text of a pair another type, for models that know such types.
+    """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -26,4 +31,5 @@ def word_tokenizer(texts: Iterable[str], vocabulary: int, max_length: int) -> "P
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
         model_max_length=max_length,
+        model_input_names=["input_ids", *(["token_type_ids"] if segments else []), "attention_mask"],
     )  # fmt: skip

@@ -61,11 +61,11 @@ def pretrained(tmp_path: Path) -> Pretrained:
     return Pretrained(str(tmp_path / "model"), None, lr=1e-3)
 
 
-def again(model: Model, source: Data, monkeypatch: pytest.MonkeyPatch) -> Corpus:
+def again(model: Model, source: Data, monkeypatch: pytest.MonkeyPatch, kind: str = "classification") -> Corpus:
     """The corpus as another process finds it: no text is read."""
     with monkeypatch.context() as patch:
         patch.setattr(sources, "load_splits", lambda *_: pytest.fail("texts were read"))
-        return corpus(model, source)
+        return corpus(model, source, kind=kind)
 
 
 def same(one: Corpus, other: Corpus) -> bool:
