@@ -40,6 +40,7 @@ from ablate.sweep.preflight import (
     prepare,
 )
 from ablate.sweep.summary import print_summary, write_study_report
+from analysis.records.packing import unpack_missing
 
 
 def ends_program(hook: Callable[..., None]) -> Callable[..., None]:
@@ -132,6 +133,8 @@ class Sweep(Callback):
         typed = unique(jobs)
         jobs = [work.with_threads(launcher.threads) for work in typed]
         check(jobs)
+        if line := unpack_missing(jobs[0].folder.parent):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
         self.claims, content = sweep_claims(config, jobs)
         self.settings = jobs[0].config  # a tracker of the user's own could not be unpickled in every worker
         self.folders, self.rerun = [work.folder for work in jobs], any(work.rerun for work in jobs)
