@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from ablate.config.checks import refusal
 from ablate.config.output import use_lenient_output
 from ablate.config.paths import claims_file
 from ablate.config.terminal import EscapingConsole
@@ -57,7 +58,7 @@ def main() -> None:
         "-o",
         "--output",
         type=Path,
-        help="the folder to write report/ into; by default the study's, <study>",
+        help="the folder for the report of an archive; by default <study>",
     )
     with exit_code_2():
         if sys.argv[1:2] and sys.argv[1] in COMMANDS:
@@ -108,8 +109,10 @@ def load_finished(path: Path, output: Path | None = None) -> Study:
 
 
 def check_output(study: Study) -> None:
-    """Raise ValueError if the folder for the report holds runs of its own, whose report and looks are there."""
+    """Raise ValueError if the folder for the report has runs of its own, or is not that of a study in a folder."""
     source, folder = study.source, StudyFolder(study.folder)
+    if isinstance(source, StudyFolder) and study.folder != source.path:
+        raise refusal("--output", study.folder, "left out for a folder, which holds its report and log of looks itself")
     if source.path == study.folder or not study.folder.is_dir():
         return
     for run in possible_runs(folder):

@@ -199,6 +199,7 @@ def test_an_archive_replaces_none_with_other_runs_and_no_other_file(study: Path)
         (("pack", "outputs/mine", "-o", "absent/mine.zip"), r"absent/mine\.zip cannot be written"),
         (("unpack", "outputs/mine"), "outputs/mine cannot be"),
         (("unpack", "outputs/absent.zip"), r"absent\.zip cannot be read: No such file"),
+        (("outputs/mine", "--output", "new"), r"--output must be left out for a folder"),
         (("outputs/mine.tar",), "no study in outputs/mine.tar: there is no such folder or archive"),
         (("outputs/mine/notes.txt",), r"a name that ends in \.zip \(got outputs/mine/notes\.txt\)"),
     ],
