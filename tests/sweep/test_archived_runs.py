@@ -25,6 +25,6 @@ def test_a_job_finds_its_run_in_the_archive_under_the_name_that_it_has_there(
     assert with_archived_runs([work]) == [work]  # the folder has it
     shutil.rmtree(archived)
     new = Job(work.config, work.choices)
-    assert new.folder.name == f"default-s0-{work.id}"
+    assert new.folder.name == f"model=tiny-data=synthetic-s0-{work.id}"
     (found,) = with_archived_runs([new])
     assert found.folder == archived and (archived / "run.json").is_file()
