@@ -1,6 +1,8 @@
 """Judge a study: `python -m analysis outputs/<study>` prints its summary and verdicts and writes its report.
 
 With `--against outputs/<another>` it prints and writes what changed between the two, arm by arm and claim by claim.
+`python -m analysis pack outputs/<study>` writes the study as one file, <study>.zip, which can be judged and compared as
+its folder can, and `python -m analysis unpack <study>.zip` makes it a folder again.
 """
 
 if __name__ == "__main__":
@@ -9,8 +11,10 @@ if __name__ == "__main__":
     leave_folder()
 
 import argparse
+import hashlib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -18,21 +22,25 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from ablate.config.checks import refusal
 from ablate.config.output import use_lenient_output
-from ablate.config.paths import claims_file, kept_claims
+from ablate.config.paths import claims_file
 from ablate.config.terminal import EscapingConsole
 from ablate.config.wording import count, printable
 from ablate.files.links import refuse_links
 from ablate.files.reading import read_regular
+from ablate.files.run_record import RUN_JSON
+from analysis.archive_commands import COMMANDS, archive_command
 from analysis.claims.judge import judge_claims, unregistered
 from analysis.claims.looks import read_looks
-from analysis.claims.reading import Claims, for_study, read_claims
+from analysis.claims.reading import Claims
 from analysis.compare.compare import compare
 from analysis.compare.words import arms_in_words, claims_in_words, headlines, settings_in_words, write_comparison
 from analysis.page.headline import headline
 from analysis.page.sentences import findings_in_words
+from analysis.records.source import StudyFolder, archive_of, possible_runs
 from analysis.records.study import Study, load
-from analysis.report import PAGE, Report, limits, named_claims, write_report
+from analysis.report import PAGE, Report, limits, named_claims, own_claims, read_claims_for, write_report
 from analysis.tables.formats import summary, summary_in_words
 
 
@@ -40,24 +48,41 @@ def main() -> None:
     """Run the command. Exit code 0: the report was written; 2: it could not be, and the message says why."""
     use_lenient_output()
     parser = argparse.ArgumentParser(prog="python -m analysis", description=__doc__)
-    parser.add_argument("study", type=Path, help="the study's folder, outputs/<study>")
+    parser.add_argument("study", type=Path, help="the study's folder, outputs/<study>, or its archive, <study>.zip")
     parser.add_argument("--claims", help="the claims: a file, or a name in conf/claims; by default the runs' own")
-    parser.add_argument("--against", type=Path, help="the folder of another study: show what changed from it to this")
+    parser.add_argument("--against", type=Path, help="another study: show what changed from it to this")
     parser.add_argument(
         "--peek", action="store_true", help="show effects below the planned number of seeds, which spends a look"
     )
-    arguments = parser.parse_args()
-    try:
-        study = load_finished(arguments.study)
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        help="the folder for the report of an archive; by default <study>",
+    )
+    with exit_code_2():
+        if sys.argv[1:2] and sys.argv[1] in COMMANDS:
+            print(printable("\n".join(archive_command(*sys.argv[1:]))))
+            return
+        arguments = parser.parse_args()
+        study = load_finished(arguments.study, arguments.output)
+        check_output(study)
         path = chosen_claims(study, arguments.claims)
-        claims = for_study(read_claims(path), study.arms)
+        claims = read_claims_for(study, path)
         if arguments.against:
             print_comparison(study, load_finished(arguments.against), claims)
-        else:
-            report, line = written_report(study, claims, arguments.peek)
-            print_report(study, claims, report, [*other_files(path), line])
-            if not line.startswith("report:"):
-                sys.exit(2)
+            return
+        report, line = written_report(study, claims, arguments.peek)
+        print_report(study, claims, report, [*other_files(path, claims), line])
+        if not line.startswith("report:"):
+            sys.exit(2)
+
+
+@contextmanager
+def exit_code_2() -> Iterator[None]:
+    """Print a ValueError, and exit with code 2."""
+    try:
+        yield
     except ValueError as error:
         print(printable(f"error: {error}"), file=sys.stderr)
         sys.exit(2)
@@ -69,15 +94,34 @@ def chosen_claims(study: Study, chosen: str | None) -> Path:
         return named_claims(study)
     if Path(chosen).is_file() or Path(chosen).name != chosen or Path(chosen).suffix:
         return Path(chosen)
-    return claims_file(chosen, [kept_claims(study.folder)])
+    kept = None if Path(f"conf/claims/{chosen}.yaml").is_file() else own_claims(study, chosen)
+    return kept or claims_file(chosen)
 
 
-def load_finished(folder: Path) -> Study:
+def load_finished(path: Path, output: Path | None = None) -> Study:
     """Load a study; ValueError if no run of it is finished."""
-    study = load(folder)
+    study = load(path, output=output)
     if study.runs.empty:
-        raise ValueError(f"{folder} has no finished run; {count(len(study.problems), 'folder')} cannot be used")
+        packed = archive_of(path)
+        remedy = f"; its archive is {packed}" if packed.is_file() else ""
+        raise ValueError(f"{path} has no finished run; {count(len(study.problems), 'folder')} cannot be used{remedy}")
     return study
+
+
+def check_output(study: Study) -> None:
+    """Raise ValueError if the folder for the report has runs of its own, or is not that of a study in a folder."""
+    source, folder = study.source, StudyFolder(study.folder)
+    if isinstance(source, StudyFolder) and study.folder != source.path:
+        raise refusal("--output", study.folder, "left out for a folder, which holds its report and log of looks itself")
+    if source.path == study.folder or not study.folder.is_dir():
+        return
+    for run in possible_runs(folder):
+        record = f"{run}/{RUN_JSON}"
+        if folder.has(record) and not (source.has(record) and source.read(record) == folder.read(record)):
+            raise ValueError(
+                f"{study.folder} must not have runs that {source.path} lacks, as the report would replace theirs (it "
+                f"has {run}): choose another folder with --output"
+            )
 
 
 def written_report(study: Study, claims: Claims, peek: bool) -> tuple[Report, str]:
@@ -85,11 +129,11 @@ def written_report(study: Study, claims: Claims, peek: bool) -> tuple[Report, st
     try:
         return write_report(study, claims, peek), f"report: {study.folder / 'report' / PAGE}"
     except OSError as error:
-        judgement = judge_claims(study, claims, read_looks(study.folder))
+        judgement = judge_claims(study, claims, read_looks(study.folder, study.source))
         return Report(judgement.findings, (), is_new=False), f"no report could be written: {error}"
 
 
-def other_files(judged_by: Path) -> list[str]:
+def other_files(judged_by: Path, claims: Claims) -> list[str]:
     """A line if the user's own claims file is no longer what the study's copy of it is."""
     own = Path("conf/claims") / judged_by.name
     if (
@@ -98,7 +142,7 @@ def other_files(judged_by: Path) -> list[str]:
         or "compare" in read_regular(own).decode(errors="replace")
     ):
         return []
-    if own.read_bytes() == judged_by.read_bytes():
+    if hashlib.sha256(own.read_bytes()).hexdigest() == claims.sha256:
         return []
     return [f"{own} is not what the runs were started with; --claims {own.stem} judges by it"]
 
@@ -144,9 +188,9 @@ def print_comparison(study: Study, other: Study, claims: Claims) -> None:
     lines = []
     for one in (study, other):
         if len(one.problems):
-            lines.append(f"{one.folder}: some runs do not count or are missing; the study's own report lists them")
+            lines.append(f"{one.source.path}: some runs do not count or are missing; the study's own report lists them")
         if len(others := unregistered(one, claims)):
-            lines.append(f"{one.folder}: {started_with_others(others)}")
+            lines.append(f"{one.source.path}: {started_with_others(others)}")
     print_lines(console, [*lines, written])
     if not written.startswith("tables:"):
         sys.exit(2)

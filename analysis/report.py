@@ -13,16 +13,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ablate.config.paths import claims_file, kept_claims
+from ablate.config.paths import KEPT_CLAIMS, claims_file
 from ablate.config.wording import count
 from ablate.files.atomic import write_together
 from ablate.files.links import refuse_links
 from ablate.files.reading import LARGEST_TABLE, parse_json, read_regular
 from analysis.claims.finding import Finding, verdicts_json
 from analysis.claims.judge import judge_claims
-from analysis.claims.looks import FILE as LOOKS
 from analysis.claims.looks import append_looks, read_looks
-from analysis.claims.reading import Claims
+from analysis.claims.reading import Claims, for_study, read_claims
 from analysis.figures.all import FIGURES, OF_CLAIMS, DrawnFigure, claim_figures, figures
 from analysis.figures.export import save_figure
 from analysis.page.headline import headline
@@ -30,6 +29,7 @@ from analysis.page.page import Page, render
 from analysis.page.pictures import FILE_TYPES, pictures
 from analysis.page.provenance import facts, overview, shared, varied
 from analysis.page.sentences import findings_in_words
+from analysis.records.source import LOOKS
 from analysis.records.study import Study
 from analysis.tables.all import report_tables
 from analysis.tables.formats import TABLE_TYPES, LeftOut, Table, save_table, summary_table
@@ -61,7 +61,7 @@ def write_report(study: Study, claims: Claims, peek: bool = False) -> Report:
     """
     folder = study.folder / "report"
     refuse_links(folder, study.folder / LOOKS)
-    earlier = read_looks(study.folder)
+    earlier = read_looks(study.folder, study.source)
     judgement = judge_claims(study, claims, earlier, peek)
     inputs = inputs_sha256(study, claims, peek)
     waits = None if peek else why_differences_wait(study, claims)
@@ -122,8 +122,7 @@ def named_claims(study: Study) -> Path:
     if len(names) != 1:
         what = f"{len(names)} claims files ({', '.join(names)})" if names else "no claims file"
         raise ValueError(f"the runs must name one claims file, but they name {what}; choose one with --claims FILE")
-    kept = kept_claims(study.folder) / f"{Path(names[0]).name}.yaml"
-    if kept.is_file():
+    if kept := own_claims(study, Path(names[0]).name):
         return kept
     try:
         return claims_file(names[0])
@@ -131,6 +130,23 @@ def named_claims(study: Study) -> Path:
         raise ValueError(
             f"the claims file that the runs name is missing: {error} (--claims FILE chooses another)"
         ) from error
+
+
+def own_claims(study: Study, name: str) -> Path | None:
+    """The study's own copy of a claims file, <archive>.zip/.claims/<name>.yaml in an archive; None if it has none."""
+    kept = f"{KEPT_CLAIMS}/{name}.yaml"
+    return study.source.path / kept if study.source.has(kept) else None
+
+
+def read_claims_for(study: Study, path: Path) -> Claims:
+    """A claims file, which may be a study's own copy in its archive, for the arms of the study. Raises ValueError."""
+    source = study.source
+
+    def read(path: Path) -> bytes:
+        inside = path.is_relative_to(source.path)
+        return source.read(path.relative_to(source.path).as_posix()) if inside else read_regular(path)
+
+    return for_study(read_claims(path, read), study.arms)
 
 
 def inputs_sha256(study: Study, claims: Claims, peek: bool = False) -> str:

@@ -9,6 +9,9 @@ from ablate.config.wording import nearest
 NO_GROUPS = frozenset({"claims", "roles"})
 """Folders of the config tree that hold no options: claims=<name> sets a key, and roles/ describes model families."""
 
+KEPT_CLAIMS = ".claims"
+"""The folder in a study's own in which it keeps its claims files."""
+
 OUTPUTS = Path("outputs")
 """Where all studies lie, in the folder of the command."""
 
@@ -36,7 +39,7 @@ def claims_file(name: str, others: Sequence[Path] = ()) -> Path:
 
 def kept_claims(study: Path) -> Path:
     """The folder in which a study keeps its claims files, so that it can be judged elsewhere."""
-    return study / ".claims"
+    return study / KEPT_CLAIMS
 
 
 def shipped_groups() -> set[str]:

@@ -1,5 +1,6 @@
 """Files: written atomically, identified by hash, downloaded once.
 
+archive    many files in one zip file, with the hash of each
 assets     pinned artefacts from the package index: the default model and data
 atomic     atomic writes: a reader finds the old file or the new one, never a part of one
 hashing    hashes of files and folders

@@ -80,7 +80,12 @@ def read_run_json(folder: Path) -> dict[str, Any]:
 
     Raises Damaged, NewerSchema, or OSError, where it cannot be believed, used, or read. No message names the file.
     """
-    data = parse_json(read_regular(folder / RUN_JSON, LARGEST_RUN_JSON))
+    return parse_run_json(read_regular(folder / RUN_JSON, LARGEST_RUN_JSON), folder.name)
+
+
+def parse_run_json(content: bytes, folder: str) -> dict[str, Any]:
+    """What a run.json in a folder of this name records, without its hash. Raises Damaged or NewerSchema."""
+    data = parse_json(content)
     if not isinstance(data, dict) or not is_a(data.get("schema"), int):
         raise Foreign("not the record of a run: it has no schema")
     if data["schema"] > SCHEMA:
@@ -88,7 +93,7 @@ def read_run_json(folder: Path) -> dict[str, Any]:
     data = unhashed(data)
     if flaw := next(flaws_of(data), None):
         raise Damaged(flaw)
-    if folder.name != data["id"] and not folder.name.endswith(f"-{data['id']}"):
+    if folder != data["id"] and not folder.endswith(f"-{data['id']}"):
         raise Damaged(f"the record of another run: the folder's name must end in its id, {data['id']}")
     return data
 

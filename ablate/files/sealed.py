@@ -36,12 +36,28 @@ class Sealing:
 def is_sealed(path: Path) -> bool:
     """Whether the file ends in the hash of the bytes before it. Raises Damaged for what is no regular file."""
     with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size - DIGEST
-        sha256, left = hashlib.sha256(), max(size, 0)
-        while left and (block := file.read(min(left, 1 << 20))):
-            sha256.update(block)
-            left -= len(block)
-        return size > 0 and file.read() == sha256.hexdigest().encode()
+        digest = body_sha256(file)
+        return digest is not None and file.read() == digest.encode()
+
+
+def seal_end(file: IO[bytes]) -> None:
+    """Write the hash of everything before them into the last DIGEST bytes of a file, which are kept for it."""
+    digest = body_sha256(file)
+    file.seek(-DIGEST, os.SEEK_END)
+    file.write((digest or "").encode())
+
+
+def body_sha256(file: IO[bytes]) -> str | None:
+    """The hash of a file without its last DIGEST bytes, before which it is left; None where there is nothing else."""
+    left = file.seek(0, os.SEEK_END) - DIGEST
+    if left <= 0:
+        return None
+    sha256 = hashlib.sha256()
+    file.seek(0)
+    while left and (block := file.read(min(left, 1 << 20))):
+        sha256.update(block)
+        left -= len(block)
+    return sha256.hexdigest()
 
 
 def sealed(content: bytes) -> bytes:

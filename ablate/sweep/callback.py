@@ -38,8 +38,10 @@ from ablate.sweep.preflight import (
     check_models,
     check_threads,
     prepare,
+    study_folder,
 )
 from ablate.sweep.summary import print_summary, write_study_report
+from analysis.records.packing import unpack_missing
 
 
 def ends_program(hook: Callable[..., None]) -> Callable[..., None]:
@@ -129,7 +131,7 @@ class Sweep(Callback):
         progress.configure_logging()
         core_use = CoreUse()
         check_hydra(config)
-        typed = unique(jobs)
+        typed = unique(with_archived_runs([*jobs]))
         jobs = [work.with_threads(launcher.threads) for work in typed]
         check(jobs)
         self.claims, content = sweep_claims(config, jobs)
@@ -208,6 +210,15 @@ def print_plan(
         plan.show_plan(runs, progress.table_console(), parallel_runs, advice, of_claims)
     else:
         raise refusal("plan", form, "true, json or false")
+
+
+def with_archived_runs(jobs: list[Job]) -> list[Job]:
+    """Unpack the runs that only the archive next to the study has; return the jobs, which may find their runs there."""
+    line = unpack_missing(study_folder(jobs[0].config["study"]))
+    if not line:
+        return jobs
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return [Job(work.config, work.choices) for work in jobs]  # a job keeps the folder that it once found
 
 
 def unique(jobs: Iterable[Job]) -> list[Job]:

@@ -111,12 +111,13 @@ def plain_value(value: Any) -> Any:
 def arms(jobs: Sequence[Job]) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
     """The arms of a sweep, in the order of its jobs, and those of the runs that its study has already."""
     from analysis.records.arms import arm_of, merged_order
+    from analysis.records.source import StudyFolder
     from analysis.records.study import scan
 
     distinct = {repr(work.config | {"seed": None}): work for work in jobs}.values()
     new = [{"factors": factors(w.config, w.choices), "nuisance": w.config["nuisance"]} for w in distinct]
     study = jobs[0].folder.parent
-    old = [*scan(study)[0].values()] if study.is_dir() else []
+    old = [*scan(StudyFolder(study))[0].values()] if study.is_dir() else []
     names = merged_order(record["factors"] for record in (*new, *old))
     return [arm_of(record, names) for record in new], [arm_of(record, names) for record in old]
 

@@ -50,9 +50,7 @@ LONGEST_STUDY = 200
 
 def check(jobs: Sequence[Job]) -> None:
     """Raise ValueError if any setting or folder of a sweep is wrong, before anything is done."""
-    study = jobs[0].config["study"]
-    require("study", study, type(study) in (str, int), "a name; quote one that YAML reads otherwise: \"study='1.5'\"")
-    check_folder(jobs[0].folder.parent)
+    study_folder(jobs[0].config["study"])
     for work in jobs:
         for key in ("seed", "nuisance"):
             value = work.config[key]
@@ -74,6 +72,13 @@ def check(jobs: Sequence[Job]) -> None:
     for work in jobs:
         check_run_folder(work.folder)
         check_tracker_folder(build_option("tracker", work.config), work.folder.name)
+
+
+def study_folder(study: Any) -> Path:
+    """The folder of the study that the config names. Raises ValueError for a name or a folder that cannot be used."""
+    require("study", study, type(study) in (str, int), "a name; quote one that YAML reads otherwise: \"study='1.5'\"")
+    check_folder(OUTPUTS / str(study))
+    return OUTPUTS / str(study)
 
 
 def check_own_options(options: Options, work: Job) -> None:

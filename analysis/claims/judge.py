@@ -1,7 +1,7 @@
 """Judges the claims of a file by the runs of a study: one finding per claim, and the looks to log.
 
 >>> study, claims = load(Path("outputs/paper")), read_claims(Path("conf/claims/paper.yaml"))  # doctest: +SKIP
->>> judgement = judge_claims(study, claims, read_looks(study.folder))  # doctest: +SKIP
+>>> judgement = judge_claims(study, claims, read_looks(study.folder, study.source))  # doctest: +SKIP
 >>> {finding.id: finding.verdict.value for finding in judgement.findings}  # doctest: +SKIP
 >>> append_looks(study.folder, judgement.looks)  # doctest: +SKIP
 """

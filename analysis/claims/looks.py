@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from ablate.config.wording import printable
-from ablate.files.reading import Damaged, hashed, parse_json, read_regular, unhashed
+from ablate.files.reading import Damaged, hashed, parse_json, unhashed
+from analysis.records.packing import merged_logs
+from analysis.records.source import LOOKS, Source, StudyFolder
 from analysis.stats.effects import ALPHA
 from analysis.stats.spending import alphas, open_alpha
-
-FILE = "looks.jsonl"
 
 PLANNED, PEEK, EXPLORATORY = "planned", "peek", "exploratory"
 KINDS = (PLANNED, PEEK, EXPLORATORY)
@@ -173,26 +173,41 @@ def departures(looks: Sequence[Look]) -> list[str]:
 # --- The log ---
 
 
-def read_looks(folder: Path) -> tuple[Look, ...]:
-    """The looks at the study in `folder`, in order.
+def read_looks(folder: Path, source: Source | None = None) -> tuple[Look, ...]:
+    """The looks in the log of a study's folder, in order; before them those in its archive, if that is the `source`.
 
-    Lines that are damaged or no looks are left out with a warning. Lines of older versions have no hash. Raises
-    ValueError where the log is no regular file or cannot be read: a look must not be forgotten.
+    Raises ValueError as `log_in` does.
     """
-    path = Path(folder) / FILE
+    log = log_in(StudyFolder(Path(folder)))
+    return looks_in(merged_logs(log_in(source), log) if source else log, Path(folder) / LOOKS)
+
+
+def log_in(source: Source) -> bytes:
+    """The log of looks, empty where there is none.
+
+    Raises ValueError where it is no regular file or cannot be read: a look must not be forgotten.
+    """
     try:
-        content = read_regular(path)
+        return source.read(LOOKS)
     except FileNotFoundError:
-        return ()
+        return b""
     except (Damaged, OSError) as error:
+        path = source.path / LOOKS
         raise ValueError(f"{path} must be the log of looks, a text file, but it cannot be read: {error}") from error
+
+
+def looks_in(log: bytes, path: Path) -> tuple[Look, ...]:
+    """The looks in a log, in order; `path` is where warnings say it is.
+
+    Lines that are damaged or no looks are left out with a warning. Lines of older versions have no hash.
+    """
     looks = []
-    for number, line in enumerate(content.split(b"\n"), 1):
+    for number, line in enumerate(log.split(b"\n"), 1):
         try:
             looks += [look_of(parse_json(line))] if line.strip() else []
         except Damaged as error:
             shown = printable(line[:80].decode(errors="replace"))
-            warnings.warn(f"{path}: line {number} is not a look and is left out ({error}): {shown}", stacklevel=2)
+            warnings.warn(f"{path}: line {number} is not a look and is left out ({error}): {shown}", stacklevel=3)
     return tuple(looks)
 
 
@@ -217,7 +232,7 @@ def append_looks(folder: Path, looks: Sequence[Look]) -> None:
     A last line that a killed writer left unfinished is ended first.
     """
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    with (Path(folder) / FILE).open("ab+", buffering=0) as file:
+    with (Path(folder) / LOOKS).open("ab+", buffering=0) as file:
         for look in looks:
             file.seek(-1 if file.seek(0, os.SEEK_END) else 0, os.SEEK_END)
             start = "\n" if file.read(1) not in (b"", b"\n") else ""

@@ -17,7 +17,7 @@ conf/claims/paper.yaml explains every key. Mistakes raise a ValueError with the 
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -124,11 +124,11 @@ class Claims:
         return tuple(question for claim in self.claims for question in (*claim.questions, *claim.beside))
 
 
-def read_claims(path: Path) -> Claims:
+def read_claims(path: Path, read: Callable[[Path], bytes] = read_regular) -> Claims:
     """Reads and checks a claims file. Raises ValueError for an unreadable file, bad YAML and wrong values."""
     path = Path(path)
     try:
-        content = read_regular(path)
+        content = read(path)
         # in the YAML of OmegaConf, 1e-4 is a number and a duplicate key is an error
         config = OmegaConf.create(content.decode())
         with values.prefixed(f"{path}: "):

@@ -57,7 +57,7 @@ def judged_cases(study: Study, claims: Claims, findings: Sequence[Finding]) -> l
     """The claims that share the error rate, with the looks and seeds that the findings are judged by."""
     context = Context(study, outcomes(study, {question.measured for question in claims.questions}), claims.command)
     shown = {finding.id for finding in findings if finding.alpha is not None}
-    earlier = read_looks(study.folder)
+    earlier = read_looks(study.folder, study.source)
     cases = [case_of(claim, claims, context, earlier, peek=claim.id in shown) for claim in claims.claims]
     return [
         JudgedCase(case.claim, case.inquiries, case.look, case.evidence)

@@ -31,6 +31,7 @@ from analysis.compare.bit_identity import identity
 from analysis.compare.matching import Matching, match
 from analysis.quantities.outcomes import outcomes
 from analysis.records.arms import merged_order, value_text, varying, with_factors
+from analysis.records.source import folder_of
 from analysis.records.study import Study
 from analysis.stats.effects import ALPHA, EQUAL, student_half_width
 from analysis.stats.interval import Interval
@@ -72,14 +73,17 @@ class StudyComparison:
 
 
 def compare(ours: Study, theirs: Study, claims: Claims) -> StudyComparison:
-    """Compare `ours` with `theirs`, both judged by one claims file. Raises ValueError if they are the same folder."""
-    if ours.folder.resolve() == theirs.folder.resolve():
-        raise refusal("--against", theirs.folder, "the folder of another study")
+    """Compare `ours` with `theirs`, both judged by one claims file.
+
+    Raises ValueError if they are the same folder or archive.
+    """
+    if ours.source.path.resolve() == theirs.source.path.resolve():
+        raise refusal("--against", theirs.source.path, "another study, in a folder or an archive of its own")
     factors = merged_order([ours.factors, theirs.factors])
     ours, theirs = (with_all_factors(study, factors) for study in (ours, theirs))
     matching = match(ours.arms, theirs.arms)
     return StudyComparison(
-        names=names(ours.folder, theirs.folder),
+        names=names(ours.source.path, theirs.source.path),
         matching=matching,
         settings=pd.concat([changed_settings(ours, theirs, matching), changed_environment(ours.runs, theirs.runs)]),
         arms=compared_arms(ours, theirs, matching),
@@ -93,8 +97,8 @@ def with_all_factors(study: Study, factors: Sequence[str]) -> Study:
 
 
 def names(ours: Path, theirs: Path) -> tuple[str, str]:
-    """The names of the two folders; where these are the same, their paths as the user gave them."""
-    short = ours.resolve().name, theirs.resolve().name
+    """The names of the two studies; where these are the same, their paths as the user gave them."""
+    short = folder_of(ours.resolve()).name, folder_of(theirs.resolve()).name
     return short if len(set(short)) == 2 else (str(ours), str(theirs))
 
 

@@ -2,13 +2,21 @@
 
 import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from ablate.files.reading import LARGEST_TABLE, Damaged, read_regular
-from ablate.files.run_record import Foreign, check_table, read_run_json, tables_of, task_kind
+from ablate.files.reading import LARGEST_TABLE, Damaged
+from ablate.files.run_record import (
+    LARGEST_RUN_JSON,
+    RUN_JSON,
+    Foreign,
+    check_table,
+    parse_run_json,
+    tables_of,
+    task_kind,
+)
 from ablate.schema import PREDICTIONS, TABLES, UNFINISHED
 from analysis.records.arms import flat
+from analysis.records.source import Source
 
 RECORDS = {f"{table}.parquet": tuple(columns) for table, columns in TABLES.items()}
 """The record files and their columns, of which the first numbers the rows."""
@@ -32,13 +40,13 @@ class Unreadable(Exception):
         self.kind = kind
 
 
-def run_json(folder: Path) -> dict[str, Any]:
+def run_json(source: Source, run: str) -> dict[str, Any]:
     """A run's own account, checked by `ablate.files.run_record`. Raises Unreadable."""
     try:
-        data = read_run_json(folder)
-        folder.name.encode()  # for frames and pages
+        data = parse_run_json(source.read(f"{run}/{RUN_JSON}", LARGEST_RUN_JSON), run)
+        run.encode()  # for frames and pages
     except FileNotFoundError:
-        if not folder.is_dir():
+        if not source.has(run):
             raise Unreadable("gone", "vanished while it was read") from None
         raise Unreadable("foreign", "no run.json: not a run, or one that has not begun") from None
     except Foreign as error:
@@ -52,40 +60,40 @@ def run_json(folder: Path) -> dict[str, Any]:
     return data
 
 
-def flaw_of(folder: Path, data: Mapping[str, Any]) -> tuple[str, str] | None:
+def flaw_of(source: Source, run: str, data: Mapping[str, Any]) -> tuple[str, str] | None:
     """Why a run does not count, as kind and problem; None where it does."""
     if data["status"] in UNFINISHED:
         message = flat(data).get("error.message")
         return "partial", f"status {data['status']}" + (f": {message}" if message else "")
     try:
         for file in files_of(data):
-            check_record(folder / file, data)
+            check_record(source, run, file, data)
     except Unreadable as problem:
         return problem.kind, str(problem)
     return None
 
 
-def check_record(path: Path, data: Mapping[str, Any]) -> None:
+def check_record(source: Source, run: str, file: str, data: Mapping[str, Any]) -> None:
     """Raises Unreadable unless the file's hash and row count are those in its run.json."""
     try:
-        rows, sha256 = data["records"][path.name]["rows"], data["records"][path.name]["sha256"]
+        rows, sha256 = data["records"][file]["rows"], data["records"][file]["sha256"]
     except (KeyError, TypeError):
-        raise Unreadable("broken", f"run.json does not say what {path.name} should hold") from None
+        raise Unreadable("broken", f"run.json does not say what {file} should hold") from None
     try:
-        check_table(verified(path, sha256), path.stem, rows, task_kind(data))
+        check_table(verified(source, run, file, sha256), file.removesuffix(".parquet"), rows, task_kind(data))
     except Damaged as error:
-        raise Unreadable("broken", f"{path.name}: {error}") from error
+        raise Unreadable("broken", f"{file}: {error}") from error
 
 
-def verified(path: Path, sha256: str) -> bytes:
+def verified(source: Source, run: str, file: str, sha256: str) -> bytes:
     """A file's bytes, if they are those that the run wrote. Raises Unreadable."""
     try:
-        content = read_regular(path, LARGEST_TABLE)
+        content = source.read(f"{run}/{file}", LARGEST_TABLE)
     except Damaged as error:
-        raise Unreadable("broken", f"{path.name}: {error}") from error
+        raise Unreadable("broken", f"{file}: {error}") from error
     except OSError as error:
-        kind = "broken" if path.parent.is_dir() else "gone"
-        raise Unreadable(kind, f"{path.name} cannot be read: {error.strerror}") from error
+        kind = "broken" if source.has(run) else "gone"
+        raise Unreadable(kind, f"{file} cannot be read: {error.strerror}") from error
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise Unreadable("broken", f"{path.name} is not what the run wrote: its sha256 differs")
+        raise Unreadable("broken", f"{file} is not what the run wrote: its sha256 differs")
     return content

@@ -1,4 +1,4 @@
-"""Run folders -> tidy frames: what a study's runs recorded, and by name whatever of it does not count.
+"""A study's folder or archive -> tidy frames: what its runs recorded, and by name whatever of it does not count.
 
     >>> study = load(Path("outputs/paper"))  # doctest: +SKIP
     >>> study.runs[["arm", "seed", "status", "test_accuracy"]]  # doctest: +SKIP
@@ -26,6 +26,7 @@ from ablate.files.run_record import RUN_JSON, read_columns
 from ablate.schema import SETUP, TASKS
 from analysis.records.arms import Arm, arm_of, factors_of, flat, in_order, labels, merged_order, ranges, techniques_of
 from analysis.records.run_folder import RECORDS, Unreadable, columns_of, files_of, flaw_of, run_json, verified
+from analysis.records.source import Source, folder_of, possible_runs, source_of
 
 COLUMNS = (
     *("run", "arm", "id", "status", "seed", "nuisance", *SETUP, "trainer.steps"),
@@ -39,8 +40,10 @@ COLUMNS = (
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """The runs of one folder, in the order in which they began.
+    """The runs of one folder or archive, in the order in which they began.
 
+    folder    where its report and the log of looks are: the folder with its runs, or the one next to an archive
+    source    where its files are
     runs      one row a run that counts: run (its folder's name), arm (its label), id, status, seed, nuisance;
               each factor's option (`clip`) and settings (`clip.threshold`); metrics by their names
               (`test_accuracy`); all else of run.json by its path (`parameters.ratio`, `environment.key`)
@@ -59,6 +62,7 @@ class Study:
     arms: Mapping[str, Arm]
     problems: pd.DataFrame
     sha256: Mapping[str, Mapping[str, str]]
+    source: Source
 
     @cached_property
     def measured(self) -> dict[str, dict[str, Any]]:
@@ -128,7 +132,7 @@ class Study:
             raise ValueError(f"{file} has no column {', '.join(unknown)}; it has {', '.join(names)}")
         if not self.has(run, file):
             raise ValueError(f"{run} has no {file}")
-        content = verified(self.folder / run / file, self.sha256[run][file])
+        content = verified(self.source, run, file, self.sha256[run][file])
         try:
             return read_columns(content, file.removesuffix(".parquet"), wanted, kind)
         except Damaged as error:
@@ -162,19 +166,19 @@ class Study:
         return whole.to_pandas(split_blocks=True, self_destruct=True)
 
 
-def load(folder: Path, only: Collection[str] | None = None) -> Study:
-    """The study in outputs/<study>, or of its run folders `only` these.
+def load(path: Path, only: Collection[str] | None = None, output: Path | None = None) -> Study:
+    """The study in outputs/<study> or in its archive, or of its run folders `only` these.
 
-    Raises ValueError where there is no such folder.
+    Args: `output`, the folder for its report and the log of looks; by default that of `folder_of`.
+    Raises ValueError where there is no such folder or archive, and for an archive that is damaged.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise ValueError(f"no study in {folder}: there is no such folder")
-    known, problems = scan(folder, only)
+    path = Path(path)
+    source = source_of(path)
+    known, problems = scan(source, only)
     factors = merged_order(data["factors"] for data in known.values())
     arms = [arm_of(data, factors) for data in known.values()]
     label_of = dict(zip(known, labels(arms), strict=True))
-    flaws = {run: flaw for run, data in known.items() if (flaw := flaw_of(folder / run, data))}
+    flaws = {run: flaw for run, data in known.items() if (flaw := flaw_of(source, run, data))}
     flaws |= ambiguities({run: (label_of[run], data) for run, data in known.items() if run not in flaws})
     rows = [{"run": run, "arm": label_of[run], **flat_row(data, factors)} for run, data in known.items()]
     frame = pd.DataFrame(rows)
@@ -182,7 +186,7 @@ def load(folder: Path, only: Collection[str] | None = None) -> Study:
     counts = ~frame["run"].isin(list(flaws))
     problems += [(run, *flaw) for run, flaw in flaws.items()] + missing(frame)
     return Study(
-        folder=folder,
+        folder=output or folder_of(path),
         runs=frame[counts].reset_index(drop=True),
         left_out=frame[~counts].reset_index(drop=True),
         arms=in_order(dict(zip(label_of.values(), arms, strict=True))),
@@ -192,23 +196,22 @@ def load(folder: Path, only: Collection[str] | None = None) -> Study:
             for run, data in known.items()
             if run not in flaws
         },
+        source=source,
     )
 
 
 def scan(
-    folder: Path, only: Collection[str] | None = None
+    source: Source, only: Collection[str] | None = None
 ) -> tuple[dict[str, dict[str, Any]], list[tuple[str, str, str]]]:
     """run.json by run, in the order in which the runs began (unknown: last, by name), and the problems."""
     found, problems = {}, []
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.name == "report" or not path.is_dir():
-            continue
-        if only is not None and path.name not in only:
+    for run in possible_runs(source):
+        if only is not None and run not in only:
             continue
         try:
-            found[path.name] = run_json(path)
+            found[run] = run_json(source, run)
         except Unreadable as problem:
-            problems.append((path.name.encode(errors="replace").decode(), problem.kind, str(problem)))
+            problems.append((run.encode(errors="replace").decode(), problem.kind, str(problem)))
     # ISO times, all UTC, sort as text; "~" comes after them
     began = {run: str(flat(data).get("timing.started", "~")) for run, data in found.items()}
     return {run: found[run] for run in sorted(found, key=lambda run: (began[run], run))}, problems

@@ -444,7 +444,7 @@ def test_a_file_in_the_place_of_the_tables_folder(tmp_path: Path, monkeypatch, c
     [
         ("outputs/none", "no study in outputs/none: there is no such folder"),
         ("outputs/empty", "outputs/empty has no finished run"),
-        ("outputs/link", "--against must be the folder of another study (got outputs/link)"),
+        ("outputs/link", "--against must be another study, in a folder or an archive of its own (got outputs/link)"),
     ],
 )
 def test_errors_are_messages_with_exit_code_2(other: str, message: str, tmp_path: Path, monkeypatch, capsys) -> None:

@@ -402,10 +402,10 @@ def test_reading_while_runs_are_written_and_removed(tmp_path):
 def test_a_folder_that_vanishes_while_it_is_read(study, monkeypatch):
     real = loading.run_json
 
-    def slow(folder):
-        data = real(folder)
-        if folder.name == "fixed-s1":
-            shutil.rmtree(folder)
+    def slow(source, run):
+        data = real(source, run)
+        if run == "fixed-s1":
+            shutil.rmtree(source.path / run)
         return data
 
     monkeypatch.setattr(loading, "run_json", slow)
