@@ -12,11 +12,12 @@ import numpy as np
 from ablate.config.checks import require
 from ablate.config.wording import printable
 from ablate.data import sources, token_cache
-from ablate.data.batches import UNLABELLED, Examples
+from ablate.data.batches import Examples
 from ablate.data.sources import SPLITS, Data
 from ablate.data.texts import overlap, strings
 from ablate.data.tokens import tokenise
 from ablate.model.loading import Model, Vocabulary
+from ablate.schema import UNLABELLED
 
 log = logging.getLogger("ablate")
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from ablate.data.batches import UNLABELLED, Examples
+from ablate.data.batches import Examples
 from ablate.data.texts import Texts
+from ablate.schema import UNLABELLED
 
 TOGETHER = 10_000
 """Texts that are tokenised together: the tokenizer's own records would need some 2 kB per text."""

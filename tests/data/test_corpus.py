@@ -121,7 +121,7 @@ def test_a_run_does_not_depend_on_the_cache(tmp_path: Path, place: Path, monkeyp
         assert tables("read") == made
     with monkeypatch.context() as patch:
         patch.setattr(
-            run, "corpus", lambda model, source, known: build_corpus(model, source)
+            run, "corpus", lambda model, source, known, kind: build_corpus(model, source, kind)
         )  # what no cache has touched
         assert tables("plain") == made
     settings["seed"] = 1
