@@ -34,7 +34,7 @@ class Task(ABC):
     kind: ClassVar[str]  # one of `ablate.schema.TASKS`
 
     def __post_init__(self) -> None:
-        check_metric("task.primary", self.primary, self.kind)
+        check_metric("primary", self.primary, self.kind)
 
     @abstractmethod
     def outputs(self, classes: int) -> int:
