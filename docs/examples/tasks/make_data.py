@@ -5,8 +5,8 @@
     similarity.*    how close the ratings of two sentences are: 8 minus their distance
     names.*         the names in a sentence, by their capitals, as B-NAME, I-NAME and O
 
-Each is a train and a test file in JSON lines. Labels are made by rules, so they are no gold standard; they show that each
-kind of task runs on real text.
+Each is a train and a test file in JSON lines. Labels are made by rules, so they are no gold standard; they show that
+each kind of task runs on real text.
 """
 
 import json
