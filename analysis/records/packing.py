@@ -17,7 +17,7 @@ from ablate.files.archive import Archive, write_archive
 from ablate.files.atomic import write
 from ablate.files.hashing import file_sha256
 from ablate.files.links import refuse_links
-from ablate.files.reading import LARGEST_TABLE
+from ablate.files.reading import LARGEST_TABLE, Damaged
 from ablate.files.run_record import RUN_JSON
 from analysis.records.source import (
     LOOKS,
@@ -67,8 +67,12 @@ def pack_study(folder: Path, path: Path | None = None, report: bool = False) -> 
             return source.read(name, LARGEST_TABLE)
         except FileNotFoundError as error:
             raise ValueError(f"{folder / name} vanished while the study was packed; pack it again") from error
+        except Damaged as error:
+            raise ValueError(f"{folder / name} cannot be packed: {error}") from error
 
-    write_archive(path, names, read)
+    # before the tables, so that no run counts as done with a table from before it ended
+    records = {name: read(name) for name in names if name.endswith(f"/{RUN_JSON}")}
+    write_archive(path, names, lambda name: records[name] if name in records else read(name))
     return Packed(path, tuple(runs), tuple(others))
 
 
@@ -86,10 +90,10 @@ def check_replaced(path: Path, folder: Path, runs: Collection[str]) -> None:
 
 def files_in(folder: Path, runs: Collection[str], report: bool) -> tuple[list[str], list[str]]:
     """The files of a study's folder that are packed, and what is not: files, and folders of which nothing is."""
+    packed = {*runs, KEPT_CLAIMS, *([REPORT] if report else [])}
     taken, left = [], []
     for path in sorted(folder.iterdir()):
-        inside = path.name in (*runs, KEPT_CLAIMS) or (path.name == REPORT and report)
-        files = sorted(file for file in path.rglob("*") if file.is_file()) if inside else [path]
+        files = sorted(file for file in path.rglob("*") if file.is_file()) if path.name in packed else [path]
         for file in files:
             name = file.relative_to(folder).as_posix()
             (taken if file.is_file() and is_of_study(name) else left).append(name)

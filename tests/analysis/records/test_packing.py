@@ -1,6 +1,7 @@
 """A study as one file: judged and compared as its folder is, and a folder again to the byte."""
 
 import hashlib
+import json
 import random
 import re
 import shutil
@@ -14,9 +15,9 @@ from ablate.files.archive import write_archive
 from analysis.__main__ import main
 from analysis.claims.looks import Look, append_looks, read_looks
 from analysis.records.packing import pack_study, unpack_missing, unpack_study
-from analysis.records.source import open_study_archive
+from analysis.records.source import StudyFolder, open_study_archive
 from analysis.records.study import load
-from tests.analysis.runs import change, write_run
+from tests.analysis.runs import change, evals_frame, write_run, write_table
 from tests.analysis.studies import MINIMAL
 
 CLAIMS = MINIMAL.replace("seeds: 10", "seeds: 2")
@@ -113,6 +114,26 @@ def test_what_is_unpacked_is_what_was_packed(study: Path, tmp_path: Path) -> Non
     (tmp_path / "again/none-s2/run.json").unlink()  # as a killed call leaves it
     assert unpack_study(archive, tmp_path / "again") == ("none-s1", "none-s2")
     assert load(tmp_path / "again").sha256 == load(study).sha256
+
+
+def test_a_run_that_ends_while_it_is_packed_is_packed_as_unfinished(
+    study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not as a run that is done and has the tables from before: it would be broken."""
+    real, ending = StudyFolder.read, json.loads((study / "fixed-s3/run.json").read_text())
+
+    def read(source: StudyFolder, name: str, limit: int) -> bytes:
+        content = real(source, name, limit)
+        if name == "fixed-s3/evals.parquet":  # the first table of the run
+            ending["records"]["evals.parquet"] = write_table(study / name, evals_frame(20, noise=0.5))
+            change(study / "fixed-s3", status="done", records=ending["records"])
+        return content
+
+    monkeypatch.setattr(StudyFolder, "read", read)
+    packed = load(pack_study(study).path)
+    assert packed.problems["problem"].tolist() == ["status running", "no run"]
+    monkeypatch.undo()
+    assert len(load(study).runs) == 7 and len(load(pack_study(study).path).runs) == 7  # the control
 
 
 def test_the_report_is_packed_where_it_is_asked_for(
