@@ -22,7 +22,7 @@ from ablate.schema import UNLABELLED
 log = logging.getLogger("ablate")
 
 IMBALANCE = 1.5
-"""The ratio of the largest to the smallest class from which on we report their shares."""
+"""The ratio of the largest to the smallest class of texts from which on we report their shares."""
 
 
 @dataclass(frozen=True)
@@ -125,14 +125,14 @@ def left_out(kind: str, name: str, split: Examples, max_length: int) -> str:
 
 
 def report_classes(texts: Corpus) -> None:
-    """Log the shares of unequal classes; warn about classes with one example or none, and names that look alike."""
+    """Warn about unequal classes, classes with one example or none, and names that look alike."""
     counts = texts.counts(texts.train)
     if not counts:
         return
     (largest, most), (smallest, fewest) = counts.most_common()[0], counts.most_common()[-1]
-    if most >= IMBALANCE * fewest:
+    if texts.kind == "classification" and most >= IMBALANCE * fewest:  # most words have no entity: no news
         total = counts.total() / 100
-        log.info(
+        log.warning(
             "data: the classes are unequal: %.1f %% of the training labels are %s and %.1f %% are %s",
             most / total, shown(texts, [largest]), fewest / total, shown(texts, [smallest]),
         )  # fmt: skip

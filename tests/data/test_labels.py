@@ -1,13 +1,12 @@
 """Labels of each kind of task, from every format that has them: words, numbers, targets and lists of word labels."""
 
-import logging
 from collections import Counter
 from pathlib import Path
 
 import datasets
 import pytest
 
-from ablate.data.corpus import build_corpus, corpus, look_alikes, warn_about_texts
+from ablate.data.corpus import Corpus, build_corpus, corpus, look_alikes, warn_about_texts
 from ablate.data.row_checks import BrokenRule, Classes, target
 from ablate.data.sources import CUT, Synthetic, load_splits
 from ablate.data.texts import Texts, stratified_order
@@ -109,15 +108,14 @@ def test_labels_of_one_kind() -> None:
 # --- imbalance ---
 
 
-def corpus_of(train: Path, test: Path, caplog: pytest.LogCaptureFixture):
-    caplog.set_level(logging.INFO, logger="ablate")
+def corpus_of(train: Path, test: Path) -> Corpus:
     return corpus(Tiny(lr=1e-3), own(train, test))
 
 
 def test_unequal_classes_are_reported(tmp_path, caplog):
     unequal = ["rare" if i < 8 else "common" for i in range(40)]
     test = save(tmp_path / "b.csv", {"text": [f"new {t}" for t in TEXTS], "label": unequal})
-    found = corpus_of(save(tmp_path / "a.csv", {"text": TEXTS, "label": unequal}), test, caplog)
+    found = corpus_of(save(tmp_path / "a.csv", {"text": TEXTS, "label": unequal}), test)
     assert found.labels == ("common", "rare") and found.classes == 2
     shares = Counter(found.train.label)
     share = 100 * shares[0] / shares.total()
@@ -125,14 +123,14 @@ def test_unequal_classes_are_reported(tmp_path, caplog):
     caplog.clear()
     equal = ["ab"[i % 2] for i in range(40)]
     test = save(tmp_path / "b.csv", {"text": [f"new {t}" for t in TEXTS], "label": equal})
-    corpus_of(save(tmp_path / "a.csv", {"text": TEXTS, "label": equal}), test, caplog)
+    corpus_of(save(tmp_path / "a.csv", {"text": TEXTS, "label": equal}), test)
     assert "unequal" not in caplog.text  # the control
 
 
 def test_a_class_with_one_example(tmp_path, caplog):
     rare = ["once" if i == 7 else "ab"[i % 2] for i in range(40)]
     test = save(tmp_path / "b.csv", {"text": ["x", "y"], "label": ["a", "b"]})
-    corpus_of(save(tmp_path / "a.csv", {"text": TEXTS, "label": rare}), test, caplog)
+    corpus_of(save(tmp_path / "a.csv", {"text": TEXTS, "label": rare}), test)
     assert "the train split has only one example of class once" in caplog.text
     assert "the test split has no example of class once" in caplog.text
 
@@ -141,7 +139,7 @@ def test_names_that_look_alike(tmp_path, caplog):
     assert look_alikes(["a b", "ab", "c"]) == [["a b", "ab"]]
     alike = ["Yes" if i == 3 else ("yes", "no")[i % 2] for i in range(40)]
     test = save(tmp_path / "b.csv", {"text": ["x", "y"], "label": ["yes", "no"]})
-    corpus_of(save(tmp_path / "a.csv", {"text": TEXTS, "label": alike}), test, caplog)
+    corpus_of(save(tmp_path / "a.csv", {"text": TEXTS, "label": alike}), test)
     assert "the classes 'Yes' and 'yes' differ only in case or spaces" in caplog.text
 
 
