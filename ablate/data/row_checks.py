@@ -7,7 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from ablate.config.wording import excerpt
+from ablate.config.wording import excerpt, printable
 from ablate.data.columns import Columns
 from ablate.data.texts import Texts
 
@@ -125,7 +125,7 @@ def checked_label(value: Any, text: Any, kind: str, classes: "Classes") -> Any:
 class Classes:
     """Checks class labels one after the other: whole numbers 0..k-1, or words. Booleans are the words True and False.
 
-    Spaces around a word are removed. In Parquet one label of 0.5 turns the whole column into floats: so a whole float
+    Spaces around a word are removed, and several within it are one. In Parquet one label of 0.5 turns the whole column into floats: so a whole float
     is an error (`late`) only if no other label is worse.
     """
 
@@ -165,12 +165,13 @@ class Classes:
 
 
 def class_name(value: Any) -> str | None:
-    """A label as a class name; None if it is none: empty, a number, or as long as a text."""
+    """A label as a class name, without surplus spaces; None if it is empty, a number, unprintable or a text."""
     if isinstance(value, bool):
         return str(value)
     if broken_rule(value) or len(value) > MAX_NAME or as_number(value) is not None:
         return None
-    return value.strip()
+    name = " ".join(value.split())
+    return name if name == printable(name) else None
 
 
 def integer_label(value: Any) -> int | None:

@@ -277,6 +277,8 @@ class Files(Tabular):
                 found.setdefault(split, []).extend(saved_files(place) if saved else [place])
             if named == []:
                 raise refusal(f"data.files.{split}", "[]", "a path, a list of paths, or null")
+            once = len({path.resolve() for path in found.get(split, ())}) == len(found.get(split, ()))
+            require(f"data.files.{split}", named, once, "a list that names each file once")
         return found
 
 

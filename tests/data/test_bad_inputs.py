@@ -71,6 +71,7 @@ BAD = {
     "missing label": classes(at(CLASSES, None), "(got None)"),
     "nan among words": classes(at(CLASSES, "nan"), WORD, "csv"),
     "list as a label": classes(at(CLASSES, ["yes"]), WORD),
+    "escape in a word": classes(at(CLASSES, "y\x1b[31m"), WORD),
     "NUL in a word": classes(at(CLASSES, "y\0"), WORD),
     "text as a label": classes(["x" * 300] * 20, "at most 200 characters; is data.label the column of the texts?"),
     "gap": classes(at([0, 1] * 10, 5), "row 3: labels must be 0..k-1 without gaps (got 5, but no row has 2)"),
@@ -145,6 +146,10 @@ def second_is_missing(folder: Path) -> Files:
     return own([good(folder), folder / "b.csv"])
 
 
+def a_file_twice(folder: Path) -> Files:
+    return own([good(folder), folder / ".." / folder.name / "a.csv"])
+
+
 def no_files(folder: Path) -> Files:
     return own([])
 
@@ -161,6 +166,7 @@ def good(folder: Path) -> Path:
         (other_kind_for_test, "b.csv, row 1: the label must occur in the training split (got 0)"),
         (unknown_class, "b.csv, row 3: the label must occur in the training split (got 'maybe')"),
         (second_is_missing, "data.files.train must be an existing file, or a folder"),
+        (a_file_twice, "data.files.train must be a list that names each file once"),
         (no_files, "files.train must be the training split"),
     ],
 )

@@ -56,10 +56,11 @@ def test_booleans_are_the_words_false_and_true(tmp_path, suffix):
     assert splits["test"].labels == ("False", "True") and splits["test"].label[:3] == [1, 0, 1]
 
 
-def test_spaces_around_words_are_removed(tmp_path):
+def test_surplus_spaces_of_words_are_removed(tmp_path):
     path = tmp_path / "a.csv"
-    path.write_text("text,label\n" + "".join(f"t{i}, {'yes ' if i % 2 else 'no'}\n" for i in range(30)))
-    assert load_splits(own(path, path))["test"].labels == ("no", "yes")
+    words = ["no", " no", "oh  yes ", "oh yes"]
+    path.write_text("text,label\n" + "".join(f"t{i},{words[i % 4]}\n" for i in range(30)))
+    assert load_splits(own(path, path))["test"].labels == ("no", "oh yes")
 
 
 @pytest.mark.parametrize("how", ["parquet", "saved"])

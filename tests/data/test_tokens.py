@@ -104,6 +104,20 @@ def test_a_word_that_the_tokenizer_drops_shifts_no_label() -> None:
     assert PIECES.decode(examples.input_ids[0][first:-1]).replace(" ##", "") == "house"
 
 
+@pytest.mark.parametrize("scheme", ["always", "first", "never"])
+def test_words_of_tokenizers_that_mark_spaces(scheme: str) -> None:
+    """As Llama's and T5's do: a word alone need not have the mark that it has behind a space."""
+    backend = Tokenizer(models.BPE(unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
+    trainer = trainers.BpeTrainer(vocab_size=60, special_tokens=["<unk>", "</s>"])
+    backend.train_from_iterator(["the house the garden the house"] * 5, trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>", unk_token="<unk>")
+    words = ["the", "house", "garden", "the"]
+    examples = tokenise(words_of(words), tokenizer, 64, "token_classification")
+    assert examples.input_ids[0].tolist() == tokenizer(" ".join(words))["input_ids"]
+    assert [value for value in examples.label[0] if value != UNLABELLED] == [1, 2, 3, 4]
+
+
 def test_words_after_a_space_have_the_tokens_of_running_text() -> None:
     words = ["the", "house", "garden"]
     for tokenizer in (PIECES, BYTES):
