@@ -32,7 +32,7 @@ class Columns:
         return row[: len(self.text)], label, next(rest) if self.cluster is not None else None
 
 
-def columns_of(text: str | Sequence[str], label: str | None, cluster: str | None, kind: str) -> Columns:
+def task_columns(text: str | Sequence[str], label: str | None, cluster: str | None, kind: str) -> Columns:
     """The columns that `data.text`, `data.label` and `data.cluster` name, for a task of this kind.
 
     Raises ValueError where the task needs other ones. Language modelling reads no labels.

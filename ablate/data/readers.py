@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ablate.config.checks import require
 from ablate.config.wording import excerpt
 from ablate.data import conll
-from ablate.data.columns import Columns, columns_of
+from ablate.data.columns import Columns, task_columns
 from ablate.data.delimited import SEPARATORS, delimited_rows
 from ablate.data.file_bytes import UNPACKERS, chunks_of, lines_of
 from ablate.data.json_rows import json_line_rows, json_rows
@@ -81,7 +81,7 @@ def read_files(
 
     Each file is checked separately, so that an error gives the file and its row.
     """
-    columns, classes = columns_of(text, label, cluster, kind), Classes()
+    columns, classes = task_columns(text, label, cluster, kind), Classes()
     parts = [read_file(file, columns, classes) for file in files]
     names = {part.labels for part in parts if part.labels}
     if len(names) > 1:

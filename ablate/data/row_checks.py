@@ -125,8 +125,8 @@ def checked_label(value: Any, text: Any, kind: str, classes: "Classes") -> Any:
 class Classes:
     """Checks class labels one after the other: whole numbers 0..k-1, or words. Booleans are the words True and False.
 
-    Spaces around a word are removed, and several within it are one. In Parquet one label of 0.5 turns the whole column into floats: so a whole float
-    is an error (`late`) only if no other label is worse.
+    Spaces around a word are removed, and several within it are one. In Parquet one label of 0.5 turns the whole column
+    into floats: so a whole float is an error (`late`) only if no other label is worse.
     """
 
     def __init__(self) -> None:
