@@ -68,14 +68,14 @@ def checked_text(parts: Sequence[Any], kind: str) -> Any:
 
 
 def checked_words(value: Any) -> list[str]:
-    words = listed(value, "words")
+    words = list_of(value, "words")
     for number, word in enumerate(words, 1):
         if rule := broken_rule(word):
             raise BrokenRule(f"word {number} must {rule} (got {excerpt(word)})")
     return words
 
 
-def listed(value: Any, what: str) -> list[Any]:
+def list_of(value: Any, what: str) -> list[Any]:
     """A list from a column of lists, or from a text with spaces between its items, as in CSV. Raises BrokenRule."""
     found = value.split() if isinstance(value, str) else value
     if not isinstance(found, list):
@@ -116,7 +116,7 @@ def checked_label(value: Any, text: Any, kind: str, classes: "Classes") -> Any:
         return target(value)
     if kind != "token_classification":
         return classes(value)
-    labels = listed(value, "labels")
+    labels = list_of(value, "labels")
     if len(labels) != len(text):
         raise BrokenRule(f"there must be one label per word (got {len(text)} words and {len(labels)} labels)")
     return [classes(label) for label in labels]
@@ -152,12 +152,13 @@ class Classes:
         if self.words:
             what = "a word like those before it: labels are all words, or all whole numbers 0..k-1"
             return f"the label must be {what} (got {excerpt(value)})"
-        hint = ""
+        found = as_number(value)
+        hint = "; labels may also be words" if self.words is None else ""
         if number is not None:
             hint = "; -1 usually marks labels that are kept secret"
         elif word is not None:
             hint = "; labels are all words, or all whole numbers"
-        elif math.isfinite(as_number(value) or math.nan):
+        elif found is not None and math.isfinite(found):
             hint = "; numbers that are no classes need task=regression"
         elif isinstance(value, str) and len(value) > MAX_NAME:
             hint = f", or a word of at most {MAX_NAME} characters; is data.label the column of the texts?"
