@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ablate.clip import Delayed, GradientRule, NormRule, Nothing, checked_scale
+from ablate.clip import Delayed, GradientRule, NormRule, Nothing, Until, checked_scale
 from ablate.files.atomic import remove_files, write_json
 from ablate.files.links import refuse_links
 from ablate.files.reading import hashed, parse_json, read_regular, unhashed
@@ -112,13 +112,17 @@ def shared_steps(one: PlannedArm, other: PlannedArm, rates: Rates) -> int:
 
 def starts(rule: NormRule) -> tuple[int, ...]:
     """The steps at which the acting rule changes, and step 1."""
-    return (1, rule.start, *starts(rule.rule)) if isinstance(rule, Delayed) else (1,)
+    if isinstance(rule, Delayed):
+        return (1, rule.start, *starts(rule.rule))
+    return (1, rule.last + 1, *starts(rule.rule)) if isinstance(rule, Until) else (1,)
 
 
 def active(rule: NormRule, t: int, since: int = 1) -> tuple[NormRule, int]:
     """Return the rule that acts at step t, and the step from which its state has been folded."""
     if isinstance(rule, Delayed):
         return active(rule.rule, t, max(since, rule.start)) if t >= rule.start else (Nothing(), 1)
+    if isinstance(rule, Until):
+        return active(rule.rule, t, since) if t <= rule.last else (Nothing(), 1)
     return rule, 1 if rule == Nothing() else since
 
 

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ablate.clip import Delayed, Fixed, NormRule, Nothing
+from ablate.clip import Delayed, Fixed, NormRule, Nothing, Until
 from ablate.files.reading import hashed
 from ablate.run.checkpoint import Checkpoint, load_checkpoint
 from ablate.run.fork import (
@@ -37,7 +37,7 @@ CONSTANT = Constant()
 ENTRY = {"parent": "a", "step": 5, "children": ["b"], "stem": "s"}
 RULES = st.recursive(
     st.one_of(st.just(Nothing()), st.builds(Fixed, st.sampled_from([0.5, 1.0]))),
-    lambda rules: st.builds(Delayed, st.integers(1, 12), rules),
+    lambda rules: st.builds(Delayed, st.integers(1, 12), rules) | st.builds(Until, st.integers(1, 12), rules),
     max_leaves=3,
 )
 SCHEDULERS = st.sampled_from([Constant(), WarmupLinear(), WarmupLinear(horizon=2.0), WarmupLinearHF()])
@@ -68,6 +68,12 @@ def test_the_studys_delays_train_1055_of_1800_steps() -> None:
 def test_rules_that_differ_from_step_1_share_nothing() -> None:
     assert plan_snapshots([arm("none", Nothing()), arm("fixed", Fixed()), arm("half", Fixed(0.5))]) == []
     assert plan_snapshots([arm("a", Nothing()), arm("b", Nothing(), WarmupLinear())]) == []
+
+
+def test_a_rule_that_ends_shares_its_steps_with_the_rule_itself() -> None:
+    arms = [arm("fixed", Fixed()), arm("until", Until(50, Fixed()))]
+    assert plan_snapshots(arms) == [Snapshot("fixed", 50, ("until",), "")]
+    assert plan_snapshots([arm("none", Nothing()), arm("until", Until(50, Fixed()))]) == []
 
 
 def test_schedules_share_their_common_start() -> None:
