@@ -13,7 +13,7 @@ from analysis.figures.by_step import named
 from analysis.figures.data import PANELS, ROWS, Contents, NotDrawable, Records
 from analysis.figures.panels import FEW, WIDE, WIDTH, used
 from analysis.figures.style import LineStyle, add_legend, legend_for, line_styles, literal, log_axis, wrapped
-from analysis.quantities.registry import REGISTRY, Quantity, selected
+from analysis.quantities.registry import REGISTRY, Quantity, primary_quantity, selected
 from analysis.records.arms import levels
 
 
@@ -21,11 +21,12 @@ def seeds_figure(records: Records) -> Contents:
     """Slope graphs: one panel per quantity, one line per seed through all arms."""
     needs_two_arms(records)
     values = {
-        q.name: series.per_seed(records.done, q.name, q.is_ratio, keeps_unlearned=False) for q in selected("in_figures")
+        q.name: series.per_seed(records.done, q.name, q.is_ratio, keeps_unlearned=False)
+        for q in selected("in_figures", records.study.primary)
     }
     values = {name: frame for name, frame in values.items() if frame["arm"].nunique() > 1}
     if not values:
-        words = ", ".join(quantity.words for quantity in selected("in_figures"))
+        words = ", ".join(quantity.words for quantity in selected("in_figures", records.study.primary))
         raise NotDrawable(f"fewer than two arms have a finished run with any of: {words}")
     figure, axes, style_of = rows_figure(records, records.arms, len(values))
     for ax, (name, frame) in zip(axes, values.items(), strict=True):
@@ -51,7 +52,7 @@ def differences_figure(records: Records) -> Contents:
     done = records.done.set_index("run")
     values = {
         q.name: series.paired_differences(done[q.name], pairs, q.is_ratio, done["learned"])
-        for q in selected("in_figures")
+        for q in selected("in_figures", records.study.primary)
     }
     values = {name: frame for name, frame in values.items() if len(frame) and frame["n"].max() > 1}
     if not values:
@@ -158,12 +159,18 @@ def shown_and_missing(records: Records, data: pd.DataFrame, column: str) -> str:
         words = f"n of {planned} seeds: {', '.join(f'{arm} {count}' for arm, count in n.items())}."
     if len(records.diverged):
         words += f" Diverged and not shown: {named(records.diverged)}."
-    if absent := [q.words for q in selected("in_figures") if q.name not in set(data["quantity"])]:
+    if absent := [
+        q.words for q in selected("in_figures", records.study.primary) if q.name not in set(data["quantity"])
+    ]:
         words += f" Not shown because too few runs have it: {', '.join(absent)}."
     return words
 
 
 # --- Interactions ---
+
+
+def interaction_of_primary(records: Records) -> Contents:
+    return interaction_of(primary_quantity(records.study.primary))(records)
 
 
 def interaction_of(quantity: Quantity) -> Callable[[Records], Contents]:

@@ -34,6 +34,7 @@ from analysis.figures.panels import (
     with_failures,
 )
 from analysis.figures.style import LineStyle, add_legend, legend_for, literal, log_axis
+from analysis.quantities.registry import primary_quantity
 from analysis.records.arms import canonical, overlaid
 from analysis.tables.numbers import plain_number
 
@@ -72,6 +73,21 @@ def probe_accuracy(records: Records) -> Contents:
     panel = panel_of(records, PROBE_ACCURACY, on_probe=True)
     return (
         "Probe accuracy by step. " + how_to_read(records, [panel]),
+        shown_numbers([panel]),
+        figure_of(records, [panel]),
+    )
+
+
+def probe_primary(records: Records) -> Contents:
+    """The primary metric where it is not the accuracy."""
+    points, width = records.scores
+    metric = primary_quantity(records.study.primary).metric
+    unit = "%" if metric.scale == "points" else metric.unit
+    label = f"probe {metric.words}" + (f" ({unit})" if unit else "")
+    curve = Curve("score", label, most=100 if metric.scale == "points" else math.inf)
+    panel = Panel(curve, curve_data(records, points, curve), (width, "probes"), run_ends(records, points, curve))
+    return (
+        f"Probe {metric.words} by step. " + how_to_read(records, [panel]),
         shown_numbers([panel]),
         figure_of(records, [panel]),
     )

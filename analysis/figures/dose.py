@@ -20,9 +20,16 @@ from analysis.tables.numbers import plain_number
 
 LEARNING_RATE = "optimizer.lr"
 LEARNED = "learned"
-BY_RATE = (CAPPED_LOSS, "test_accuracy", LEARNED)
-BY_SETTING = ("probe_jitter", "mean_probe_loss", "test_accuracy")
 JITTER = "probe_jitter"
+
+
+def by_rate(primary: str) -> tuple[str, ...]:
+    return CAPPED_LOSS, f"test_{primary}", LEARNED
+
+
+def by_setting(primary: str) -> tuple[str, ...]:
+    return JITTER, "mean_probe_loss", f"test_{primary}"
+
 
 MOST_SETTINGS = 3
 """Most settings in one figure of dose and response."""
@@ -101,7 +108,7 @@ def dose_data(records: Records, found: Sequence[Family], quantities: Sequence[st
     """One row per run and quantity: quantity, family, level, dose, arm, seed, value, learned, mean, low, high, n.
 
     dose is NaN for the other options, which come first. The mean is over all runs for quantities of how well a run
-    does (losses, accuracies), else over the runs that learn. A share that learns has its exact interval.
+    does (losses, the primary metric), else over the runs that learn. A share that learns has its exact interval.
     """
     frames = []
     for name in quantities:
@@ -136,16 +143,17 @@ def of_runs(records: Records, quantity: Quantity) -> pd.DataFrame:
 
 
 def by_learning_rate(records: Records) -> Contents:
-    """Capped test loss, test accuracy and share of runs that learn against the learning rate, per family of arms."""
+    """Capped test loss, primary metric and share of runs that learn against the learning rate, per family of arms."""
     found = families(records, LEARNING_RATE, least=2)
     if not found:
         raise NotDrawable(f"no arms differ only in {LEARNING_RATE}")
     found = found[: plots.DOSES]
-    data = dose_data(records, [Family(f.name, f.arms, {}) for f in found], BY_RATE)
+    names = by_rate(records.study.primary)
+    data = dose_data(records, [Family(f.name, f.arms, {}) for f in found], names)
     style_of = line_styles(family.name for family in found)
     legend = legend_for(style_of, WIDE)
     figure = Figure((WIDE, ROW_HEIGHT + legend.height), layout="constrained")
-    for ax, name in zip(figure.subplots(1, len(BY_RATE)), BY_RATE, strict=True):
+    for ax, name in zip(figure.subplots(1, len(names)), names, strict=True):
         part = data[data["quantity"] == name]
         plots.draw_doses(part.assign(place=part["dose"]), ax, style_of, log=True, dots=name != LEARNED)
         ax.set_xlabel("learning rate (log axis)")
@@ -155,28 +163,29 @@ def by_learning_rate(records: Records) -> Contents:
             log_axis(ax.yaxis)
     add_legend(figure, legend)
     caption = (
-        "Test loss, test accuracy and share of runs that learn against the learning rate, for arms that are alike but "
-        "for it. Small dots: seeds; crosses: runs that did not learn. Lines: mean over all runs (the loss: geometric "
-        "mean) with its 95 % interval (Student's t; shares: exact). " + seeds_per_mean(data) + not_shown(records)
+        f"Test loss, {REGISTRY[names[1]].words} and share of runs that learn against the learning rate, for arms that "
+        "are alike but for it. Small dots: seeds; crosses: runs that did not learn. Lines: mean over all runs (the loss: "
+        "geometric mean) with its 95 % interval (Student's t; shares: exact). " + seeds_per_mean(data) + not_shown(records)
     )
     return caption.rstrip(), data, figure
 
 
 def dose_response(records: Records) -> Contents:
-    """Jitter, mean probe loss and accuracy against each numeric setting; the other options are references."""
+    """Jitter, mean probe loss and primary metric against each numeric setting; the other options are references."""
     keys = numeric_settings(records)
     if not keys:
         raise NotDrawable(f"no setting takes {LEAST} or more values in arms that are otherwise alike")
     shown, left = keys[:MOST_SETTINGS], keys[MOST_SETTINGS:]
-    parts = {key: dose_data(records, families(records, key, LEAST)[: plots.DOSES], BY_SETTING) for key in shown}
+    quantities = by_setting(records.study.primary)
+    parts = {key: dose_data(records, families(records, key, LEAST)[: plots.DOSES], quantities) for key in shown}
     parts = {key: part[part["value"].notna()] for key, part in parts.items()}
     names = list(dict.fromkeys(name for part in parts.values() for name in part["family"]))
     style_of = line_styles(names)
     legend = legend_for(style_of, WIDE)
     figure = Figure((WIDE, ROW_HEIGHT * len(shown) + legend.height), layout="constrained")
-    grid = figure.subplots(len(shown), len(BY_SETTING), squeeze=False)
+    grid = figure.subplots(len(shown), len(quantities), squeeze=False)
     for row, (key, part) in zip(grid, parts.items(), strict=True):
-        for ax, name in zip(row, BY_SETTING, strict=True):
+        for ax, name in zip(row, quantities, strict=True):
             of_quantity = part[part["quantity"] == name]
             if len(of_quantity) == 0:
                 ax.remove()

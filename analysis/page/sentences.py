@@ -157,12 +157,13 @@ def p_values_in_words(finding: Finding) -> str | None:
 
 
 def improvement_in_words(finding: Finding) -> str | None:
-    """The probability of improvement of an accuracy effect; None for other effects.
+    """The probability of improvement of the effect on a metric of the test split; None for other effects.
 
     >>> improvement_in_words(Finding("A", "up", None, scale="points", improvement=0.85))
     'probability of improvement 85% over seeds'
     """
-    if finding.improvement is None or finding.scale != "points":
+    is_metric = finding.quantity in REGISTRY and REGISTRY[finding.quantity].metric is not None
+    if finding.improvement is None or (finding.scale != "points" and not is_metric):
         return None
     return f"probability of improvement {finding.improvement:.0%} over seeds"
 
