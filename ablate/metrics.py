@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from ablate.config.checks import refusal
 from ablate.config.wording import nearest
 
-Array = NDArray[np.float64]
+Floats = NDArray[np.float64]
 
-BINS = 15
+CALIBRATION_BINS = 15
 """Bins of equal width of the calibration error, as in Guo et al. 2017 (arXiv 1706.04599)."""
 
 
@@ -71,7 +71,7 @@ class Predicted:
         }
         return replace(self, **arrays)
 
-    def all_probabilities(self) -> Array:
+    def all_probabilities(self) -> Floats:
         """The probabilities of all classes, (U, K). Raises Unmeasurable if they are not recorded."""
         if self.probabilities is not None:
             return self.probabilities.astype(float)
@@ -109,12 +109,12 @@ class Metric:
     scale: str = "points"
     higher_is_better: bool = True
     unit: str = ""
-    scores: Callable[[Predicted], Array] | None = None
-    counts: Callable[[Predicted], Array] | None = None
-    of_counts: Callable[[Array], float] | None = None
+    scores: Callable[[Predicted], Floats] | None = None
+    counts: Callable[[Predicted], Floats] | None = None
+    of_counts: Callable[[Floats], float] | None = None
 
 
-def mean(scores: Callable[[Predicted], Array]) -> Callable[[Predicted], float]:
+def mean(scores: Callable[[Predicted], Floats]) -> Callable[[Predicted], float]:
     """The metric that is the mean of these scores over the units."""
 
     def value(p: Predicted) -> float:
@@ -127,7 +127,7 @@ def mean(scores: Callable[[Predicted], Array]) -> Callable[[Predicted], float]:
 # --- Classes ---
 
 
-def right(p: Predicted) -> Array:
+def right(p: Predicted) -> Floats:
     """Whether the class of each unit is predicted right, 1 or 0, (U,)."""
     return (p.label == p.prediction).astype(float)
 
@@ -160,13 +160,13 @@ def matthews(p: Predicted) -> float:
     return float(matthews_corrcoef(p.label, p.prediction))
 
 
-def label_losses(p: Predicted) -> Array:
+def label_losses(p: Predicted) -> Floats:
     """-ln of the label's probability in nats, (U,); probabilities of 0 count as the smallest float32."""
     found = p.all_probabilities()[np.arange(len(p.label)), p.label.astype(int)]
     return -np.log(np.maximum(found, np.finfo(np.float32).tiny))
 
 
-def brier_scores(p: Predicted) -> Array:
+def brier_scores(p: Predicted) -> Floats:
     """Σ_k (p_k − y_k)², from 0 to 2 (Brier 1950), (U,): with two classes twice (p_1 − y_1)²."""
     found = p.all_probabilities()
     return np.square(found - np.eye(found.shape[1])[p.label.astype(int)]).sum(axis=1)
@@ -175,14 +175,20 @@ def brier_scores(p: Predicted) -> Array:
 def calibration_error(p: Predicted) -> float:
     """Expected calibration error: mean over units of |accuracy − confidence| of their bin of confidence.
 
-    Confidence is the probability of the predicted class. BINS bins of equal width, closed on the right (Guo et al.
+    Confidence is the probability of the predicted class. CALIBRATION_BINS bins of equal width, closed on the right (Guo et al.
     2017).
     """
     if p.probability is None:
         raise Unmeasurable("no probabilities are recorded")
-    bins = np.clip(np.ceil(p.probability.astype(float) * BINS).astype(int) - 1, 0, BINS - 1)
-    gap = np.bincount(bins, weights=(p.label == p.prediction) - p.probability.astype(float), minlength=BINS)
+    gap = np.bincount(
+        bin_of(p), weights=(p.label == p.prediction) - p.probability.astype(float), minlength=CALIBRATION_BINS
+    )
     return float(np.abs(gap).sum() / len(p.label))
+
+
+def bin_of(p: Predicted) -> NDArray[np.int64]:
+    """The bin of each unit's confidence, 0 to CALIBRATION_BINS - 1, (U,); bins are closed on the right."""
+    return np.clip(np.ceil(p.probability.astype(float) * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
 
 
 def auroc(p: Predicted) -> float:
@@ -200,12 +206,12 @@ def auroc(p: Predicted) -> float:
 # --- Numbers ---
 
 
-def squared_errors(p: Predicted) -> Array:
+def squared_errors(p: Predicted) -> Floats:
     """In squared units of the label, (U,)."""
     return np.square(p.prediction - p.label)
 
 
-def absolute_errors(p: Predicted) -> Array:
+def absolute_errors(p: Predicted) -> Floats:
     """In units of the label, (U,)."""
     return np.abs(p.prediction - p.label)
 
@@ -214,17 +220,17 @@ def pearson(p: Predicted) -> float:
     """Pearson's correlation of labels and predictions; 0 where all predictions are equal: they carry no information."""
     from scipy.stats import pearsonr
 
-    return float(pearsonr(p.label, p.prediction).statistic) if varied(p) else 0.0
+    return float(pearsonr(p.label, p.prediction).statistic) if predictions_vary(p) else 0.0
 
 
 def spearman(p: Predicted) -> float:
     """Spearman's rank correlation, ties sharing their mean rank; 0 where all predictions are equal."""
     from scipy.stats import spearmanr
 
-    return float(spearmanr(p.label, p.prediction).statistic) if varied(p) else 0.0
+    return float(spearmanr(p.label, p.prediction).statistic) if predictions_vary(p) else 0.0
 
 
-def varied(p: Predicted) -> bool:
+def predictions_vary(p: Predicted) -> bool:
     """Whether the predictions differ by more than rounding. Raises Unmeasurable where all labels are equal."""
     if np.ptp(p.label) == 0:
         raise Unmeasurable("all labels are equal")
@@ -244,7 +250,7 @@ def entity_f1(p: Predicted) -> float:
     return f1_of_counts(entity_counts(p).sum(axis=0))
 
 
-def f1_of_counts(counts: Array) -> float:
+def f1_of_counts(counts: Floats) -> float:
     """2PR / (P + R) of the numbers of right, labelled and predicted entities; 0 without any.
 
     >>> f1_of_counts(np.array([1, 2, 2])), f1_of_counts(np.zeros(3))
@@ -254,7 +260,7 @@ def f1_of_counts(counts: Array) -> float:
     return float(2 * right / (labelled + predicted)) if labelled + predicted else 0.0
 
 
-def entity_counts(p: Predicted, of_type: str | None = None) -> Array:
+def entity_counts(p: Predicted, of_type: str | None = None) -> Floats:
     """The numbers of right, labelled and predicted entities of each example, (N, 3): all, or those of one type."""
     if not entity_types(p.labels):
         raise Unmeasurable(f"no label names an entity, such as B-LOC: {', '.join(p.labels) or 'there are none'}")

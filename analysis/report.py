@@ -138,15 +138,18 @@ def own_claims(study: Study, name: str) -> Path | None:
     return study.source.path / kept if study.source.has(kept) else None
 
 
-def read_claims_for(study: Study, path: Path) -> Claims:
-    """A claims file, which may be a study's own copy in its archive, for the arms of the study. Raises ValueError."""
+def read_claims_for(study: Study, path: Path, allow: Sequence[str] = ()) -> Claims:
+    """A claims file, which may be a study's own copy in its archive, for the study. Raises ValueError.
+
+    allow: modules of the user's own whose functions may be metrics.
+    """
     source = study.source
 
     def read(path: Path) -> bytes:
         inside = path.is_relative_to(source.path)
         return source.read(path.relative_to(source.path).as_posix()) if inside else read_regular(path)
 
-    return for_study(read_claims(path, read), study.arms)
+    return for_study(read_claims(path, allow, read), study)
 
 
 def inputs_sha256(study: Study, claims: Claims, peek: bool = False) -> str:
@@ -154,6 +157,7 @@ def inputs_sha256(study: Study, claims: Claims, peek: bool = False) -> str:
     problems = study.problems.to_dict("list")
     inputs = {"format": REPORT_FORMAT, "runs": study.sha256, "problems": problems, "claims": claims.sha256}
     inputs |= {"peek": True} if peek else {}
+    inputs |= {"metrics": claims.metrics} if claims.metrics else {}
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
 
 

@@ -13,14 +13,16 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ablate.metrics import PRIMARY
+from ablate.schema import TASKS
 from analysis.claims.finding import Finding
 from analysis.claims.reading import Claims
-from analysis.figures import by_seed, by_step, dose, forest
+from analysis.figures import by_class, by_seed, by_step, dose, forest
 from analysis.figures.budget import best_by_budget
 from analysis.figures.data import Contents, NotDrawable, Records
 from analysis.figures.export import DPI
 from analysis.figures.specification import specification_curve
 from analysis.figures.style import applied
+from analysis.quantities.by_class import shows_classes
 from analysis.quantities.registry import REGISTRY, run_quantities
 from analysis.records.study import Study
 from analysis.tables.controls import aa_effects
@@ -71,6 +73,9 @@ FIGURES: Mapping[str, Draw] = {
     "differences": in_rows(by_seed.differences_figure),
     "interaction_test_{primary}": by_seed.interaction_of_primary,
     "interaction_probe_jitter": by_seed.interaction_of(REGISTRY["probe_jitter"]),
+    "confusion": by_class.confusion,
+    "calibration": by_class.calibration,
+    "predicted_against_true": by_class.predicted_against_true,
     "hero": by_step.hero,
 }
 """Name of a figure and its files -> the function that draws it; {primary} is the study's primary metric."""
@@ -93,6 +98,9 @@ def always(study: Study) -> bool:
 APPLIES: Mapping[str, Callable[[Study], bool]] = {
     "probe_accuracy": lambda study: study.kind != "regression",
     "probe_{primary}": lambda study: study.primary != PRIMARY,
+    "confusion": shows_classes,
+    "calibration": shows_classes,
+    "predicted_against_true": lambda study: study.kind == "regression",
 }
 """Name of a figure -> whether studies of this kind have it; the others have all."""
 
@@ -127,7 +135,7 @@ def claim_figures(
 ) -> Iterator[DrawnFigure | LeftOut]:
     """Draw OF_CLAIMS; `claims`: the file that the findings are judged by, which gives the claimed sides."""
     quantities = {row.quantity for row, _ in forest.with_parents(findings) if row.quantity in run_quantities()}
-    yield forest_plot(forest.judged_effects(findings, claims, aa_effects(study, quantities)))
+    yield forest_plot(forest.judged_effects(findings, claims, aa_effects(study, quantities)), study.kind)
     yield drawn("best_by_budget", lambda: best_by_budget(findings, claims))
     if claims is None:
         yield LeftOut("specification_curve", "no claims file is given")
@@ -135,9 +143,9 @@ def claim_figures(
         yield drawn("specification_curve", lambda: specification_curve(study, findings, claims))
 
 
-def forest_plot(claims: pd.DataFrame) -> DrawnFigure | LeftOut:
+def forest_plot(claims: pd.DataFrame, kind: str = TASKS[0]) -> DrawnFigure | LeftOut:
     """The figure of all claims' effects; `analysis.figures.forest.forest` lists the columns of `claims`."""
-    return drawn("forest", lambda: forest.forest(claims))
+    return drawn("forest", lambda: forest.forest(claims, kind))
 
 
 def drawn(name: str, draw: Callable[[], Contents]) -> DrawnFigure | LeftOut:

@@ -34,6 +34,7 @@ from analysis.figures.panels import (
     with_failures,
 )
 from analysis.figures.style import LineStyle, add_legend, legend_for, literal, log_axis
+from analysis.quantities.chance import TASK_KINDS
 from analysis.quantities.registry import primary_quantity
 from analysis.records.arms import canonical, overlaid
 from analysis.tables.numbers import plain_number
@@ -52,7 +53,7 @@ LOG_RATE = Curve("lr", "learning rate η", log=True)
 
 
 def training_loss(records: Records) -> Contents:
-    panel = panel_of(records, TRAINING_LOSS)
+    panel = panel_of(records, in_unit_of(records, TRAINING_LOSS))
     return (
         "Training loss by step. " + how_to_read(records, [panel]),
         shown_numbers([panel]),
@@ -61,7 +62,7 @@ def training_loss(records: Records) -> Contents:
 
 
 def probe_loss(records: Records) -> Contents:
-    panel = panel_of(records, PROBE_LOSS, on_probe=True)
+    panel = panel_of(records, in_unit_of(records, PROBE_LOSS), on_probe=True)
     return (
         "Probe loss by step. " + how_to_read(records, [panel]),
         shown_numbers([panel]),
@@ -236,7 +237,9 @@ def hero(records: Records) -> Contents:
     """Gradient norm before and after clipping next to the probe loss: the effect of clipping in one picture."""
     records = clipping_alone(records)
     norms, marks = norm_panels(records, BEFORE, AFTER), clipping_marks(records)
-    learning = panel_of(records, replace(PROBE_LOSS, title="learning"), on_probe=True, name="probe_loss")
+    learning = panel_of(
+        records, replace(in_unit_of(records, PROBE_LOSS), title="learning"), on_probe=True, name="probe_loss"
+    )
     figure = Figure((WIDE, 3.2), layout="constrained")
     axes = figure.subplots(1, 3)
     axes[1].sharey(axes[0])
@@ -287,6 +290,11 @@ def figure_of(records: Records, panels: Sequence[Panel], marks: Marks = NO_MARKS
 
 
 # --- Numbers ---
+
+
+def in_unit_of(records: Records, curve: Curve) -> Curve:
+    """The curve of a loss, with the unit that losses have in the study's kind of task on its axis."""
+    return replace(curve, label=curve.label.replace("nats", TASK_KINDS[records.study.kind].loss_unit))
 
 
 def panel_of(records: Records, curve: Curve, on_probe: bool = False, name: str | None = None) -> Panel:

@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from analysis.claims.pairing import Refused, pair, rest_of
 from analysis.figures import series
 from analysis.figures.style import COLORS, LineStyle, line_styles
+from analysis.quantities.by_class import furthest_arms
 from analysis.quantities.outcomes import outcomes
-from analysis.quantities.registry import REGISTRY, primary_quantity, selected
+from analysis.quantities.registry import REGISTRY, Quantity, of_kind, primary_quantity, selected
 from analysis.records.arms import canonical, fits, is_under, varying
 from analysis.records.study import Study
 
@@ -52,6 +53,14 @@ class Records:
     def __post_init__(self) -> None:
         if len(self.study.runs) == 0:
             raise NotDrawable(f"no finished run in {self.study.folder}")
+
+    def quantity(self, name: str) -> Quantity:
+        """A quantity with the units of the study's kind of task."""
+        return of_kind(REGISTRY[name], self.study.kind)
+
+    def selected(self, flag: str) -> list[Quantity]:
+        """The quantities with a flag (`analysis.quantities.registry.selected`), in the same units."""
+        return [of_kind(quantity, self.study.kind) for quantity in selected(flag, self.study.primary)]
 
     @cached_property
     def arms(self) -> list[str]:
@@ -134,14 +143,9 @@ class Records:
         """
         if len(self.arms) <= most:
             return self
-        first, *others = self.arms
-        quantity = primary_quantity(self.study.primary)
-        values = outcomes(self.study, [quantity.name]).values[quantity.name]
-        means = values.groupby(self.study.runs.set_index("run")["arm"]).mean().reindex(self.arms)
-        distance = (means[others] - means[first]).abs().sort_values(ascending=False, kind="stable")
-        chosen = {first, *distance.index[: most - 1]}
-        which = f"the first arm and the {most - 1} whose mean {quantity.words} differs most from it"
-        return self.only([arm for arm in self.arms if arm in chosen], which)
+        words = primary_quantity(self.study.primary).words
+        which = f"the first arm and the {most - 1} whose mean {words} differs most from it"
+        return self.only(furthest_arms(self.study, self.arms, most), which)
 
     def alike_but_for(self, keys: Collection[str]) -> list[list[str]]:
         """Groups of arms that differ only in these keys and the settings below them."""
@@ -168,7 +172,7 @@ class Records:
         Shares on the points scale are in per cent. A run of which nobody knows whether it learned counts as one that
         did.
         """
-        flagged = [*selected("in_figures", self.study.primary), *selected("has_interaction", self.study.primary)]
+        flagged = [*self.selected("in_figures"), *self.selected("has_interaction")]
         shown = [*{q.name: q for q in (*flagged, REGISTRY[CAPPED_LOSS])}.values()]
         values = outcomes(self.study, [quantity.name for quantity in shown]).values
         learned = values["learned"] != 0

@@ -13,7 +13,7 @@ from analysis.figures.by_step import named
 from analysis.figures.data import CAPPED_LOSS, Contents, NotDrawable, Records
 from analysis.figures.panels import WIDE
 from analysis.figures.style import add_legend, legend_for, line_styles, literal, log_axis, wrapped
-from analysis.quantities.registry import REGISTRY, Quantity
+from analysis.quantities.registry import Quantity
 from analysis.records.arms import canonical, labels
 from analysis.stats.effects import exact_rate
 from analysis.tables.numbers import plain_number
@@ -112,7 +112,7 @@ def dose_data(records: Records, found: Sequence[Family], quantities: Sequence[st
     """
     frames = []
     for name in quantities:
-        values = of_runs(records, REGISTRY[name])
+        values = of_runs(records, records.quantity(name))
         for family in found:
             cells = [(option, np.nan, arm) for option, arm in family.others.items()]
             cells += [(plain_number(dose), dose, arm) for dose, arm in family.arms.items()]
@@ -157,15 +157,17 @@ def by_learning_rate(records: Records) -> Contents:
         part = data[data["quantity"] == name]
         plots.draw_doses(part.assign(place=part["dose"]), ax, style_of, log=True, dots=name != LEARNED)
         ax.set_xlabel("learning rate (log axis)")
-        ax.set_ylabel(wrapped(REGISTRY[name].axis_label, 36))
+        ax.set_ylabel(wrapped(records.quantity(name).axis_label, 36))
         log_axis(ax.xaxis)
-        if REGISTRY[name].is_ratio:
+        if records.quantity(name).is_ratio:
             log_axis(ax.yaxis)
     add_legend(figure, legend)
     caption = (
-        f"Test loss, {REGISTRY[names[1]].words} and share of runs that learn against the learning rate, for arms that "
-        "are alike but for it. Small dots: seeds; crosses: runs that did not learn. Lines: mean over all runs (the loss: "
-        "geometric mean) with its 95 % interval (Student's t; shares: exact). " + seeds_per_mean(data) + not_shown(records)
+        f"Test loss, {records.quantity(names[1]).words} and share of runs that learn against the learning rate, for "
+        "arms that are alike but for it. Small dots: seeds; crosses: runs that did not learn. Lines: mean over all "
+        "runs (the loss: geometric mean) with its 95 % interval (Student's t; shares: exact). "
+        + seeds_per_mean(data)
+        + not_shown(records)
     )
     return caption.rstrip(), data, figure
 
@@ -197,8 +199,8 @@ def dose_response(records: Records) -> Contents:
             literal(*ax.get_xticklabels())
             ax.set_xlim(-0.5, len(levels) - 0.5)
             ax.set_xlabel(key)
-            ax.set_ylabel(REGISTRY[name].axis_label)
-            if REGISTRY[name].is_ratio:
+            ax.set_ylabel(records.quantity(name).axis_label)
+            if records.quantity(name).is_ratio:
                 log_axis(ax.yaxis)
     add_legend(figure, legend)
     data = pd.concat([part.assign(setting=key) for key, part in parts.items()], ignore_index=True)
@@ -222,7 +224,7 @@ def in_numeric_order(part: pd.DataFrame) -> list[str]:
 
 def jitter_by_rate(records: Records) -> Contents:
     """Jitter of the probe loss against the mean learning rate of the run: one dot per run, a panel per optimizer."""
-    values = of_runs(records, REGISTRY[JITTER])
+    values = of_runs(records, records.quantity(JITTER))
     rates = records.rates.groupby("arm", sort=False, observed=True)["lr"].mean()
     optimizer = {arm: str(records.study.arms[arm].get("optimizer", "")) for arm in records.arms}
     data = values.assign(rate=values["arm"].map(rates), optimizer=values["arm"].map(optimizer))
@@ -246,7 +248,7 @@ def jitter_by_rate(records: Records) -> Contents:
         log_axis(ax.xaxis)
         ax.grid(axis="x", visible=False)
     log_axis(axes[0].yaxis)
-    axes[0].set(ylim=(limits[0] / 1.15, limits[1] * 1.15), ylabel=REGISTRY[JITTER].axis_label)
+    axes[0].set(ylim=(limits[0] / 1.15, limits[1] * 1.15), ylabel=records.quantity(JITTER).axis_label)
     figure.supxlabel("mean learning rate of the run (log axis)", fontsize=9)
     add_legend(figure, legend)
     caption = (

@@ -9,17 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ablate.metrics import METRICS, Metric, Predicted, Unmeasurable
+from ablate.metrics import METRICS, Floats, Metric, Predicted, Unmeasurable
 from ablate.schema import TASKS
 from analysis.quantities.formulas import NotMeasurable
 
-Array = NDArray[np.float64]
-
 
 @dataclass(frozen=True)
-class Kind:
+class TaskKind:
     """What a kind of task has of its own.
 
     guess          the guess in words
@@ -63,7 +60,7 @@ def fails_on_tokens(p: Predicted) -> bool:
     return no_gain(p.tokens * (p.baseline - p.loss), p, p.tokens)
 
 
-def no_gain(gains: Array, p: Predicted, units: Array | None = None) -> bool:
+def no_gain(gains: Floats, p: Predicted, units: Floats | None = None) -> bool:
     """Whether the mean gain per unit is within two standard errors of 0, or below; gains are (U,).
 
     The standard error is that of a ratio over examples, whose sums of gains and numbers of units both vary
@@ -87,7 +84,7 @@ def did_not_learn(p: Predicted) -> bool:
     """Whether a run's test predictions are no better than the guess of its kind of task."""
     if not len(p):
         raise NotMeasurable("predictions: none recorded")
-    return KINDS[p.kind].failed(p)
+    return TASK_KINDS[p.kind].failed(p)
 
 
 # --- The guess ---
@@ -98,19 +95,21 @@ def uniform_loss(p: Predicted) -> float:
     return math.log(len(np.unique(p.label)))
 
 
-KINDS: dict[str, Kind] = {
-    "classification": Kind("the majority class", uniform_loss, fails_on_classes),
-    "regression": Kind("the mean of the labels", lambda p: float(np.var(p.label)), fails_on_numbers, "squared units"),
-    "token_classification": Kind("the most frequent label", uniform_loss, fails_on_words),
-    "causal_lm": Kind(
+TASK_KINDS: dict[str, TaskKind] = {
+    "classification": TaskKind("the majority class", uniform_loss, fails_on_classes),
+    "regression": TaskKind(
+        "the mean of the labels", lambda p: float(np.var(p.label)), fails_on_numbers, "squared units"
+    ),
+    "token_classification": TaskKind("the most frequent label", uniform_loss, fails_on_words),
+    "causal_lm": TaskKind(
         "the frequencies of single tokens",
         lambda p: float(np.average(p.baseline, weights=p.tokens)),
         fails_on_tokens,
     ),
 }
-"""Kind of task -> what it has of its own."""
+"""TaskKind of task -> what it has of its own."""
 
-assert tuple(KINDS) == TASKS
+assert tuple(TASK_KINDS) == TASKS
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +124,7 @@ class Chance:
 
     @property
     def loss(self) -> float:
-        return KINDS[self.predicted.kind].loss_of_guess(self.predicted)
+        return TASK_KINDS[self.predicted.kind].loss_of_guess(self.predicted)
 
     def of(self, metric: Metric) -> float:
         """The value of a metric; NaN where a guess has none."""

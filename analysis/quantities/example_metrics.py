@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ablate.metrics import Metric, Predicted, Unmeasurable
 from analysis.quantities.formulas import NotMeasurable, per_example
 
-GROUPS = 50
+JACKKNIFE_GROUPS = 50
 """Most groups: the variance over new examples then has 49 degrees of freedom, for 50 computations per run."""
 
 
@@ -41,19 +41,19 @@ def metric_scores(metric: Metric, p: Predicted, groups: NDArray[np.int64]) -> ND
         return None
     try:
         return per_example(metric.scores(p), p) if metric.scores else jackknifed(metric, p, groups)
-    except Unmeasurable:
+    except ValueError:  # Unmeasurable, or a metric of the user's own that needs all examples
         return None
 
 
 def groups_of(examples: int, clusters: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
-    """The group of each example, (examples,): at most GROUPS of about equally many examples, or clusters of examples.
+    """The group of each example, (examples,): at most JACKKNIFE_GROUPS of about equally many examples, or clusters of examples.
 
     >>> np.bincount(groups_of(125)).max(), groups_of(4, np.array([7, 7, 3, 3])).tolist() in ([0, 0, 1, 1], [1, 1, 0, 0])
     (3, True)
     """
     own = np.arange(examples) if clusters is None else np.unique(clusters, return_inverse=True)[1]
     count = int(own.max()) + 1 if examples else 0
-    return np.random.default_rng(0).permutation(np.arange(count) % GROUPS)[own]
+    return np.random.default_rng(0).permutation(np.arange(count) % JACKKNIFE_GROUPS)[own]
 
 
 def jackknifed(metric: Metric, p: Predicted, groups: NDArray[np.int64]) -> NDArray[np.float64] | None:

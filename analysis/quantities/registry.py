@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ablate.metrics import METRICS, PRIMARY, Metric
 from analysis.quantities import formulas
-from analysis.quantities.chance import Chance, did_not_learn
+from analysis.quantities.chance import TASK_KINDS, Chance, did_not_learn
 from analysis.quantities.example_metrics import metric_scores, metric_value
 from analysis.quantities.formulas import NotMeasurable
 from analysis.quantities.run_records import RunRecords
@@ -172,7 +172,7 @@ def of_test(metric: Metric) -> Quantity:
         jackknifed=metric.scores is None,
         metric=metric,
         higher_is_better=metric.higher_is_better,
-        **column_of(metric, "test"),
+        **heading_of(metric, "test"),
     )
 
 
@@ -186,11 +186,11 @@ def of_validation(metric: Metric) -> Quantity:
         diverged=at_chance(metric) if metric.chance else None,
         metric=metric,
         higher_is_better=metric.higher_is_better,
-        **column_of(metric, "validation"),
+        **heading_of(metric, "validation"),
     )
 
 
-def column_of(metric: Metric, split: str) -> dict[str, Any]:
+def heading_of(metric: Metric, split: str) -> dict[str, Any]:
     """Heading and decimals of a metric's column: per cent with one decimal, three decimals, or three digits."""
     unit = "%" if metric.scale == "points" else metric.unit and f"({metric.unit})"
     decimals = {"points": 1, "raw": 3}.get(metric.scale)
@@ -273,6 +273,23 @@ def run_quantities() -> tuple[str, ...]:
 def primary_quantity(primary: str, split: str = "test") -> Quantity:
     """The quantity of a study's primary metric (`Study.primary`)."""
     return REGISTRY[f"{split}_{primary}"]
+
+
+def of_kind(quantity: Quantity, kind: str) -> Quantity:
+    """The quantity in runs of a kind of task, where losses have another unit.
+
+    >>> of_kind(REGISTRY["test_loss"], "regression").unit, of_kind(REGISTRY["probe_jitter"], "regression").unit
+    ('squared units', '(squared units)²')
+    """
+    unit = TASK_KINDS[kind].loss_unit
+    if unit == "nats" or "nats" not in quantity.unit:
+        return quantity
+    changed = {
+        name: text.replace("nats²", f"({unit})²").replace("nats", unit)
+        for name in ("unit", "heading", "row")
+        if (text := getattr(quantity, name))
+    }
+    return replace(quantity, **changed)
 
 
 def validation_of(quantity: str) -> Quantity | None:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.claims.estimand import Settings
 from analysis.claims.pairing import Refused
-from analysis.quantities.chance import KINDS
+from analysis.quantities.chance import TASK_KINDS
 from analysis.quantities.outcomes import outcomes
 from analysis.records.arms import words
 from analysis.records.study import Study
@@ -60,7 +60,7 @@ def ablation(study: Study, reference: Settings | None = None) -> Table:
         empty="; the last has none of the techniques that vary" if is_whole else "",
         error=_ERROR.format(test=columns[0].quantity.words),
         metric=columns[0].quantity.metric.words,
-        guess=KINDS[study.kind].guess,
+        guess=TASK_KINDS[study.kind].guess,
     )
     if refused:
         reasons = (f"{row}, {', '.join(names)}: {reason}" for (row, reason), names in refused.items())

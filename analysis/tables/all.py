@@ -10,12 +10,14 @@ from analysis.claims.estimand import Settings
 from analysis.claims.finding import Finding
 from analysis.claims.pairing import Refused
 from analysis.claims.reading import Claims
+from analysis.quantities.by_class import shows_classes
 from analysis.quantities.outcomes import outcomes
 from analysis.quantities.registry import primary_quantity
 from analysis.records.study import Study
 from analysis.tables.ablation import ablation
-from analysis.tables.attribution import JITTER, anova, attribution
+from analysis.tables.attribution import anova, anova_jitter, attribution
 from analysis.tables.before_after import before_after
+from analysis.tables.classes import classes
 from analysis.tables.controls import controls
 from analysis.tables.factorial import CELL_MEANS, factorial
 from analysis.tables.formats import LeftOut, Table, made_or_left_out
@@ -28,7 +30,7 @@ def technique_tables(primary: str) -> dict[str, Callable[[Techniques], Table]]:
     return {
         "roles": roles,
         f"anova_{primary}": lambda techniques: anova(f"anova_{primary}", primary_quantity(primary), techniques),
-        "anova_jitter": lambda techniques: anova("anova_jitter", JITTER, techniques),
+        "anova_jitter": anova_jitter,
         "attribution": attribution,
         "controls": controls,
     }
@@ -51,6 +53,7 @@ def report_tables(study: Study, claims: Claims, findings: Sequence[Finding]) -> 
         "ablation": lambda: ablation(study, reference_of(claims, study)),
         primary: lambda: before_after(study, measured, claims, findings),
         "factorial": lambda: factorial(study, measured),
+        **({"classes": lambda: classes(study)} if shows_classes(study) else {}),
         **{name: lambda make=make: make(techniques()) for name, make in technique_tables(primary).items()},
     }
     for name, make in makers.items():

@@ -16,7 +16,7 @@ from analysis.tables.formats import Table
 from analysis.tables.numbers import estimate_text, fixed, interval_columns, p_text, significant
 from analysis.tables.techniques import Techniques
 
-JITTER = REGISTRY["probe_jitter"]
+_JITTER = REGISTRY["probe_jitter"]
 
 _LEAST = 2
 """Fewest seeds that leave an error to test against."""
@@ -36,6 +36,10 @@ _ATTRIBUTION_CAPTION = (
     "of the probe loss: over the seeds whose runs all "
     "learn; the shares are ratios and multiply."
 )
+
+
+def anova_jitter(techniques: Techniques) -> Table:
+    return anova("anova_jitter", _JITTER, techniques)
 
 
 def anova(name: str, quantity: Quantity, techniques: Techniques) -> Table:
@@ -97,7 +101,7 @@ def attribution(techniques: Techniques) -> Table:
     )
     of_metric = shapley_shares(name, techniques.factorial(quantity, _LEAST), factors)
     try:
-        jitter = shapley_shares("jitter", techniques.factorial(JITTER, LEAST_LEARNED), factors)
+        jitter = shapley_shares("jitter", techniques.factorial(_JITTER, LEAST_LEARNED), factors)
     except Refused as reason:
         jitter = [share_columns("jitter", None)] * len(of_metric)
         caption += f" Left out: the jitter {reason}."
@@ -134,7 +138,7 @@ def attribution_in_words(numbers: pd.DataFrame, quantity: Quantity) -> pd.DataFr
             "technique": numbers["technique"],
             f"{quantity.words}, ratio" if quantity.is_ratio else quantity.effect_words: shares,
             "seeds": numbers[f"{name}_n"].map(str),
-            f"{JITTER.words}, ratio": read("jitter", np.exp, significant),
+            f"{_JITTER.words}, ratio": read("jitter", np.exp, significant),
             "seeds that learn": numbers["jitter_n"].map(str),
         }
     )

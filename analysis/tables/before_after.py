@@ -14,7 +14,7 @@ from analysis.claims.finding import Finding
 from analysis.claims.pairing import Refused
 from analysis.claims.reading import Claims, Question
 from analysis.claims.samples import collect
-from analysis.quantities.chance import KINDS
+from analysis.quantities.chance import TASK_KINDS
 from analysis.quantities.outcomes import Outcomes
 from analysis.quantities.registry import Quantity, primary_quantity
 from analysis.records.study import Study
@@ -59,7 +59,7 @@ def caption_of(quantity: Quantity, kind: str, numbers: pd.DataFrame) -> str:
     caption = _CAPTION.format(
         metric=f"{quantity.words[0].upper()}{quantity.words[1:]}",
         of_guess="share of" if quantity.metric.name == PRIMARY else f"{quantity.metric.words} of",
-        guess=KINDS[kind].guess,
+        guess=TASK_KINDS[kind].guess,
         difference="Ratio" if quantity.is_ratio else "Difference",
         sign="/" if quantity.is_ratio else "−",
     )

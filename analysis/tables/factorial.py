@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ablate.schema import TASKS
 from analysis.claims.pairing import Refused, rest_of
-from analysis.quantities.chance import KINDS
+from analysis.quantities.chance import TASK_KINDS
 from analysis.quantities.outcomes import Outcomes
 from analysis.quantities.registry import REGISTRY, Quantity, primary_quantity
 from analysis.records.arms import canonical, levels, varying
@@ -49,10 +50,10 @@ def factorial(study: Study, outcomes: Outcomes) -> Table:
     numbers = pd.DataFrame(rows)
     others = len(study.arms) - len(arms)
     metric = f"{quantity.words[0].upper()}{quantity.words[1:]}"
-    caption = _CAPTION.format(guess=KINDS[study.kind].guess, metric=metric)
+    caption = _CAPTION.format(guess=TASK_KINDS[study.kind].guess, metric=metric)
     if others:
         caption += f" All at {setting}; the summary lists the {others} arms at other settings."
-    return Table("factorial", caption, numbers, factorial_in_words(numbers, study.techniques, quantity))
+    return Table("factorial", caption, numbers, factorial_in_words(numbers, study.techniques, quantity, study.kind))
 
 
 def crossed(study: Study) -> tuple[list[str], str]:
@@ -103,13 +104,15 @@ def geometric_mean(values: pd.Series) -> float:
         return float(np.exp(np.log(values).mean(skipna=False)))
 
 
-def factorial_in_words(numbers: pd.DataFrame, techniques: Sequence[str], quantity: Quantity) -> pd.DataFrame:
+def factorial_in_words(
+    numbers: pd.DataFrame, techniques: Sequence[str], quantity: Quantity, kind: str = TASKS[0]
+) -> pd.DataFrame:
     return pd.DataFrame(
         {
             **{factor: numbers[factor] for factor in techniques},
             **{"seeds": numbers["done"].map(str), "diverged": numbers["diverged"].map(str)},
             "unlearned": numbers["unlearned"].map(str),
             **mean_column(numbers, quantity.name),
-            **quantity_columns(numbers, CELL_MEANS),
+            **quantity_columns(numbers, CELL_MEANS, kind),
         }
     )

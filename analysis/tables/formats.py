@@ -14,8 +14,9 @@ import pandas as pd
 from ablate.config.wording import printable
 from ablate.files.atomic import write_together
 from ablate.metrics import PRIMARY
+from ablate.schema import TASKS
 from analysis.quantities.measure import measure
-from analysis.quantities.registry import REGISTRY, Quantity, primary_quantity, selected
+from analysis.quantities.registry import REGISTRY, Quantity, of_kind, primary_quantity, selected
 from analysis.records.study import Study
 from analysis.tables.numbers import DASH, RAISED, cell_text, fixed, mean_and_sd, significant
 
@@ -201,14 +202,14 @@ def decimals_of(largest: float) -> int:
     return max(0, 2 - math.floor(math.log10(largest))) if 0 < largest < math.inf else 0
 
 
-def quantity_columns(numbers: pd.DataFrame, names: Iterable[str]) -> dict[str, list[str]]:
+def quantity_columns(numbers: pd.DataFrame, names: Iterable[str], kind: str = TASKS[0]) -> dict[str, list[str]]:
     """Heading -> texts of each named quantity's column, in the format that the registry gives it."""
     return {
         quantity.heading: [
             significant(value) if quantity.decimals is None else fixed(value, quantity.decimals)
             for value in numbers[quantity.name]
         ]
-        for quantity in map(REGISTRY.__getitem__, names)
+        for quantity in (of_kind(REGISTRY[name], kind) for name in names)
     }
 
 
