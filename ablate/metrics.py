@@ -175,8 +175,7 @@ def brier_scores(p: Predicted) -> Floats:
 def calibration_error(p: Predicted) -> float:
     """Expected calibration error: mean over units of |accuracy − confidence| of their bin of confidence.
 
-    Confidence is the probability of the predicted class. CALIBRATION_BINS bins of equal width, closed on the right (Guo et al.
-    2017).
+    Confidence is the probability of the predicted class; the bins are those of `bin_of` (Guo et al. 2017).
     """
     if p.probability is None:
         raise Unmeasurable("no probabilities are recorded")

@@ -25,6 +25,9 @@ MOST_CLASSES = 20
 WRITTEN = 8
 """Most classes for which the cells have their numbers written in."""
 
+FEWEST = 1.0
+"""Least share of the predictions in a bin of confidence that is drawn, in per cent."""
+
 POINTS = 3000
 """Most points of a scatter plot."""
 
@@ -41,7 +44,7 @@ def confusion(records: Records) -> Contents:
     side = min(max(0.42 * number, 1.6), 4.2)
     columns = min(len(arms), 3 if side < 2.8 else 2)
     rows = math.ceil(len(arms) / columns)
-    figure = Figure((max(WIDTH, columns * (side + 0.7)), rows * (side + 0.6) + 0.9), layout="constrained")
+    figure = Figure((min(WIDE, max(4.0, columns * (side + 1.1))), rows * (side + 0.6) + 0.9), layout="constrained")
     grid = used(figure.subplots(rows, columns, sharey=True, squeeze=False), len(arms))
     for i, (ax, arm) in enumerate(zip(grid, arms, strict=True)):
         draw_confusion(data[data["arm"] == arm], ax)
@@ -52,8 +55,8 @@ def confusion(records: Records) -> Contents:
     units = "words" if records.study.kind == "token_classification" else "examples"
     caption = (
         f"Confusion matrix of the test split: of the {units} with the label of a row, the share in per cent that is "
-        f"predicted as each class; all finished seeds together ({n_of_seeds(data)}). A row adds up to 100; the diagonal "
-        f"is right. {records.shown}"
+        f"predicted as each class; all finished seeds together ({n_of_seeds(data)}). A row adds up to 100; the "
+        f"diagonal is right. {records.shown}"
     )
     return caption.rstrip(), data, figure
 
@@ -69,7 +72,15 @@ def draw_confusion(cells: pd.DataFrame, ax: Axes) -> Axes:
     ax.set_yticks(range(len(names)), shown)
     literal(*ax.get_xticklabels(), *ax.get_yticklabels())
     for i, j in np.argwhere(np.isfinite(table)) if len(names) <= WRITTEN else ():
-        ax.text(j, i, f"{table[i, j]:.0f}", ha="center", va="center", fontsize=8, color="wb"[int(table[i, j] > 60)])
+        ax.text(
+            j,
+            i,
+            f"{table[i, j]:.0f}",
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="white" if table[i, j] < 60 else "black",
+        )
     return ax
 
 
@@ -82,27 +93,31 @@ def calibration(records: Records) -> Contents:
     data = series.over_seeds(found, ["arm", "bin"], "right")
     means = found.groupby(["arm", "bin"], sort=False)[["confidence", "units"]].mean().reset_index()
     data = data.merge(means, on=["arm", "bin"])
+    order = {arm: i for i, arm in enumerate(records.arms)}
+    data = data.sort_values("bin").sort_values("arm", key=lambda arms: arms.map(order), kind="stable")
     style_of = {arm: style for arm, style in records.line_styles.items() if arm in set(data["arm"])}
     legend = legend_for(style_of, WIDTH)
     figure = Figure((WIDTH, 3.8 + legend.height), layout="constrained")
     ax = figure.subplots()
     ax.plot([0, 100], [0, 100], color=GREY, linewidth=1, zorder=1.5)
-    for arm, part in data.groupby("arm", sort=False, observed=True):
+    drawn = data[data["units"] >= FEWEST]
+    for arm, part in drawn.groupby("arm", sort=False, observed=True):
         draw_intervals(
             ax, part["confidence"], part, style_of[arm], linewidth=1.2, elinewidth=0.8, markersize=4, label=arm
         )
-    low = max(0.0, 10 * math.floor(data["confidence"].min() / 10))
+    low = max(0.0, 10 * math.floor(drawn["confidence"].min() / 10))
     ax.set(xlabel="confidence: probability of the prediction (%)", ylabel="right predictions (%)")
-    ax.set(xlim=(low, 101), ylim=(min(low, max(0.0, data["mean"].min() - 5)), 101))
+    ax.set(xlim=(low, 101), ylim=(min(low, max(0.0, drawn["mean"].min() - 5)), 101))
     plain_axis(ax.xaxis)
     plain_axis(ax.yaxis)
     add_legend(figure, legend)
     interval = " with its 95 % interval over seeds (Student's t)" if data["n"].max() > 1 else ""
     caption = (
-        f"Calibration on the test split: share of right predictions{interval} against their confidence, in {CALIBRATION_BINS} bins "
-        "of confidence. On the grey diagonal a model is right as often as its probabilities say; below it, it is too "
-        "sure of itself. Bins at the left have few predictions (`units` in the numbers, in per cent); the mean "
-        f"distance from the diagonal over all predictions is the expected calibration error. {records.shown}"
+        f"Calibration on the test split: share of right predictions{interval} against their confidence, in "
+        f"{CALIBRATION_BINS} bins of confidence. On the grey diagonal a model is right as often as its probabilities "
+        "say; below it, it is too sure of itself. Bins with less than "
+        f"{FEWEST:g} % of the predictions are not drawn. The mean distance from the diagonal over all predictions is "
+        f"the expected calibration error. {records.shown}"
     )
     return caption.rstrip(), data, figure
 
@@ -130,8 +145,8 @@ def predicted_against_true(records: Records) -> Contents:
         plain_axis(ax.xaxis)
         plain_axis(ax.yaxis)
     caption = (
-        f"Prediction against label of each test example, mean over the finished seeds ({n_of_seeds(data)}). On the grey "
-        "diagonal a prediction is exact; a cloud flatter than it predicts numbers too close to the mean. "
+        f"Prediction against label of each test example, mean over the finished seeds ({n_of_seeds(data)}). On the "
+        "grey diagonal a prediction is exact; a cloud flatter than it predicts numbers too close to the mean. "
         f"{records.shown}"
     )
     return caption.rstrip(), data, figure
