@@ -103,7 +103,8 @@ def write_task_run(study: Path, kind: str, clip: str, seed: int, skill: float, *
     frames = task_frames(kind, seed, skill) | entries.pop("frames", {})
     options = {"task": kind, "clip": clip}
     told = {"kind": kind, "primary": primary, "metrics": metrics, **named, **entries}
-    return write_run(study, options, seed=seed, run=f"{clip}-s{seed}", frames=frames, **told)
+    told.setdefault("run", f"{clip}-s{seed}")
+    return write_run(study, options, seed=seed, frames=frames, **told)
 
 
 def write_task(study: Path, kind: str, seeds: int = 4) -> Path:
