@@ -19,7 +19,7 @@ from analysis.figures.panels import FEW, WIDE, WIDTH, arm_title, used
 from analysis.figures.style import GREY, add_legend, legend_for, literal, plain_axis, wrapped
 from analysis.quantities.by_class import calibrations, confusions, pairs_of_numbers
 
-MOST_CLASSES = 20
+MOST_IN_MATRIX = 20
 """Most classes of a confusion matrix."""
 
 WRITTEN = 8
@@ -38,8 +38,8 @@ def confusion(records: Records) -> Contents:
     data = confusions(records.study, records.arms)
     if data.empty:
         raise NotDrawable("no finished run recorded predictions")
-    if (number := data["label"].nunique()) > MOST_CLASSES:
-        raise NotDrawable(f"a confusion matrix shows at most {MOST_CLASSES} classes; there are {number}")
+    if (number := data["label"].nunique()) > MOST_IN_MATRIX:
+        raise NotDrawable(f"a confusion matrix shows at most {MOST_IN_MATRIX} classes; there are {number}")
     arms = [arm for arm in records.arms if arm in set(data["arm"])]
     side = min(max(0.42 * number, 1.6), 4.2)
     columns = min(len(arms), 3 if side < 2.8 else 2)

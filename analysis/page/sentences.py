@@ -1,4 +1,4 @@
-"""Findings as sentences: "test accuracy is 1.2 percentage points higher than in the control (0.3 to 2.1)".
+"""Findings as sentences: "macro F1 is 1.2 percentage points higher than in the control (0.3 to 2.1)".
 
 Effects are on the scale of their claim; logarithms are written as ratios, logits as ratios of odds.
 """

@@ -22,7 +22,7 @@ from analysis.stats.interval import Interval
 from analysis.tables.formats import Table, mean_column
 from analysis.tables.numbers import DASH, fixed, interval_columns, interval_text, significant
 from analysis.tables.techniques import primary_questions
-from analysis.write_up import ACCURACIES
+from analysis.write_up import REPORTED
 
 _CAPTION = (
     "{metric} at the last step: mean ± standard deviation over paired seeds. Runs that did not learn count, and "
@@ -67,7 +67,7 @@ def caption_of(quantity: Quantity, kind: str, numbers: pd.DataFrame) -> str:
 
 
 def has_reported(numbers: pd.DataFrame, quantity: Quantity) -> bool:
-    """Whether the table has a column of the write-up's numbers, which are accuracies."""
+    """Whether the table has a column of the write-up's numbers."""
     return quantity.metric.name == PRIMARY or bool(numbers[f"paper_{quantity.metric.name}"].notna().any())
 
 
@@ -82,7 +82,7 @@ def two_rows(
     is_claimed = (
         finding.verdict is not None
     )  # the write-up's numbers belong to the claim, not to comparisons next to it
-    reported = ACCURACIES if is_claimed and quantity.metric.name == PRIMARY else {}
+    reported = REPORTED if is_claimed and quantity.metric.name == PRIMARY else {}
     before, after = reported.get(finding.section, (math.nan,) * 2)
     treatment, control = distinguishing_settings(cells)
     shared = {"claim": finding.id, "statement": finding.statement}

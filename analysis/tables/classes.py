@@ -8,7 +8,7 @@ from analysis.records.study import Study
 from analysis.tables.formats import Table
 from analysis.tables.numbers import mean_and_sd
 
-MOST_ARMS, MOST_CLASSES = 6, 30
+MOST_ARMS, MOST_IN_TABLE = 6, 30
 """Most arms and most classes of the table."""
 
 SCORES = {"precision": "precision %", "recall": "recall %", "f1": "F1 %"}
@@ -29,8 +29,8 @@ def classes(study: Study) -> Table:
     found = scores_by_class(study, arms)
     if found.empty:
         raise Refused("no finished run recorded predictions")
-    if (number := found["class"].nunique()) > MOST_CLASSES:
-        raise Refused(f"a table has at most {MOST_CLASSES} classes; there are {number}")
+    if (number := found["class"].nunique()) > MOST_IN_TABLE:
+        raise Refused(f"a table has at most {MOST_IN_TABLE} classes; there are {number}")
     grouped = found.groupby(["arm", "class"], sort=False)
     numbers = grouped.agg(n=("n", "max"), seeds=("seed", "size")).reset_index()
     for name in SCORES:

@@ -13,7 +13,6 @@ import pandas as pd
 
 from ablate.config.wording import printable
 from ablate.files.atomic import write_together
-from ablate.metrics import PRIMARY
 from ablate.schema import TASKS
 from analysis.quantities.measure import measure
 from analysis.quantities.registry import REGISTRY, Quantity, of_kind, primary_quantity, selected
@@ -101,9 +100,18 @@ def summary_table(study: Study) -> Table:
     """The summary with its caption."""
     numbers = summary(study)
     validation, test = primary_shown(study.primary)
-    metric = f"{test.metric.words[0].upper()}{test.metric.words[1:]}" if study.primary != PRIMARY else "Accuracies"
-    caption = _CAPTION.format(metric=metric, validation=validation.words, test=test.words)
+    caption = _CAPTION.format(metric=several(test.metric.words), validation=validation.words, test=test.words)
     return Table("summary", caption, numbers, summary_in_words(numbers))
+
+
+def several(words: str) -> str:
+    """The name of a metric at the start of a sentence on several of its values.
+
+    >>> several("perplexity"), several("macro F1")
+    ('Perplexities', 'Macro F1')
+    """
+    plural = f"{words[:-1]}ies" if words.endswith("y") else words
+    return f"{plural[0].upper()}{plural[1:]}"
 
 
 def primary_shown(primary: str) -> tuple[Quantity, Quantity]:
