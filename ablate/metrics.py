@@ -6,9 +6,10 @@ any of them again from the kept predictions, so that a metric can be judged with
 scikit-learn computes what it has, nervaluate the entities. Nothing here needs torch.
 """
 
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +17,9 @@ from numpy.typing import NDArray
 from ablate.config.checks import refusal
 from ablate.config.wording import nearest
 
-Array = NDArray[np.float64]
+Floats = NDArray[np.float64]
 
-BINS = 15
+CALIBRATION_BINS = 15
 """Bins of equal width of the calibration error, as in Guo et al. 2017 (arXiv 1706.04599)."""
 
 
@@ -52,7 +53,25 @@ class Predicted:
     def classes(self) -> int:
         return len(self.labels) or int(max(self.label.max(), self.prediction.max())) + 1
 
-    def all_probabilities(self) -> Array:
+    def __len__(self) -> int:
+        return len(self.label if self.loss is None else self.loss)
+
+    @cached_property
+    def examples(self) -> tuple[NDArray, NDArray]:
+        """The N examples in increasing order, and the place of each unit's example among them, (U,)."""
+        if self.example is None:
+            return np.arange(len(self)), np.arange(len(self))
+        return np.unique(self.example, return_inverse=True)
+
+    def of_units(self, chosen: NDArray) -> "Predicted":
+        """The predictions for the chosen units, (U,) bool."""
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
+        arrays = {
+            name: value[chosen] for name, value in columns.items() if isinstance(value, np.ndarray) and len(value)
+        }
+        return replace(self, **arrays)
+
+    def all_probabilities(self) -> Floats:
         """The probabilities of all classes, (U, K). Raises Unmeasurable if they are not recorded."""
         if self.probabilities is not None:
             return self.probabilities.astype(float)
@@ -78,6 +97,8 @@ class Metric:
                 if there is no such value
     scale       the usual scale of its differences: points (shares, shown in per cent), raw, or log (ratios)
     higher_is_better, unit
+    scores      of a mean over units: their scores, (U,). Raises Unmeasurable
+    counts      of a function `of_counts` of sums over examples: what each example adds to the sums, (N, sums)
     """
 
     name: str
@@ -88,14 +109,27 @@ class Metric:
     scale: str = "points"
     higher_is_better: bool = True
     unit: str = ""
+    scores: Callable[[Predicted], Floats] | None = None
+    counts: Callable[[Predicted], Floats] | None = None
+    of_counts: Callable[[Floats], float] | None = None
+
+
+def mean(scores: Callable[[Predicted], Floats]) -> Callable[[Predicted], float]:
+    """The metric that is the mean of these scores over the units."""
+
+    def value(p: Predicted) -> float:
+        return float(scores(p).mean())
+
+    value.__doc__ = f"The mean of: {scores.__doc__}"
+    return value
 
 
 # --- Classes ---
 
 
-def accuracy(p: Predicted) -> float:
-    """Share of units whose predicted class is right."""
-    return float((p.label == p.prediction).mean())
+def right(p: Predicted) -> Floats:
+    """Whether the class of each unit is predicted right, 1 or 0, (U,)."""
+    return (p.label == p.prediction).astype(float)
 
 
 def balanced_accuracy(p: Predicted) -> float:
@@ -126,29 +160,34 @@ def matthews(p: Predicted) -> float:
     return float(matthews_corrcoef(p.label, p.prediction))
 
 
-def log_loss(p: Predicted) -> float:
-    """Mean of -ln of the label's probability, in nats; probabilities of 0 count as the smallest float32."""
+def label_losses(p: Predicted) -> Floats:
+    """-ln of the label's probability in nats, (U,); probabilities of 0 count as the smallest float32."""
     found = p.all_probabilities()[np.arange(len(p.label)), p.label.astype(int)]
-    return float(-np.log(np.maximum(found, np.finfo(np.float32).tiny)).mean())
+    return -np.log(np.maximum(found, np.finfo(np.float32).tiny))
 
 
-def brier(p: Predicted) -> float:
-    """Mean over the units of Σ_k (p_k − y_k)², from 0 to 2 (Brier 1950): with two classes twice (p_1 − y_1)²."""
+def brier_scores(p: Predicted) -> Floats:
+    """Σ_k (p_k − y_k)², from 0 to 2 (Brier 1950), (U,): with two classes twice (p_1 − y_1)²."""
     found = p.all_probabilities()
-    return float(np.square(found - np.eye(found.shape[1])[p.label.astype(int)]).sum(axis=1).mean())
+    return np.square(found - np.eye(found.shape[1])[p.label.astype(int)]).sum(axis=1)
 
 
 def calibration_error(p: Predicted) -> float:
     """Expected calibration error: mean over units of |accuracy − confidence| of their bin of confidence.
 
-    Confidence is the probability of the predicted class. BINS bins of equal width, closed on the right (Guo et al.
-    2017).
+    Confidence is the probability of the predicted class; the bins are those of `bin_of` (Guo et al. 2017).
     """
     if p.probability is None:
         raise Unmeasurable("no probabilities are recorded")
-    bins = np.clip(np.ceil(p.probability.astype(float) * BINS).astype(int) - 1, 0, BINS - 1)
-    gap = np.bincount(bins, weights=(p.label == p.prediction) - p.probability.astype(float), minlength=BINS)
+    gap = np.bincount(
+        bin_of(p), weights=(p.label == p.prediction) - p.probability.astype(float), minlength=CALIBRATION_BINS
+    )
     return float(np.abs(gap).sum() / len(p.label))
+
+
+def bin_of(p: Predicted) -> NDArray[np.int64]:
+    """The bin of each unit's confidence, 0 to CALIBRATION_BINS - 1, (U,); bins are closed on the right."""
+    return np.clip(np.ceil(p.probability.astype(float) * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
 
 
 def auroc(p: Predicted) -> float:
@@ -166,35 +205,31 @@ def auroc(p: Predicted) -> float:
 # --- Numbers ---
 
 
-def mse(p: Predicted) -> float:
-    """Mean squared error, in squared units of the label."""
-    from sklearn.metrics import mean_squared_error
-
-    return float(mean_squared_error(p.label, p.prediction))
+def squared_errors(p: Predicted) -> Floats:
+    """In squared units of the label, (U,)."""
+    return np.square(p.prediction - p.label)
 
 
-def mae(p: Predicted) -> float:
-    """Mean absolute error, in units of the label."""
-    from sklearn.metrics import mean_absolute_error
-
-    return float(mean_absolute_error(p.label, p.prediction))
+def absolute_errors(p: Predicted) -> Floats:
+    """In units of the label, (U,)."""
+    return np.abs(p.prediction - p.label)
 
 
 def pearson(p: Predicted) -> float:
     """Pearson's correlation of labels and predictions; 0 where all predictions are equal: they carry no information."""
     from scipy.stats import pearsonr
 
-    return float(pearsonr(p.label, p.prediction).statistic) if varied(p) else 0.0
+    return float(pearsonr(p.label, p.prediction).statistic) if predictions_vary(p) else 0.0
 
 
 def spearman(p: Predicted) -> float:
     """Spearman's rank correlation, ties sharing their mean rank; 0 where all predictions are equal."""
     from scipy.stats import spearmanr
 
-    return float(spearmanr(p.label, p.prediction).statistic) if varied(p) else 0.0
+    return float(spearmanr(p.label, p.prediction).statistic) if predictions_vary(p) else 0.0
 
 
-def varied(p: Predicted) -> bool:
+def predictions_vary(p: Predicted) -> bool:
     """Whether the predictions differ by more than rounding. Raises Unmeasurable where all labels are equal."""
     if np.ptp(p.label) == 0:
         raise Unmeasurable("all labels are equal")
@@ -207,34 +242,69 @@ def varied(p: Predicted) -> bool:
 def entity_f1(p: Predicted) -> float:
     """F1 of entities: a predicted one is right if its first word, last word and type are (Tjong Kim Sang 2003).
 
-    Labels are O, B-<type> and I-<type>; an I- after a word of another type begins an entity. 0 where there is neither
-    an entity nor a prediction of one.
+    Labels are O, B-<type> and I-<type>; an I- after a word of another type begins an entity. Of the schemes BIOES and
+    BILOU, S- and U- count as B-, E- and L- as I-. 0 where there is neither an entity nor a prediction of one. Raises
+    Unmeasurable where no label names a type of entity.
     """
-    types = entity_types(p.labels)
-    return entity_scores(p, types)[None].f1 if types else 0.0
+    return f1_of_counts(entity_counts(p).sum(axis=0))
 
 
-def entity_scores(p: Predicted, types: Sequence[str]) -> dict[str | None, Any]:
-    """nervaluate's strict scores by type, and of all under None: with precision, recall, f1, possible and actual."""
-    from nervaluate import Evaluator
+def f1_of_counts(counts: Floats) -> float:
+    """2PR / (P + R) of the numbers of right, labelled and predicted entities; 0 without any.
 
-    found = Evaluator(sentences(p, p.label), sentences(p, p.prediction), tags=list(types), loader="list").evaluate()
-    return {None: found["overall"]["strict"]} | {kind: each["strict"] for kind, each in found["entities"].items()}
+    >>> f1_of_counts(np.array([1, 2, 2])), f1_of_counts(np.zeros(3))
+    (0.5, 0.0)
+    """
+    right, labelled, predicted = counts
+    return float(2 * right / (labelled + predicted)) if labelled + predicted else 0.0
+
+
+def entity_counts(p: Predicted, of_type: str | None = None) -> Floats:
+    """The numbers of right, labelled and predicted entities of each example, (N, 3): all, or those of one type."""
+    if not entity_types(p.labels):
+        raise Unmeasurable(f"no label names an entity, such as B-LOC: {', '.join(p.labels) or 'there are none'}")
+    found = zip(entities(p, p.label, of_type), entities(p, p.prediction, of_type), strict=True)
+    return np.array([(len(true & guessed), len(true), len(guessed)) for true, guessed in found], dtype=float)
+
+
+def entities(p: Predicted, values: NDArray, of_type: str | None) -> list[set[tuple[str, int, int]]]:
+    """Type, first and last word of the entities of each example, as nervaluate finds them."""
+    from nervaluate import collect_named_entities
+
+    found = []
+    for words in sentences(p, values):
+        spans = [(span["label"], span["start"], span["end"]) for span in collect_named_entities(words)]
+        found.append({span for span in spans if of_type in (None, span[0])})
+    return found
+
+
+ENTITY = re.compile("([BISUEL])-(.+)", re.DOTALL)
+"""The label of a word in an entity."""
 
 
 def entity_types(labels: Sequence[str]) -> list[str]:
     """The types of entities that labels name.
 
-    >>> entity_types(["B-LOC", "I-LOC", "O"])
+    >>> entity_types(["B-LOC", "I-LOC", "O", "NOUN"])
     ['LOC']
     """
-    return sorted({name[2:] for name in labels if name[:2] in ("B-", "I-")})
+    return sorted({found[2] for found in map(ENTITY.fullmatch, labels) if found})
+
+
+def in_iob(label: str) -> str:
+    """The label of a word as O, B-<type> or I-<type>.
+
+    >>> [in_iob(label) for label in ("S-LOC", "E-LOC", "I-LOC", "NOUN")]
+    ['B-LOC', 'I-LOC', 'I-LOC', 'O']
+    """
+    found = ENTITY.fullmatch(label)
+    return f"{'B' if found[1] in 'BSU' else 'I'}-{found[2]}" if found else "O"
 
 
 def sentences(p: Predicted, values: NDArray) -> list[list[str]]:
-    """The names of labels or predictions (U,), one list per example."""
-    names = np.array(p.labels, dtype=object)[values.astype(int)]
-    ends = np.flatnonzero(np.diff(p.example)) + 1
+    """The names of labels or predictions (U,) as `in_iob`, one list per example; units are in order of examples."""
+    names = np.array([in_iob(label) for label in p.labels], dtype=object)[values.astype(int)]
+    ends = np.flatnonzero(np.diff(p.examples[1])) + 1
     return [part.tolist() for part in np.split(names, ends)]
 
 
@@ -242,10 +312,14 @@ def sentences(p: Predicted, values: NDArray) -> list[list[str]]:
 
 
 def perplexity(p: Predicted) -> float:
-    """exp of the mean loss per token in nats."""
+    """exp of the mean loss per token in nats; infinity is no value."""
     if p.loss is None or p.tokens is None:
         raise Unmeasurable("no losses are recorded")
-    return float(np.exp(np.average(p.loss, weights=p.tokens)))
+    with np.errstate(over="ignore"):
+        found = float(np.exp(np.average(p.loss, weights=p.tokens)))
+    if not np.isfinite(found):
+        raise Unmeasurable("the loss is too large for its exponential")
+    return found
 
 
 # --- Values of a guess that ignores the text ---
@@ -282,26 +356,32 @@ NUMBERS = ("regression",)
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("accuracy", "accuracy", CLASSES, accuracy, constant(accuracy)),
+        Metric("accuracy", "accuracy", CLASSES, mean(right), constant(mean(right)), scores=right),
         Metric("balanced_accuracy", "balanced accuracy", CLASSES, balanced_accuracy, constant(balanced_accuracy)),
         Metric("f1_macro", "macro F1", CLASSES, f1_macro, constant(f1_macro)),
-        Metric("f1_micro", "micro F1", CLASSES, f1_micro, constant(f1_micro)),
+        Metric("f1_micro", "micro F1", CLASSES, f1_micro, constant(f1_micro), scores=right),
         Metric("matthews", "Matthews correlation", CLASSES, matthews, zero, "raw"),
-        Metric("log_loss", "log loss", ("classification",), log_loss, lambda p: float(np.log(p.classes)), "log", False,
-               "nats"),
-        Metric("brier", "Brier score", ("classification",), brier, lambda p: 1 - 1 / p.classes, "raw", False),
+        Metric("log_loss", "log loss", ("classification",), mean(label_losses), lambda p: float(np.log(p.classes)),
+               "log", False, "nats", label_losses),
+        Metric("brier", "Brier score", ("classification",), mean(brier_scores), lambda p: 1 - 1 / p.classes, "raw",
+               False, scores=brier_scores),
         Metric("ece", "expected calibration error", CLASSES, calibration_error, None, "points", False),
         Metric("auroc", "area under the ROC curve", ("classification",), auroc, half, "raw"),
-        Metric("entity_f1", "entity F1", ("token_classification",), entity_f1, zero),
-        Metric("mse", "mean squared error", NUMBERS, mse, lambda p: float(np.var(p.label)), "log", False),
-        Metric("mae", "mean absolute error", NUMBERS, mae,
-               lambda p: float(np.abs(p.label - np.median(p.label)).mean()), "log", False),
+        Metric("entity_f1", "entity F1", ("token_classification",), entity_f1, zero, counts=entity_counts,
+               of_counts=f1_of_counts),
+        Metric("mse", "mean squared error", NUMBERS, mean(squared_errors), lambda p: float(np.var(p.label)), "log",
+               False, "squared units", squared_errors),
+        Metric("mae", "mean absolute error", NUMBERS, mean(absolute_errors),
+               lambda p: float(np.abs(p.label - np.median(p.label)).mean()), "log", False, "units", absolute_errors),
         Metric("pearson", "Pearson correlation", NUMBERS, pearson, zero, "raw"),
         Metric("spearman", "Spearman correlation", NUMBERS, spearman, zero, "raw"),
         Metric("perplexity", "perplexity", ("causal_lm",), perplexity, unigrams, "log", False),
     )
 }  # fmt: skip
 """Name -> metric, in the order in which tables show them."""
+
+PRIMARY = "accuracy"
+"""The primary metric of runs that name none."""
 
 
 def check_metric(key: str, name: str, kind: str) -> None:

@@ -52,6 +52,13 @@ def main() -> None:
     parser.add_argument("--claims", help="the claims: a file, or a name in conf/claims; by default the runs' own")
     parser.add_argument("--against", type=Path, help="another study: show what changed from it to this")
     parser.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a module of your own whose functions the claims file names as metrics; may be repeated",
+    )
+    parser.add_argument(
         "--peek", action="store_true", help="show effects below the planned number of seeds, which spends a look"
     )
     parser.add_argument(
@@ -68,7 +75,7 @@ def main() -> None:
         study = load_finished(arguments.study, arguments.output)
         check_output(study)
         path = chosen_claims(study, arguments.claims)
-        claims = read_claims_for(study, path)
+        claims = read_claims_for(study, path, arguments.allow)
         if arguments.against:
             print_comparison(study, load_finished(arguments.against), claims)
             return

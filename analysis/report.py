@@ -22,7 +22,7 @@ from analysis.claims.finding import Finding, verdicts_json
 from analysis.claims.judge import judge_claims
 from analysis.claims.looks import append_looks, read_looks
 from analysis.claims.reading import Claims, for_study, read_claims
-from analysis.figures.all import FIGURES, OF_CLAIMS, DrawnFigure, claim_figures, figures
+from analysis.figures.all import FIGURES, OF_CLAIMS, DrawnFigure, claim_figures, figure_names, figures
 from analysis.figures.export import save_figure
 from analysis.page.headline import headline
 from analysis.page.page import Page, render
@@ -138,15 +138,18 @@ def own_claims(study: Study, name: str) -> Path | None:
     return study.source.path / kept if study.source.has(kept) else None
 
 
-def read_claims_for(study: Study, path: Path) -> Claims:
-    """A claims file, which may be a study's own copy in its archive, for the arms of the study. Raises ValueError."""
+def read_claims_for(study: Study, path: Path, allow: Sequence[str] = ()) -> Claims:
+    """A claims file, which may be a study's own copy in its archive, for the study. Raises ValueError.
+
+    allow: modules of the user's own whose functions may be metrics.
+    """
     source = study.source
 
     def read(path: Path) -> bytes:
         inside = path.is_relative_to(source.path)
         return source.read(path.relative_to(source.path).as_posix()) if inside else read_regular(path)
 
-    return for_study(read_claims(path, read), study.arms)
+    return for_study(read_claims(path, allow, read), study)
 
 
 def inputs_sha256(study: Study, claims: Claims, peek: bool = False) -> str:
@@ -154,6 +157,7 @@ def inputs_sha256(study: Study, claims: Claims, peek: bool = False) -> str:
     problems = study.problems.to_dict("list")
     inputs = {"format": REPORT_FORMAT, "runs": study.sha256, "problems": problems, "claims": claims.sha256}
     inputs |= {"peek": True} if peek else {}
+    inputs |= {"metrics": claims.metrics} if claims.metrics else {}
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -183,10 +187,15 @@ def read_left_out(folder: Path) -> list[LeftOut]:
 # --- Tables and figures ---
 
 DIFFERENCES = {
-    *("ablation", "accuracy", "roles", "controls", "attribution", "anova_accuracy", "anova_jitter"),
+    *("ablation", "{primary}", "roles", "controls", "attribution", "anova_{primary}", "anova_jitter"),
     *("differences", "best_by_budget", "specification_curve"),
 }
-"""Tables and figures of differences between arms."""
+"""Tables and figures of differences between arms; {primary} is the primary metric."""
+
+
+def shows_differences(name: str, study: Study) -> bool:
+    """Whether a table or figure shows differences between arms."""
+    return name in {each.format(primary=study.primary) for each in DIFFERENCES}
 
 
 def why_differences_wait(study: Study, claims: Claims) -> str | None:
@@ -209,7 +218,7 @@ def write_tables(
     """
     made = [summary_table(study), *report_tables(study, claims, findings)]
     if waits:
-        made = [LeftOut(table.name, waits) if table.name in DIFFERENCES else table for table in made]
+        made = [LeftOut(table.name, waits) if shows_differences(table.name, study) else table for table in made]
     tables = tuple(table for table in made if isinstance(table, Table))
     for table in tables:
         save_table(folder, table.name, table.numbers, table.words, table.bold, table.latex)
@@ -223,9 +232,10 @@ def draw_all(
 
     `waits`: why no differences between arms are shown.
     """
-    waiting = {name: LeftOut(name, waits) for name in (*OF_CLAIMS, *FIGURES) if waits and name in DIFFERENCES}
+    every = (*OF_CLAIMS, *figure_names(study, FIGURES))
+    waiting = {name: LeftOut(name, waits) for name in every if waits and shows_differences(name, study)}
     claims = None if waits else claims
-    names = tuple(name for name in FIGURES if name not in waiting)
+    names = tuple(name for name in every if name not in (*waiting, *OF_CLAIMS))
     if len(study.arms) < MANY_ARMS:
         made = save_all(claim_figures(study, findings, claims), folder) | draw_and_save(study, names, folder)
     else:
@@ -234,7 +244,7 @@ def draw_all(
             made = save_all(claim_figures(study, findings, claims), folder)
             made |= draw_and_save(study, names[1::2], folder) | others.result()
     made |= waiting
-    ordered = [(name, made[name]) for name in (*OF_CLAIMS, *FIGURES)]
+    ordered = [(name, made[name]) for name in every]
     captions = {name: figure for name, figure in ordered if isinstance(figure, str)}
     return captions, tuple(figure for _, figure in ordered if isinstance(figure, LeftOut))
 

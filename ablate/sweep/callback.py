@@ -148,7 +148,8 @@ class Sweep(Callback):
         if config.plan:
             local = local_totals(config, typed, shared, measured)
             advice = "" if launcher.is_elsewhere else plan.advice(plan.totals(runs), *local)
-            print_plan(config.plan, runs, parallel_runs, advice, plan.claims_power(self.claims, jobs[0].folder.parent))
+            power = plan.claims_power(self.claims, jobs[0].folder.parent, self.settings["allow_targets"])
+            print_plan(config.plan, runs, parallel_runs, advice, power)
             sys.exit(0)
         prepare(todo)
         if todo or content != read_regular(self.claims):
@@ -182,7 +183,8 @@ class Sweep(Callback):
         if not current_ranks().leads:
             return
         tracker = build_option("tracker", self.settings)
-        report = write_study_report(self.folders[0].parent, self.claims, tracker) if self.reports else ()
+        allow = self.settings["allow_targets"]
+        report = write_study_report(self.folders[0].parent, self.claims, tracker, allow) if self.reports else ()
         all_ended = print_summary(self.folders, self.rerun, advise=len(report) < 2)
         for line in report:
             progress.table_console().print(line, markup=False, highlight=False, soft_wrap=True)

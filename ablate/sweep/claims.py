@@ -50,10 +50,21 @@ def sweep_claims(config: DictConfig, jobs: Sequence[Job]) -> tuple[Path, bytes]:
         require(key, given, all(value == given[0] for value in given), "one value, as a sweep belongs to one study")
     found, reference = find_claims(config, jobs[0]), jobs[0].config["reference"]
     content = read_regular(found)
+    check_metrics(found, claims_data(content), jobs[0].config["allow_targets"])
     if "compare" in claims_data(content):
         return found, comparing(found, reference, jobs, base_command(config, jobs))
     require("reference", reference, reference is None, f"null with claims={found.stem}, whose claims name their arms")
     return found, content
+
+
+def check_metrics(found: Path, data: Mapping[str, Any], allow: Sequence[str]) -> None:
+    """Raise ValueError, before the first run, for a metric of the user's own that is not allowed or does not exist."""
+    if "metrics" in data:
+        from analysis.claims.values import prefixed
+        from analysis.quantities.own_metrics import add_own_metrics
+
+        with prefixed(f"{found}: "):
+            add_own_metrics(data["metrics"], allow)
 
 
 def claims_data(content: bytes) -> dict[str, Any]:
@@ -80,13 +91,13 @@ def comparing(found: Path, typed: Any, jobs: Sequence[Job], command: str) -> byt
     from analysis.claims.values import prefixed
     from analysis.records.arms import techniques_of
 
-    study, data = jobs[0].folder.parent, claims_data(read_regular(found))
+    study, data, allow = jobs[0].folder.parent, claims_data(read_regular(found)), jobs[0].config["allow_targets"]
     kept = kept_claims(study) / found.name
     earlier = read_regular(kept) if kept.is_file() else b""
     before = claims_data(earlier)
     with prefixed(f"{found}: "):
-        own = claims_of(data, found.stem, "").compare.reference
-        was = claims_of(before, found.stem, "").compare.reference if "compare" in before else None
+        own = claims_of(data, found.stem, "", allow).compare.reference
+        was = claims_of(before, found.stem, "", allow).compare.reference if "compare" in before else None
     swept, recorded = map(named_arms, arms(jobs))
     every = named_arms([*recorded.values(), *swept.values()])
     chosen = reference_settings("reference", typed) or (own if found != kept else None)

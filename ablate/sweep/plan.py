@@ -280,7 +280,7 @@ def power_line(runs: Sequence[PlannedRun]) -> str:
     return f"{n} paired seeds detect an effect of {effect:.2f} sd of the differences with 80 % power (two-sided, 5 %)"
 
 
-def claims_power(claims: Path, study: Path) -> list[str]:
+def claims_power(claims: Path, study: Path, allow: Sequence[str] = ()) -> list[str]:
     """The power of each claim at its smallest effect (`analysis.claims.planned_power`); none for an invalid file."""
     from analysis.claims.planned_power import power_lines
     from analysis.claims.reading import for_study, read_claims
@@ -288,10 +288,10 @@ def claims_power(claims: Path, study: Path) -> list[str]:
 
     with suppress(ValueError):  # the report says what is wrong
         found = load(study) if study.is_dir() else None
-        read = read_claims(claims)
+        read = read_claims(claims, allow)
         if read.compare is None:
             return power_lines(read, found)
-        return power_lines(for_study(read, found.arms), found) if found and found.arms else []
+        return power_lines(for_study(read, found), found) if found and found.arms else []
     return []
 
 

@@ -86,7 +86,7 @@ def recorded_status(folder: Path) -> tuple[str, str]:
     return record["status"], ""
 
 
-def write_study_report(study: Path, claims: Path, tracker: Tracker) -> tuple[str, ...]:
+def write_study_report(study: Path, claims: Path, tracker: Tracker, allow: Sequence[str] = ()) -> tuple[str, ...]:
     """Write the study's report if its runs have changed; return where it is and what it shows, as lines.
 
     A failure here fails no run: the only line then says what went wrong. No line where no run is finished.
@@ -99,7 +99,7 @@ def write_study_report(study: Path, claims: Path, tracker: Tracker) -> tuple[str
         found = load(study)
         if found.runs.empty:
             return ()
-        judged_by = for_study(read_claims(claims), found.arms)
+        judged_by = for_study(read_claims(claims, allow), found)
         written = write_report(found, judged_by)
         if written.is_new:
             publish(tracker, study.name, study / "report")

@@ -4,22 +4,25 @@ A claims file may have such a section in place of `claims` (conf/claims/auto.yam
 
     compare:
       reference: {clip: none}    # settings that choose an arm; null: the first arm of the study
-      quantities: {test_accuracy: points, last_training_loss: log}
+      quantities: {primary: usual, last_training_loss: log}
 
+`primary` is the metric that the runs name as such, on the test split, and `usual` the usual scale of a quantity.
 `comparison_claims` writes it as claims, one per arm and quantity, once the study's arms are known.
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ablate.config.checks import refusal
 from ablate.experiment import ADDED
 from analysis.claims import values
 from analysis.claims.estimand import Settings
-from analysis.quantities.registry import REGISTRY, run_quantities
+from analysis.quantities.registry import REGISTRY, primary_quantity, run_quantities
 from analysis.records.arms import Arm, fits, flat, is_under, labels, varying, words
 from analysis.stats.scales import SCALES
+
+PRIMARY_METRIC, USUAL = "primary", "usual"
 
 QUANTITY_KEYS = ("scale", "smallest_effect", "why")
 ONE_ARM = "settings that choose one arm; in quotes, as in 'reference={clip: none}'"
@@ -32,16 +35,24 @@ class Comparison:
     reference: Settings | None
     quantities: Mapping[str, Mapping[str, Any]]
 
+    def for_metric(self, primary: str) -> "Comparison":
+        """The section with the quantity of this primary metric and its usual scale in place of the words for them."""
+        found = {}
+        for name, keys in self.quantities.items():
+            quantity = primary_quantity(primary) if name == PRIMARY_METRIC else REGISTRY[name]
+            found[quantity.name] = {**keys, "scale": quantity.scale if keys["scale"] == USUAL else keys["scale"]}
+        return replace(self, quantities=found)
+
 
 def comparison_of(section: Any) -> Comparison:
     """Checks a `compare` section. Raises ValueError for a wrong value."""
     section = values.mapping("compare", section, ("reference", "quantities"))
     quantities = {}
     for name, given in values.mapping("compare.quantities", section.get("quantities", {})).items():
-        values.one_of("compare.quantities", name, run_quantities())
+        values.one_of("compare.quantities", name, (PRIMARY_METRIC, *run_quantities()))
         key = f"compare.quantities.{name}"
         quantities[name] = values.mapping(key, given if isinstance(given, Mapping) else {"scale": given}, QUANTITY_KEYS)
-        values.one_of(f"{key}.scale", quantities[name].get("scale"), SCALES)
+        values.one_of(f"{key}.scale", quantities[name].get("scale"), (USUAL, *SCALES))
     if not quantities:
         raise refusal("compare.quantities", {}, "a mapping of quantities to their scales")
     return Comparison(reference_settings("compare.reference", section.get("reference")), quantities)

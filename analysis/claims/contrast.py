@@ -31,7 +31,7 @@ class Contrast:
     control           whether there is a control arm
     judged            whether the contrast can have a verdict; otherwise it is only shown alongside one
     tested            whether the verdict comes from a test, and so counts among the judged claims
-    keeps_unlearned   whether runs that did not learn count (accuracies, losses); otherwise their seeds are left out
+    keeps_unlearned   whether runs that did not learn count (metrics, losses); otherwise their seeds are left out
     scales            names of the scales on which the contrast is meaningful; empty: all
     quantity          the only quantity of the contrast, where a claim cannot choose one
     measures          the quantity that is measured of each run, where it differs from the claim's quantity

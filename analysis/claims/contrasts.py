@@ -32,9 +32,8 @@ from analysis.stats.variances import jackknifed_variance_ratio
 class Paired(Contrast):
     """The mean of treatment − control, paired by seed.
 
-    Where the quantity is a mean over examples whose scores are recorded (accuracy and losses of the test split, losses
-    of the probe), on any scale but logit, it is the effect over seeds and examples, a `CrossedEffect`; otherwise the
-    effect over seeds.
+    Where the quantity has scores per example (metrics and losses of the test split, losses of the probe), on any scale
+    but logit, it is the effect over seeds and examples, a `CrossedEffect`; otherwise the effect over seeds.
     """
 
     def effects(self, sample: Sample, rng: np.random.Generator) -> Effects:

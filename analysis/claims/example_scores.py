@@ -75,13 +75,17 @@ def mean_difference(sample: Sample, rng: np.random.Generator) -> Effect | Crosse
 
 
 def example_clusters(sample: Sample) -> NDArray[np.int64] | None:
-    """The group of each example of `example_scores`, (examples,); None where no groups are recorded.
+    """The group of each example of `example_scores`, (examples,); None where each example is a group of its own.
 
-    Only test examples have groups. Raises ValueError where the runs do not agree on them.
+    They are those that `data.cluster` names or, where the scores are pseudo-values, those of the jackknife. Only test
+    examples have groups. Raises ValueError where the runs do not agree on them.
     """
-    if not is_over_test_examples(sample.estimand.quantity):
-        return None
-    return shared_clusters(sample.study, list(dict.fromkeys(sample.runs.flat)))
+    quantity, runs = sample.estimand.quantity, list(dict.fromkeys(sample.runs.flat))
+    clusters = shared_clusters(sample.study, runs) if is_over_test_examples(quantity) else None
+    if not REGISTRY[quantity].jackknifed:
+        return clusters
+    done = sample.study.runs["run"][sample.study.runs["status"] == "done"]
+    return next((records_of(sample.study, run).groups for run in runs if run in set(done)), None)
 
 
 def is_over_test_examples(quantity: str) -> bool:
@@ -130,7 +134,9 @@ def clusters_note(sample: Sample) -> str | None:
     None where they do not, and where the effect cannot be computed, which its own note explains.
     """
     try:
-        clusters = example_clusters(sample) if sample.runs.shape[1] == 2 else None
+        if sample.runs.shape[1] != 2 or not is_over_test_examples(sample.estimand.quantity):
+            return None
+        clusters = shared_clusters(sample.study, list(dict.fromkeys(sample.runs.flat)))
         if clusters is None or scores_on_scale(sample) is None:
             return None
     except (ValueError, Unreadable):

@@ -15,14 +15,28 @@ from analysis.claims.estimand import Estimand, Sample, Settings
 from analysis.claims.example_scores import mean_difference
 from analysis.claims.pairing import Refused
 from analysis.quantities.outcomes import outcomes
+from analysis.quantities.registry import validation_of
 from analysis.records.arms import fits, is_under, overlaid, varying
 from analysis.records.study import Study
 from analysis.stats.effects import Array, paired_effect
 from analysis.stats.predictions import effect_over_data_sets
 from analysis.stats.tuning import CrossFitted, beyond_edge, cross_fitted, expected_best
 
-VALIDATION = {"test_accuracy": ("validation_accuracy", True), "test_loss": ("validation_loss", False)}
-"""Quantities by which arms can be tuned: the same on the validation split, and whether more is better."""
+
+def tuned_by(quantity: str) -> tuple[str, bool]:
+    """What a quantity of the test split is tuned by: the same on the validation split, and whether more is better.
+
+    Raises Refused for other quantities.
+
+    >>> tuned_by("test_accuracy"), tuned_by("test_loss")
+    (('validation_accuracy', True), ('validation_loss', False))
+    """
+    found = validation_of(quantity)
+    if found is None:
+        raise Refused(
+            f"contrast tuned needs a metric or the loss of the test split, such as test_accuracy (got {quantity})"
+        )
+    return found.name, bool(found.higher_is_better)
 
 
 @dataclass(frozen=True)
@@ -82,12 +96,11 @@ class Tuned(Grid):
     """treatment − control with each arm at its own best point of the grid, cross-fitted (`analysis.stats.tuning`).
 
     For each seed, the mean validation value over the other seeds chooses each arm's point, and the test value of this
-    seed counts. Runs that diverged count with their scored values. The quantity is test_accuracy or test_loss.
+    seed counts. Runs that diverged count with their scored values. The quantity is one of the test split.
     """
 
     def cells(self, estimand: Estimand, study: Study) -> list[Settings]:
-        if estimand.quantity not in VALIDATION:
-            raise Refused(f"contrast tuned needs quantity {' or '.join(VALIDATION)} (got {estimand.quantity})")
+        tuned_by(estimand.quantity)
         return super().cells(estimand, study)
 
     def usable(self, learned: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -100,14 +113,14 @@ class Tuned(Grid):
 
     def tuned(self, sample: Sample) -> tuple[CrossFitted, CrossFitted]:
         """Treatment and control at their chosen points. Raises ValueError where a run has no validation value."""
-        _, maximise = VALIDATION[sample.estimand.quantity]
+        _, maximise = tuned_by(sample.estimand.quantity)
         validation, test = self.by_arm(self.validation(sample)), self.by_arm(sample.values)
         treatment, control = (cross_fitted(validation[:, arm], test[:, arm], maximise) for arm in (0, 1))
         return treatment, control
 
     def validation(self, sample: Sample) -> Array:
         """The validation values of the sample's runs, (seeds, cells)."""
-        name, _ = VALIDATION[sample.estimand.quantity]
+        name, _ = tuned_by(sample.estimand.quantity)
         found = outcomes(sample.study, {name}).values[name].reindex(sample.runs.ravel())
         if lacking := found.index[found.isna()].tolist():
             raise ValueError(f"tuning needs {name} of all runs; {lacking[0]} has none")
@@ -121,7 +134,7 @@ class Tuned(Grid):
         beyond     key -> next value, where `usual` is at the edge of the grid and a better one may lie beyond
         by_budget  expected best validation value of 1, 2, ... trials of the grid, averaged over seeds (Dodge 2019)
         """
-        name, _ = VALIDATION[sample.estimand.quantity]
+        name, _ = tuned_by(sample.estimand.quantity)
         points, budgets, found = self.points(), self.by_budget(sample), {"validation": name}
         for role, arm in zip(ROLES_OF_ARMS, self.tuned(sample), strict=True):
             usual, chosen = points[arm.usual], [points[i] for i in arm.chosen]
@@ -159,7 +172,7 @@ class Tuned(Grid):
 
     def by_budget(self, sample: Sample) -> dict[str, list[float]]:
         """Arm -> expected best validation value of 1, 2, ... trials of its grid, averaged over seeds (Dodge 2019)."""
-        _, maximise = VALIDATION[sample.estimand.quantity]
+        _, maximise = tuned_by(sample.estimand.quantity)
         by_arm = self.by_arm(self.validation(sample))
         return {
             role: [

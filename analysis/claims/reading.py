@@ -17,8 +17,8 @@ conf/claims/paper.yaml explains every key. Mistakes raise a ValueError with the 
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +29,21 @@ from omegaconf.errors import OmegaConfBaseException
 from ablate.config.checks import refusal
 from ablate.config.secrets import leaves, resolvers
 from ablate.files.reading import Damaged, read_regular
+from ablate.schema import TASKS
 from analysis.claims import values
 from analysis.claims.comparison import Comparison, comparison_claims, comparison_of
 from analysis.claims.contrasts import CONTRASTS, Contrast
 from analysis.claims.estimand import Estimand, Settings
 from analysis.claims.looks import OPEN, LookPlan
 from analysis.claims.verdict_rule import Direction
-from analysis.quantities.registry import run_quantities
-from analysis.records.arms import Arm, is_under, overlaid, varying
+from analysis.quantities.own_metrics import add_own_metrics
+from analysis.quantities.registry import REGISTRY, Quantity, of_kind, run_quantities
+from analysis.records.arms import is_under, overlaid, varying
+from analysis.records.study import Study
 from analysis.stats.scales import SCALES
 from analysis.stats.spending import SPENDINGS
 
-FILE_KEYS = ("seeds", "looks", "spending", "command", "arms", "within", "claims", "compare")
+FILE_KEYS = ("seeds", "looks", "spending", "command", "metrics", "arms", "within", "claims", "compare")
 CLAIM_KEYS = ("section", "seeds", "requires", "parts", "beside")
 QUESTION_KEYS = (
     *("statement", "quantity", "scale", "contrast", "treatment", "control", "within", "changes"),
@@ -64,6 +67,7 @@ class Question(Estimand):
 
     smallest   the smallest effect of interest: a size > 0 on the scale, in the claimed direction
     why        where the smallest effect comes from
+    kind       the kind of task of the study, which units depend on
     """
 
     id: str
@@ -72,6 +76,12 @@ class Question(Estimand):
     direction: Direction
     smallest: float | None
     why: str | None
+    kind: str = TASKS[0]
+
+    @property
+    def described(self) -> Quantity:
+        """Its quantity, in the units of the study."""
+        return of_kind(REGISTRY[self.quantity], self.kind)
 
     @property
     def measured(self) -> str:
@@ -105,6 +115,7 @@ class Claims:
     """A claims file. `looks`: when its claims are judged, unless they say otherwise; `command`: that of the study.
 
     compare   compares all arms of a study in place of claims, which `for_study` then writes
+    metrics   name of a metric of the user's own -> sha256 of its source
     """
 
     name: str
@@ -113,6 +124,7 @@ class Claims:
     looks: LookPlan
     claims: tuple[Claim, ...]
     compare: Comparison | None = None
+    metrics: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def judged(self) -> int:
@@ -120,12 +132,20 @@ class Claims:
         return sum(claim.is_tested for claim in self.claims)
 
     @property
+    def kind(self) -> str:
+        """The kind of task of the study that `for_study` wrote it for."""
+        return next((question.kind for question in self.questions), TASKS[0])
+
+    @property
     def questions(self) -> tuple[Question, ...]:
         return tuple(question for claim in self.claims for question in (*claim.questions, *claim.beside))
 
 
-def read_claims(path: Path, read: Callable[[Path], bytes] = read_regular) -> Claims:
-    """Reads and checks a claims file. Raises ValueError for an unreadable file, bad YAML and wrong values."""
+def read_claims(path: Path, allow: Sequence[str] = (), read: Callable[[Path], bytes] = read_regular) -> Claims:
+    """Reads and checks a claims file. Raises ValueError for an unreadable file, bad YAML and wrong values.
+
+    allow: modules whose functions may be metrics (`analysis.quantities.own_metrics`).
+    """
     path = Path(path)
     try:
         content = read(path)
@@ -141,7 +161,7 @@ def read_claims(path: Path, read: Callable[[Path], bytes] = read_regular) -> Cla
     except (UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise ValueError(f"{path}: the claims file is not valid YAML: {error}") from error
     with values.prefixed(f"{path}: "):
-        return claims_of(data, path.stem, hashlib.sha256(content).hexdigest())
+        return claims_of(data, path.stem, hashlib.sha256(content).hexdigest(), allow)
 
 
 def check_no_resolvers(content: Any) -> None:
@@ -151,15 +171,16 @@ def check_no_resolvers(content: Any) -> None:
             raise ValueError(f"{key} must not read anything from outside the file (got ${{{resolver}:...}})")
 
 
-def claims_of(data: Any, name: str, sha256: str) -> Claims:
+def claims_of(data: Any, name: str, sha256: str, allow: Sequence[str] = ()) -> Claims:
     """Checks the content of a claims file."""
     data = values.mapping("the file", data, FILE_KEYS)
     looks = look_plan(data)
     command = values.sentence("command", data.get("command", "python -m ablate -m"))
+    metrics = add_own_metrics(data.get("metrics", {}), allow)
     if "compare" in data:
         if unused := [key for key in ("claims", "arms", "within") if key in data]:
             raise refusal(unused[0], data[unused[0]], "left out of a file with `compare`")
-        return Claims(name, sha256, command, looks, (), comparison_of(data["compare"]))
+        return Claims(name, sha256, command, looks, (), comparison_of(data["compare"]), metrics)
     named = values.mapping("arms", data.get("arms", {}))
     arms = {arm: values.settings(f"arms.{arm}", found) for arm, found in named.items()}
     # arms with another nuisance seed are controls: a claim must ask for them
@@ -170,7 +191,7 @@ def claims_of(data: Any, name: str, sha256: str) -> Claims:
             claims.append(claim_of(key, entry, looks, arms, within))
     if not claims:
         raise refusal("claims", {}, "a mapping with at least one claim")
-    return Claims(name, sha256, command, looks, tuple(claims))
+    return Claims(name, sha256, command, looks, tuple(claims), metrics=metrics)
 
 
 def look_plan(data: Mapping[str, Any]) -> LookPlan:
@@ -183,15 +204,25 @@ def look_plan(data: Mapping[str, Any]) -> LookPlan:
     return LookPlan(planned, values.one_of("spending", data.get("spending", SPENDINGS[0]), SPENDINGS), seeds)
 
 
-def for_study(claims: Claims, arms: Mapping[str, Arm]) -> Claims:
-    """The claims of a file for a study with these arms (`Study.arms`): those that its `compare` section comes to.
+def for_study(claims: Claims, study: Study) -> Claims:
+    """The claims of a file for a study: those that its `compare` section comes to, in the units of its kind of task.
 
     Raises ValueError where no arm fits the reference.
     """
-    if claims.compare is None:
-        return claims
-    entries = comparison_claims(claims.compare, arms)
-    return replace(claims, claims=tuple(claim_of(key, entry, claims.looks, {}, {}) for key, entry in entries.items()))
+    if claims.compare is not None:
+        compare = claims.compare.for_metric(study.primary)
+        entries = comparison_claims(compare, study.arms)
+        found = (claim_of(key, entry, claims.looks, {}, {}) for key, entry in entries.items())
+        claims = replace(claims, compare=compare, claims=tuple(found))
+    return replace(claims, claims=tuple(of_task(claim, study.kind) for claim in claims.claims))
+
+
+def of_task(claim: Claim, kind: str) -> Claim:
+    """The claim on runs of a kind of task."""
+    questions, beside = (
+        tuple(replace(question, kind=kind) for question in found) for found in (claim.questions, claim.beside)
+    )
+    return replace(claim, questions=questions, beside=beside)
 
 
 def claim_of(key: str, entry: Any, looks: LookPlan, arms: Mapping[str, Settings], within: Settings) -> Claim:

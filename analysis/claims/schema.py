@@ -9,10 +9,11 @@ write the file again: python -m analysis.claims.schema > conf/claims/schema.json
 import json
 from typing import Any
 
-from analysis.claims.comparison import QUANTITY_KEYS
+from analysis.claims.comparison import PRIMARY_METRIC, QUANTITY_KEYS, USUAL
 from analysis.claims.contrasts import CONTRASTS
 from analysis.claims.looks import OPEN
 from analysis.claims.reading import CLAIM_KEYS, CONTRAST_KEYS, DIRECTIONS, FILE_KEYS, QUESTION_KEYS
+from analysis.quantities.own_metrics import METRIC_KEYS
 from analysis.quantities.registry import REGISTRY, run_quantities
 from analysis.stats.scales import SCALES
 from analysis.stats.spending import SPENDINGS
@@ -22,6 +23,7 @@ DESCRIPTIONS: dict[str, str] = {
     "looks": "numbers of seeds at which the study is judged, or open",
     "spending": "how several looks share alpha",
     "command": "what runs the study; arms and further seeds are added to it",
+    "metrics": "metrics of your own: name -> a function with its module, such as my_metrics.cost",
     "arms": "names for arms, by their settings",
     "within": "settings that the arms have, unless a claim says otherwise",
     "claims": "the claims by their names",
@@ -52,6 +54,10 @@ SETTINGS_TYPE: dict[str, Any] = {"type": "object"}
 ARM_TYPE = {"anyOf": [{"type": "string"}, SETTINGS_TYPE]}
 POSITIVE = {"type": "number", "exclusiveMinimum": 0}
 COUNT = {"type": "integer", "minimum": 1}
+OF_TEST = "^test_"
+"""The names of quantities that metrics of the user's own can have."""
+
+OWN_METRIC: dict[str, Any] = {"type": "object", "required": ["function"], "propertyNames": {"enum": list(METRIC_KEYS)}}
 
 TYPES: dict[str, dict[str, Any]] = {
     "seeds": COUNT,
@@ -60,7 +66,8 @@ TYPES: dict[str, dict[str, Any]] = {
     "arms": {"type": "object", "additionalProperties": SETTINGS_TYPE},
     "within": SETTINGS_TYPE,
     "requires": SETTINGS_TYPE,
-    "quantity": {"enum": list(run_quantities())},
+    "metrics": {"type": "object", "additionalProperties": {"anyOf": [{"type": "string"}, OWN_METRIC]}},
+    "quantity": {"anyOf": [{"enum": list(run_quantities())}, {"type": "string", "pattern": OF_TEST}]},
     "scale": {"enum": list(SCALES)},
     "contrast": {"enum": list(CONTRASTS)},
     "treatment": ARM_TYPE,
@@ -85,8 +92,11 @@ def schema() -> dict[str, Any]:
     part = object_of(question) | {"dependentRequired": together}
     listed = {name: described(name) | {"type": "array", "items": part} for name in ("parts", "beside")}
     claim = object_of(properties(*CLAIM_KEYS) | question | listed) | {"dependentRequired": together}
-    of_quantity = {"anyOf": [TYPES["scale"], object_of(properties(*QUANTITY_KEYS))]}
-    quantities = object_of({name: {"description": REGISTRY[name].words} | of_quantity for name in run_quantities()})
+    scale = {"enum": [USUAL, *SCALES]}
+    of_quantity = {"anyOf": [scale, object_of(properties(*QUANTITY_KEYS) | {"scale": described("scale") | scale})]}
+    words = {PRIMARY_METRIC: "primary metric on the test split"} | {q: REGISTRY[q].words for q in run_quantities()}
+    quantities = object_of({name: {"description": text} | of_quantity for name, text in words.items()})
+    quantities["patternProperties"] = {OF_TEST: of_quantity}
     compare = object_of({"reference": {"type": ["object", "null"]}, "quantities": quantities})
     keys = properties(*FILE_KEYS) | {
         "claims": described("claims") | {"type": "object", "additionalProperties": claim, "minProperties": 1},

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from ablate.config.checks import refusal
+from ablate.metrics import PRIMARY
 from analysis.claims.contrasts import Equality
 from analysis.claims.finding import Finding, with_parts
 from analysis.claims.judge import judge_claims
@@ -37,7 +38,7 @@ from analysis.stats.effects import ALPHA, EQUAL, student_half_width
 from analysis.stats.interval import Interval
 
 ARMS_COLUMNS = (
-    *("arm", "arm_against", "match", "test_accuracy", "test_accuracy_against", "difference", "low", "high"),
+    *("arm", "arm_against", "match", "value", "value_against", "difference", "low", "high"),
     *("comparison", "runs", "runs_against", "diverged", "diverged_against"),
     *("common_seeds", "identical", "first_difference"),
 )
@@ -57,10 +58,11 @@ class StudyComparison:
     settings  one row per key that differs: its values in each study (text, several joined by " / ") and where they
               differ: throughout all matched arms, in some of them, or in the environment of the runs (versions,
               hardware, git state, claims file)
-    arms      one row per matched pair, then the ambiguous arms and those of only one study. Accuracies are shares; a
-              diverged run counts as the majority class. `difference`, ours − theirs, has a 95 % interval, paired over
-              seeds or Welch's, as `comparison` says. `identical` of the `common_seeds` agree to the bit;
-              `first_difference` is the first step at which any other differs
+    primary   the primary metric of the first study, which the arms of both are compared by
+    arms      one row per matched pair, then the ambiguous arms and those of only one study: test_<primary> (a share is
+              0 to 1) and test_<primary>_against; a diverged run counts as a guess. `difference`, ours − theirs, has a
+              95 % interval, paired over seeds or Welch's, as `comparison` says. `identical` of the `common_seeds`
+              agree to the bit; `first_difference` is the first step at which any other differs
     claims    one row per claim, part, or contrast shown with one: `effect` and its 95 % interval on `scale`; `reason`
               says why it is not tested; rows are sorted by `change`, one of CHANGES, in this order
     """
@@ -70,6 +72,7 @@ class StudyComparison:
     settings: pd.DataFrame
     arms: pd.DataFrame
     claims: pd.DataFrame
+    primary: str = PRIMARY
 
 
 def compare(ours: Study, theirs: Study, claims: Claims) -> StudyComparison:
@@ -88,6 +91,7 @@ def compare(ours: Study, theirs: Study, claims: Claims) -> StudyComparison:
         settings=pd.concat([changed_settings(ours, theirs, matching), changed_environment(ours.runs, theirs.runs)]),
         arms=compared_arms(ours, theirs, matching),
         claims=compared_claims(*(judge_claims(study, claims).findings for study in (ours, theirs)), claims),
+        primary=ours.primary,
     )
 
 
@@ -148,17 +152,17 @@ def values_in_runs(key: str, runs: pd.DataFrame) -> str:
     return " / ".join(found) or "not recorded"
 
 
-# --- Accuracies ---
+# --- The primary metric ---
 
 
 def compared_arms(ours: Study, theirs: Study, matching: Matching) -> pd.DataFrame:
     """The table `StudyComparison.arms`."""
-    first, second = runs_by_arm(ours), runs_by_arm(theirs)
+    first, second = (runs_by_arm(study, ours.primary) for study in (ours, theirs))
     rows = []
     for a, b in matching.pairs:
         differing = varying([ours.arms[a], theirs.arms[b]])
         row = {"arm": a, "arm_against": b, "match": "settings differ" if differing else SAME}
-        row |= accuracies(first[a], second[b], differing) | identity(ours, first[a], theirs, second[b])
+        row |= compared_means(first[a], second[b], differing) | identity(ours, first[a], theirs, second[b])
         rows.append(row)
     unmatched = [("ambiguous", a, b) for a, b, _ in matching.ambiguous] + [(ALONE, *matching.only)]
     for why, of_first, of_second in unmatched:
@@ -167,27 +171,28 @@ def compared_arms(ours: Study, theirs: Study, matching: Matching) -> pd.DataFram
     counts = [
         column for column in ARMS_COLUMNS if column.startswith(("runs", "diverged", "common", "identical", "first"))
     ]
-    return pd.DataFrame(rows, columns=list(ARMS_COLUMNS)).astype(dict.fromkeys(counts, "Int64"))
+    names = {f"value{suffix}": f"test_{ours.primary}{suffix}" for suffix in ("", "_against")}
+    return pd.DataFrame(rows, columns=list(ARMS_COLUMNS)).astype(dict.fromkeys(counts, "Int64")).rename(columns=names)
 
 
-def runs_by_arm(study: Study) -> dict[str, pd.DataFrame]:
-    """Rows of Study.runs by arm, indexed by seed; `accuracy` also has a value for diverged runs."""
-    accuracy = outcomes(study, {"test_accuracy"}).values["test_accuracy"]
-    runs = study.runs.assign(accuracy=study.runs["run"].map(accuracy)).dropna(subset="accuracy").set_index("seed")
+def runs_by_arm(study: Study, primary: str) -> dict[str, pd.DataFrame]:
+    """Rows of Study.runs by arm, indexed by seed; `value`, of the primary metric, is known for diverged runs, too."""
+    values = outcomes(study, {f"test_{primary}"}).values[f"test_{primary}"]
+    runs = study.runs.assign(value=study.runs["run"].map(values)).dropna(subset="value").set_index("seed")
     return {label: runs[runs["arm"] == label] for label in study.arms}
 
 
 def side(suffix: str, runs: pd.DataFrame) -> dict[str, Any]:
-    """Mean accuracy and number of runs of an arm in one study."""
+    """Mean of the primary metric and number of runs of an arm in one study."""
     return {
-        f"test_accuracy{suffix}": runs["accuracy"].mean(),
+        f"value{suffix}": runs["value"].mean(),
         f"runs{suffix}": len(runs),
         f"diverged{suffix}": int((runs["status"] == "diverged").sum()),
     }
 
 
-def accuracies(ours: pd.DataFrame, theirs: pd.DataFrame, differing: Collection[str]) -> dict[str, Any]:
-    """An arm's accuracies in two studies: over the seeds that pair its runs if there are at least two, else over all.
+def compared_means(ours: pd.DataFrame, theirs: pd.DataFrame, differing: Collection[str]) -> dict[str, Any]:
+    """An arm's means in two studies: over the seeds that pair its runs if there are at least two, else over all.
 
     A seed pairs two runs whose hashes of batches, head and dropout are equal, apart from those that the keys in
     `differing` necessarily change: another model has another head (`analysis.claims.pairing.PAIRING`). Versions and
@@ -207,11 +212,11 @@ def accuracies(ours: pd.DataFrame, theirs: pd.DataFrame, differing: Collection[s
         reasons = dict.fromkeys(key.removeprefix("pairing.") for keys in differences.values() for key in keys)
         why = f"{', '.join(reasons)} differ" if reasons else f"{len(common) or 'no'} common seed"
         comparison, interval = f"unpaired: {why}", welch_interval
-    found = interval(ours["accuracy"], theirs["accuracy"])
+    found = interval(ours["value"], theirs["value"])
     return {
         **side("", ours),
         **side("_against", theirs),
-        "difference": ours["accuracy"].mean() - theirs["accuracy"].mean(),
+        "difference": ours["value"].mean() - theirs["value"].mean(),
         **({"low": found.low, "high": found.high} if found else {}),
         "comparison": comparison,
     }

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.compare.compare import ALONE, CHANGES, PAIRED, SAME, UNTESTED, StudyComparison
+from analysis.quantities.registry import primary_quantity
 from analysis.tables.formats import save_table
 from analysis.tables.numbers import DASH, fixed
 
@@ -43,8 +44,15 @@ def settings_in_words(comparison: StudyComparison) -> pd.DataFrame:
 
 
 def arms_in_words(comparison: StudyComparison) -> pd.DataFrame:
-    """Accuracies in per cent and their difference in points with its interval; arms as the first study labels them."""
+    """The primary metric and its difference with its interval; arms as the first study labels them.
+
+    Shares are in per cent, and their difference is in points.
+    """
     ours, theirs = comparison.names
+    quantity = primary_quantity(comparison.primary)
+    shares = quantity.scale == "points"
+    name, unit = quantity.metric.words + (" %" if shares else ""), ", points" if shares else ""
+    factor, decimals = (100, 1) if shares else (1, 3)
     rows = []
     for row in comparison.arms.itertuples():
         label, study = (row.arm_against, theirs) if pd.isna(row.arm) else (row.arm, ours)
@@ -52,10 +60,10 @@ def arms_in_words(comparison: StudyComparison) -> pd.DataFrame:
         rows.append(
             {
                 "arm": label,
-                f"accuracy %, {ours}": fixed(100 * row.test_accuracy, 1),
-                f"accuracy %, {theirs}": fixed(100 * row.test_accuracy_against, 1),
-                f"{ours} - {theirs}, points (95 %)": with_interval(
-                    100 * row.difference, 100 * row.low, 100 * row.high, "+.1f"
+                f"{name}, {ours}": fixed(factor * getattr(row, quantity.name), decimals),
+                f"{name}, {theirs}": fixed(factor * getattr(row, f"{quantity.name}_against"), decimals),
+                f"{ours} - {theirs}{unit} (95 %)": with_interval(
+                    factor * row.difference, factor * row.low, factor * row.high, f"+.{decimals}f"
                 ),
                 "compared": unmatched if pd.isna(row.comparison) else how(row),
                 "identical to the bit": DASH if pd.isna(row.identical) else identical_seeds(row),

@@ -12,6 +12,7 @@ interval_marks  means with intervals, names of rows
 panels    lay out curves by step as a figure
 by_step   figures of a quantity by step
 by_seed   figures of a quantity by seed
+by_class  confusion matrix, calibration, predicted against true numbers
 dose      figures of a quantity against a number
 forest    the effects of all claims
 budget    the best of k trials of tuned arms

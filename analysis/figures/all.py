@@ -5,22 +5,25 @@
 ...         save_figure(item.figure, item.data, Path("report/figures"), item.name)
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import wraps
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial, wraps
 from typing import NamedTuple
 
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ablate.metrics import PRIMARY
+from ablate.schema import TASKS
 from analysis.claims.finding import Finding
 from analysis.claims.reading import Claims
-from analysis.figures import by_seed, by_step, dose, forest
+from analysis.figures import by_class, by_seed, by_step, dose, forest
 from analysis.figures.budget import best_by_budget
 from analysis.figures.data import Contents, NotDrawable, Records
 from analysis.figures.export import DPI
 from analysis.figures.specification import specification_curve
 from analysis.figures.style import applied
-from analysis.quantities.registry import run_quantities, selected
+from analysis.quantities.by_class import shows_classes
+from analysis.quantities.registry import REGISTRY, run_quantities
 from analysis.records.study import Study
 from analysis.tables.controls import aa_effects
 from analysis.tables.formats import LeftOut, made_or_left_out
@@ -56,6 +59,7 @@ FIGURES: Mapping[str, Draw] = {
     "training_loss": in_panels(by_step.training_loss),
     "probe_loss": in_panels(by_step.probe_loss),
     "probe_accuracy": in_panels(by_step.probe_accuracy),
+    "probe_{primary}": in_panels(by_step.probe_primary),
     "gradient_norm": in_panels(by_step.gradient_norm),
     "tracked_norms": in_panels(by_step.tracked_norms),
     "delta_g": in_panels(by_step.delta_g),
@@ -67,10 +71,38 @@ FIGURES: Mapping[str, Draw] = {
     "layers": in_panels(by_step.layers),
     "seeds": in_rows(by_seed.seeds_figure),
     "differences": in_rows(by_seed.differences_figure),
-    **{f"interaction_{quantity.name}": by_seed.interaction_of(quantity) for quantity in selected("has_interaction")},
+    "interaction_test_{primary}": by_seed.interaction_of_primary,
+    "interaction_probe_jitter": by_seed.interaction_of(REGISTRY["probe_jitter"]),
+    "confusion": by_class.confusion,
+    "calibration": by_class.calibration,
+    "predicted_against_true": by_class.predicted_against_true,
     "hero": by_step.hero,
 }
-"""Name of a figure and its files -> the function that draws it."""
+"""Name of a figure and its files -> the function that draws it; {primary} is the study's primary metric."""
+
+
+def figure_names(study: Study, among: Collection[str] = tuple(FIGURES)) -> tuple[str, ...]:
+    """The names of the figures that a study of this kind of task can have."""
+    return tuple(name.format(primary=study.primary) for name in among if APPLIES.get(name, always)(study))
+
+
+def drawing(name: str, study: Study) -> Draw:
+    """The function that draws the figure of this name."""
+    return next(draw for generic, draw in FIGURES.items() if generic.format(primary=study.primary) == name)
+
+
+def always(study: Study) -> bool:
+    return True
+
+
+APPLIES: Mapping[str, Callable[[Study], bool]] = {
+    "probe_accuracy": lambda study: study.kind != "regression",
+    "probe_{primary}": lambda study: study.primary != PRIMARY,
+    "confusion": shows_classes,
+    "calibration": shows_classes,
+    "predicted_against_true": lambda study: study.kind == "regression",
+}
+"""Name of a figure -> whether studies of this kind have it; the others have all."""
 
 
 class DrawnFigure(NamedTuple):
@@ -82,15 +114,16 @@ class DrawnFigure(NamedTuple):
     figure: Figure
 
 
-def figures(study: Study, names: Sequence[str] = tuple(FIGURES)) -> Iterator[DrawnFigure | LeftOut]:
-    """Draw all of FIGURES, or the named ones, in that order; a generator that draws each on demand."""
+def figures(study: Study, names: Sequence[str] | None = None) -> Iterator[DrawnFigure | LeftOut]:
+    """Draw all `figure_names` of a study, or the named ones, in that order; a generator that draws each on demand."""
+    names = figure_names(study) if names is None else names
     try:
         records = Records(study)
     except NotDrawable as reason:
         yield from (LeftOut(name, str(reason)) for name in names)
         return
     for name in names:
-        yield drawn(name, lambda draw=FIGURES[name]: draw(records))
+        yield drawn(name, partial(drawing(name, study), records))
 
 
 OF_CLAIMS = ("forest", "best_by_budget", "specification_curve")
@@ -102,7 +135,7 @@ def claim_figures(
 ) -> Iterator[DrawnFigure | LeftOut]:
     """Draw OF_CLAIMS; `claims`: the file that the findings are judged by, which gives the claimed sides."""
     quantities = {row.quantity for row, _ in forest.with_parents(findings) if row.quantity in run_quantities()}
-    yield forest_plot(forest.judged_effects(findings, claims, aa_effects(study, quantities)))
+    yield forest_plot(forest.judged_effects(findings, claims, aa_effects(study, quantities)), study.kind)
     yield drawn("best_by_budget", lambda: best_by_budget(findings, claims))
     if claims is None:
         yield LeftOut("specification_curve", "no claims file is given")
@@ -110,9 +143,9 @@ def claim_figures(
         yield drawn("specification_curve", lambda: specification_curve(study, findings, claims))
 
 
-def forest_plot(claims: pd.DataFrame) -> DrawnFigure | LeftOut:
+def forest_plot(claims: pd.DataFrame, kind: str = TASKS[0]) -> DrawnFigure | LeftOut:
     """The figure of all claims' effects; `analysis.figures.forest.forest` lists the columns of `claims`."""
-    return drawn("forest", lambda: forest.forest(claims))
+    return drawn("forest", lambda: forest.forest(claims, kind))
 
 
 def drawn(name: str, draw: Callable[[], Contents]) -> DrawnFigure | LeftOut:

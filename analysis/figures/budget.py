@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ablate.schema import TASKS
 from analysis.claims.contrast import ROLES_OF_ARMS
 from analysis.claims.contrasts import Tuned
 from analysis.claims.finding import Finding, with_parts
@@ -14,7 +15,7 @@ from analysis.claims.reading import Claims
 from analysis.figures.data import Contents, NotDrawable
 from analysis.figures.panels import HEIGHT, WIDE, WIDTH
 from analysis.figures.style import LineStyle, add_legend, legend_for, line_styles, literal, plain_axis, wrapped
-from analysis.quantities.registry import REGISTRY
+from analysis.quantities.registry import REGISTRY, of_kind
 from analysis.records.arms import words
 
 BUDGET_COLUMNS = ("id", "statement", "quantity", "arm", "budget", "expected_best")
@@ -37,11 +38,12 @@ def best_by_budget(findings: Sequence[Finding], claims: Claims | None = None) ->
     columns = min(SIDE_BY_SIDE, len(panels))
     rows, width = math.ceil(len(panels) / columns), WIDTH if columns < SIDE_BY_SIDE else WIDE
     style_of = line_styles(data["arm"])
+    kind = claims.kind if claims else TASKS[0]
     legend = legend_for(style_of, width)
     figure = Figure((width, rows * HEIGHT + legend.height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for ax, part in zip(axes, panels, strict=False):
-        draw_budgets(part, ax, style_of)
+        draw_budgets(part, ax, style_of, kind)
         literal(ax.set_title(wrapped(title_of(part), int(12 * width / columns))))  # 12 characters per inch
     for ax in axes[len(panels) :]:
         ax.remove()
@@ -55,7 +57,7 @@ def best_by_budget(findings: Sequence[Finding], claims: Claims | None = None) ->
 
 
 def budget_rows(findings: Sequence[Finding]) -> Iterator[tuple[object, ...]]:
-    """The rows of the figure's data; accuracies in per cent. An exploratory line repeats its claim and has none."""
+    """The rows of the figure's data; shares in per cent. An exploratory line repeats its claim and has none."""
     for finding in with_parts(findings):
         if "validation" in finding.details and not finding.exploratory:
             quantity = REGISTRY[finding.details["validation"]]
@@ -65,13 +67,13 @@ def budget_rows(findings: Sequence[Finding]) -> Iterator[tuple[object, ...]]:
                     yield finding.id, finding.statement, quantity.name, words(arm or {}), budget, factor * value
 
 
-def draw_budgets(part: pd.DataFrame, ax: Axes, style_of: Mapping[str, LineStyle]) -> Axes:
+def draw_budgets(part: pd.DataFrame, ax: Axes, style_of: Mapping[str, LineStyle], kind: str = TASKS[0]) -> Axes:
     """Draw one claim's expected best values: one line per arm."""
     for arm, line in part.groupby("arm", sort=False):
         style = style_of[arm]
         look = {"color": style.color, "linestyle": style.linestyle, "marker": style.marker, "markersize": 4.5}
         ax.plot(line["budget"], line["expected_best"], label=arm, **look)
-    quantity = REGISTRY[part["quantity"].iloc[0]]
+    quantity = of_kind(REGISTRY[part["quantity"].iloc[0]], kind)
     ax.set(xlabel="budget (trials)", ylabel=f"expected best\n{quantity.axis_label}")
     most = int(part["budget"].max())
     ax.set_xticks(range(1, most + 1, math.ceil(most / 10)))

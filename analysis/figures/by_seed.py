@@ -13,7 +13,7 @@ from analysis.figures.by_step import named
 from analysis.figures.data import PANELS, ROWS, Contents, NotDrawable, Records
 from analysis.figures.panels import FEW, WIDE, WIDTH, used
 from analysis.figures.style import LineStyle, add_legend, legend_for, line_styles, literal, log_axis, wrapped
-from analysis.quantities.registry import REGISTRY, Quantity, selected
+from analysis.quantities.registry import REGISTRY, Quantity, of_kind, primary_quantity
 from analysis.records.arms import levels
 
 
@@ -21,15 +21,16 @@ def seeds_figure(records: Records) -> Contents:
     """Slope graphs: one panel per quantity, one line per seed through all arms."""
     needs_two_arms(records)
     values = {
-        q.name: series.per_seed(records.done, q.name, q.is_ratio, keeps_unlearned=False) for q in selected("in_figures")
+        q.name: series.per_seed(records.done, q.name, q.is_ratio, keeps_unlearned=False)
+        for q in records.selected("in_figures")
     }
     values = {name: frame for name, frame in values.items() if frame["arm"].nunique() > 1}
     if not values:
-        words = ", ".join(quantity.words for quantity in selected("in_figures"))
+        words = ", ".join(quantity.words for quantity in records.selected("in_figures"))
         raise NotDrawable(f"fewer than two arms have a finished run with any of: {words}")
     figure, axes, style_of = rows_figure(records, records.arms, len(values))
     for ax, (name, frame) in zip(axes, values.items(), strict=True):
-        quantity = REGISTRY[name]
+        quantity = records.quantity(name)
         limits = axis_limits(frame["value"][frame["learned"]], quantity.is_ratio)
         plots.draw_slopes(frame, ax, style_of, limits)
         finish(ax, quantity.axis_label, quantity.is_ratio, limits)
@@ -51,14 +52,14 @@ def differences_figure(records: Records) -> Contents:
     done = records.done.set_index("run")
     values = {
         q.name: series.paired_differences(done[q.name], pairs, q.is_ratio, done["learned"])
-        for q in selected("in_figures")
+        for q in records.selected("in_figures")
     }
     values = {name: frame for name, frame in values.items() if len(frame) and frame["n"].max() > 1}
     if not values:
         raise NotDrawable("; ".join([f"no arm has two finished seeds that pair with {control}'s", *unpaired]))
     figure, axes, style_of = rows_figure(records, treatments, len(values))
     for ax, (name, frame) in zip(axes, values.items(), strict=True):
-        quantity = REGISTRY[name]
+        quantity = records.quantity(name)
         none = 1.0 if quantity.is_ratio else 0.0
         limits = axis_limits(frame["effect"][frame["learned"]], quantity.is_ratio, none)
         plots.draw_differences(frame, ax, style_of, none, limits)
@@ -158,7 +159,7 @@ def shown_and_missing(records: Records, data: pd.DataFrame, column: str) -> str:
         words = f"n of {planned} seeds: {', '.join(f'{arm} {count}' for arm, count in n.items())}."
     if len(records.diverged):
         words += f" Diverged and not shown: {named(records.diverged)}."
-    if absent := [q.words for q in selected("in_figures") if q.name not in set(data["quantity"])]:
+    if absent := [q.words for q in records.selected("in_figures") if q.name not in set(data["quantity"])]:
         words += f" Not shown because too few runs have it: {', '.join(absent)}."
     return words
 
@@ -166,10 +167,15 @@ def shown_and_missing(records: Records, data: pd.DataFrame, column: str) -> str:
 # --- Interactions ---
 
 
-def interaction_of(quantity: Quantity) -> Callable[[Records], Contents]:
+def interaction_of_primary(records: Records) -> Contents:
+    return interaction_of(primary_quantity(records.study.primary))(records)
+
+
+def interaction_of(claimed: Quantity) -> Callable[[Records], Contents]:
     """Makes the figure of one quantity by two factors, with a panel per setting of the others."""
 
     def draw(records: Records) -> Contents:
+        quantity = of_kind(claimed, records.study.kind)
         arms = {arm: records.study.arms[arm] for arm in records.arms}
         repeats = {arm for arm, keys in arms.items() if keys["nuisance"] != arms[records.arms[0]]["nuisance"]}
         cells = levels({arm: keys for arm, keys in arms.items() if arm not in repeats})

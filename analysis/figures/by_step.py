@@ -34,6 +34,8 @@ from analysis.figures.panels import (
     with_failures,
 )
 from analysis.figures.style import LineStyle, add_legend, legend_for, literal, log_axis
+from analysis.quantities.chance import TASK_KINDS
+from analysis.quantities.registry import primary_quantity
 from analysis.records.arms import canonical, overlaid
 from analysis.tables.numbers import plain_number
 
@@ -51,7 +53,7 @@ LOG_RATE = Curve("lr", "learning rate η", log=True)
 
 
 def training_loss(records: Records) -> Contents:
-    panel = panel_of(records, TRAINING_LOSS)
+    panel = panel_of(records, in_unit_of(records, TRAINING_LOSS))
     return (
         "Training loss by step. " + how_to_read(records, [panel]),
         shown_numbers([panel]),
@@ -60,7 +62,7 @@ def training_loss(records: Records) -> Contents:
 
 
 def probe_loss(records: Records) -> Contents:
-    panel = panel_of(records, PROBE_LOSS, on_probe=True)
+    panel = panel_of(records, in_unit_of(records, PROBE_LOSS), on_probe=True)
     return (
         "Probe loss by step. " + how_to_read(records, [panel]),
         shown_numbers([panel]),
@@ -72,6 +74,21 @@ def probe_accuracy(records: Records) -> Contents:
     panel = panel_of(records, PROBE_ACCURACY, on_probe=True)
     return (
         "Probe accuracy by step. " + how_to_read(records, [panel]),
+        shown_numbers([panel]),
+        figure_of(records, [panel]),
+    )
+
+
+def probe_primary(records: Records) -> Contents:
+    """The primary metric where it is not the accuracy."""
+    points, width = records.scores
+    metric = primary_quantity(records.study.primary).metric
+    unit = "%" if metric.scale == "points" else metric.unit
+    label = f"probe {metric.words}" + (f" ({unit})" if unit else "")
+    curve = Curve("score", label, most=100 if metric.scale == "points" else math.inf)
+    panel = Panel(curve, curve_data(records, points, curve), (width, "probes"), run_ends(records, points, curve))
+    return (
+        f"Probe {metric.words} by step. " + how_to_read(records, [panel]),
         shown_numbers([panel]),
         figure_of(records, [panel]),
     )
@@ -220,7 +237,9 @@ def hero(records: Records) -> Contents:
     """Gradient norm before and after clipping next to the probe loss: the effect of clipping in one picture."""
     records = clipping_alone(records)
     norms, marks = norm_panels(records, BEFORE, AFTER), clipping_marks(records)
-    learning = panel_of(records, replace(PROBE_LOSS, title="learning"), on_probe=True, name="probe_loss")
+    learning = panel_of(
+        records, replace(in_unit_of(records, PROBE_LOSS), title="learning"), on_probe=True, name="probe_loss"
+    )
     figure = Figure((WIDE, 3.2), layout="constrained")
     axes = figure.subplots(1, 3)
     axes[1].sharey(axes[0])
@@ -271,6 +290,11 @@ def figure_of(records: Records, panels: Sequence[Panel], marks: Marks = NO_MARKS
 
 
 # --- Numbers ---
+
+
+def in_unit_of(records: Records, curve: Curve) -> Curve:
+    """The curve of a loss, with the unit that losses have in the study's kind of task on its axis."""
+    return replace(curve, label=curve.label.replace("nats", TASK_KINDS[records.study.kind].loss_unit))
 
 
 def panel_of(records: Records, curve: Curve, on_probe: bool = False, name: str | None = None) -> Panel:

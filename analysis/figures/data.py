@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from analysis.claims.pairing import Refused, pair, rest_of
 from analysis.figures import series
 from analysis.figures.style import COLORS, LineStyle, line_styles
+from analysis.quantities.by_class import furthest_arms
 from analysis.quantities.outcomes import outcomes
-from analysis.quantities.registry import REGISTRY
+from analysis.quantities.registry import REGISTRY, Quantity, of_kind, primary_quantity, selected
 from analysis.records.arms import canonical, fits, is_under, varying
 from analysis.records.study import Study
 
@@ -52,6 +53,14 @@ class Records:
     def __post_init__(self) -> None:
         if len(self.study.runs) == 0:
             raise NotDrawable(f"no finished run in {self.study.folder}")
+
+    def quantity(self, name: str) -> Quantity:
+        """A quantity with the units of the study's kind of task."""
+        return of_kind(REGISTRY[name], self.study.kind)
+
+    def selected(self, flag: str) -> list[Quantity]:
+        """The quantities with a flag (`analysis.quantities.registry.selected`), in the same units."""
+        return [of_kind(quantity, self.study.kind) for quantity in selected(flag, self.study.primary)]
 
     @cached_property
     def arms(self) -> list[str]:
@@ -128,19 +137,15 @@ class Records:
         return self.most_different(ROWS)
 
     def most_different(self, most: int) -> "Records":
-        """All arms; or, if there are more than `most`, the first and those furthest from its mean test accuracy.
+        """All arms; or, if there are more than `most`, the first and those furthest from its mean primary metric.
 
-        A diverged run has the accuracy of chance; arms without an accuracy come last.
+        A diverged run has the value of a guess; arms without a value come last.
         """
         if len(self.arms) <= most:
             return self
-        first, *others = self.arms
-        accuracy = outcomes(self.study, ["test_accuracy"]).values["test_accuracy"]
-        means = accuracy.groupby(self.study.runs.set_index("run")["arm"]).mean().reindex(self.arms)
-        distance = (means[others] - means[first]).abs().sort_values(ascending=False, kind="stable")
-        chosen = {first, *distance.index[: most - 1]}
-        which = f"the first arm and the {most - 1} whose mean test accuracy differs most from it"
-        return self.only([arm for arm in self.arms if arm in chosen], which)
+        words = primary_quantity(self.study.primary).words
+        which = f"the first arm and the {most - 1} whose mean {words} differs most from it"
+        return self.only(furthest_arms(self.study, self.arms, most), which)
 
     def alike_but_for(self, keys: Collection[str]) -> list[list[str]]:
         """Groups of arms that differ only in these keys and the settings below them."""
@@ -167,7 +172,8 @@ class Records:
         Shares on the points scale are in per cent. A run of which nobody knows whether it learned counts as one that
         did.
         """
-        shown = [q for q in REGISTRY.values() if q.in_figures or q.has_interaction or q.name == CAPPED_LOSS]
+        flagged = [*self.selected("in_figures"), *self.selected("has_interaction")]
+        shown = [*{q.name: q for q in (*flagged, REGISTRY[CAPPED_LOSS])}.values()]
         values = outcomes(self.study, [quantity.name for quantity in shown]).values
         learned = values["learned"] != 0
         values = values[[q.name for q in shown]] * [100 if q.scale == "points" else 1 for q in shown]
@@ -262,6 +268,22 @@ class Records:
     def probe(self) -> pd.DataFrame:
         """run, arm, step, loss, accuracy (in per cent) of the probe, means over `probe_width` evaluations."""
         return self._of_probe[0]
+
+    @cached_property
+    def scores(self) -> tuple[pd.DataFrame, int]:
+        """run, arm, step, score: the primary metric on the probe; and the number of evaluations averaged into a point.
+
+        Shares on the points scale are in per cent.
+        """
+        name = self.study.primary
+        factor = 100 if primary_quantity(name).scale == "points" else 1
+        found = self.study.scores()
+        on_probe = found[(found["split"] == "probe") & (found["name"] == name)]
+        on_probe = on_probe.assign(score=factor * on_probe["value"].astype(float))
+        runs = list(on_probe.groupby("run", sort=False, observed=True))
+        width = series.span_width(max((len(part) for _, part in runs), default=1))
+        means = [series.spans(part, ["score"], width).assign(run=run) for run, part in runs]
+        return self._with_arm(means or [on_probe]), width
 
     @property
     def probe_width(self) -> int:

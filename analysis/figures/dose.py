@@ -13,16 +13,23 @@ from analysis.figures.by_step import named
 from analysis.figures.data import CAPPED_LOSS, Contents, NotDrawable, Records
 from analysis.figures.panels import WIDE
 from analysis.figures.style import add_legend, legend_for, line_styles, literal, log_axis, wrapped
-from analysis.quantities.registry import REGISTRY, Quantity
+from analysis.quantities.registry import Quantity
 from analysis.records.arms import canonical, labels
 from analysis.stats.effects import exact_rate
 from analysis.tables.numbers import plain_number
 
 LEARNING_RATE = "optimizer.lr"
 LEARNED = "learned"
-BY_RATE = (CAPPED_LOSS, "test_accuracy", LEARNED)
-BY_SETTING = ("probe_jitter", "mean_probe_loss", "test_accuracy")
 JITTER = "probe_jitter"
+
+
+def by_rate(primary: str) -> tuple[str, ...]:
+    return CAPPED_LOSS, f"test_{primary}", LEARNED
+
+
+def by_setting(primary: str) -> tuple[str, ...]:
+    return JITTER, "mean_probe_loss", f"test_{primary}"
+
 
 MOST_SETTINGS = 3
 """Most settings in one figure of dose and response."""
@@ -101,11 +108,11 @@ def dose_data(records: Records, found: Sequence[Family], quantities: Sequence[st
     """One row per run and quantity: quantity, family, level, dose, arm, seed, value, learned, mean, low, high, n.
 
     dose is NaN for the other options, which come first. The mean is over all runs for quantities of how well a run
-    does (losses, accuracies), else over the runs that learn. A share that learns has its exact interval.
+    does (losses, the primary metric), else over the runs that learn. A share that learns has its exact interval.
     """
     frames = []
     for name in quantities:
-        values = of_runs(records, REGISTRY[name])
+        values = of_runs(records, records.quantity(name))
         for family in found:
             cells = [(option, np.nan, arm) for option, arm in family.others.items()]
             cells += [(plain_number(dose), dose, arm) for dose, arm in family.arms.items()]
@@ -136,47 +143,51 @@ def of_runs(records: Records, quantity: Quantity) -> pd.DataFrame:
 
 
 def by_learning_rate(records: Records) -> Contents:
-    """Capped test loss, test accuracy and share of runs that learn against the learning rate, per family of arms."""
+    """Capped test loss, primary metric and share of runs that learn against the learning rate, per family of arms."""
     found = families(records, LEARNING_RATE, least=2)
     if not found:
         raise NotDrawable(f"no arms differ only in {LEARNING_RATE}")
     found = found[: plots.DOSES]
-    data = dose_data(records, [Family(f.name, f.arms, {}) for f in found], BY_RATE)
+    names = by_rate(records.study.primary)
+    data = dose_data(records, [Family(f.name, f.arms, {}) for f in found], names)
     style_of = line_styles(family.name for family in found)
     legend = legend_for(style_of, WIDE)
     figure = Figure((WIDE, ROW_HEIGHT + legend.height), layout="constrained")
-    for ax, name in zip(figure.subplots(1, len(BY_RATE)), BY_RATE, strict=True):
+    for ax, name in zip(figure.subplots(1, len(names)), names, strict=True):
         part = data[data["quantity"] == name]
         plots.draw_doses(part.assign(place=part["dose"]), ax, style_of, log=True, dots=name != LEARNED)
         ax.set_xlabel("learning rate (log axis)")
-        ax.set_ylabel(wrapped(REGISTRY[name].axis_label, 36))
+        ax.set_ylabel(wrapped(records.quantity(name).axis_label, 36))
         log_axis(ax.xaxis)
-        if REGISTRY[name].is_ratio:
+        if records.quantity(name).is_ratio:
             log_axis(ax.yaxis)
     add_legend(figure, legend)
     caption = (
-        "Test loss, test accuracy and share of runs that learn against the learning rate, for arms that are alike but "
-        "for it. Small dots: seeds; crosses: runs that did not learn. Lines: mean over all runs (the loss: geometric "
-        "mean) with its 95 % interval (Student's t; shares: exact). " + seeds_per_mean(data) + not_shown(records)
+        f"Test loss, {records.quantity(names[1]).words} and share of runs that learn against the learning rate, for "
+        "arms that are alike but for it. Small dots: seeds; crosses: runs that did not learn. Lines: mean over all "
+        "runs (the loss: geometric mean) with its 95 % interval (Student's t; shares: exact). "
+        + seeds_per_mean(data)
+        + not_shown(records)
     )
     return caption.rstrip(), data, figure
 
 
 def dose_response(records: Records) -> Contents:
-    """Jitter, mean probe loss and accuracy against each numeric setting; the other options are references."""
+    """Jitter, mean probe loss and primary metric against each numeric setting; the other options are references."""
     keys = numeric_settings(records)
     if not keys:
         raise NotDrawable(f"no setting takes {LEAST} or more values in arms that are otherwise alike")
     shown, left = keys[:MOST_SETTINGS], keys[MOST_SETTINGS:]
-    parts = {key: dose_data(records, families(records, key, LEAST)[: plots.DOSES], BY_SETTING) for key in shown}
+    quantities = by_setting(records.study.primary)
+    parts = {key: dose_data(records, families(records, key, LEAST)[: plots.DOSES], quantities) for key in shown}
     parts = {key: part[part["value"].notna()] for key, part in parts.items()}
     names = list(dict.fromkeys(name for part in parts.values() for name in part["family"]))
     style_of = line_styles(names)
     legend = legend_for(style_of, WIDE)
     figure = Figure((WIDE, ROW_HEIGHT * len(shown) + legend.height), layout="constrained")
-    grid = figure.subplots(len(shown), len(BY_SETTING), squeeze=False)
+    grid = figure.subplots(len(shown), len(quantities), squeeze=False)
     for row, (key, part) in zip(grid, parts.items(), strict=True):
-        for ax, name in zip(row, BY_SETTING, strict=True):
+        for ax, name in zip(row, quantities, strict=True):
             of_quantity = part[part["quantity"] == name]
             if len(of_quantity) == 0:
                 ax.remove()
@@ -188,8 +199,8 @@ def dose_response(records: Records) -> Contents:
             literal(*ax.get_xticklabels())
             ax.set_xlim(-0.5, len(levels) - 0.5)
             ax.set_xlabel(key)
-            ax.set_ylabel(REGISTRY[name].axis_label)
-            if REGISTRY[name].is_ratio:
+            ax.set_ylabel(records.quantity(name).axis_label)
+            if records.quantity(name).is_ratio:
                 log_axis(ax.yaxis)
     add_legend(figure, legend)
     data = pd.concat([part.assign(setting=key) for key, part in parts.items()], ignore_index=True)
@@ -213,7 +224,7 @@ def in_numeric_order(part: pd.DataFrame) -> list[str]:
 
 def jitter_by_rate(records: Records) -> Contents:
     """Jitter of the probe loss against the mean learning rate of the run: one dot per run, a panel per optimizer."""
-    values = of_runs(records, REGISTRY[JITTER])
+    values = of_runs(records, records.quantity(JITTER))
     rates = records.rates.groupby("arm", sort=False, observed=True)["lr"].mean()
     optimizer = {arm: str(records.study.arms[arm].get("optimizer", "")) for arm in records.arms}
     data = values.assign(rate=values["arm"].map(rates), optimizer=values["arm"].map(optimizer))
@@ -237,7 +248,7 @@ def jitter_by_rate(records: Records) -> Contents:
         log_axis(ax.xaxis)
         ax.grid(axis="x", visible=False)
     log_axis(axes[0].yaxis)
-    axes[0].set(ylim=(limits[0] / 1.15, limits[1] * 1.15), ylabel=REGISTRY[JITTER].axis_label)
+    axes[0].set(ylim=(limits[0] / 1.15, limits[1] * 1.15), ylabel=records.quantity(JITTER).axis_label)
     figure.supxlabel("mean learning rate of the run (log axis)", fontsize=9)
     add_legend(figure, legend)
     caption = (

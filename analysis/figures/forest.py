@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from ablate.config.checks import refusal
+from ablate.schema import TASKS
 from analysis.claims.contrasts import Paired
 from analysis.claims.finding import Finding
 from analysis.claims.reading import Claims
@@ -17,7 +18,7 @@ from analysis.claims.verdict_rule import Direction
 from analysis.figures import plots
 from analysis.figures.data import Contents, NotDrawable
 from analysis.figures.panels import WIDE
-from analysis.quantities.registry import REGISTRY
+from analysis.quantities.registry import REGISTRY, of_kind
 from analysis.tables.numbers import interval_columns
 
 AXES = {
@@ -99,7 +100,7 @@ def aa_of(finding: Finding, questions: Mapping[str, object], of_aa: Mapping[tupl
     return of_aa.get((finding.quantity, finding.scale), {})
 
 
-def forest(claims: pd.DataFrame) -> Contents:
+def forest(claims: pd.DataFrame, kind: str = TASKS[0]) -> Contents:
     """Every claim's effect with its intervals, smallest effect of interest and verdict: a panel per unit.
 
     claims: id, statement, EFFECTS, verdict, scale and, where known, plots.MORE_OF_A_ROW; numbers are on the claim's
@@ -120,7 +121,7 @@ def forest(claims: pd.DataFrame) -> Contents:
     axes = figure.subplots(len(parts), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
     room = max(plots.names_width(part) for part in parts)
     for ax, part in zip(axes, parts, strict=True):
-        label, ratio = axis_of(part)
+        label, ratio = axis_of(part, kind)
         plots.draw_forest(part, ax, ratio, limits_of_effects(part), room)
         ax.set_xlabel(label)
     has_aa = claims["aa"].notna().any()
@@ -183,12 +184,12 @@ def ancestors(name: str, parent_of: Mapping[str, str | None]) -> list[str]:
     return found
 
 
-def axis_of(part: pd.DataFrame) -> tuple[str, bool]:
+def axis_of(part: pd.DataFrame, kind: str) -> tuple[str, bool]:
     """The label of a panel's axis, and whether its effects are logarithms."""
     row = part[part["scale"].notna()].iloc[-1]
     label, ratio = AXES[row["scale"]]
     if row["scale"] == "raw" and row["quantity"] in REGISTRY:
-        label = f"difference: {REGISTRY[row['quantity']].effect_words}"
+        label = f"difference: {of_kind(REGISTRY[row['quantity']], kind).effect_words}"
     return label, ratio
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from ablate.config.wording import count
+from ablate.schema import TASKS
 from analysis.claims.comparison import reference_arm
 from analysis.claims.finding import Finding
 from analysis.claims.more_seeds import new_seeds, study_name, sweep_command, to_run
@@ -12,7 +13,7 @@ from analysis.claims.reading import Claims
 from analysis.claims.verdict_rule import Verdict
 from analysis.page.sentences import SENTENCES
 from analysis.quantities.measure import measure
-from analysis.quantities.registry import REGISTRY
+from analysis.quantities.registry import REGISTRY, of_kind
 from analysis.records.arms import ranges, words
 from analysis.records.study import Study
 from analysis.stats.scales import SCALES
@@ -42,7 +43,7 @@ def headline(study: Study, claims: Claims, findings: Sequence[Finding]) -> str:
     elif len(seeds) == 1:
         shown = one_seed_sentence(study, claims)
     else:
-        shown = comparison_sentence(findings)
+        shown = comparison_sentence(findings, study.kind)
     return f"{shown}\n{more_seeds_sentence(study, claims)}" if len(seeds) == 1 else shown
 
 
@@ -67,7 +68,7 @@ def claims_sentence(findings: Sequence[Finding]) -> str:
 # --- Arms against the reference ---
 
 
-def comparison_sentence(findings: Sequence[Finding]) -> str:
+def comparison_sentence(findings: Sequence[Finding], kind: str = TASKS[0]) -> str:
     """The arms that differ from the reference, then the others; intervals are those adjusted for all comparisons."""
     judged = [finding for finding in findings if finding.verdict is not Verdict.NOT_TESTED]
     arms = [list(group) for _, group in groupby(findings, lambda finding: words(finding.treatment or {}))]
@@ -76,7 +77,7 @@ def comparison_sentence(findings: Sequence[Finding]) -> str:
     seeds = sorted({finding.n for finding in judged if finding.n})
     clauses: dict[str, list[str]] = {}
     for group in arms[:MOST_ARMS]:
-        clauses.setdefault(arm_clause(group, len(seeds) > 1), []).append(arm_in_words(group[0]))
+        clauses.setdefault(arm_clause(group, len(seeds) > 1, kind), []).append(arm_in_words(group[0]))
     said = [f"{' and '.join(names)}: {clause}" for clause, names in clauses.items()]
     if more := arms[MOST_ARMS:]:
         differ = sum(any(finding.verdict not in WITHOUT_EFFECT for finding in group) for group in more)
@@ -96,18 +97,18 @@ def arm_in_words(finding: Finding) -> str:
     return f"{'A/A control ' if finding.changes == ('nuisance',) else ''}{words(finding.treatment or {})}"
 
 
-def arm_clause(findings: Sequence[Finding], with_seeds: bool) -> str:
+def arm_clause(findings: Sequence[Finding], with_seeds: bool, kind: str) -> str:
     """One arm against the reference: its first quantity in any case, the others where they differ."""
     first, *others = findings
-    differing = [difference(finding) for finding in others if finding.verdict not in WITHOUT_EFFECT]
+    differing = [difference(finding, kind) for finding in others if finding.verdict not in WITHOUT_EFFECT]
     tested = first.verdict is not Verdict.NOT_TESTED
     on = f", {count(first.n, 'seed')}" if with_seeds and tested else ""
-    return f"{', '.join([difference(first), *differing])}{on}"
+    return f"{', '.join([difference(first, kind), *differing])}{on}"
 
 
-def difference(finding: Finding) -> str:
+def difference(finding: Finding, kind: str) -> str:
     """How a quantity differs from that of the reference, or that no difference is shown, and how large one could be."""
-    quantity = REGISTRY[finding.quantity or ""]
+    quantity = of_kind(REGISTRY[finding.quantity or ""], kind)
     if finding.verdict is Verdict.NOT_TESTED or finding.effect is None:
         return f"{quantity.words} not compared ({why_not_compared(finding)})"
     interval = finding.interval_simultaneous
@@ -115,7 +116,7 @@ def difference(finding: Finding) -> str:
         sentence = SENTENCES[finding.scale or "raw"]
         effect = sentence.effect(quantity.words, quantity.unit, f"with {words(finding.control or {})}", finding.effect)
         return f"{effect} ({sentence.interval(finding.effect, interval.low, interval.high)})"
-    return f"no difference in {quantity.words} shown ({bound(finding)})"
+    return f"no difference in {quantity.words} shown ({bound(finding, quantity.unit)})"
 
 
 def why_not_compared(finding: Finding) -> str:
@@ -124,7 +125,7 @@ def why_not_compared(finding: Finding) -> str:
     return finding.notes[0] if finding.notes else "no value"
 
 
-def bound(finding: Finding) -> str:
+def bound(finding: Finding, unit: str) -> str:
     """The largest difference in either direction that the seeds allow."""
     interval = finding.interval_simultaneous
     if interval is None:
@@ -134,8 +135,8 @@ def bound(finding: Finding) -> str:
         return f"{count(finding.n, 'seed')} cannot rule out a large one"
     if finding.scale in ("log", "logit"):
         return f"ratio within {ratio_text(interval.low)} to {ratio_text(interval.high)}"
-    unit = "points" if finding.scale == "points" else REGISTRY[finding.quantity or ""].unit
-    return " ".join(f"within {rounded(largest)} {unit} either way".split())
+    of_scale = "points" if finding.scale == "points" else unit
+    return " ".join(f"within {rounded(largest)} {of_scale} either way".split())
 
 
 # --- One seed ---
@@ -164,7 +165,10 @@ def one_difference(name: str, scale: str, value: float, other: float, study: Stu
     """A difference in words, "" where one of the two is not known."""
     if math.isnan(value) or math.isnan(other):
         return ""
-    quantity, convert = REGISTRY[name], SCALES[scale](int(study.runs["trainer.steps"].iloc[0])).forward
+    quantity, convert = (
+        of_kind(REGISTRY[name], study.kind),
+        SCALES[scale](int(study.runs["trainer.steps"].iloc[0])).forward,
+    )
     effect = float(convert(value) - convert(other))
     if scale in ("log", "logit"):
         return f"{quantity.words} × {ratio_text(effect)}"

@@ -1,4 +1,4 @@
-"""Findings as sentences: "test accuracy is 1.2 percentage points higher than in the control (0.3 to 2.1)".
+"""Findings as sentences: "macro F1 is 1.2 percentage points higher than in the control (0.3 to 2.1)".
 
 Effects are on the scale of their claim; logarithms are written as ratios, logits as ratios of odds.
 """
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ablate.config.wording import count
+from ablate.schema import TASKS
 from analysis.claims.contrast import ROLES_OF_ARMS
 from analysis.claims.contrasts import (
     Contrast,
@@ -120,7 +121,7 @@ def finding_in_words(finding: Finding, questions: Mapping[str, Question], above:
         seeds=seeds_in_words(finding, question),
         judged=tuple(part for part in parts if part.finding.verdict),
         beside=tuple(part for part in parts if not part.finding.verdict),
-        tuning=tuning_in_words(finding),
+        tuning=tuning_in_words(finding, TASKS[0] if question is None else question.kind),
     )
 
 
@@ -157,12 +158,13 @@ def p_values_in_words(finding: Finding) -> str | None:
 
 
 def improvement_in_words(finding: Finding) -> str | None:
-    """The probability of improvement of an accuracy effect; None for other effects.
+    """The probability of improvement of the effect on a metric of the test split; None for other effects.
 
     >>> improvement_in_words(Finding("A", "up", None, scale="points", improvement=0.85))
     'probability of improvement 85% over seeds'
     """
-    if finding.improvement is None or finding.scale != "points":
+    is_metric = finding.quantity in REGISTRY and REGISTRY[finding.quantity].metric is not None
+    if finding.improvement is None or (finding.scale != "points" and not is_metric):
         return None
     return f"probability of improvement {finding.improvement:.0%} over seeds"
 
@@ -174,7 +176,7 @@ def effect_sentence(finding: Finding, question: Question) -> str | None:
     """The effect with its 95 % interval; None without an effect."""
     if finding.effect is None:
         return None
-    quantity = REGISTRY[question.quantity]
+    quantity = question.described
     subject = SUBJECTS.get(type(question.contrast), "{}").format(quantity.words)
     if finding.effect == 0 and finding.interval is None and finding.n > 1:
         value = getattr(question.contrast, "reference", None)
@@ -228,9 +230,9 @@ def bound_in_words(finding: Finding, question: Question) -> str | None:
         return None
     sign = question.direction.sign(finding.effect)
     end = interval.high if sign > 0 else interval.low
-    unit = REGISTRY[question.quantity].unit
+    unit = question.described.unit
     if question.scale in ("log", "logit"):
-        squared = unit == "nats²" or isinstance(question.contrast, Variance)
+        squared = unit.endswith("²") or isinstance(question.contrast, Variance)
         ratio = ratio_text(end / 2 if squared else end)
         what = "standard deviations" if squared else "odds" if question.scale == "logit" else "values"
         return f"{what} beyond × {ratio} are ruled out"
@@ -321,7 +323,7 @@ def smallest_effect_in_words(finding: Finding, question: Question) -> str | None
     if question.scale in ("log", "logit"):
         bound = "at most" if least < 0 else "at least"
         return with_reason(f"claimed: {bound} {ratio_text(least)} times", finding)
-    unit = "percentage points" if question.scale == "points" else REGISTRY[question.quantity].unit
+    unit = "percentage points" if question.scale == "points" else question.described.unit
     side = {Direction.ABOVE: "higher", Direction.BELOW: "lower", Direction.EITHER: "higher or lower"}[
         question.direction
     ]

@@ -6,7 +6,7 @@ from typing import Any
 from ablate.config.wording import count
 from analysis.claims.contrast import ROLES_OF_ARMS
 from analysis.claims.finding import Finding
-from analysis.quantities.registry import REGISTRY
+from analysis.quantities.registry import REGISTRY, Quantity, of_kind
 from analysis.records.arms import ranges, words
 from analysis.tables.numbers import rounded
 
@@ -25,7 +25,7 @@ def grid_in_words(grid: Mapping[str, Sequence[object]]) -> str:
     return " and ".join(SETTINGS_IN_WORDS.get(key, key) for key in grid)
 
 
-def tuning_in_words(finding: Finding) -> tuple[str, ...]:
+def tuning_in_words(finding: Finding, kind: str) -> tuple[str, ...]:
     """Each arm's best point of the grid, a best point at the edge, the best of k trials; empty for other findings."""
     if "validation" not in finding.details:
         return ()
@@ -33,7 +33,10 @@ def tuning_in_words(finding: Finding) -> tuple[str, ...]:
         words(arm or {}): finding.details[role]
         for role, arm in zip(ROLES_OF_ARMS, (finding.treatment, finding.control), strict=True)
     }
-    return (*(best_point_in_words(name, arm) for name, arm in arms.items()), budgets_in_words(arms, finding))
+    return (
+        *(best_point_in_words(name, arm) for name, arm in arms.items()),
+        budgets_in_words(arms, of_kind(REGISTRY[finding.details["validation"]], kind)),
+    )
 
 
 def best_point_in_words(name: str, arm: Mapping[str, Any]) -> str:
@@ -52,9 +55,8 @@ def best_point_in_words(name: str, arm: Mapping[str, Any]) -> str:
     return f"{text}; {edges} is at the edge of the grid, so a better value may lie beyond it: {words(arm['beyond'])}"
 
 
-def budgets_in_words(arms: Mapping[str, Mapping[str, Any]], finding: Finding) -> str:
+def budgets_in_words(arms: Mapping[str, Mapping[str, Any]], quantity: Quantity) -> str:
     """The expected best validation value of 1, 2, 4, ... trials, and of as many as the grid has points."""
-    quantity = REGISTRY[finding.details["validation"]]
     factor, unit = (100, " %") if quantity.scale == "points" else (1, f" {quantity.unit}".rstrip())
     points = len(next(iter(arms.values()))["by_budget"])
     budgets = [2**i for i in range(BUDGETS_IN_WORDS - 1) if 2**i < points] + [points]

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ablate.metrics import Predicted, label_losses, squared_errors
 from analysis.write_up import JITTER_LAG, JITTER_START, PROBE_LEVEL
 
 SPAN = 50
@@ -193,64 +194,57 @@ def steps_to_probe_loss(evals: pd.DataFrame, planned: int, level: float = PROBE_
 # --- From the test predictions ---
 
 
-def capped_test_loss(evals: pd.DataFrame, predictions: pd.DataFrame) -> float:
-    """min(L, ln k) of the last test loss L in nats with k classes; ln k is the loss of a uniform guess.
+def capped_test_loss(evals: pd.DataFrame, most: float) -> float:
+    """min(L, `most`) of the last test loss L, where `most` is the loss of a guess that ignores the text.
 
     Learning-rate sensitivity caps losses in this way (Wortsman et al. 2023, 2309.14322).
     """
     loss = recorded_column(evals[evals["split"] == "test"], "loss")[-1]
-    return float(min(loss, math.log(classes(predictions))))
-
-
-def classes(predictions: pd.DataFrame) -> int:
-    """Number of classes of the test examples."""
-    if not len(predictions):
-        raise NotMeasurable("predictions: none recorded")
-    return int(predictions["label"].nunique())
-
-
-def majority(predictions: pd.DataFrame) -> float:
-    """Share, 0 to 1, of the most frequent class among the test examples."""
-    return float(predictions["label"].value_counts().max() / len(predictions))
-
-
-def did_not_learn(predictions: pd.DataFrame) -> bool:
-    """Whether the accuracy a on n test examples is within two standard errors of the majority class, or below.
-
-    a ≤ m + 2 √(m (1 − m) / n), where m is the share of that class. Mosbach et al. 2021 (2006.04884) call such a
-    run failed.
-    """
-    n = len(predictions)
-    if n == 0:
-        raise NotMeasurable("predictions: none recorded")
-    share = majority(predictions)
-    accuracy = (predictions["label"] == predictions["prediction"]).mean()
-    return bool(accuracy <= share + 2 * math.sqrt(share * (1 - share) / n))
+    return float(min(loss, most))
 
 
 # --- Per example: for intervals over seeds and examples ---
 
 
-def right_answers(predictions: pd.DataFrame) -> NDArray[np.float64]:
-    """Whether each test example is predicted correctly, 1 or 0, (examples,); empty without predictions."""
-    return (predictions["label"] == predictions["prediction"]).to_numpy(float)
+def per_example(scores: NDArray[np.float64], p: Predicted, units: NDArray | None = None) -> NDArray[np.float64]:
+    """Scores of examples, (examples,), whose mean is the mean m of the scores of their units, (U,).
 
-
-def label_losses(predictions: pd.DataFrame, mean: float) -> NDArray[np.float64] | None:
-    """Loss in nats of each test example, −ln of its label's probability, (examples,); their mean is `mean`.
-
-    Only the predicted class has a recorded probability p. That of the label is p where the prediction is right, and
-    1 − p where it is wrong and there are two classes. None where there are more, or where the losses do not explain
-    the recorded `mean`, as with a third class that the test split lacks. Recorded probabilities are float32, whose
-    rounding is taken off all losses equally.
+    The score of an example with n_i units whose scores have the sum s_i is m + (s_i − m n_i) / n̄: the linear part of
+    the ratio of sums, so that means of new examples vary as it does (Cochran 1977, Sampling Techniques, section 6.4).
+    units: weights of the units in place of 1.
     """
-    label, prediction = predictions["label"], predictions["prediction"]
-    p = predictions["probability"].to_numpy(float)
-    right = (label == prediction).to_numpy()
-    if not right.all() and len({*label, *prediction}) > 2:
+    examples, place = p.examples
+    if units is None and len(examples) == len(p):
+        return scores
+    size = np.bincount(place, units).astype(float)
+    total = np.bincount(place, scores if units is None else scores * units)
+    mean = total.sum() / size.sum()
+    return mean + (total - mean * size) / size.mean()
+
+
+def test_losses(p: Predicted, mean: float) -> NDArray[np.float64] | None:
+    """The loss of each test example, (examples,), such that their mean is the recorded `mean`.
+
+    Of a class it is −ln of the label's probability. Only the predicted class has a recorded probability p: that of the
+    label is p where the prediction is right, and 1 − p where it is wrong and there are two classes. None where there
+    are more and the probabilities of all are not recorded, for words, and where the losses do not explain the recorded
+    `mean`, as with a third class that the test split lacks. Recorded probabilities are float32, whose rounding is taken
+    off all losses equally.
+    """
+    if p.kind == "causal_lm":
+        return explaining(per_example(p.loss, p, p.tokens), mean)
+    if p.kind == "regression":
+        return explaining(squared_errors(p), mean)
+    if p.kind == "token_classification":
         return None
+    if p.probabilities is not None:
+        return explaining(label_losses(p), mean)
+    right = p.label == p.prediction
+    if not right.all() and len({*p.label, *p.prediction}) > 2:
+        return None
+    probability = p.probability.astype(float)
     with np.errstate(divide="ignore"):
-        return explaining(-np.log(np.where(right, p, 1 - p)), mean)
+        return explaining(-np.log(np.where(right, probability, 1 - probability)), mean)
 
 
 def mean_losses(evals: pd.DataFrame, probe_losses: pd.DataFrame) -> NDArray[np.float64] | None:

@@ -3,13 +3,14 @@
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
-from math import log
 
 import pandas as pd
 
-from analysis.quantities.formulas import NotMeasurable, classes, majority
+from analysis.quantities.chance import Chance
+from analysis.quantities.formulas import NotMeasurable
 from analysis.quantities.measure import measure
-from analysis.quantities.registry import REGISTRY, Chance
+from analysis.quantities.registry import REGISTRY
+from analysis.quantities.run_records import RunRecords
 from analysis.records.arms import canonical, is_under
 from analysis.records.run_folder import Unreadable
 from analysis.records.study import Study
@@ -44,12 +45,12 @@ def outcomes(study: Study, quantities: Collection[str]) -> Outcomes:
 
 
 def chance_levels(study: Study) -> dict[str, Chance]:
-    """Chance level by arm, from the test labels of a finished run on the same data; arms without one have none."""
-    data = {arm: canonical({k: v for k, v in study.arms[arm].items() if is_under(k, ["data"])}) for arm in study.arms}
+    """The guess by arm, from the test labels of a finished run on the same data; arms without one have none."""
+    same = ["data", "task"]
+    data = {arm: canonical({k: v for k, v in study.arms[arm].items() if is_under(k, same)}) for arm in study.arms}
     levels: dict[str, Chance] = {}
-    for row in study.runs[study.runs["status"] == "done"].itertuples():
-        if data[row.arm] not in levels:
+    for entries in study.runs[study.runs["status"] == "done"].to_dict("records"):
+        if data[entries["arm"]] not in levels:
             with suppress(Unreadable, NotMeasurable):  # the run has vanished: use the next one
-                labels = study.read(row.run, "predictions.parquet", ["label"]).to_pandas()
-                levels[data[row.arm]] = Chance(loss=log(classes(labels)), accuracy=majority(labels))
+                levels[data[entries["arm"]]] = Chance(RunRecords(study, entries).predicted)
     return {arm: levels[data[arm]] for arm in study.arms if data[arm] in levels}

@@ -7,13 +7,17 @@ figures.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ablate.metrics import METRICS, PRIMARY, Metric
 from analysis.quantities import formulas
+from analysis.quantities.chance import TASK_KINDS, Chance, did_not_learn
+from analysis.quantities.example_metrics import metric_scores, metric_value
 from analysis.quantities.formulas import NotMeasurable
 from analysis.quantities.run_records import RunRecords
 from analysis.write_up import PROBE_LEVEL
@@ -31,14 +35,6 @@ def no_examples(run: RunRecords) -> None:
 
 
 @dataclass(frozen=True)
-class Chance:
-    """Chance level of a test split: the share of its majority class (0 to 1), and ln k nats for k classes."""
-
-    accuracy: float
-    loss: float
-
-
-@dataclass(frozen=True)
 class Quantity:
     """One number per run, or per arm.
 
@@ -47,7 +43,7 @@ class Quantity:
     unit             on the raw scale; "" for shares and other numbers without a unit
     scale            the usual scale of its differences, a name of `analysis.stats.scales.SCALES`
     measure          a function of one run's records; None if run.json holds the number under `name`
-    diverged         the value of a run that diverged, from its chance level, planned steps and measured value (NaN if
+    diverged         the value of a run that diverged, from the guess, its planned steps and measured value (NaN if
                      not measurable). Only quantities of how well a run does have one, and only they keep runs that did
                      not learn: variances, norms and shares of steps look best if nothing is learned, so they are
                      compared over the seeds whose runs all learn
@@ -56,6 +52,9 @@ class Quantity:
                      examples in the same order. None if the records do not determine the scores (the run diverged, or
                      an earlier version made it), and for quantities that are no such mean
     examples_in      the record file with these examples: the test split, or the probe's part of the validation split
+    jackknifed       whether these scores are pseudo-values of groups (`analysis.quantities.example_metrics`)
+    metric           the metric of `ablate.metrics` that it is, of the test or the validation split
+    higher_is_better whether more is better; None if neither is
     per_run          False for a number of several runs, which a contrast of `analysis.claims` computes
     heading          of its column in a table; None if no table has such a column
     decimals         in that column; None for three significant digits
@@ -73,6 +72,9 @@ class Quantity:
     diverged: Callable[[Chance, float, float], float] | None = None
     per_example: PerExample = no_examples
     examples_in: str = TEST_EXAMPLES
+    jackknifed: bool = False
+    metric: Metric | None = None
+    higher_is_better: bool | None = None
     per_run: bool = True
     heading: str | None = None
     decimals: int | None = None
@@ -116,10 +118,6 @@ class Quantity:
         return f"{self.words},\ndifference" + (f" ({unit})" if unit else "")
 
 
-def at_chance_accuracy(chance: Chance, planned: float, measured: float) -> float:
-    return chance.accuracy
-
-
 def at_chance_loss(chance: Chance, planned: float, measured: float) -> float:
     return chance.loss
 
@@ -141,6 +139,10 @@ def of_steps(formula: Formula) -> Measure:
     return lambda run: formula(run.steps)
 
 
+def at_chance(metric: Metric) -> Callable[[Chance, float, float], float]:
+    return lambda chance, planned, measured: chance.of(metric)
+
+
 def of_examples(scores: PerExample) -> PerExample:
     """The scores of runs that are done: the value of one that diverged is not a mean of what it recorded."""
     return lambda run: scores(run) if run.entries["status"] == "done" else None
@@ -154,19 +156,57 @@ def of_evals(formula: Formula) -> Measure:
     return lambda run: formula(run.evals)
 
 
+# --- Metrics ---
+
+
+def of_test(metric: Metric) -> Quantity:
+    """The quantity of a metric on the test split, computed from the predictions."""
+    return Quantity(
+        f"test_{metric.name}",
+        f"test {metric.words}",
+        metric.unit,
+        metric.scale,
+        measure=lambda run: metric_value(metric, run.predicted),
+        diverged=at_chance(metric) if metric.chance else None,
+        per_example=of_examples(lambda run: metric_scores(metric, run.predicted, run.groups)),
+        jackknifed=metric.scores is None,
+        metric=metric,
+        higher_is_better=metric.higher_is_better,
+        **heading_of(metric, "test"),
+    )
+
+
+def of_validation(metric: Metric) -> Quantity:
+    """The quantity of a metric on the validation split: run.json has those that were computed while it trained."""
+    return Quantity(
+        f"validation_{metric.name}",
+        f"validation {metric.words}",
+        metric.unit,
+        metric.scale,
+        diverged=at_chance(metric) if metric.chance else None,
+        metric=metric,
+        higher_is_better=metric.higher_is_better,
+        **heading_of(metric, "validation"),
+    )
+
+
+def heading_of(metric: Metric, split: str) -> dict[str, Any]:
+    """Heading and decimals of a metric's column: per cent with one decimal, three decimals, or three digits."""
+    unit = "%" if metric.scale == "points" else metric.unit and f"({metric.unit})"
+    decimals = {"points": 1, "raw": 3}.get(metric.scale)
+    return {"heading": " ".join(filter(None, (split, metric.words, unit))), "decimals": decimals}
+
+
 QUANTITIES = (
-    Quantity("test_accuracy", "test accuracy", "", "points", diverged=at_chance_accuracy,
-             per_example=of_examples(lambda run: formulas.right_answers(run.predictions)),
-             heading="test accuracy %", decimals=1, in_figures=True, has_interaction=True),
-    Quantity("test_loss", "test loss", "nats", "log", diverged=at_chance_loss,
-             per_example=of_examples(lambda run: formulas.label_losses(run.probabilities, run.entries["test_loss"]))),
-    Quantity("validation_accuracy", "validation accuracy", "", "points", diverged=at_chance_accuracy,
-             heading="validation accuracy %", decimals=1),
-    Quantity("validation_loss", "validation loss", "nats", "log", diverged=at_chance_loss),
+    replace(of_test(METRICS["accuracy"]), measure=None, in_figures=True, has_interaction=True),
+    Quantity("test_loss", "test loss", "nats", "log", diverged=at_chance_loss, higher_is_better=False,
+             per_example=of_examples(lambda run: formulas.test_losses(run.predicted, run.entries["test_loss"]))),
+    of_validation(METRICS["accuracy"]),
+    Quantity("validation_loss", "validation loss", "nats", "log", diverged=at_chance_loss, higher_is_better=False),
     Quantity("capped_test_loss", "test loss, capped at that of a uniform guess", "nats", "log",
-             lambda run: formulas.capped_test_loss(run.evals, run.predictions), at_chance_loss),
+             lambda run: formulas.capped_test_loss(run.evals, Chance(run.predicted).loss), at_chance_loss),
     Quantity("learned", "share of runs that learn", "", "raw",
-             lambda run: float(not formulas.did_not_learn(run.predictions)), lambda chance, planned, measured: 0.0),
+             lambda run: float(not did_not_learn(run.predicted)), lambda chance, planned, measured: 0.0),
     Quantity("last_training_loss", "training loss at the end", "nats", "log", of_steps(formulas.last_training_loss),
              heading="last loss", decimals=3, in_summary=True),
     Quantity("mean_training_loss", "mean training loss", "nats", "log", of_steps(formulas.mean_training_loss),
@@ -217,6 +257,8 @@ QUANTITIES = (
              heading="training s", decimals=1, in_summary=True),
     Quantity("timing.seconds", "run time", "s", "log"),
     Quantity("churn", "share of test predictions on which two seeds differ", "", "points", per_run=False),
+    *(of_split(metric) for of_split in (of_test, of_validation) for metric in METRICS.values()
+      if metric.name != "accuracy"),
 )  # fmt: skip
 
 REGISTRY = {quantity.name: quantity for quantity in QUANTITIES}
@@ -228,6 +270,38 @@ def run_quantities() -> tuple[str, ...]:
     return tuple(name for name, quantity in REGISTRY.items() if quantity.per_run)
 
 
-def selected(flag: str) -> list[Quantity]:
-    """The quantities with a flag: in_summary, in_figures or has_interaction."""
-    return [quantity for quantity in REGISTRY.values() if getattr(quantity, flag)]
+def primary_quantity(primary: str, split: str = "test") -> Quantity:
+    """The quantity of a study's primary metric (`Study.primary`)."""
+    return REGISTRY[f"{split}_{primary}"]
+
+
+def of_kind(quantity: Quantity, kind: str) -> Quantity:
+    """The quantity in runs of a kind of task, where losses have another unit.
+
+    >>> of_kind(REGISTRY["test_loss"], "regression").unit, of_kind(REGISTRY["probe_jitter"], "regression").unit
+    ('squared units', '(squared units)²')
+    """
+    unit = TASK_KINDS[kind].loss_unit
+    if unit == "nats" or "nats" not in quantity.unit:
+        return quantity
+    changed = {
+        name: text.replace("nats²", f"({unit})²").replace("nats", unit)
+        for name in ("unit", "heading", "row")
+        if (text := getattr(quantity, name))
+    }
+    return replace(quantity, **changed)
+
+
+def validation_of(quantity: str) -> Quantity | None:
+    """The same as a quantity of the test split on the validation split; None where there is none.
+
+    >>> validation_of("test_loss").name, validation_of("clip_rate")
+    ('validation_loss', None)
+    """
+    return REGISTRY.get(f"validation_{quantity.removeprefix('test_')}") if quantity.startswith("test_") else None
+
+
+def selected(flag: str, primary: str = PRIMARY) -> list[Quantity]:
+    """The quantities with a flag: in_summary, in_figures or has_interaction; the primary metric instead of accuracy."""
+    instead = {f"test_{PRIMARY}": primary_quantity(primary)}
+    return [instead.get(q.name, q) for q in REGISTRY.values() if getattr(q, flag)]

@@ -9,6 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ablate.metrics import Predicted
+from ablate.schema import PREDICTIONS, TASKS
+from analysis.quantities.example_metrics import groups_of
 from analysis.records.run_folder import RECORDS
 from analysis.records.study import Study
 
@@ -40,14 +43,27 @@ class RunRecords:
     def evals(self) -> pd.DataFrame:
         return self.study.read(self.name, "evals.parquet").to_pandas()
 
-    @cached_property
-    def predictions(self) -> pd.DataFrame:
-        return self.study.read(self.name, "predictions.parquet", ["label", "prediction"]).to_pandas()
+    @property
+    def kind(self) -> str:
+        """The kind of task (`ablate.schema.TASKS`)."""
+        return self.study.kinds.get(self.name, TASKS[0])
 
     @cached_property
-    def probabilities(self) -> pd.DataFrame:
-        """`predictions` with the probability of each predicted class."""
-        return self.study.read(self.name, "predictions.parquet", ["label", "prediction", "probability"]).to_pandas()
+    def predicted(self) -> Predicted:
+        """The predictions for the test split."""
+        table = self.study.read(self.name, "predictions.parquet")
+        columns = {name: table[name].to_numpy() for name in PREDICTIONS[self.kind] if name != "word"}
+        labels = self.entries.get("labels")
+        names = tuple(map(str, labels)) if isinstance(labels, (tuple, list)) else ()
+        return Predicted(self.kind, names, probabilities=self._probabilities(len(table)), **columns)
+
+    def _probabilities(self, examples: int) -> NDArray[np.float32] | None:
+        """Those of all classes, (examples, classes); None if they are not recorded."""
+        if not self.study.has(self.name, "probabilities.parquet"):
+            return None
+        table = self.study.read(self.name, "probabilities.parquet").to_pandas()
+        found = table.pivot(index="example", columns="label", values="probability").to_numpy()
+        return found if len(found) == examples and not np.isnan(found).any() else None
 
     @property
     def has_probe_losses(self) -> bool:
@@ -59,6 +75,13 @@ class RunRecords:
         if not self.has_probe_losses:
             return pd.DataFrame(columns=list(RECORDS["probe.parquet"]), dtype=float)
         return self.study.read(self.name, "probe.parquet").to_pandas()
+
+    @cached_property
+    def groups(self) -> NDArray[np.int64]:
+        """The group of each predicted test example for the jackknife, (examples,)."""
+        examples, _ = self.predicted.examples
+        clusters = self.clusters
+        return groups_of(len(examples), None if clusters is None else clusters[examples.astype(int)])
 
     @cached_property
     def clusters(self) -> NDArray[np.int64] | None:

@@ -22,7 +22,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ablate.files.reading import Damaged, content_sha256
-from ablate.files.run_record import RUN_JSON, read_columns
+from ablate.files.run_record import RUN_JSON, read_columns, task_kind
+from ablate.metrics import METRICS, PRIMARY
 from ablate.schema import SETUP, TASKS
 from analysis.records.arms import Arm, arm_of, factors_of, flat, in_order, labels, merged_order, ranges, techniques_of
 from analysis.records.run_folder import RECORDS, Unreadable, columns_of, files_of, flaw_of, run_json, verified
@@ -75,6 +76,17 @@ class Study:
         found = zip(self.runs["run"], self.runs["kind"], strict=True)
         return {run: kind if isinstance(kind, str) else TASKS[0] for run, kind in found}
 
+    @property
+    def kind(self) -> str:
+        """The kind of task of its first run that counts."""
+        return next(iter(self.kinds.values()), TASKS[0])
+
+    @cached_property
+    def primary(self) -> str:
+        """The primary metric (`ablate.metrics.METRICS`) of its first run that names one; accuracy where none does."""
+        named = [name for name in self.runs["primary"] if isinstance(name, str)]
+        return named[0] if named else PRIMARY
+
     @cached_property
     def factors(self) -> tuple[str, ...]:
         """The factors of its arms, in the order in which run.json has them."""
@@ -105,6 +117,11 @@ class Study:
         """measures.parquet of the runs that have it: run, step, name, place, value (`ablate.training.measures`)."""
         runs = list(self.runs["run"]) if runs is None else runs
         return self._frame("measures.parquet", None, [run for run in runs if self.has(run, "measures.parquet")])
+
+    def scores(self, runs: Iterable[str] | None = None) -> pd.DataFrame:
+        """scores.parquet of the runs that have it: run, step, split, name, value of the primary metric."""
+        runs = list(self.runs["run"]) if runs is None else runs
+        return self._frame("scores.parquet", None, [run for run in runs if self.has(run, "scores.parquet")])
 
     def layers(self, spans: int = 100, runs: Iterable[str] | None = None) -> pd.DataFrame:
         """layers.parquet, averaged while it is read over at most `spans` spans of equally many steps a run.
@@ -178,7 +195,7 @@ def load(path: Path, only: Collection[str] | None = None, output: Path | None = 
     factors = merged_order(data["factors"] for data in known.values())
     arms = [arm_of(data, factors) for data in known.values()]
     label_of = dict(zip(known, labels(arms), strict=True))
-    flaws = {run: flaw for run, data in known.items() if (flaw := flaw_of(source, run, data))}
+    flaws = {run: flaw for run, data in known.items() if (flaw := unknown_metric(data) or flaw_of(source, run, data))}
     flaws |= ambiguities({run: (label_of[run], data) for run, data in known.items() if run not in flaws})
     rows = [{"run": run, "arm": label_of[run], **flat_row(data, factors)} for run, data in known.items()]
     frame = pd.DataFrame(rows)
@@ -215,6 +232,15 @@ def scan(
     # ISO times, all UTC, sort as text; "~" comes after them
     began = {run: str(flat(data).get("timing.started", "~")) for run, data in found.items()}
     return {run: found[run] for run in sorted(found, key=lambda run: (began[run], run))}, problems
+
+
+def unknown_metric(data: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The flaw of a run whose primary metric this version does not know."""
+    name, kind = data.get("primary"), task_kind(data)
+    known = [metric.name for metric in METRICS.values() if kind in metric.kinds]
+    if name is None or name in known:
+        return None
+    return "foreign", f"run.json: primary must be a metric of {kind} ({', '.join(known)}; got {name})"
 
 
 def ambiguities(runs: Mapping[str, tuple[str, Mapping[str, Any]]]) -> dict[str, tuple[str, str]]:

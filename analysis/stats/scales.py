@@ -55,7 +55,7 @@ class Raw:
 
 @dataclass(frozen=True)
 class Points:
-    """Shares in percentage points, 100 x: for accuracies."""
+    """Shares in percentage points, 100 x."""
 
     def forward(self, values: ArrayLike) -> Array:
         return 100 * np.asarray(values, dtype=float)

@@ -7,7 +7,8 @@ ablation           a reference recipe, and each arm that differs from it in one 
 ablation_arms      the reference arm and the rows below it
 ablation_numbers   means per arm, effects against the reference
 ablation_formats   that table in words and as LaTeX
-accuracy           test accuracy before and after
+before_after       the primary metric before and after
+classes            precision, recall and F1 of each class
 factorial          one row per cell of the crossed techniques
 technique_effects  the effect of each technique on the quantity that it is meant for
 controls           control comparisons: other explanations of a difference

@@ -7,12 +7,13 @@ import pandas as pd
 
 from analysis.claims.estimand import Settings
 from analysis.claims.pairing import Refused
+from analysis.quantities.chance import TASK_KINDS
 from analysis.quantities.outcomes import outcomes
 from analysis.records.arms import words
 from analysis.records.study import Study
 from analysis.tables.ablation_arms import AblatedArm, ablated, ablation_reference, techniques_on
 from analysis.tables.ablation_formats import ablation_in_words, ablation_latex
-from analysis.tables.ablation_numbers import ABLATED, column_of
+from analysis.tables.ablation_numbers import ablated_quantities, column_of
 from analysis.tables.formats import Table
 
 _CAPTION = (
@@ -20,16 +21,16 @@ _CAPTION = (
     "standard deviation over seeds; the best mean is bold. Difference: row − reference of the same seed, or the ratio "
     "of geometric means, with its interval, which is simultaneous over the rows (Bonferroni, separately per quantity; "
     "{error}). Lower, higher: p < .05 after Holm's adjustment over the rows, an asterisk in LaTeX. Diverged runs "
-    "count with the accuracy of the majority class; the last loss is that of runs that learn."
+    "count with the {metric} of {guess}; the last loss is that of runs that learn."
 )
-_ERROR = "paired, over seeds; for the test accuracy over seeds and test examples, where predictions are recorded"
+_ERROR = "paired, over seeds; for the {test} over seeds and test examples, where predictions are recorded"
 
 
 def ablation(study: Study, reference: Settings | None = None) -> Table:
     """The ablation table. Raises Refused if no arm differs from the reference in one factor alone.
 
-    Numbers: row, arm, then for each quantity q of ABLATED that the study has: q_n (runs), q_mean, q_sd (accuracies as
-    shares, 0 to 1); against the reference q_paired (seeds), q_effect (points, or a ratio), q_low and q_high (its
+    Numbers: row, arm, then for each quantity q of `ablated_quantities` that the study has: q_n (runs), q_mean, q_sd
+    (shares are 0 to 1); against the reference q_paired (seeds), q_effect (points, or a ratio), q_low and q_high (its
     simultaneous interval), q_p, q_p_holm, and q_mark (lower, higher, no difference shown).
 
     `reference`: settings of the reference arm; `ablation_reference` chooses it otherwise.
@@ -38,10 +39,11 @@ def ablation(study: Study, reference: Settings | None = None) -> Table:
     rows = [AblatedArm("reference", "reference", arm, ()), *ablated(study, arm)]
     if not any(len(row.changes) == 1 for row in rows):
         raise Refused(f"no arm differs from {arm} in exactly one factor of the recipe")
-    measured = outcomes(study, [column.quantity.name for column in ABLATED])
+    columns = ablated_quantities(study.primary)
+    measured = outcomes(study, [column.quantity.name for column in columns])
     numbers = pd.DataFrame({"row": [row.plain for row in rows], "arm": [row.arm for row in rows]})
     shown, refused, lacking = [], defaultdict(list), []
-    for column in ABLATED:
+    for column in columns:
         cells, reasons = column_of(column, rows, study, measured)
         if all(math.isnan(cell["mean"]) for cell in cells):
             reason = "not recorded" if any(cell["n"] for cell in cells) else "no run learns"
@@ -56,7 +58,9 @@ def ablation(study: Study, reference: Settings | None = None) -> Table:
         reference=f"{arm} ({words(techniques_on(study.arms[arm]))})" if techniques_on(study.arms[arm]) else arm,
         why=why,
         empty="; the last has none of the techniques that vary" if is_whole else "",
-        error=_ERROR,
+        error=_ERROR.format(test=columns[0].quantity.words),
+        metric=columns[0].quantity.metric.words,
+        guess=TASK_KINDS[study.kind].guess,
     )
     if refused:
         reasons = (f"{row}, {', '.join(names)}: {reason}" for (row, reason), names in refused.items())

@@ -10,8 +10,8 @@ from ablate.config.wording import count, printable
 from analysis.quantities.registry import Quantity
 from analysis.tables.ablation_arms import AblatedArm
 from analysis.tables.ablation_numbers import MARKED, AblatedQuantity
-from analysis.tables.formats import latex_text
-from analysis.tables.numbers import DASH, as_minus, fixed, mean_and_sd, significant
+from analysis.tables.formats import latex_text, means_in_words
+from analysis.tables.numbers import DASH, as_minus, fixed, significant
 
 
 def ablation_in_words(
@@ -22,7 +22,7 @@ def ablation_in_words(
     bold = set()
     for column in shown:
         name = column.quantity.name
-        means = means_in_words(numbers, column)
+        means = column_in_words(numbers, column.quantity)
         bold |= {(i, len(columns)) for i in best_rows(numbers[f"{name}_mean"].tolist(), means, column)}
         columns[column.quantity.heading or column.quantity.row_heading] = means
         columns[difference_heading(column.quantity)] = [
@@ -42,26 +42,15 @@ def difference_heading(quantity: Quantity) -> str:
     ('test accuracy, difference in points', 'last loss, ratio')
     """
     short = (quantity.heading or quantity.words).removesuffix(" %")
-    return f"{short}, {'ratio' if quantity.is_ratio else 'difference in points'}"
+    return f"{short}, {difference_words(quantity)}"
 
 
-def means_in_words(numbers: pd.DataFrame, column: AblatedQuantity) -> list[str]:
-    name = column.quantity.name
-    factor = 100 if column.quantity.scale == "points" else 1
-    means, sds = factor * numbers[f"{name}_mean"], factor * numbers[f"{name}_sd"]
-    decimals = column.quantity.decimals
-    if decimals is None:
-        decimals = decimals_of(means.max())
-    return [mean_and_sd(mean, sd, decimals) for mean, sd in zip(means, sds, strict=True)]
+def difference_words(quantity: Quantity) -> str:
+    return {"log": "ratio", "points": "difference in points"}.get(quantity.scale, "difference")
 
 
-def decimals_of(largest: float) -> int:
-    """Number of decimals that gives the largest number of a column three significant digits.
-
-    >>> decimals_of(0.0432), decimals_of(12.3), decimals_of(4000.0)
-    (4, 1, 0)
-    """
-    return max(0, 2 - math.floor(math.log10(largest))) if 0 < largest < math.inf else 0
+def column_in_words(numbers: pd.DataFrame, quantity: Quantity) -> list[str]:
+    return means_in_words(numbers[f"{quantity.name}_mean"], numbers[f"{quantity.name}_sd"], quantity)
 
 
 def best_rows(means: Sequence[float], texts: Sequence[str], column: AblatedQuantity) -> list[int]:
@@ -121,14 +110,14 @@ def ablation_latex(
     The caption is a comment at the top. Marks are superscripts, the best mean is \textbf.
     """
     names = [column.quantity.name for column in shown]
-    texts = {column.quantity.name: means_in_words(numbers, column) for column in shown}
+    texts = {column.quantity.name: column_in_words(numbers, column.quantity) for column in shown}
     best = {
         (name, i)
         for name, column in zip(names, shown, strict=True)
         for i in best_rows(numbers[f"{name}_mean"].tolist(), texts[name], column)
     }
     heads = [latex_text(column.quantity.heading or column.quantity.row_heading) for column in shown]
-    below = [small("ratio" if column.quantity.is_ratio else "difference in points") for column in shown]
+    below = [small(difference_words(column.quantity)) for column in shown]
     lines = [
         f"% {' '.join(printable(caption).split())}",
         r"% Needs \usepackage{booktabs}. In a narrow column: \resizebox{\linewidth}{!}{\input{ablation}}",

@@ -12,7 +12,7 @@ from analysis.claims.evidence import FLIPS
 from analysis.claims.example_scores import mean_difference
 from analysis.claims.pairing import Refused, pair
 from analysis.quantities.outcomes import Outcomes
-from analysis.quantities.registry import REGISTRY, Quantity
+from analysis.quantities.registry import REGISTRY, Quantity, primary_quantity
 from analysis.records.study import Study
 from analysis.stats.effects import ALPHA, Array, Estimate, holm
 from analysis.stats.scales import SCALES
@@ -23,25 +23,30 @@ from analysis.tables.numbers import interval_columns
 class AblatedQuantity(NamedTuple):
     """A quantity of the table.
 
-    best     picks the best of several means
     is_cost  whether it counts for all runs, also for those that did not learn
     """
 
     quantity: Quantity
-    best: Callable[[Iterable[float]], float]
     is_cost: bool = False
+
+    @property
+    def best(self) -> Callable[[Iterable[float]], float]:
+        """Picks the best of several means."""
+        return max if self.quantity.higher_is_better else min
 
     @property
     def keeps_unlearned(self) -> bool:
         return self.is_cost or self.quantity.keeps_unlearned
 
 
-ABLATED = (
-    AblatedQuantity(REGISTRY["test_accuracy"], max),
-    AblatedQuantity(REGISTRY["validation_accuracy"], max),
-    AblatedQuantity(REGISTRY["last_training_loss"], min),
-    AblatedQuantity(REGISTRY["step_seconds"], min, is_cost=True),
-)
+def ablated_quantities(primary: str) -> tuple[AblatedQuantity, ...]:
+    """The columns of the table, for a study's primary metric."""
+    return (
+        AblatedQuantity(primary_quantity(primary)),
+        AblatedQuantity(primary_quantity(primary, "validation")),
+        AblatedQuantity(REGISTRY["last_training_loss"]),
+        AblatedQuantity(REGISTRY["step_seconds"], is_cost=True),
+    )
 
 
 MARKED, UNMARKED, EQUAL_PAIRS = ("lower", "higher"), "no difference shown", "equal in every pair"
@@ -92,7 +97,7 @@ def effect_of(row: AblatedArm, reference: str, column: AblatedQuantity, study: S
 def paired_difference(
     quantity: Quantity, study: Study, seeds: NDArray[np.int_], runs: NDArray[np.object_], values: Array
 ) -> Estimate:
-    """The effect on the quantity's scale, over seeds and, for the test accuracy, test examples.
+    """The effect on the quantity's scale, over seeds and, for a test metric, test examples.
 
     Args: `runs` and `values`, both (seeds, 2), row before reference.
     """

@@ -1,4 +1,4 @@
-"""The tables of a report: ablation, accuracy, factorial, roles of the techniques, attribution of the gain, controls.
+"""The tables of a report: ablation, primary metric, factorial, roles of the techniques, attribution, controls.
 
 >>> for item in report_tables(study, claims, findings):  # doctest: +SKIP
 ...     print(item.reason if isinstance(item, LeftOut) else to_markdown(item.words))
@@ -10,25 +10,30 @@ from analysis.claims.estimand import Settings
 from analysis.claims.finding import Finding
 from analysis.claims.pairing import Refused
 from analysis.claims.reading import Claims
+from analysis.quantities.by_class import shows_classes
 from analysis.quantities.outcomes import outcomes
+from analysis.quantities.registry import primary_quantity
 from analysis.records.study import Study
 from analysis.tables.ablation import ablation
-from analysis.tables.accuracy import accuracy
-from analysis.tables.attribution import anova_accuracy, anova_jitter, attribution
+from analysis.tables.attribution import anova, anova_jitter, attribution
+from analysis.tables.before_after import before_after
+from analysis.tables.classes import classes
 from analysis.tables.controls import controls
 from analysis.tables.factorial import CELL_MEANS, factorial
 from analysis.tables.formats import LeftOut, Table, made_or_left_out
 from analysis.tables.technique_effects import ROLE_EVIDENCE, roles
-from analysis.tables.techniques import Techniques, accuracy_questions, grid_questions
+from analysis.tables.techniques import Techniques, grid_questions, primary_questions
 
-TECHNIQUE_TABLES: dict[str, Callable[[Techniques], Table]] = {
-    "roles": roles,
-    "anova_accuracy": anova_accuracy,
-    "anova_jitter": anova_jitter,
-    "attribution": attribution,
-    "controls": controls,
-}
-"""Name of the files -> function that makes the table from the techniques that the claims file compares."""
+
+def technique_tables(primary: str) -> dict[str, Callable[[Techniques], Table]]:
+    """Name of the files -> function that makes the table from the techniques that the claims file compares."""
+    return {
+        "roles": roles,
+        f"anova_{primary}": lambda techniques: anova(f"anova_{primary}", primary_quantity(primary), techniques),
+        "anova_jitter": anova_jitter,
+        "attribution": attribution,
+        "controls": controls,
+    }
 
 
 def report_tables(study: Study, claims: Claims, findings: Sequence[Finding]) -> Iterator[Table | LeftOut]:
@@ -36,18 +41,20 @@ def report_tables(study: Study, claims: Claims, findings: Sequence[Finding]) -> 
 
     `findings`: the verdicts of the study on `claims`, from `analysis.claims.judge`.
     """
-    shown = ("test_accuracy", "probe_jitter", *CELL_MEANS, *(evidence.quantity for evidence in ROLE_EVIDENCE))
+    primary = study.primary
+    shown = (f"test_{primary}", "probe_jitter", *CELL_MEANS, *(evidence.quantity for evidence in ROLE_EVIDENCE))
     measured = outcomes(study, shown)
 
     def techniques() -> Techniques:
-        widest = max(accuracy_questions(claims), key=lambda question: len(question.changes))
+        widest = max(primary_questions(claims, primary), key=lambda question: len(question.changes))
         return Techniques(study, measured, widest, grid_questions(claims))
 
     makers = {
         "ablation": lambda: ablation(study, reference_of(claims, study)),
-        "accuracy": lambda: accuracy(study, measured, claims, findings),
+        primary: lambda: before_after(study, measured, claims, findings),
         "factorial": lambda: factorial(study, measured),
-        **{name: lambda make=make: make(techniques()) for name, make in TECHNIQUE_TABLES.items()},
+        **({"classes": lambda: classes(study)} if shows_classes(study) else {}),
+        **{name: lambda make=make: make(techniques()) for name, make in technique_tables(primary).items()},
     }
     for name, make in makers.items():
         yield made_or_left_out(name, make, Refused)

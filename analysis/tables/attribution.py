@@ -9,14 +9,14 @@ import pandas as pd
 from analysis.claims.answer import LEAST_LEARNED
 from analysis.claims.evidence import FLIPS, distinguishing_settings
 from analysis.claims.pairing import Refused
-from analysis.quantities.registry import REGISTRY, Quantity
+from analysis.quantities.registry import REGISTRY, Quantity, primary_quantity
 from analysis.stats.effects import Array, Effect, one_sample_effect
 from analysis.stats.factorials import repeated_measures_anova, shapley
 from analysis.tables.formats import Table
 from analysis.tables.numbers import estimate_text, fixed, interval_columns, p_text, significant
 from analysis.tables.techniques import Techniques
 
-_ACCURACY, _JITTER = REGISTRY["test_accuracy"], REGISTRY["probe_jitter"]
+_JITTER = REGISTRY["probe_jitter"]
 
 _LEAST = 2
 """Fewest seeds that leave an error to test against."""
@@ -32,14 +32,10 @@ _ANOVA_CAPTION = (
 _ATTRIBUTION_CAPTION = (
     "Gain from {off} to {on}, split by Shapley values: a technique's share is the gain from switching it on, averaged "
     "over all orders in which the techniques can be switched on. Means over seeds with their 95 % intervals (Student's "
-    "t of one share per seed, as in the analysis of variance). Test accuracy: over all runs; the shares add up. Jitter "
+    "t of one share per seed, as in the analysis of variance). {metric}: over all runs; the shares {combine}. Jitter "
     "of the probe loss: over the seeds whose runs all "
     "learn; the shares are ratios and multiply."
 )
-
-
-def anova_accuracy(techniques: Techniques) -> Table:
-    return anova("anova_accuracy", _ACCURACY, techniques)
 
 
 def anova_jitter(techniques: Techniques) -> Table:
@@ -77,7 +73,7 @@ def anova(name: str, quantity: Quantity, techniques: Techniques) -> Table:
         factors=" × ".join(techniques.factors),
         n=len(values),
         learning="" if quantity.keeps_unlearned else " whose runs all learn",
-        unit="logarithms" if quantity.is_ratio else "points",
+        unit={"log": "logarithms", "points": "points"}.get(quantity.scale, "units"),
     )
     return Table(name, caption, numbers, words_frame)
 
@@ -89,22 +85,29 @@ def float_or_nan(value: float | None) -> float:
 def attribution(techniques: Techniques) -> Table:
     """One row per technique, then all together; the jitter's columns are empty if it cannot be split.
 
-    Numbers: technique; accuracy_part (points), accuracy_low, accuracy_high, accuracy_n; jitter_part (difference of
-    logarithms), jitter_low, jitter_high, jitter_n (0 if it is left out). Raises Refused if the accuracy cannot be
+    Numbers: technique; of the primary metric m m_part (on its usual scale), m_low, m_high, m_n; jitter_part (difference
+    of logarithms), jitter_low, jitter_high, jitter_n (0 if it is left out). Raises Refused if the metric cannot be
     split.
     """
+    quantity = primary_quantity(techniques.study.primary)
+    name = quantity.metric.name
     factors = techniques.factors
     on, off = distinguishing_settings([techniques.switched_on(factors), techniques.switched_on([])])
-    caption = _ATTRIBUTION_CAPTION.format(off=off, on=on)
-    accuracy = shapley_shares("accuracy", techniques.factorial(_ACCURACY, _LEAST), factors)
+    caption = _ATTRIBUTION_CAPTION.format(
+        off=off,
+        on=on,
+        metric=f"{quantity.words[0].upper()}{quantity.words[1:]}",
+        combine="are ratios and multiply" if quantity.is_ratio else "add up",
+    )
+    of_metric = shapley_shares(name, techniques.factorial(quantity, _LEAST), factors)
     try:
         jitter = shapley_shares("jitter", techniques.factorial(_JITTER, LEAST_LEARNED), factors)
     except Refused as reason:
-        jitter = [share_columns("jitter", None)] * len(accuracy)
+        jitter = [share_columns("jitter", None)] * len(of_metric)
         caption += f" Left out: the jitter {reason}."
     names = pd.DataFrame({"technique": [*factors, "all together"]})
-    numbers = pd.concat([names, pd.DataFrame(accuracy), pd.DataFrame(jitter)], axis=1)
-    return Table("attribution", caption, numbers, attribution_in_words(numbers))
+    numbers = pd.concat([names, pd.DataFrame(of_metric), pd.DataFrame(jitter)], axis=1)
+    return Table("attribution", caption, numbers, attribution_in_words(numbers, quantity))
 
 
 def shapley_shares(name: str, values: Array, factors: Sequence[str]) -> list[dict[str, float]]:
@@ -119,16 +122,22 @@ def share_columns(name: str, effect: Effect | None) -> dict[str, float]:
     return {f"{name}_part": estimate, **interval_columns(f"{name}_", interval), f"{name}_n": n}
 
 
-def attribution_in_words(numbers: pd.DataFrame) -> pd.DataFrame:
+def attribution_in_words(numbers: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
     def read(name: str, back: Callable[[float], float], write: Callable[[float], str]) -> list[str]:
         columns = numbers[[f"{name}_part", f"{name}_low", f"{name}_high"]].to_numpy()
         return [estimate_text(*(back(value) for value in row), write) for row in columns]
 
+    name = quantity.metric.name
+    if quantity.is_ratio:
+        shares = read(name, np.exp, significant)
+    else:
+        shares = read(name, float, lambda value: fixed(value, 2 if quantity.scale == "points" else 3))
+
     return pd.DataFrame(
         {
             "technique": numbers["technique"],
-            _ACCURACY.effect_words: read("accuracy", float, lambda value: fixed(value, 2)),
-            "seeds": numbers["accuracy_n"].map(str),
+            f"{quantity.words}, ratio" if quantity.is_ratio else quantity.effect_words: shares,
+            "seeds": numbers[f"{name}_n"].map(str),
             f"{_JITTER.words}, ratio": read("jitter", np.exp, significant),
             "seeds that learn": numbers["jitter_n"].map(str),
         }

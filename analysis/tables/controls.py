@@ -10,7 +10,7 @@ from analysis.claims.estimand import Settings
 from analysis.claims.evidence import FLIPS, distinguishing_settings
 from analysis.claims.pairing import Refused, pair
 from analysis.quantities.outcomes import outcomes
-from analysis.quantities.registry import REGISTRY, Quantity, run_quantities
+from analysis.quantities.registry import REGISTRY, Quantity, primary_quantity, run_quantities
 from analysis.records.arms import canonical, fits, overlaid, words
 from analysis.records.study import Study
 from analysis.stats.effects import Array, paired_effect
@@ -31,8 +31,6 @@ class Control(NamedTuple):
     changes: tuple[str, ...]
 
 
-_COMPARED = ("test_accuracy", "probe_jitter")
-
 _CAPTION = (
     "Other explanations of a difference. Compared with the arm {base}: another dropout stream (A/A: the difference "
     "between two runs of one arm; an effect here speaks against the pairing) and another initialisation of the head. "
@@ -42,7 +40,7 @@ _CAPTION = (
 
 
 def controls(techniques: Techniques) -> Table:
-    """Two rows per control: test accuracy and jitter. Raises Refused if the study has no control.
+    """Two rows per control: primary metric and jitter. Raises Refused if the study has no control.
 
     Numbers: control, settings (of the treatment, against those of the control), quantity, off, on, kind of effect
     (ratio or difference), effect, low, high, n (paired seeds).
@@ -51,7 +49,7 @@ def controls(techniques: Techniques) -> Table:
     if not any(fits(arm, base) for arm in techniques.study.arms.values()):
         raise Refused(f"no arm has {words(base)}")
     for control in controls_of(techniques, base):
-        for quantity in map(REGISTRY.__getitem__, _COMPARED):
+        for quantity in (primary_quantity(techniques.study.primary), REGISTRY["probe_jitter"]):
             try:
                 rows.append(control_row(control, quantity, techniques))
             except Refused as reason:

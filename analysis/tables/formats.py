@@ -3,6 +3,7 @@
 >>> print(to_markdown(summary_in_words(summary(load(Path("outputs/default"))))))  # doctest: +SKIP
 """
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,21 +13,19 @@ import pandas as pd
 
 from ablate.config.wording import printable
 from ablate.files.atomic import write_together
+from ablate.schema import TASKS
 from analysis.quantities.measure import measure
-from analysis.quantities.registry import REGISTRY, selected
+from analysis.quantities.registry import REGISTRY, Quantity, of_kind, primary_quantity, selected
 from analysis.records.study import Study
 from analysis.tables.numbers import DASH, RAISED, cell_text, fixed, mean_and_sd, significant
 
 _CAPTION = (
-    "Means over the finished runs of each arm, one run per seed. Accuracies: mean ± standard deviation over seeds; "
-    "settings are to be chosen by the validation accuracy, never by the test accuracy. "
+    "Means over the finished runs of each arm, one run per seed. {metric}: mean ± standard deviation over seeds; "
+    "settings are to be chosen by the {validation}, never by the {test}. "
     "Last loss: training loss over the last tenth of the steps. ‖g‖: norm of the gradient before clipping, over all "
     "steps. Clip rate: share of steps in which clipping shortened the gradient. Δg: reduction of the norm by clipping. "
     "Training s: seconds per run."
 )
-
-ACCURACIES_SHOWN = ("validation_accuracy", "test_accuracy")
-"""The accuracies of the summary: what settings may be chosen by, directly before what they may not be chosen by."""
 
 TABLE_TYPES = ("csv", "md", "tex")
 """File types of a table."""
@@ -100,18 +99,37 @@ def made_or_left_out(name: str, make: Callable[[], Made], refusal: type[Exceptio
 def summary_table(study: Study) -> Table:
     """The summary with its caption."""
     numbers = summary(study)
-    return Table("summary", _CAPTION, numbers, summary_in_words(numbers))
+    validation, test = primary_shown(study.primary)
+    caption = _CAPTION.format(metric=several(test.metric.words), validation=validation.words, test=test.words)
+    return Table("summary", caption, numbers, summary_in_words(numbers))
+
+
+def several(words: str) -> str:
+    """The name of a metric at the start of a sentence on several of its values.
+
+    >>> several("perplexity"), several("macro F1")
+    ('Perplexities', 'Macro F1')
+    """
+    plural = f"{words[:-1]}ies" if words.endswith("y") else words
+    return f"{plural[0].upper()}{plural[1:]}"
+
+
+def primary_shown(primary: str) -> tuple[Quantity, Quantity]:
+    """The primary metric in the summary: what settings may be chosen by, directly before what they may not be."""
+    return primary_quantity(primary, "validation"), primary_quantity(primary)
 
 
 def summary(study: Study) -> pd.DataFrame:
     """One row per arm, in order of first appearance; every mean is over the arm's finished runs, one per seed.
 
-    Columns: arm; done, diverged, planned (numbers of seeds, planned being all seeds of the study); validation and test
-    accuracy with their standard deviations (shares, 0 to 1; sd over seeds with ddof 1, NaN below two); the quantities
-    with `in_summary` in the registry. NaN if no run of the arm is done, or if one of them lacks the quantity.
+    Columns: arm; done, diverged, planned (numbers of seeds, planned being all seeds of the study); the primary metric
+    on validation and test with their standard deviations (shares are 0 to 1; sd over seeds with ddof 1, NaN below two);
+    the quantities with `in_summary` in the registry. NaN if no run of the arm is done, or if one of them lacks the
+    quantity.
     """
     names = [quantity.name for quantity in selected("in_summary")]
-    values = measure(study, [*names, *ACCURACIES_SHOWN]).values
+    primary = [quantity.name for quantity in primary_shown(study.primary)]
+    values = measure(study, [*names, *primary]).values
     runs = study.runs.set_index("run")[["arm", "status"]].join(values, how="inner")
     planned = pd.concat([study.runs["seed"], study.left_out["seed"]]).nunique()
     rows = []
@@ -125,12 +143,12 @@ def summary(study: Study) -> pd.DataFrame:
                 "done": len(done),
                 "diverged": len(of_arm) - len(done),
                 "planned": planned,
-                **means_and_sds(done, ACCURACIES_SHOWN),
+                **means_and_sds(done, primary),
                 **{name: done[name].mean(skipna=False) for name in names},
             }
         )
-    accuracies = [column for name in ACCURACIES_SHOWN for column in (name, f"{name}_sd")]
-    return pd.DataFrame(rows, columns=["arm", "done", "diverged", "planned", *accuracies, *names])
+    of_metric = [column for name in primary for column in (name, f"{name}_sd")]
+    return pd.DataFrame(rows, columns=["arm", "done", "diverged", "planned", *of_metric, *names])
 
 
 def means_and_sds(runs: pd.DataFrame, names: Iterable[str]) -> dict[str, float]:
@@ -142,17 +160,17 @@ def means_and_sds(runs: pd.DataFrame, names: Iterable[str]) -> dict[str, float]:
 
 
 def summary_in_words(table: pd.DataFrame) -> pd.DataFrame:
-    """The summary as text: accuracies in per cent as mean ± sd, `2/3` seeds if one of three is not done.
+    """The summary as text: the primary metric as mean ± sd, `2/3` seeds if one of three is not done.
 
-    A missing number, such as the sd of a single seed, is a dash. Without any validation accuracy there is no column.
+    A missing number, such as the sd of a single seed, is a dash. Without any value on validation there is no column.
     """
-    validation = accuracy_column(table, "validation_accuracy") if table["validation_accuracy"].notna().any() else {}
+    validation, test = (name for name in table if f"{name}_sd" in table)
     return pd.DataFrame(
         {
             "arm": table["arm"],
             "seeds": list(map(seeds_done, table["done"], table["planned"], table["diverged"])),
-            **validation,
-            **accuracy_column(table),
+            **(mean_column(table, validation) if table[validation].notna().any() else {}),
+            **mean_column(table, test),
             **quantity_columns(table, [quantity.name for quantity in selected("in_summary")]),
         }
     )
@@ -167,21 +185,39 @@ def seeds_done(done: int, planned: int, diverged: int = 0) -> str:
     return f"{count} ({diverged} diverged)" if diverged else count
 
 
-def accuracy_column(numbers: pd.DataFrame, name: str = "test_accuracy") -> dict[str, list[str]]:
-    """Heading -> mean ± sd in per cent, from the columns `name` and `name_sd`."""
+def mean_column(numbers: pd.DataFrame, name: str) -> dict[str, list[str]]:
+    """Heading -> mean ± sd, shares in per cent, from the columns `name` and `name_sd`."""
     quantity = REGISTRY[name]
-    per_cent = 100 * numbers[[name, f"{name}_sd"]].to_numpy(float)
-    return {quantity.heading: [mean_and_sd(mean, sd, quantity.decimals) for mean, sd in per_cent]}
+    return {quantity.heading or quantity.row_heading: means_in_words(numbers[name], numbers[f"{name}_sd"], quantity)}
 
 
-def quantity_columns(numbers: pd.DataFrame, names: Iterable[str]) -> dict[str, list[str]]:
+def means_in_words(means: pd.Series, sds: pd.Series, quantity: Quantity) -> list[str]:
+    """Mean ± sd of each row, shares in per cent, in the decimals of the quantity."""
+    factor = 100 if quantity.scale == "points" else 1
+    means, sds = factor * means, factor * sds
+    decimals = quantity.decimals
+    if decimals is None:
+        decimals = decimals_of(means.max())
+    return [mean_and_sd(mean, sd, decimals) for mean, sd in zip(means, sds, strict=True)]
+
+
+def decimals_of(largest: float) -> int:
+    """Number of decimals that gives the largest number of a column three significant digits.
+
+    >>> decimals_of(0.0432), decimals_of(12.3), decimals_of(4000.0)
+    (4, 1, 0)
+    """
+    return max(0, 2 - math.floor(math.log10(largest))) if 0 < largest < math.inf else 0
+
+
+def quantity_columns(numbers: pd.DataFrame, names: Iterable[str], kind: str = TASKS[0]) -> dict[str, list[str]]:
     """Heading -> texts of each named quantity's column, in the format that the registry gives it."""
     return {
         quantity.heading: [
             significant(value) if quantity.decimals is None else fixed(value, quantity.decimals)
             for value in numbers[quantity.name]
         ]
-        for quantity in map(REGISTRY.__getitem__, names)
+        for quantity in (of_kind(REGISTRY[name], kind) for name in names)
     }
 
 

@@ -9,8 +9,8 @@ A key that is not in the file is an error of LaTeX that names the key. Keys, whe
     B.effect, .low, .high                           with its 95 % interval; ratios where the scale is log
     B.simultaneous.low, .simultaneous.high          the interval that holds for all claims simultaneously
     B.p, .p_adjusted, .p_sign_flip, .n, .smallest
-    <arm>.test_accuracy.mean, .sd, .n               of the runs that count; accuracies in per cent
-    ablation.<arm>.test_accuracy.effect, .low, .high, .p, .mark, .n    the ablation table; p by Holm
+    <arm>.test_f1_macro.mean, .sd, .n               of the runs that count; shares in per cent
+    ablation.<arm>.test_f1_macro.effect, .low, .high, .p, .mark, .n    the ablation table; p by Holm
     study.name, .runs, .arms, .seeds, .diverged, .claims; ablation.reference
 """
 
@@ -28,9 +28,9 @@ from analysis.quantities.outcomes import outcomes
 from analysis.quantities.registry import REGISTRY, Quantity, selected
 from analysis.records.study import Study
 from analysis.stats.interval import Interval
-from analysis.tables.ablation_formats import decimals_of, effect_text, limits_text
-from analysis.tables.ablation_numbers import ABLATED
-from analysis.tables.formats import Table, latex_text
+from analysis.tables.ablation_formats import effect_text, limits_text
+from analysis.tables.ablation_numbers import ablated_quantities
+from analysis.tables.formats import Table, decimals_of, latex_text
 from analysis.tables.numbers import DASH, as_minus, fixed, p_text, ratio_text, rounded
 
 MACROS = "ablate.tex"
@@ -60,7 +60,7 @@ def macros(study: Study, claims: Claims, findings: Sequence[Finding], tables: It
     """
     found = [*study_numbers(study, findings), *claim_numbers(findings, claims), *arm_numbers(study, findings)]
     for table in tables:
-        found += ablation_numbers(table.numbers) if table.name == "ablation" else []
+        found += ablation_numbers(table.numbers, study.primary) if table.name == "ablation" else []
     keys = [(safe_key(key), text) for key, text in found]
     times = Counter(key for key, _ in keys)
     name = " ".join(study.folder.resolve().name.split())
@@ -159,10 +159,11 @@ def arm_numbers(study: Study, findings: Sequence[Finding]) -> Iterator[Pair]:
     Means are over the runs that count; for a quantity that runs without learning distort, over those that learn.
     """
     claimed = [part.quantity for finding in findings for part in (finding, *finding.parts) if part.quantity]
-    known = [quantity.name for quantity in selected("in_summary")] + [column.quantity.name for column in ABLATED]
+    columns = ablated_quantities(study.primary)
+    known = [quantity.name for quantity in (*selected("in_summary"), *(column.quantity for column in columns))]
     names = [name for name in dict.fromkeys([*known, *claimed]) if REGISTRY[name].per_run]
     measured = outcomes(study, names)
-    costs = {column.quantity.name for column in ABLATED if column.is_cost} | {"training_seconds"}
+    costs = {column.quantity.name for column in columns if column.is_cost} | {"training_seconds"}
     runs_of = {arm: runs["run"][runs["run"].isin(measured.values.index)] for arm, runs in study.runs.groupby("arm")}
     for arm, runs in runs_of.items():
         learned = runs[measured.learned.loc[runs].to_numpy()]
@@ -185,10 +186,11 @@ def in_unit(value: float, quantity: Quantity) -> float:
     return 100 * value if quantity.scale == "points" else value
 
 
-def ablation_numbers(numbers: pd.DataFrame) -> Iterator[Pair]:
+def ablation_numbers(numbers: pd.DataFrame, primary: str) -> Iterator[Pair]:
     """The differences of the ablation table."""
     yield "ablation.reference", str(numbers["arm"].iloc[0])
-    shown = [column.quantity for column in ABLATED if f"{column.quantity.name}_effect" in numbers]
+    columns = [column.quantity for column in ablated_quantities(primary)]
+    shown = [quantity for quantity in columns if f"{quantity.name}_effect" in numbers]
     for row in numbers.iloc[1:].to_dict("records"):
         for quantity in shown:
             cells = {name: row[f"{quantity.name}_{name}"] for name in ("effect", "low", "high", "p_holm", "mark")}

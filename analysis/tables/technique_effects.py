@@ -14,7 +14,7 @@ from analysis.claims.grid_contrasts import GridMean
 from analysis.claims.pairing import Refused
 from analysis.claims.reading import Question
 from analysis.claims.samples import collect
-from analysis.quantities.registry import REGISTRY
+from analysis.quantities.registry import REGISTRY, of_kind
 from analysis.records.arms import value_text
 from analysis.stats.effects import paired_effect
 from analysis.tables.formats import Table
@@ -115,7 +115,7 @@ def grid_row(question: Question, techniques: Techniques) -> dict[str, Any]:
 def over_grid(question: Question) -> str:
     """A quantity and the grid over which it is averaged, in words."""
     grid = "; ".join(f"{key} {', '.join(map(value_text, values))}" for key, values in question.contrast.over.items())
-    return f"{REGISTRY[question.quantity].row_heading}, mean over {grid}"
+    return f"{of_kind(REGISTRY[question.quantity], question.kind).row_heading}, mean over {grid}"
 
 
 def effect_columns(sample: Sample, notes: Sequence[str]) -> dict[str, Any]:

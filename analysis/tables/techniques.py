@@ -1,6 +1,6 @@
-"""The arms that the tables compare: the techniques that a claim on accuracy switches on, alone or together.
+"""The arms that the tables compare: the techniques that a claim on the primary metric switches on, alone or together.
 
-The arms come from the claims file, from its paired claim on the test accuracy that changes the most factors. The
+The arms come from the claims file, from its paired claim on the primary metric that changes the most factors. The
 control of that claim has all techniques off, its treatment has all on.
 """
 
@@ -14,25 +14,28 @@ from analysis.claims.pairing import Refused
 from analysis.claims.reading import Claims, Question
 from analysis.claims.samples import Collected, collect
 from analysis.quantities.outcomes import Outcomes
-from analysis.quantities.registry import Quantity
+from analysis.quantities.registry import Quantity, primary_quantity
 from analysis.records.arms import is_under, overlaid
 from analysis.records.study import Study
 from analysis.stats.effects import Array
 
 
-def accuracy_questions(claims: Claims) -> list[Question]:
-    """All paired questions on the test accuracy in points, judged or shown next to a claim, in the file's order.
+def primary_questions(claims: Claims, primary: str) -> list[Question]:
+    """All paired questions on the primary metric and its usual scale, judged or shown, in the file's order.
 
     Raises Refused if there is none.
     """
+    quantity = primary_quantity(primary)
+    wanted = quantity.name, quantity.scale
     found = [
         question
         for claim in claims.claims
         for question in (*claim.questions, *claim.beside)
-        if isinstance(question.contrast, Paired) and (question.quantity, question.scale) == ("test_accuracy", "points")
+        if isinstance(question.contrast, Paired) and (question.quantity, question.scale) == wanted
     ]
     if not found:
-        raise Refused(f"the claims file {claims.name} has no paired claim on test_accuracy in points")
+        scale = "in points" if quantity.scale == "points" else f"on the {quantity.scale} scale"
+        raise Refused(f"the claims file {claims.name} has no paired claim on {quantity.name} {scale}")
     return found
 
 

@@ -72,7 +72,7 @@ def test_a_planted_difference_is_found_and_no_other(tmp_path, gain, differs):
         accuracy = 0.8 + (gain + NOISE[seed + 2]) / 200
         write_run(study, {"clip": "fixed"}, seed=seed, run=f"fixed-s{seed}", accuracy=accuracy)
     loaded = load(study)
-    found = judge_claims(loaded, for_study(read_claims(AUTO), loaded.arms))
+    found = judge_claims(loaded, for_study(read_claims(AUTO), loaded))
     first = found.findings[0]
     assert first.id.endswith(": test accuracy") and first.alpha == 0.025  # looks: open
     assert (first.p_adjusted < first.alpha) == differs

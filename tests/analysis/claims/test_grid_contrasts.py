@@ -113,7 +113,7 @@ def test_a_rate_at_which_runs_diverge_is_not_chosen(study):
 def test_tuning_needs_validation_values_two_seeds_and_a_quantity_with_a_twin(study):
     write_grid(study, {"fixed": (0, 5, 12), "none": (0, 10, 5)})
     other = finding(study, TUNED.replace("test_accuracy", "last_training_loss").replace("points", "log"))
-    assert "contrast tuned needs quantity test_accuracy or test_loss (got last_training_loss)" in other.notes[0]
+    assert "a metric or the loss of the test split, such as test_accuracy (got last_training_loss)" in other.notes[0]
     change(study / "none-2-s1", metrics={"test_accuracy": 0.8})
     assert any(
         "needs validation_accuracy of all runs; none-2-s1 has none" in note for note in finding(study, TUNED).notes

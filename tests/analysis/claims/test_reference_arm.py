@@ -18,7 +18,7 @@ AUTO = Path(conf()) / "claims/auto.yaml"
 
 def claims_for(study: Study, folder: Path, reference: str = "null") -> Claims:
     (folder / "mine.yaml").write_text(COMPARE.format(reference))
-    return for_study(read_claims(folder / "mine.yaml"), study.arms)
+    return for_study(read_claims(folder / "mine.yaml"), study)
 
 
 def effects(study: Study, claims: Claims) -> dict[str, float | None]:
@@ -70,7 +70,7 @@ def test_another_reference_turns_the_differences(study: Study, tmp_path: Path) -
 
 
 def test_the_a_a_arm_is_marked_as_control(study: Study) -> None:
-    claims = for_study(read_claims(AUTO), study.arms)
+    claims = for_study(read_claims(AUTO), study)
     marked = {claim.id for claim in claims.claims if claim.statement.startswith("A/A control")}
     assert marked == {claim.id for claim in claims.claims if claim.id.startswith("nuisance=1: ")} and len(marked) == 3
     assert len(claims.claims) == 3 * 7

@@ -22,7 +22,7 @@ from matplotlib.text import Text
 from analysis.claims.finding import Finding
 from analysis.claims.verdict_rule import Verdict
 from analysis.figures import data
-from analysis.figures.all import FIGURES, DrawnFigure, drawn, figures, forest_plot
+from analysis.figures.all import FIGURES, DrawnFigure, drawing, drawn, figure_names, figures, forest_plot
 from analysis.figures.data import PANELS, ROWS, Records
 from analysis.figures.export import save_figure
 from analysis.figures.forest import judged_effects, panels_of
@@ -89,7 +89,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> dict[str, DrawnFigure | Le
 
 
 def of_one(name: str, study: Study) -> DrawnFigure | LeftOut:
-    return drawn(name, lambda: FIGURES[name](Records(study)))
+    return drawn(name, lambda: drawing(name, study)(Records(study)))
 
 
 def axes_of(figure: Figure) -> list[Axes]:
@@ -99,8 +99,10 @@ def axes_of(figure: Figure) -> list[Axes]:
 # --- Which figures there are ---
 
 
-def test_every_figure_is_drawn_or_left_out_with_a_reason(items: dict[str, DrawnFigure | LeftOut]) -> None:
-    assert list(items) == list(FIGURES)
+def test_every_figure_is_drawn_or_left_out_with_a_reason(items: dict[str, DrawnFigure | LeftOut], study: Study) -> None:
+    assert tuple(items) == figure_names(study)
+    of_other_tasks = {"probe_{primary}", "confusion", "calibration", "predicted_against_true"}
+    assert {*FIGURES} - {*items} == {*of_other_tasks, "interaction_test_{primary}"}
     left_out = {name: item.reason for name, item in items.items() if isinstance(item, LeftOut)}
     assert set(left_out) == {*FACTORIAL, *DOSES}
     assert all(left_out[name].endswith("here: clip") for name in FACTORIAL)
@@ -176,9 +178,8 @@ def test_a_study_of_which_every_run_diverged(tmp_path: Path) -> None:
     found = {item.name: item for item in figures(load(tmp_path))}
     assert found["training_loss"].data["n"].max() == 2  # one of three diverged at its first step
     drawn_ones = {name for name, item in found.items() if isinstance(item, DrawnFigure)}
-    assert drawn_ones == {name for name in FIGURES if FIGURES[name].__module__ == "analysis.figures.by_step"} - {
-        *("delta_g_share", "layers")
-    }
+    by_step = {name for name in FIGURES if FIGURES[name].__module__ == "analysis.figures.by_step"}
+    assert drawn_ones == by_step - {"delta_g_share", "layers", "probe_{primary}"}
 
 
 def test_what_no_run_recorded_is_left_out(tmp_path: Path) -> None:

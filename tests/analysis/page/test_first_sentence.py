@@ -52,7 +52,7 @@ def test_a_study_without_claims_of_its_own(tmp_path: Path, seeds: int, arms: int
         for clip, accuracy in [("none", 0.7), ("fixed", 0.8)][:arms]:
             write_run(tmp_path / "outputs/mine", {"clip": clip}, seed=seed, accuracy=accuracy)
     study = load(tmp_path / "outputs/mine")
-    claims = for_study(read_claims(AUTO), study.arms)
+    claims = for_study(read_claims(AUTO), study)
     text = headline(study, claims, judge_claims(study, claims).findings)
     if arms == 1:
         assert text.startswith("There is one arm only (none-none-none), so nothing is compared")

@@ -14,7 +14,7 @@ AUTO = ROOT / "conf/claims/auto.yaml"
 
 def sentence(study, path=AUTO):
     loaded = load(study)
-    claims = for_study(read_claims(path), loaded.arms)
+    claims = for_study(read_claims(path), loaded)
     return headline(loaded, claims, judge_claims(loaded, claims).findings)
 
 

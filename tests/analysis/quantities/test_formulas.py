@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from analysis.quantities import formulas
 from analysis.quantities.formulas import NotMeasurable, jitter
-from tests.analysis.runs import predictions_frame
 
 
 def steps_of(**columns):
@@ -123,21 +122,6 @@ def test_without_a_probe_nothing_is_measured():
             quantity(probe_of([]))
     with pytest.raises(NotMeasurable):
         formulas.steps_to_probe_loss(probe_of([]), planned=300)
-
-
-@pytest.mark.parametrize(
-    ("right", "failed"),
-    [(50, True), (60, True), (61, False), (99, False)],  # .5 + 2 · √(.25 / 100) = .6
-)
-def test_did_not_learn(right, failed):
-    assert formulas.did_not_learn(predictions_frame(right / 100, examples=100)) is failed
-
-
-def test_did_not_learn_knows_the_majority_class():
-    predictions = pd.DataFrame({"label": [0] * 90 + [1] * 10, "prediction": [0] * 100})
-    assert formulas.did_not_learn(predictions)  # 90 % right, without having learned anything
-    with pytest.raises(NotMeasurable, match="predictions"):
-        formulas.did_not_learn(predictions[:0])
 
 
 # --- jitter ---

@@ -1,4 +1,3 @@
-import math
 import shutil
 import tempfile
 from dataclasses import replace
@@ -10,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ablate.metrics import METRICS
 from analysis.quantities import formulas
 from analysis.quantities.measure import measure
 from analysis.quantities.outcomes import outcomes
@@ -144,7 +144,7 @@ def test_no_scores_without_examples(tmp_path):
     early, dead = (records_of(study, run) for run in ("early", "dead"))
     assert REGISTRY["test_accuracy"].per_example(early) is not None
     scored = [name for name in run_quantities() if REGISTRY[name].per_example(early) is not None]
-    assert scored == ["test_accuracy"]
+    assert scored == [f"test_{m.name}" for m in METRICS.values() if "classification" in m.kinds]
     assert all(quantity.per_example(dead) is None for quantity in REGISTRY.values())
     assert early.probe_losses.empty and not dead.probe_losses.empty
     with pytest.raises(KeyError):
@@ -153,7 +153,12 @@ def test_no_scores_without_examples(tmp_path):
 
 # --- all runs ---
 
-MEASURED = [name for name in run_quantities() if REGISTRY[name].measure]
+MEASURED = [
+    name
+    for name in run_quantities()
+    if (quantity := REGISTRY[name]).measure and (not quantity.metric or "classification" in quantity.metric.kinds)
+]
+"""Quantities that are computed from the records of a run of a classification."""
 
 
 @pytest.fixture
@@ -166,8 +171,10 @@ def study(tmp_path):
 
 def test_measure_gives_every_quantity_of_every_run(study):
     found = measure(study)
-    assert found.values.shape == (4, len(run_quantities())) and found.lacking.empty
-    assert found.values[MEASURED].notna().all(axis=None)
+    assert found.values.shape == (4, len(run_quantities()))
+    others = {f"test_{m.name}" for m in METRICS.values() if "classification" not in m.kinds}
+    assert set(found.lacking["quantity"]) == others and len(found.lacking) == 4 * len(others)
+    assert np.isfinite(found.values[MEASURED].to_numpy()).all()
     assert found.values["parameters.ratio"].tolist() == [0.5] * 4 and found.values["timing.seconds"].isna().all()
     assert found.values.loc["fixed-s1", "clip_rate"] == formulas.clip_rate(steps_frame(300, seed=1))
     assert found.values.loc["fixed-s1", "probe_jitter"] == formulas.probe_jitter(evals_frame(300, seed=1))
@@ -206,9 +213,3 @@ def test_a_run_that_has_gone_is_warned_of_and_left_out(study):
 def test_an_empty_study_measures_to_an_empty_frame(tmp_path):
     found = measure(load(tmp_path))
     assert found.values.shape == (0, len(run_quantities())) and found.lacking.empty
-
-
-@pytest.mark.parametrize("quantity", MEASURED)
-def test_quantities_are_plain_numbers(study, quantity):
-    value = measure(study, [quantity]).values[quantity].iloc[0]
-    assert isinstance(value, float) and math.isfinite(value)
