@@ -78,9 +78,16 @@ class CheckedLoader(ConfigLoaderImpl):
         super().__init__(config_search_path)
         self.repository = Configs(config_search_path)
         self.composed: dict[tuple[str | None, str], bytes] = {}  # pickled, which is small and quick to copy
+        self.options: dict[str, list[str]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"composed": {}}  # a worker composes its own job only
+
+    def get_group_options(self, *arguments: Any, **settings: Any) -> list[str]:
+        key = repr((arguments, settings))
+        if key not in self.options:
+            self.options[key] = super().get_group_options(*arguments, **settings)
+        return [*self.options[key]]
 
     def load_configuration(
         self,

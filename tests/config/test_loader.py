@@ -59,3 +59,10 @@ def test_values_to_sweep_over_are_refused_in_a_run(loader: CheckedLoader) -> Non
     loader.load_configuration("config", overrides, RunMode.MULTIRUN)
     with pytest.raises(ConfigCompositionException, match="Ambiguous value"):
         loader.load_configuration("config", overrides, RunMode.RUN)
+
+
+def test_the_options_of_a_group_are_a_copy(loader: CheckedLoader) -> None:
+    first = loader.get_group_options("clip", config_name="config")
+    assert "fixed" in first and loader.get_group_options("optimizer", config_name="config") != first
+    first.clear()
+    assert "fixed" in loader.get_group_options("clip", config_name="config")
