@@ -80,7 +80,7 @@ def test_a_command(command: str, users_folder: Path) -> None:
 def test_several_processes(command: str, tmp_path: Path) -> None:
     words = [sys.executable, "-m", "torch.distributed.run", *shlex.split(command)[1:], *QUICK, *TINY]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert "test accuracy" in done.stdout
     records = [json.loads(path.read_text()) for path in tmp_path.glob("outputs/*/*/run.json")]

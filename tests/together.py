@@ -42,7 +42,7 @@ def together(cwd: Path, *arguments: str, count: int = 2, faults: dict[int, Fault
         assert time.monotonic() < deadline, output(cwd)
         if any(process.exitcode for process in ranks):  # the others may be about to end by themselves
             for process in ranks:
-                process.join(20)
+                process.join(60)
                 process.kill()
         time.sleep(0.05)
     return [process.exitcode for process in ranks]

@@ -1,6 +1,8 @@
 """Helpers of several tests: configs composed as the command composes them, and runs without Hydra."""
 
+import functools
 import os
+import pickle
 import subprocess
 import sys
 import tempfile
@@ -24,8 +26,13 @@ SHARED = ROOT.parent / "shared" / "data"
 
 def compose_config(*overrides: str) -> DictConfig:
     """Return the config that `python -m ablate <overrides>` composes, including `hydra`."""
+    return pickle.loads(composed(overrides, os.getcwd()))
+
+
+@functools.cache
+def composed(overrides: tuple[str, ...], cwd: str) -> bytes:
     with initialize_config_dir(conf(), version_base="1.3", job_name="ablate"):
-        return compose("config", list(overrides), return_hydra_config=True)
+        return pickle.dumps(compose("config", list(overrides), return_hydra_config=True))
 
 
 def compose_settings(*overrides: str) -> dict[str, Any]:

@@ -424,7 +424,7 @@ def test_hub_out_of_reach(tmp_path):
     """In a separate process, because the hub's settings are read on import."""
     code = f"from ablate.data import Hub; {hub('nobody/nothing')!r}.read()"
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60,
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300,
         env={"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PATH": ""},
     )  # fmt: skip
     assert "ValueError: data.path must be a local file or folder, or a repository" in done.stderr

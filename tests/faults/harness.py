@@ -123,7 +123,7 @@ def alive(session: int) -> list[str]:
     return [line for line in shown.splitlines() if not line.startswith("Z")]
 
 
-def wait_until(condition: Callable[[], object], patience: float = 60.0) -> None:
+def wait_until(condition: Callable[[], object], patience: float = PATIENCE) -> None:
     deadline = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < deadline, condition

@@ -1,5 +1,6 @@
 """Imported by the fork server: modules that every command imports sooner or later."""
 
+import gc
 import os
 
 os.environ["COLUMNS"] = "120"  # the width of the console, which rich reads when it is imported
@@ -15,5 +16,10 @@ Plugins.instance()  # before other imports, as Hydra's scan defines the classes 
 
 import ablate.__main__  # noqa: E402
 import ablate.sweep.callback  # noqa: E402, F401
+import analysis.report  # noqa: E402, F401
+from tests.tools import compose_config  # noqa: E402
 
+compose_config()  # fills the caches of Hydra's parser
 torch.set_num_threads(1)
+gc.collect()
+gc.freeze()  # collections in the children pass over all this

@@ -36,11 +36,11 @@ def running() -> Iterator[dict[str, str]]:
         return
     with FOLDER.with_suffix(".lock").open("w") as users:
         fcntl.flock(users, fcntl.LOCK_EX)
-        subprocess.run([START], check=True, timeout=120)
+        subprocess.run([START], check=True, timeout=300)
         fcntl.flock(users, fcntl.LOCK_SH)
         yield {"SLURM_CONF": str(FOLDER / "slurm.conf")}
         try:
             fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return
-        subprocess.run([START, "stop"], check=True, timeout=60)
+        subprocess.run([START, "stop"], check=True, timeout=300)

@@ -19,6 +19,7 @@ from ablate.trainer import cores
 from tests.engines import FORKING, HALTING, LISTED, SIGNALLING, check_same, check_shares_and_passes_over
 from tests.faults import injection
 from tests.faults.harness import (
+    PATIENCE,
     ablate,
     attempts,
     begin,
@@ -67,7 +68,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(PATIENCE)
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
 
@@ -135,7 +136,7 @@ def test_row_05_a_killed_worker_is_replaced(tmp_path: Path, tmp_path_factory: py
 def test_row_04_a_stop_of_the_command(tmp_path: Path, halting: Path, signum: int, code: int) -> None:
     """Its cluster ends with it, during a run; the run does not count as failed, and can be resumed."""
     process = begin(tmp_path, *HALTING, *RAY, **AS_IMPORTANT)
-    wait_until((tmp_path / "halted").exists, patience=120)
+    wait_until((tmp_path / "halted").exists)
     process.send_signal(signum)
     assert end(process) == code
     assert "run the same command again to continue from the last checkpoints" in output(tmp_path)

@@ -19,6 +19,7 @@ from tests import slurm
 from tests.engines import FORKING, HALTING, LISTED, check_same, check_shares_and_passes_over
 from tests.faults import injection
 from tests.faults.harness import (
+    PATIENCE,
     ablate,
     attempts,
     begin,
@@ -57,7 +58,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def asked(*command: str) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE).stdout
 
 
 def jobs(name: str) -> dict[str, str]:
@@ -67,7 +68,7 @@ def jobs(name: str) -> dict[str, str]:
 
 def halted(cwd: Path, name: str) -> str:
     """Wait until the only run is within a step; return the id of its job."""
-    wait_until((cwd / "halted").exists, patience=120)
+    wait_until((cwd / "halted").exists)
     ((job, _),) = jobs(name).items()
     return job
 

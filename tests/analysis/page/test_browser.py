@@ -96,7 +96,7 @@ def opened(chromium: WebDriver, path: Path) -> WebDriver:
     return chromium
 
 
-def until(holds, seconds: float = 30) -> None:
+def until(holds, seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, f"not true after {seconds} s"

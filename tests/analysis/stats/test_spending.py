@@ -1,7 +1,7 @@
 """Levels of looks: published bounds, the joint normal distribution, and what simulated studies spend."""
 
 from math import sqrt
-from time import perf_counter
+from time import process_time
 
 import numpy as np
 import pytest
@@ -142,9 +142,9 @@ def test_open_looks():
 def test_three_looks_are_fast():
     def seconds():
         spending._alphas.cache_clear()
-        start = perf_counter()
+        start = process_time()
         alphas([5, 10, 20], "obrien_fleming", 0.05 / 24)
-        return perf_counter() - start
+        return process_time() - start
 
     assert min(seconds() for _ in range(5)) < 0.05
 
