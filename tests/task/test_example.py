@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,13 +20,17 @@ PRIMARY = {"topics": "f1_macro", "pairs": "matthews", "similarity": "spearman", 
 
 def test_each_command_trains_and_records_its_metric(tmp_path: Path) -> None:
     blocks = re.findall(r"```bash\n(.*?)```", (EXAMPLE / "README.md").read_text(), re.DOTALL)
+    shutil.copytree(EXAMPLE / "conf", tmp_path / "conf")
     make, *commands = [shlex.split(line) for block in blocks for line in block.splitlines()]
     assert make == ["python", "make_data.py"]
     subprocess.run([sys.executable, EXAMPLE / "make_data.py"], cwd=tmp_path, check=True)
     for command in commands:
         done = ablate(*command[3:], *SHORT, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-    found = {path.parents[1].name: read_run_json(path.parent) for path in tmp_path.glob("outputs/*/*/run.json")}
+    records = [(path.parents[1].name, read_run_json(path.parent)) for path in tmp_path.glob("outputs/*/*/run.json")]
+    found = {study: data for study, data in records if study != "four_sets"}
     assert {study: data["primary"] for study, data in found.items()} == PRIMARY
     for study, data in found.items():
         assert f"test_{PRIMARY[study]}" in data["metrics"], (study, data["metrics"])
+    sets = {data["factors"]["data"]["option"] for study, data in records if study == "four_sets"}
+    assert sets == {"movie_snippets", "amazon_snippets", "tweets", "editorial_snippets"}
