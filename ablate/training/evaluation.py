@@ -94,10 +94,10 @@ def evaluate(
     for module, mode in training.items():
         module.training = mode
     in_turn = [each for turn in zip(*ranks.gather(found), strict=True) for each in turn][: len(batches)]
-    return in_order(in_turn, torch.tensor(ranked), task.kind)
+    return in_split_order(in_turn, torch.tensor(ranked), task.kind)
 
 
-def in_order(parts: Sequence[Scored], ranked: Tensor, kind: str) -> Predictions:
+def in_split_order(parts: Sequence[Scored], ranked: Tensor, kind: str) -> Predictions:
     """The predictions of all batches as one, in the order of the split; `ranked` are the batches' examples, [N]."""
     place = ranked.argsort()
     units = torch.cat([part.units for part in parts])

@@ -125,7 +125,7 @@ def step(
                 learner.accelerator.backward(objective * piece.share * learner.ranks.count)  # 2 backward
             measures.piece_done(learner.trained, objective, piece_loss, piece.share)
             loss = loss + piece_loss.detach() * piece.share
-            right, units = counted(learner.task, logits, piece, right, units)
+            right, units = add_counts(learner.task, logits, piece, right, units)
     norms = gradient_norms(learner.trained, learner.parallel.squares)  # 3 record, before anything acts on the gradients
     tokens = sum(int(piece.attention_mask.sum()) for piece in pieces)
     loss, tokens, added, right, units = learner.ranks.sum(
@@ -146,7 +146,7 @@ def step(
     return row, norms, measures, states
 
 
-def counted(task: Task, logits: Tensor, piece: Batch, right: Any, units: int) -> tuple[Any, int]:
+def add_counts(task: Task, logits: Tensor, piece: Batch, right: Any, units: int) -> tuple[Any, int]:
     """The counts of right predictions, NaN in a task without classes, and of units, with those of a piece added."""
     more, count = task.right(logits, piece.labels)
     return right + (math.nan if more is None else more), units + count
