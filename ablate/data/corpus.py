@@ -32,6 +32,7 @@ class Corpus:
     overlap  number of test texts that are also in train
     labels   names of the classes, in the order of their numbers; empty for a task without classes
     kind     kind of the task
+    shared   number of groups of test texts that have the name of a group in train
     """
 
     train: Examples
@@ -41,6 +42,7 @@ class Corpus:
     overlap: int
     labels: tuple[str, ...] = ()
     kind: str = "classification"
+    shared: int = 0
 
     @property
     def classes(self) -> int:
@@ -90,18 +92,26 @@ def build_corpus(model: Model, source: Data, kind: str = "classification") -> Co
     )  # fmt: skip
     examples = {name: tokenise(texts, tokenizer, source.max_length, kind) for name, texts in splits.items()}
     common = overlap(splits["train"].text, splits["test"].text)
-    vocabulary = Vocabulary(len(tokenizer), tokenizer.pad_token_id)
-    return Corpus(**examples, tokenizer=vocabulary, overlap=common, labels=tuple(splits["train"].labels), kind=kind)
+    return Corpus(
+        **examples, tokenizer=Vocabulary(len(tokenizer), tokenizer.pad_token_id), overlap=common,
+        labels=tuple(splits["train"].labels), kind=kind,
+        shared=len({*splits["train"].cluster} & {*splits["test"].cluster}),
+    )  # fmt: skip
 
 
 # --- What we warn about ---
 
 
 def warn_about_texts(texts: Corpus, source: Data) -> None:
-    """Warn about test texts that are also in train, rare and missing classes, and what did not fit."""
+    """Warn about test texts and groups that are also in train, rare and missing classes, and what did not fit."""
     if texts.overlap:
         of = "" if texts.kind == "causal_lm" else f"of {len(texts.test)} "  # blocks are no texts
         log.warning("data: %d %stest texts are also in the training split", texts.overlap, of)
+    if texts.shared:
+        log.warning(
+            "data: %d of %d groups of test texts are also in the training split; a file per split keeps them apart",
+            texts.shared, len({*texts.test.cluster}),
+        )  # fmt: skip
     report_classes(texts)
     for name in SPLITS:
         split = getattr(texts, name)
@@ -172,6 +182,7 @@ def pack(texts: Corpus) -> dict[str, np.ndarray]:
     """
     arrays = {"tokenizer": np.array([texts.tokenizer.size, texts.tokenizer.pad_token_id])}
     arrays |= {"overlap": np.array(texts.overlap), "kind": np.array(texts.kind)}
+    arrays["shared"] = np.array(texts.shared)
     arrays["names"] = np.frombuffer("\0".join(texts.labels).encode(), dtype=np.uint8)
     for name in SPLITS:
         split: Examples = getattr(texts, name)
@@ -210,5 +221,5 @@ def unpack(arrays: dict[str, np.ndarray]) -> Corpus:
         examples[name] = Examples(rows, labels, int(arrays[f"{name}.truncated"]), clusters, segments, units)
     return Corpus(
         **examples, tokenizer=Vocabulary(*arrays["tokenizer"].tolist()), overlap=int(arrays["overlap"]),
-        labels=tuple(names.split("\0")) if names else (), kind=kind,
+        labels=tuple(names.split("\0")) if names else (), kind=kind, shared=int(arrays["shared"]),
     )  # fmt: skip

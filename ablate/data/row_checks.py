@@ -68,14 +68,14 @@ def checked_text(parts: Sequence[Any], kind: str) -> Any:
 
 
 def checked_words(value: Any) -> list[str]:
-    words = as_list(value, "words")
+    words = items_of(value, "words")
     for number, word in enumerate(words, 1):
         if rule := broken_rule(word):
             raise BrokenRule(f"word {number} must {rule} (got {excerpt(word)})")
     return words
 
 
-def as_list(value: Any, what: str) -> list[Any]:
+def items_of(value: Any, what: str) -> list[Any]:
     """A list from a column of lists, or from a text with spaces between its items, as in CSV. Raises BrokenRule."""
     found = value.split() if isinstance(value, str) else value
     if not isinstance(found, list):
@@ -116,7 +116,7 @@ def checked_label(value: Any, text: Any, kind: str, classes: "Classes") -> Any:
         return target(value)
     if kind != "token_classification":
         return classes(value)
-    labels = as_list(value, "labels")
+    labels = items_of(value, "labels")
     if len(labels) != len(text):
         raise BrokenRule(f"there must be one label per word (got {len(text)} words and {len(labels)} labels)")
     return [classes(label) for label in labels]

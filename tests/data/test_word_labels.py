@@ -8,7 +8,9 @@ import datasets
 import pytest
 
 from ablate.data.conll import ENDINGS
+from ablate.data.corpus import corpus
 from ablate.data.sources import Files, Hub, load_splits
+from ablate.model.loading import Tiny
 from tests.data.tables import SIZES, own, pairs_of, refusal_of, save
 
 SENTENCES = [(["Ada", "lives", "in", f"Paris{i}"], ["B-PER", "O", "O", "B-LOC"]) for i in range(12)]
@@ -42,6 +44,17 @@ def test_documents_of_conll_files_are_clusters(tmp_path):
     assert [one.cluster.index(name) for name in one.cluster] == [i // 4 * 4 for i in range(12)]
     both = own([path, conll(tmp_path / "b.conll", documents=2)]).read("token_classification")["train"]
     assert len(set(both.cluster)) == 5 and len(both.text) == 24
+
+
+def test_groups_that_are_in_two_splits_are_reported(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("ABLATE_CACHE", str(tmp_path / "cache"))
+    path, test = conll(tmp_path / "a.conll", documents=2), conll(tmp_path / "b.conll", documents=3)
+    for source, expected in ((own(path), "1 of 1 groups of test texts are also in"), (own(path, test), None)):
+        caplog.clear()
+        for _ in range(2):  # also where the tokens are cached
+            corpus(Tiny(lr=1e-3), source, kind="token_classification")
+        found = [message for message in caplog.messages if "groups" in message]
+        assert len(found) == (2 if expected else 0) and all(expected in message for message in found)
 
 
 def test_conll_files_may_be_packed_and_end_without_a_blank_line(tmp_path):

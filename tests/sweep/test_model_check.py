@@ -22,7 +22,7 @@ def checked(*arguments: str) -> None:
     """Perform the checks of an arm in this process."""
     options = build_options(compose_settings(*SMALL, *arguments))
     texts = corpora.corpus(options.model, options.data)
-    check_arm(options, texts, structure(options.model, texts))
+    check_arm(options, texts, structure(options.model, texts, options.task))
 
 
 @pytest.fixture
