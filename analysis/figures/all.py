@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ablate.metrics import PRIMARY
+from ablate.metrics import METRICS, PRIMARY
 from ablate.schema import TASKS
 from analysis.claims.finding import Finding
 from analysis.claims.reading import Claims
@@ -96,7 +96,7 @@ def always(study: Study) -> bool:
 
 
 APPLIES: Mapping[str, Callable[[Study], bool]] = {
-    "probe_accuracy": lambda study: study.kind != "regression",
+    "probe_accuracy": lambda study: study.kind in METRICS[PRIMARY].kinds,
     "probe_{primary}": lambda study: study.primary != PRIMARY,
     "confusion": shows_classes,
     "calibration": shows_classes,

@@ -14,7 +14,6 @@ from ablate.metrics import CALIBRATION_BINS
 from analysis.figures import series
 from analysis.figures.curve_plots import HEAT
 from analysis.figures.data import Contents, NotDrawable, Records
-from analysis.figures.interval_marks import draw_intervals
 from analysis.figures.panels import FEW, WIDE, WIDTH, arm_title, used
 from analysis.figures.style import GREY, add_legend, legend_for, literal, plain_axis, wrapped
 from analysis.quantities.by_class import calibrations, confusions, pairs_of_numbers
@@ -97,27 +96,29 @@ def calibration(records: Records) -> Contents:
     data = data.sort_values("bin").sort_values("arm", key=lambda arms: arms.map(order), kind="stable")
     style_of = {arm: style for arm, style in records.line_styles.items() if arm in set(data["arm"])}
     legend = legend_for(style_of, WIDTH)
-    figure = Figure((WIDTH, 3.8 + legend.height), layout="constrained")
-    ax = figure.subplots()
-    ax.plot([0, 100], [0, 100], color=GREY, linewidth=1, zorder=1.5)
+    figure = Figure((WIDTH, 4.4 + legend.height), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    above.plot([0, 100], [0, 100], color=GREY, linewidth=1, zorder=1.5)
     drawn = data[data["units"] >= FEWEST]
     for arm, part in drawn.groupby("arm", sort=False, observed=True):
-        draw_intervals(
-            ax, part["confidence"], part, style_of[arm], linewidth=1.2, elinewidth=0.8, markersize=4, label=arm
-        )
+        style = style_of[arm]
+        look = {"color": style.color, "linestyle": style.linestyle, "marker": style.marker, "markersize": 4.5}
+        above.plot(part["confidence"], part["mean"], label=arm, **look)
+        below.plot(part["confidence"], part["units"], **look)
     low = max(0.0, 10 * math.floor(drawn["confidence"].min() / 10))
-    ax.set(xlabel="confidence: probability of the prediction (%)", ylabel="right predictions (%)")
-    ax.set(xlim=(low, 101), ylim=(min(low, max(0.0, drawn["mean"].min() - 5)), 101))
-    plain_axis(ax.xaxis)
-    plain_axis(ax.yaxis)
+    above.set(ylabel="right predictions (%)", xlim=(low, 101), ylim=(max(0.0, drawn["mean"].min() - 5), 101))
+    below.set(xlabel="confidence: probability of the prediction (%)", ylabel="share of all\npredictions (%)")
+    below.set_ylim(bottom=0)
+    for axis in (below.xaxis, above.yaxis, below.yaxis):
+        plain_axis(axis)
     add_legend(figure, legend)
-    interval = " with its 95 % interval over seeds (Student's t)" if data["n"].max() > 1 else ""
     caption = (
-        f"Calibration on the test split: share of right predictions{interval} against their confidence, in "
-        f"{CALIBRATION_BINS} bins of confidence. On the grey diagonal a model is right as often as its probabilities "
-        "say; below it, it is too sure of itself. Bins with less than "
-        f"{FEWEST:g} % of the predictions are not drawn. The mean distance from the diagonal over all predictions is "
-        f"the expected calibration error. {records.shown}"
+        f"Calibration on the test split: share of right predictions against their confidence, in {CALIBRATION_BINS} "
+        "bins of confidence, and below it the share of all predictions in each bin; means over the finished seeds "
+        f"(n = {counted_seeds(found)}). On the grey diagonal a model is right as often as its probabilities say; below "
+        f"it, it is too sure of itself. Bins with less than {FEWEST:g} % of the predictions are not drawn. The mean "
+        "distance from the diagonal over all predictions is the expected calibration error. "
+        f"{records.shown}"
     )
     return caption.rstrip(), data, figure
 
@@ -150,6 +151,15 @@ def predicted_against_true(records: Records) -> Contents:
         f"{records.shown}"
     )
     return caption.rstrip(), data, figure
+
+
+def counted_seeds(data: pd.DataFrame) -> str:
+    """The number of seeds per arm.
+
+    >>> counted_seeds(pd.DataFrame({"arm": ["a", "a", "b"], "seed": [0, 1, 0]}))
+    '1 to 2'
+    """
+    return n_of_seeds(data.groupby("arm")["seed"].nunique().to_frame("seeds")).removeprefix("n = ")
 
 
 def n_of_seeds(data: pd.DataFrame) -> str:

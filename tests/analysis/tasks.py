@@ -88,7 +88,7 @@ def task_frames(kind: str, seed: int, skill: float, steps: int = 20) -> dict[str
     """The records of a run of a kind of task whose predictions are the better the higher its skill."""
     rng = np.random.default_rng([seed, round(10 * skill)])
     evals = evals_frame(steps, seed=seed)
-    if kind == "regression":
+    if kind in ("regression", "causal_lm"):
         evals["accuracy"] = np.nan
     ends = (90.0, 40.0) if kind == "causal_lm" else (0.1, 0.7)
     scores = scores_frame(PRIMARY_OF[kind], steps, *ends)

@@ -37,7 +37,7 @@ DRAWN = {
     "classification": ("probe_accuracy", "probe_f1_macro", "confusion", "calibration"),
     "regression": ("probe_spearman", "predicted_against_true"),
     "token_classification": ("probe_accuracy", "probe_entity_f1", "confusion", "calibration"),
-    "causal_lm": ("probe_accuracy", "probe_perplexity"),
+    "causal_lm": ("probe_perplexity",),
 }
 
 
