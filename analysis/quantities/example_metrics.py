@@ -48,8 +48,8 @@ def metric_scores(metric: Metric, p: Predicted, groups: NDArray[np.int64]) -> ND
 def groups_of(examples: int, clusters: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
     """The group of each example, (examples,): at most JACKKNIFE_GROUPS of about equally many examples or clusters.
 
-    >>> np.bincount(groups_of(125)).max(), groups_of(4, np.array([7, 7, 3, 3])).tolist() in ([0, 0, 1, 1], [1, 1, 0, 0])
-    (3, True)
+    >>> np.bincount(groups_of(102)).tolist() == 2 * [3] + 48 * [2]
+    True
     """
     own = np.arange(examples) if clusters is None else np.unique(clusters, return_inverse=True)[1]
     count = int(own.max()) + 1 if examples else 0
