@@ -37,14 +37,15 @@ def confusion(records: Records) -> Contents:
     data = confusions(records.study, records.arms)
     if data.empty:
         raise NotDrawable("no finished run recorded predictions")
-    if (number := data["label"].nunique()) > MOST_IN_MATRIX:
+    of_arms = data.groupby("arm", sort=False)["label"].agg(lambda names: tuple(dict.fromkeys(names)))
+    if (number := max(map(len, of_arms))) > MOST_IN_MATRIX:
         raise NotDrawable(f"a confusion matrix shows at most {MOST_IN_MATRIX} classes; there are {number}")
     arms = [arm for arm in records.arms if arm in set(data["arm"])]
     side = min(max(0.42 * number, 1.6), 4.2)
     columns = min(len(arms), 3 if side < 2.8 else 2)
     rows = math.ceil(len(arms) / columns)
     figure = Figure((min(WIDE, max(4.0, columns * (side + 1.1))), rows * (side + 0.6) + 0.9), layout="constrained")
-    grid = used(figure.subplots(rows, columns, sharey=True, squeeze=False), len(arms))
+    grid = used(figure.subplots(rows, columns, sharey=of_arms.nunique() == 1, squeeze=False), len(arms))
     for i, (ax, arm) in enumerate(zip(grid, arms, strict=True)):
         draw_confusion(data[data["arm"] == arm], ax)
         literal(ax.set_title(arm_title(arm, 36, records.failures), fontsize=8))

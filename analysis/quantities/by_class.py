@@ -58,15 +58,16 @@ def predictions_of(study: Study, arms: Iterable[str]) -> Iterator[tuple[str, int
 def confusions(study: Study, arms: Iterable[str]) -> pd.DataFrame:
     """arm, label, prediction (names), n (units of all seeds), share (of the label's units, in per cent), seeds."""
     tables: dict[str, list[np.ndarray]] = {}
-    names: Sequence[str] = ()
+    labels: dict[str, Sequence[str]] = {}  # arms on other data have other classes
     for arm, _, p in predictions_of(study, arms):
-        names = p.labels or [str(i) for i in range(max(len(names), p.classes))]
-        table = np.zeros((len(names), len(names)), int)
+        table = np.zeros((p.classes, p.classes), int)
         np.add.at(table, (p.label.astype(int), p.prediction.astype(int)), 1)
         tables.setdefault(arm, []).append(table)
+        labels[arm] = p.labels
     rows = []
     for arm, found in tables.items():
         size = max(len(table) for table in found)
+        names = labels[arm] or [str(i) for i in range(size)]
         total = sum(np.pad(table, (0, size - len(table))) for table in found)
         with np.errstate(invalid="ignore"):
             share = 100 * total / total.sum(axis=1, keepdims=True)

@@ -276,11 +276,15 @@ def primary_quantity(primary: str, split: str = "test") -> Quantity:
 
 
 def of_kind(quantity: Quantity, kind: str) -> Quantity:
-    """The quantity in runs of a kind of task, where losses have another unit.
+    """The quantity in runs of a kind of task, where losses may have another unit and guesses are not uniform.
 
     >>> of_kind(REGISTRY["test_loss"], "regression").unit, of_kind(REGISTRY["probe_jitter"], "regression").unit
     ('squared units', '(squared units)²')
+    >>> of_kind(REGISTRY["capped_test_loss"], "causal_lm").words
+    'test loss, capped at that of a guess'
     """
+    if kind in ("regression", "causal_lm"):
+        quantity = replace(quantity, words=quantity.words.replace("a uniform guess", "a guess"))
     unit = TASK_KINDS[kind].loss_unit
     if unit == "nats" or "nats" not in quantity.unit:
         return quantity

@@ -162,6 +162,17 @@ def test_classes_confusion_and_calibration_are_those_of_the_predictions(tasks, p
     assert curve["units"].sum() >= 100 - 1e-9  # means over the seeds that have the bin
 
 
+def test_arms_on_other_data_have_their_own_classes(tmp_path):
+    frames = FRAMES["classification"](np.random.default_rng(0), 2.0)
+    for clip, data, labels in (("none", "one", TOPICS), ("fixed", "two", ("bad", "good", "so-so"))):
+        told = {"labels": list(labels), "primary": "f1_macro", "frames": frames}
+        write_run(tmp_path, {"clip": clip, "data": data}, **told)
+    study = load(tmp_path)
+    (item,) = figures(study, ["confusion"])
+    shown = {tuple(text.get_text() for text in ax.get_yticklabels()) for ax in item.figure.axes[:2]}
+    assert shown == {TOPICS, ("bad", "good", "so-so")}
+
+
 def test_entities_have_a_row_per_type(pages):
     table = pd.read_csv(pages["token_classification"] / "tables/classes.csv")
     assert table["class"].tolist() == ["LOC", "PER"] * 2 and set(table["n"]) == {30}
