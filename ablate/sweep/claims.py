@@ -109,10 +109,25 @@ def comparing(found: Path, typed: Any, jobs: Sequence[Job], command: str) -> byt
         chosen = first_arm_settings(swept if len(swept) > 1 else every, techniques_of(every.values()))
     data = {"command": command} | data
     data["compare"] = data["compare"] | {"reference": {key: plain_value(value) for key, value in chosen.items()}}
-    if {**before, "command": None} == {**data, "command": None}:
+    primary = jobs[0].config["task"]["primary"]
+    if "compare" in before and as_judged(before, primary, allow) == as_judged(data, primary, allow):
         return earlier
     text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=1000)
     return f"# claims={found.stem}, with the reference arm of this study and its command\n{text}".encode()
+
+
+def as_judged(data: Mapping[str, Any], primary: str, allow: Sequence[str] = ()) -> dict[str, Any]:
+    """A claims file that compares arms, without its command and with the quantities that it comes to.
+
+    >>> ours, theirs = ({"seeds": 2, "compare": {"quantities": {q: s}}} for q, s in
+    ...                 (("primary", "usual"), ("test_accuracy", "points")))
+    >>> [as_judged(ours, primary) == as_judged(theirs, primary) for primary in ("accuracy", "f1_macro")]
+    [True, False]
+    """
+    from analysis.claims.reading import claims_of
+
+    quantities = claims_of(data, "", "", allow).compare.for_metric(primary).quantities
+    return {**data, "command": None, "compare": {**data["compare"], "quantities": quantities}}
 
 
 def plain_value(value: Any) -> Any:
