@@ -144,12 +144,16 @@ def family(model: "nn.Module") -> str:
 def inject(config: "PeftConfig", model: "nn.Module", roles: Mapping[str, Role]) -> "nn.Module":
     """Put an adapter of peft into a model, and freeze all but the adapter and the head. Names get no new beginning.
 
+    A language model's own output layer is no new head: it is frozen, too.
+
     Raises ValueError if the model has no module that the adapter's targets name, or no known head.
     """
     from peft import inject_adapter_in_model
 
-    heads = [name for name, part in roles.items() if part.block == "head"]
-    require("adapter", type(model).__name__, bool(heads), "none for a model whose head is not known")
+    predicts_tokens = getattr(model, "get_output_embeddings", lambda: None)() is not None
+    heads = [] if predicts_tokens else [name for name, part in roles.items() if part.block == "head"]
+    known = predicts_tokens or bool(heads)
+    require("adapter", type(model).__name__, known, "none for a model whose head is not known")
     config.exclude_modules = sorted({name.rpartition(".")[0] for name in heads})  # the head is trained as it is
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="fan_in_fan_out")  # peft sets it right for GPT-2's transposed weights

@@ -58,10 +58,15 @@ def stop_by_exception() -> None:
 
 
 def stop_behind(error: BaseException | None) -> "Stopped | KeyboardInterrupt | None":
-    """Return the stop request that other code turned into `error`, as class definitions and Hydra do; else None."""
-    while error is not None and not isinstance(error, (Stopped, KeyboardInterrupt)):
+    """Return the stop request that other code turned into `error`, as class definitions and Hydra do; else None.
+
+    A user's code can make an error its own cause.
+    """
+    seen: list[BaseException] = []
+    while error is not None and error not in seen and not isinstance(error, (Stopped, KeyboardInterrupt)):
+        seen.append(error)
         error = error.__cause__ or error.__context__
-    return error
+    return None if error in seen else error
 
 
 def ignore_signals() -> None:

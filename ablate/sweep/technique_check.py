@@ -137,7 +137,9 @@ def call_hook(group: str, rule: object, hook: Callable[..., Found], *arguments: 
     try:
         return hook(*arguments)
     except ValueError as error:
-        raise error if str(error).startswith(group) else ValueError(f"{group}: {rule_name(rule)}: {error}") from error
+        if str(error).startswith(group):
+            raise
+        raise ValueError(f"{group}: {rule_name(rule)}: {error}") from error
     except Exception as error:  # a user's code can raise anything
         raise ValueError(f"{group}: {hook_name(rule, hook)} fails: {type(error).__name__}: {error}") from error
 

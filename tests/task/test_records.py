@@ -118,3 +118,17 @@ def test_it_resumes_to_the_bit(
         pd.testing.assert_frame_equal(
             *(t.drop(columns="seconds", errors="ignore") for t in (once, resumed)), check_exact=True
         )
+
+
+def test_an_adapter_of_a_language_model_trains_no_output_layer(tmp_path: Path) -> None:
+    settings = compose_settings(*write(tmp_path, "causal_lm"), *SHORT, "adapter=lora", "trainer.steps=3")
+    found = run_settings(settings, tmp_path / "run")
+    assert 0 < found["parameters"]["ratio"] < 0.2
+    assert {*table(tmp_path / "run", "layers")["block"]} == {"attention"}
+
+
+def test_what_leaves_nothing_to_train_ends_with_an_error(tmp_path: Path) -> None:
+    """A language model has no head of its own. The command hung: the error was made its own cause."""
+    done = ablate(*write(tmp_path, "causal_lm"), *SHORT, "freeze=head_only", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "freeze must be a rule that leaves at least one parameter to train" in done.stdout + done.stderr
