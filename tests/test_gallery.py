@@ -1,14 +1,13 @@
 """The gallery: a page of every option, written by the tool."""
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from ablate import gallery
 from ablate.gallery import TECHNIQUE_GROUPS, by_group, options, page
-from tests.tools import ROOT
+from tests.tools import ROOT, ablate
 
 
 def test_the_page_in_docs_is_of_the_options_that_there_are() -> None:
@@ -28,11 +27,17 @@ def test_an_unknown_option_is_refused() -> None:
         options(["clip/nothing"])
 
 
-def test_a_page_of_one_option_is_drawn(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "ablate.gallery", "page", "clip/value"], cwd=tmp_path, capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+def test_a_page_of_one_option_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of few and small steps."""
+    small = ("trainer.steps=12", "trainer.batch_size=4", "data.train_examples=40", "data.test_examples=10")
+
+    def run(command: list[str], check: bool) -> None:
+        assert check and command[:4] == [sys.executable, "-m", "ablate", "-m"]
+        done = ablate(*command[3:], *small, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+
+    monkeypatch.setattr(gallery.subprocess, "run", run)
+    monkeypatch.chdir(tmp_path)
+    gallery.main(["page", "clip/value"])
     assert "### `clip=value clip.threshold=0.01`" in (tmp_path / "page/gallery.md").read_text()
     assert (tmp_path / "page/gallery/clip.svg").read_text().count("training loss") == 1

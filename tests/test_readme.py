@@ -92,8 +92,16 @@ def test_installing_and_testing_is_done_by_ci(command: str) -> None:
     if command.startswith("pytest"):  # .ci/run runs all tests, and so every part of them
         assert re.search(r"^(\w+=\w+ )*pytest\b", CI, re.MULTILINE)
         assert all((ROOT / word).exists() for word in command.split() if word.startswith("tests"))
+    elif extras := extras_of(command):  # .ci/run may install others in the same call
+        assert any(extras[0] <= installed for installed in extras_of(CI))
     elif command != ".ci/run":
         assert command.removeprefix("pip install ") in CI
+
+
+def extras_of(commands: str) -> list[set[str]]:
+    """The extras of each editable installation, such as {"joblib"}."""
+    found = re.findall(r'^pip install (?:-q )?-c constraints\.txt -e "\.\[([\w,]+)\]"', commands, re.MULTILINE)
+    return [{*names.split(",")} for names in found]
 
 
 def test_the_claims_example_can_be_read(users_folder: Path) -> None:

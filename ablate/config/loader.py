@@ -114,7 +114,10 @@ class CheckedLoader(ConfigLoaderImpl):
             check_config(config, overrides)
             if OmegaConf.missing_keys(config.hydra.runtime.choices):  # an option is missing: a run is refused
                 return config
-            self.composed[key] = pickle.dumps(config)
+            try:
+                self.composed[key] = pickle.dumps(config)
+            except pickle.PicklingError:  # in a launcher's worker, where Hydra has defined its classes twice
+                return config
         return pickle.loads(self.composed[key])
 
     def _process_config_searchpath(self, config_name: str | None, parsed_overrides: list[Override], repo: Any) -> None:

@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ablate.config.checks import refusal
 from ablate.config.errors import complaint
 from ablate.config.output import use_lenient_output
+from ablate.config.start import resume_collection
 from ablate.distributed.ranks import connect_ranks, current_ranks
 from ablate.experiment import build_option
 from ablate.files.reading import read_regular
@@ -106,6 +107,7 @@ class Sweep(Callback):
 
     def begin_on_ranks(self, config: DictConfig, jobs: Iterable[Job], launcher: Launcher) -> None:
         """Call `begin` on rank 0; the other ranks then continue, or exit with the same code."""
+        resume_collection()
         stop_by_exception()
         ranks, code = connect_ranks(), None
         if ranks.count > 1 and launcher.is_elsewhere:

@@ -260,34 +260,34 @@ def test_twice_the_arms_are_twice_the_work(tmp_path: Path) -> None:
 # --- Damage ---
 
 
-@pytest.mark.parametrize(
-    ("name", "damage"),
-    [
-        ("index.html", "deleted"),
-        ("index.html", "edited"),
-        ("index.html", "a fifo"),
-        ("inputs.sha256", "edited"),
-        ("inputs.sha256", "not text"),
-        ("inputs.sha256", "a fifo"),
-        ("left_out.json", "not text"),
-        ("tables/summary.csv", "edited"),
-    ],
+DAMAGES = (
+    ("index.html", "deleted"),
+    ("index.html", "edited"),
+    ("index.html", "a fifo"),
+    ("inputs.sha256", "edited"),
+    ("inputs.sha256", "not text"),
+    ("inputs.sha256", "a fifo"),
+    ("left_out.json", "not text"),
+    ("tables/summary.csv", "edited"),
 )
-def test_a_deleted_or_damaged_file_of_the_report_is_written_again(quick: Study, name: str, damage: str) -> None:
+
+
+def test_a_deleted_or_damaged_file_of_the_report_is_written_again(quick: Study) -> None:
     claims = read_claims(quick.folder.parents[1] / "mine.yaml")
-    path = quick.folder / "report" / name
     write_report(quick, claims)
-    good = path.read_bytes()
-    path.unlink()
-    if damage == "edited":
-        path.write_bytes(good[:-3])
-    elif damage == "not text":
-        path.write_bytes(b"\xff\xfe\x00")
-    elif damage == "a fifo":
-        make_odd(path, "fifo")
-    assert write_report(quick, claims).is_new
-    assert path.read_bytes() == good
-    assert not write_report(quick, claims).is_new
+    for name, damage in DAMAGES:
+        path = quick.folder / "report" / name
+        good = path.read_bytes()
+        path.unlink()
+        if damage == "edited":
+            path.write_bytes(good[:-3])
+        elif damage == "not text":
+            path.write_bytes(b"\xff\xfe\x00")
+        elif damage == "a fifo":
+            make_odd(path, "fifo")
+        assert write_report(quick, claims).is_new, (name, damage)
+        assert path.read_bytes() == good, (name, damage)
+        assert not write_report(quick, claims).is_new, (name, damage)
 
 
 def test_a_stamp_that_cannot_be_written_costs_no_report(quick: Study) -> None:

@@ -1,11 +1,13 @@
 """Configs are composed once: as Hydra composes them, and as they were when they were checked."""
 
 import pickle
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import create_config_search_path
 from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
@@ -66,3 +68,15 @@ def test_the_options_of_a_group_are_a_copy(loader: CheckedLoader) -> None:
     assert "fixed" in first and loader.get_group_options("optimizer", config_name="config") != first
     first.clear()
     assert "fixed" in loader.get_group_options("clip", config_name="config")
+
+
+def test_a_config_that_cannot_be_pickled_is_composed_each_time(
+    loader: CheckedLoader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a SLURM job, where Hydra's search for plugins has defined the classes of its configs again."""
+    monkeypatch.setattr(sys.modules[BasicSweeper.__module__], "BasicSweeperConf", object)
+    for _ in range(2):
+        config = loader.load_configuration("config", ["seed=3"], RunMode.RUN)
+        assert config.seed == 3
+    with pytest.raises(pickle.PicklingError, match="not the same object"):
+        pickle.dumps(config)

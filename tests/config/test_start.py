@@ -116,8 +116,11 @@ def test_the_analysis_imports_no_module_of_the_working_directory(marking: Path) 
 
 
 RULES = """
+import gc
 from ablate.clip import Fixed
 from ablate.tracker import Nothing
+
+assert gc.isenabled()  # off before, while the command imported its own modules
 
 class Half(Fixed):
     pass

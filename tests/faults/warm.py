@@ -16,7 +16,8 @@ Plugins.instance()  # before other imports, as Hydra's scan defines the classes 
 
 import ablate.__main__  # noqa: E402
 import ablate.sweep.callback  # noqa: E402, F401
-import analysis.report  # noqa: E402, F401
+import analysis.claims.comparison  # noqa: E402
+import analysis.claims.reading  # noqa: E402, F401
 from tests.tools import compose_config  # noqa: E402
 
 compose_config()  # fills the caches of Hydra's parser

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +9,8 @@ import pytest
 import yaml
 
 from ablate.files.hashing import file_sha256
+from analysis import report
+from analysis.__main__ import main as judge
 from tests.tools import ROOT, ablate
 
 SMALL = (
@@ -23,7 +24,9 @@ def kept(folder: Path, study: str = "default") -> dict[str, object]:
     return yaml.safe_load((folder / f"outputs/{study}/.claims/auto.yaml").read_text())
 
 
-def test_the_first_arm_or_the_typed_one_is_the_reference_here_and_elsewhere(tmp_path: Path) -> None:
+def test_the_first_arm_or_the_typed_one_is_the_reference_here_and_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     done = ablate(*ARMS, "report=true", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     last = done.stdout.splitlines()[-1]
@@ -38,12 +41,13 @@ def test_the_first_arm_or_the_typed_one_is_the_reference_here_and_elsewhere(tmp_
     typed = ablate(*ARMS, "report=true", "study=turned", "reference={clip: fixed}", cwd=tmp_path)
     assert typed.returncode == 0 and typed.stdout.splitlines()[-1].startswith("clip=none: ")
     shutil.copytree(tmp_path / "outputs/turned", tmp_path / "elsewhere/turned")
-    judged = subprocess.run(
-        [sys.executable, "-m", "analysis", "turned"], cwd=tmp_path / "elsewhere", capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
-    assert judged.returncode == 0 and judged.stdout.splitlines()[-1].startswith("clip=none: ")
-    assert "not started with" not in judged.stdout
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setattr(sys, "argv", ["analysis", "turned"])
+    monkeypatch.setattr(report, "FIGURES", {})
+    judge()
+    judged = capsys.readouterr().out
+    assert judged.splitlines()[-1].startswith("clip=none: ")
+    assert "not started with" not in judged
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,10 @@
 """The worked example docs/examples/own_technique, in a folder outside the checkout: its commands, records and state."""
 
 import json
-import os
 import re
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -19,6 +17,8 @@ import pytest
 import torch
 from torch import nn
 
+from analysis import report
+from analysis.__main__ import main as judge
 from analysis.records.study import Study, load
 from tests.faults.harness import ablate as run_command
 from tests.faults.harness import differences, output, resumed_from, the_run
@@ -100,11 +100,12 @@ def test_records(users_folder: Path, study: Study) -> None:
     assert not {"clipped_share", "added_loss", "lr"} & {name for name, _ in measures["recipe"]}
 
 
-def test_the_analysis_command_of_the_readme(users_folder: Path) -> None:
+def test_the_analysis_command_of_the_readme(users_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (words,) = (words for words in commands() if words[2] == "analysis")
-    done = subprocess.run([sys.executable, *words[1:]], cwd=users_folder, capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(users_folder)
+    monkeypatch.setattr(sys, "argv", words[2:])
+    monkeypatch.setattr(report, "FIGURES", {})
+    judge()
     summary = (users_folder / "outputs/mine/report/tables/summary.csv").read_text()
     arms = {option for line in summary.splitlines()[1:] for option in line.partition(",")[0].split("-")}
     assert arms == {"none", "running_mean", "anchor", "mean", "head_first"}

@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from tests.faults.harness import (
     ablate,
     attempts,
     begin,
+    begin_warm,
     checkpointed,
     differences,
     end,
@@ -81,12 +83,17 @@ def tell(cwd: Path, job: str, *signals: str) -> None:
     (cwd / "go").touch()
 
 
-def finish(process: subprocess.Popen[bytes], name: str) -> int:
+def begun(cwd: Path, *arguments: str) -> BaseProcess:
+    """The command, which has started from the fork server; its jobs are new processes all the same."""
+    return begin_warm(cwd, *arguments, SLURM_CONF=os.environ["SLURM_CONF"])
+
+
+def finish(process: BaseProcess, name: str) -> int:
     """The command's exit code. SLURM holds a requeued job for two minutes, so that its node forgets it; here as long
     as the node takes ("Job credential revoked" where the job comes back within a second).
     """
     waiting: set[str] = set()
-    while process.poll() is None:
+    while process.exitcode is None:
         time.sleep(5)
         seen = {job for job, state in jobs(name).items() if state == "PENDING"}
         for job in seen & waiting:
@@ -120,7 +127,7 @@ def test_shares_starts_and_passes_over_a_run_that_is_held(tmp_path: Path, cluste
 
 def test_row_04_a_requeued_job_goes_on(tmp_path: Path, cluster: None, undisturbed: Path) -> None:
     """Pre-emption: SIGTERM, which submitit lets pass, and its own signal. The job ends its step, saves, is requeued."""
-    process = begin(tmp_path, *HALTING, *SLURM, "hydra.launcher.name=requeued")
+    process = begun(tmp_path, *HALTING, *SLURM, "hydra.launcher.name=requeued")
     tell(tmp_path, halted(tmp_path, "requeued"), "SIGTERM", "SIGUSR2")
     assert finish(process, "requeued") == 0
     assert resumed_from(the_run(tmp_path)) == 8  # not a checkpoint's step by itself
@@ -141,7 +148,7 @@ def test_row_04_a_job_that_gives_way_to_another(
     """
     name, urgent = f"gives_way_{partition}_{step}", f"urgent_{partition}_{step}"
     room = (f"hydra.launcher.partition={partition}", "+hydra.launcher.additional_parameters.gres=room:1")
-    process = begin(tmp_path, *HALTING, *SLURM, f"hydra.launcher.name={name}", *room)
+    process = begun(tmp_path, *HALTING, *SLURM, f"hydra.launcher.name={name}", *room)
     job = halted(tmp_path, name)
     asked("sbatch", f"--job-name={urgent}", "--partition=tests", "--gres=room:1", "--output=/dev/null", "--wrap=true")
     if step == 8:
@@ -172,7 +179,7 @@ def test_row_04_a_job_that_may_not_be_requeued_again(tmp_path: Path, cluster: No
     """After its last time-out: the checkpoint stays, the table says so, exit code 1. (A job of a minute is at its end
     whenever it gets the signal, as submitit counts.)"""
     last = ("hydra.launcher.timeout_min=1", "hydra.launcher.max_num_timeout=0", "hydra.launcher.signal_delay_s=0")
-    process = begin(tmp_path, *HALTING, *SLURM, "hydra.launcher.name=last", *last)
+    process = begun(tmp_path, *HALTING, *SLURM, "hydra.launcher.name=last", *last)
     tell(tmp_path, halted(tmp_path, "last"), "SIGUSR2")
     assert end(process) == 1
     assert "interrupted: " in output(tmp_path) and "run the same command again" in output(tmp_path)
@@ -187,7 +194,7 @@ def test_row_04_a_job_that_may_not_be_requeued_again(tmp_path: Path, cluster: No
 def test_row_04_a_job_that_is_out_of_time(tmp_path: Path, cluster: None, undisturbed: Path) -> None:
     """SLURM's own signal, some time before a minute is over."""
     minute = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=30")
-    process = begin(tmp_path, *HALTING, *SLURM, "hydra.launcher.name=minute", *minute)
+    process = begun(tmp_path, *HALTING, *SLURM, "hydra.launcher.name=minute", *minute)
     halted(tmp_path, "minute")
     time.sleep(45)
     (tmp_path / "go").touch()
