@@ -158,6 +158,11 @@ class Recorder:
         return self._record["status"]
 
     @property
+    def kind(self) -> str:
+        """The kind of task."""
+        return self._declared.kind
+
+    @property
     def done(self) -> int:
         """The number of steps that are recorded."""
         return len(self._rows.steps)
@@ -236,7 +241,7 @@ class Recorder:
         if self._norms is None:
             what = "must be called before recorder.step, after backward and before the optimizer's step"
             raise ValueError(f"recorder.gradients(model) {what} (step {self.done + 1})")
-        loss, lr, accuracy = map(number_of, (loss, lr, accuracy))
+        loss, lr, accuracy = map(as_number, (loss, lr, accuracy))
         examples, tokens = (each if each is None else int(each) for each in (examples, tokens))
         require("loss", loss, loss is not None, "a number")
         require("lr", lr, lr is None or math.isfinite(lr), "a finite number")
@@ -293,8 +298,9 @@ class Recorder:
             raise ValueError(f"recorder.step must be called before recorder.evaluation (step {self.done + 1})")
         require("split", split, split in EVALUATED, f"one of {', '.join(EVALUATED)}")
         require("loss", loss, loss is None or losses is None, "left out where there are losses")
-        loss = number_of(loss)
+        loss = as_number(loss)
         given = Given(labels, predictions, probabilities, losses, tokens)
+        self._check_finite(f"a value of the {split} predictions", given.not_finite(), self.done)
         if all(each is None for each in vars(given).values()):
             require("loss", None, loss is not None, "given, or else labels and predictions")
             found, values = None, {"loss": loss, "accuracy": None, "examples": examples}
@@ -411,7 +417,7 @@ class Recorder:
             raise ValueError(f"recorder.clip and recorder.clipped must be called once per step (step {self.done + 1})")
 
 
-def number_of(value: Any) -> float | None:
+def as_number(value: Any) -> float | None:
     """A number or a tensor with one, as a number."""
     return None if value is None else float(value.detach() if isinstance(value, torch.Tensor) else value)
 

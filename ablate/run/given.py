@@ -38,6 +38,14 @@ class Given:
     losses: Any = None
     tokens: Any = None
 
+    def not_finite(self) -> float:
+        """A prediction, probability or loss that is NaN or infinite, as a diverged model gives; 0 if there is none."""
+        for values in (self.predictions, self.probabilities, self.losses):
+            found = as_array("values", values) if isinstance(values, (Tensor, np.ndarray)) else np.empty(0)
+            if found.dtype.kind == "f" and len(bad := found[~np.isfinite(found)]):
+                return float(bad[0])
+        return 0.0
+
 
 def predictions_from(kind: str, names: Sequence[str], given: Given) -> Predictions:
     """The predictions of a split; losses are NaN where they are unknown. Raises ValueError for arrays that do not fit.
