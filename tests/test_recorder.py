@@ -13,12 +13,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import SequentialSampler
+from transformers import Trainer, TrainingArguments
 
 import ablate
 from ablate.clip import Fixed, Nothing, PerTensor, Value
+from ablate.data.batches import Examples
 from ablate.data.corpus import corpus
 from ablate.experiment import build_options
 from ablate.files.run_record import read_run_json
+from ablate.integrations.transformers import AblateMixin
 from ablate.optimizer import set_lr
 from ablate.recorder import Diverged
 from ablate.run import progress
@@ -37,6 +42,7 @@ OVERRIDES = (
     "data.test_examples=40", "freeze=none",
     "optimizer=sgd", "optimizer.lr=0.05", f"trainer.steps={STEPS}", "trainer.batch_size=8", "trainer.threads=1",
     "trainer.linear=torch", "trainer.track.layers_every=5", "trainer.probe_every=5", "study=ours",
+    "trainer.length_splits=1",
 )  # fmt: skip
 ARMS = {"none": ("clip=none",), "fixed": ("clip=fixed", "clip.threshold=0.01")}
 CLAIMS = """
@@ -105,9 +111,50 @@ def plain_loop(arm: str, seed: int, recorder: ablate.Recorder) -> None:
         recorder.evaluation(split, columns["label"], columns["prediction"], columns["probability"], found.losses)
 
 
+class InOrder(AblateMixin, Trainer):
+    """A Trainer that takes its examples in the order of the data set."""
+
+    def _get_train_sampler(self, *_: Any) -> SequentialSampler:
+        return SequentialSampler(self.train_dataset)
+
+
+def trainer_run(arm: str, seed: int, folder: Path) -> None:
+    """The same run by a Hugging Face Trainer with our mixin."""
+    options = build_options(compose_settings(*OVERRIDES, *ARMS[arm], f"seed={seed}"))
+    texts = corpus(options.model, options.data)
+    made = make_learner(options, texts, seed, make_accelerator(options.trainer))
+
+    def rows(examples: Examples, index: Any) -> list[dict[str, Any]]:
+        return [{"input_ids": examples.input_ids[i], "label": examples.label[i]} for i in map(int, index)]
+
+    def collated(batch: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        ids = [torch.tensor(row["input_ids"]) for row in batch]
+        padded = nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=texts.tokenizer.pad_token_id)
+        mask = nn.utils.rnn.pad_sequence([torch.ones_like(each) for each in ids], batch_first=True)
+        return {"input_ids": padded, "attention_mask": mask, "labels": torch.tensor([row["label"] for row in batch])}
+
+    trainer = InOrder(
+        made.model,
+        TrainingArguments(
+            output_dir=str(folder), max_steps=STEPS, per_device_train_batch_size=8, per_device_eval_batch_size=8,
+            seed=seed, use_cpu=True, report_to="none", save_strategy="no", disable_tqdm=True, max_grad_norm=0,
+        ),
+        train_dataset=rows(texts.train, order_of_examples(options, texts.train, seed)),
+        data_collator=collated,
+        optimizers=(made.optimizer, LambdaLR(made.optimizer, lambda t: options.scheduler.factor(t + 1, STEPS))),
+        record={"study": folder, "factors": {"clip": arm}, "labels": ["negative", "positive"], "layers_every": 5},
+        clip=options.clip,
+    )  # fmt: skip
+    trainer.train()
+    probe = probe_order(texts.validation, options.trainer.probe_examples)
+    trainer.evaluate(rows(texts.validation, probe), metric_key_prefix="probe")
+    trainer.predict(rows(texts.test, range(len(texts.test))))
+    trainer.recorder.finish()
+
+
 @pytest.fixture(scope="module")
-def studies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
-    """The same arms and seeds by our trainer, and by a plain loop with a Recorder."""
+def studies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path, Path]]:
+    """The same arms and seeds by our trainer, by a plain loop with a Recorder, and by a Trainer with the mixin."""
     folder, before = tmp_path_factory.mktemp("recorder"), Path.cwd()
     os.chdir(folder)
     try:
@@ -121,7 +168,8 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Pa
                     settings={"model": "tiny", "data": "synthetic", **declared}, layers_every=5,
                 ) as recorder:  # fmt: skip
                     plain_loop(arm, seed, recorder)
-        yield Path("outputs/ours").resolve(), Path("outputs/theirs").resolve()
+                trainer_run(arm, seed, Path("outputs/mixin"))
+        yield tuple(Path(f"outputs/{study}").resolve() for study in ("ours", "theirs", "mixin"))
     finally:
         progress.close_display()
         os.chdir(before)
@@ -137,17 +185,24 @@ def by_arm_and_seed(folder: Path, table: str) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("table", ["steps", "layers", "evals", "predictions", "probe_losses"])
-def test_a_recorder_gives_the_tables_of_our_trainer(table: str, studies: tuple[Path, Path]) -> None:
-    ours, theirs = (by_arm_and_seed(folder, table).drop(columns="seconds", errors="ignore") for folder in studies)
+def test_a_recorder_gives_the_tables_of_our_trainer(table: str, studies: tuple[Path, Path, Path]) -> None:
+    ours, theirs = (by_arm_and_seed(folder, table).drop(columns="seconds", errors="ignore") for folder in studies[:2])
     assert len(ours) == len(theirs) > 0
     assert [*ours.columns] == [*theirs.columns]
     pd.testing.assert_frame_equal(ours, theirs, rtol=1e-6, atol=1e-9, check_dtype=False)
 
 
-def test_a_recorder_gives_the_verdicts_of_our_trainer(studies: tuple[Path, Path], tmp_path: Path) -> None:
+def test_the_mixin_gives_the_norms_of_our_trainer(studies: tuple[Path, Path, Path]) -> None:
+    ours, mixin = (by_arm_and_seed(studies[i], "steps").drop(columns=["seconds", "accuracy"]) for i in (0, 2))
+    pd.testing.assert_frame_equal(ours, mixin, rtol=1e-6, atol=1e-9, check_dtype=False)
+    assert mixin["delta_g"].max() > 0.1
+
+
+@pytest.mark.parametrize("other", ["theirs", "mixin"])
+def test_the_verdicts_are_those_of_our_trainer(other: str, studies: tuple[Path, Path, Path], tmp_path: Path) -> None:
     (tmp_path / "claims.yaml").write_text(CLAIMS)
     claims = read_claims(tmp_path / "claims.yaml")
-    ours, theirs = ([*judge_claims(load(folder), claims).findings] for folder in studies)
+    ours, theirs = ([*judge_claims(load(studies[0].parent / study), claims).findings] for study in ("ours", other))
     assert [found.verdict for found in ours] == [found.verdict for found in theirs]
     assert ours[1].verdict.value == "supported" and ours[1].n == theirs[1].n == 3
     for our, their in zip(ours, theirs, strict=True):
@@ -156,8 +211,8 @@ def test_a_recorder_gives_the_verdicts_of_our_trainer(studies: tuple[Path, Path]
         assert any("paired by the seed that the runs declare" in note for note in their.notes)
 
 
-def test_the_hashes_of_a_recorder_are_those_of_our_trainer(studies: tuple[Path, Path]) -> None:
-    ours, theirs = (load(folder).runs.set_index(["clip", "seed"]).sort_index() for folder in studies)
+def test_the_hashes_of_a_recorder_are_those_of_our_trainer(studies: tuple[Path, Path, Path]) -> None:
+    ours, theirs = (load(folder).runs.set_index(["clip", "seed"]).sort_index() for folder in studies[:2])
     for column in ("pairing.batches", "pairing.head", "environment.key", "parameters.trained"):
         assert ours[column].tolist() == theirs[column].tolist()
     assert theirs["pairing.dropout"].isna().all()

@@ -1,5 +1,6 @@
 """A Trainer with the mixin records the norms that torch measures, and clips by our rules."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,20 @@ from ablate.files.run_record import read_run_json
 from ablate.integrations.transformers import AblateMixin, Diverged
 from analysis.records.study import load
 
-TOKENS, STEPS = 20, 3
+TOKENS, STEPS, CLIP = 20, 3, 0.1
 ROWS = [
     {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": i % 2}
     for i, ids in enumerate(torch.randint(5, 90, (24, TOKENS), generator=torch.Generator().manual_seed(0)))
 ]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """The model is too small for more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 class Recorded(AblateMixin, Trainer):
@@ -58,42 +68,38 @@ def minilm() -> nn.Module:
     return AutoModelForSequenceClassification.from_pretrained(fetch(ASSETS["minilm"]), num_labels=2)
 
 
-def train(folder: Path, model: nn.Module, factor: str = "fixed", **more: Any) -> Recorded:
-    """A run of STEPS updates, evaluated on both splits. Arguments of the mixin are those named clip and record."""
+def train(folder: Path, model: nn.Module, factor: str = "fixed", evaluates: bool = False, **more: Any) -> Recorded:
+    """A run of STEPS updates. Arguments of the mixin are those named clip and record."""
     own = {key: more.pop(key) for key in ("clip", "record") if key in more}
     arguments = TrainingArguments(
         output_dir=str(folder / "trainer"), use_cpu=True, report_to="none", disable_tqdm=True, logging_steps=1,
         save_strategy="no", per_device_train_batch_size=4, per_device_eval_batch_size=8,
-        **({"max_steps": STEPS, "learning_rate": 1e-3, "max_grad_norm": 0.5} | more),
+        **({"max_steps": STEPS, "learning_rate": 1e-3, "max_grad_norm": CLIP} | more),
     )  # fmt: skip
     declared = {"study": folder / "study", "factors": {"clip": factor}, "labels": ["bad", "good"], "layers_every": 1}
     trainer = Recorded(
         model, arguments, train_dataset=ROWS, eval_dataset=ROWS[:10], record=declared | own.pop("record", {}), **own
     )
     trainer.train()
-    trainer.evaluate()
-    trainer.predict(ROWS[10:])
+    if evaluates:
+        trainer.evaluate()
+        trainer.predict(ROWS[10:])
     trainer.recorder.finish()
     return trainer
 
 
-CASES = {
-    "plain": {},
-    "accumulation": {"gradient_accumulation_steps": 2},
-    "bf16": {"bf16": True},
-    "accumulation and bf16": {"gradient_accumulation_steps": 2, "bf16": True},
-}
+CASES = {"fp32": {}, "accumulation and bf16": {"gradient_accumulation_steps": 2, "bf16": True}}
 
 
 def check_norms(trainer: Recorded) -> pd.DataFrame:
-    """The steps of a run, whose norms are those that torch measured before it clipped at 0.5."""
+    """The steps of a run, whose norms are those that torch measured before it clipped."""
     steps = pd.read_parquet(trainer.recorder.folder / "steps.parquet")
     assert len(steps) == STEPS
     assert steps["grad_norm"].tolist() == pytest.approx(trainer.logged, rel=1e-5)  # torch's are float32
     assert steps["loss"].tolist() == pytest.approx(trainer.losses, rel=1e-4)  # the Trainer rounds
-    assert (steps["grad_norm_clipped"] <= 0.5).all() and (steps["delta_g"] > 0).any()
+    assert (steps["grad_norm_clipped"] <= CLIP * (1 + 1e-4)).all() and (steps["delta_g"] > 0).any()
     assert steps["grad_norm_clipped"].tolist() == pytest.approx(
-        [min(norm, 0.5) for norm in steps["grad_norm"]], rel=1e-4
+        [min(norm, CLIP) for norm in steps["grad_norm"]], rel=1e-4
     )
     return steps
 
@@ -111,14 +117,13 @@ def test_norms_before_and_after_the_trainer_clips(case: str, tmp_path: Path) -> 
 
 
 @pytest.mark.network  # the model comes through pip
-@pytest.mark.parametrize("case", CASES)
-def test_norms_of_minilm(case: str, tmp_path: Path) -> None:
-    steps = check_norms(train(tmp_path, minilm(), **CASES[case]))
+def test_norms_of_minilm(tmp_path: Path) -> None:
+    steps = check_norms(train(tmp_path, minilm(), **CASES["accumulation and bf16"]))
     assert steps["mlp_grad_norm"].notna().all() and steps["classifier_grad_norm"].notna().all()
 
 
 def test_our_rules_clip_as_torch_does_and_arms_are_paired(tmp_path: Path) -> None:
-    ours = train(tmp_path / "ours", tiny(), clip=Fixed(0.5), max_grad_norm=0.0)
+    ours = train(tmp_path / "ours", tiny(), clip=Fixed(CLIP), max_grad_norm=0.0)
     theirs = train(tmp_path / "theirs", tiny())
     a, b = (pd.read_parquet(each.recorder.folder / "steps.parquet") for each in (ours, theirs))
     for column in ("loss", "grad_norm", "grad_norm_clipped"):
@@ -126,14 +131,14 @@ def test_our_rules_clip_as_torch_does_and_arms_are_paired(tmp_path: Path) -> Non
     none = train(tmp_path / "ours", tiny(), "none", max_grad_norm=0.0)
     study = load(tmp_path / "ours/study")
     runs = study.runs.set_index("clip")
-    assert sorted(runs.index) == ["fixed", "none"] and runs.loc["fixed", "clip.threshold"] == 0.5
+    assert sorted(runs.index) == ["fixed", "none"] and runs.loc["fixed", "clip.threshold"] == CLIP
     for column in ("pairing.batches", "pairing.head", "environment.key", "optimizer", "optimizer.lr", "trainer.steps"):
         assert runs[column].nunique(dropna=False) == 1 and runs[column].notna().all()
     assert {*runs["made_by"]} == {"ablate.integrations.transformers"} and none.recorder.status == "done"
 
 
 def test_evaluations_are_those_of_the_trainer(tmp_path: Path) -> None:
-    trainer = train(tmp_path, tiny(), eval_strategy="steps", eval_steps=1)
+    trainer = train(tmp_path, tiny(), evaluates=True, eval_strategy="steps", eval_steps=1)
     expected = trainer.predict(ROWS[10:])
     run = read_run_json(trainer.recorder.folder)
     assert run["metrics"]["test_loss"] == pytest.approx(expected.metrics["test_loss"], rel=1e-3)  # mean of batch means
@@ -150,8 +155,6 @@ def test_divergence_and_failure_are_recorded(tmp_path: Path) -> None:
         broken.classifier.weight.fill_(float("nan"))
     with pytest.raises(Diverged, match="step 1: gradient norm is nan"):
         train(tmp_path, broken)
-    with pytest.raises(TypeError):
-        train(tmp_path, tiny(), "none", record={"settings": {"data": "rows"}}, lr_scheduler_kwargs={"no": 1})
     with pytest.raises(RuntimeError, match="no more"):
         train(tmp_path, Failing(tiny()), "soft")
     assert load(tmp_path / "study").runs["status"].tolist() == ["diverged"]
@@ -175,7 +178,7 @@ class Failing(nn.Module):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"clip": Fixed()}, r"max_grad_norm must be 0 .* \(got 0.5\)"),
+        ({"clip": Fixed()}, r"max_grad_norm must be 0 .* \(got 0.1\)"),
         ({"record": {"seed": 1}}, "record must be without seed"),
         ({"record": {"factors": {"run": "x"}}}, "factors must be the name of a factor"),
     ],
