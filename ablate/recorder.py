@@ -5,7 +5,7 @@
             loss = model(**batch).loss
             loss.backward()
             recorder.gradients(model)               # before anything acts on the gradients
-            recorder.clip(ablate.clip.Fixed(1.0))   # or clip yourself, then recorder.clipped(model)
+            recorder.clip(ablate.clip.Fixed(1.0))   # or clip yourself, then recorder.clipped()
             optimizer.step()
             optimizer.zero_grad()
             recorder.step(loss=loss, lr=2e-4)
@@ -20,7 +20,7 @@ import math
 import os
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -40,7 +40,7 @@ from ablate.files.hashing import file_sha256
 from ablate.files.links import refuse_links
 from ablate.files.reading import read_regular
 from ablate.files.run_record import write_run_json
-from ablate.model.parameter_roles import check_known, role
+from ablate.model.parameter_roles import Role, check_known, role
 from ablate.run.declaration import declare
 from ablate.run.folder_name import existing_name
 from ablate.run.given import Given, predictions_from
@@ -116,7 +116,8 @@ class Recorder:
         self._states: dict[str, Any] = {}
         self._norms: Norms | None = None
         self._clipped: Clipped | None = None
-        self._layers: dict[tuple[int | None, str], Layer] = {}
+        self._roles: dict[str, Role] = {}
+        self._given: nn.Module | None = None
         self._tracked: tuple[str | None, str | None] = (None, None)
         self._order: list[torch.Tensor] = []
         self._scores: dict[str, tuple[int, dict[str, float]]] = {}  # split -> step and metrics of its last evaluation
@@ -187,12 +188,13 @@ class Recorder:
             )
         if self.done == self._declared.steps:
             raise refusal("the number of steps", self.done + 1, f"at most `steps`, {self.done}")
-        model = extract_model_from_parallel(model, keep_torch_compile=False)
-        norms = measured(model)
-        if not self.done and "parameters" not in self._record:
-            self._begin(model)
+        if model is not self._given:
+            self._given, self._model = model, extract_model_from_parallel(model, keep_torch_compile=False)
+        norms = measured(self._model)
+        if "parameters" not in self._record:
+            self._begin(self._model)
         self._check_finite("gradient norm", norms.total, self.done + 1)
-        self._norms, self._model = norms, model
+        self._norms = norms
         return norms.total
 
     def _begin(self, model: nn.Module) -> None:
@@ -208,7 +210,8 @@ class Recorder:
         """Clip the gradients by one of our rules (`ablate.clip`), in place; returns the norm after clipping."""
         self._check_measured("clip")
         require("rule", rule_name(rule), isinstance(rule, (NormRule, GradientRule)), "a rule of ablate.clip")
-        trained, roles = trained_of(self._model), {name: role(name) for name in self._norms.squares}
+        trained = trained_of(self._model)
+        roles = self._roles_of(trained)
         if needs_roles(rule):
             check_known("clip", rule_name(rule), roles, type(self._model).__name__)
         self._clipped, self._states = clip_gradient(
@@ -216,10 +219,10 @@ class Recorder:
         )
         return self._clipped.total
 
-    def clipped(self, model: nn.Module) -> float:
+    def clipped(self) -> float:
         """Measure the gradients after the loop's own clipping; returns their norm."""
         self._check_measured("clipped")
-        found = measured(extract_model_from_parallel(model, keep_torch_compile=False))
+        found = measured(self._model)
         self._check_finite("gradient norm after clipping", found.total, self.done + 1)
         self._clipped = Clipped(found)
         return found.total
@@ -253,15 +256,17 @@ class Recorder:
         row = {"step": number, "loss": loss, "accuracy": accuracy, "lr": lr, **columns}
         self._rows.add_step(Step(**row, examples=examples, tokens=tokens, seconds=seconds))
         if number % self._track.layers_every == 0:
-            self._rows.add_layers(number, self._norms, self._layers_of(self._model))
+            self._rows.add_layers(number, self._norms, self._layers_of(trained_of(self._model)))
         self._norms = self._clipped = None
         self._last = time.perf_counter()
 
-    def _layers_of(self, model: nn.Module) -> dict[tuple[int | None, str], Layer]:
-        sizes = {name: p.numel() for name, p in trained_of(model).items()}
-        if {*sizes} != {name for layer in self._layers.values() for name in layer.names}:
-            self._layers = layers_of(sizes, {name: role(name) for name in sizes})
-        return self._layers
+    def _roles_of(self, trained: Iterable[str]) -> dict[str, Role]:
+        """The roles of parameters, read from their names once."""
+        self._roles |= {name: role(name) for name in trained if name not in self._roles}
+        return {name: self._roles[name] for name in trained}
+
+    def _layers_of(self, trained: Mapping[str, nn.Parameter]) -> dict[tuple[int | None, str], Layer]:
+        return layers_of({name: p.numel() for name, p in trained.items()}, self._roles_of(trained))
 
     def evaluation(
         self,

@@ -1,6 +1,7 @@
 """A user's own loop gets the records and verdicts that our trainer gives, and clear errors."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -34,7 +35,8 @@ from ablate.training.learner import make_batches, make_learner, order_of_example
 from analysis.claims.judge import judge_claims
 from analysis.claims.reading import read_claims
 from analysis.records.study import load
-from tests.tools import compose_config, compose_settings
+from analysis.report import named_claims, read_claims_for
+from tests.tools import ROOT, compose_config, compose_settings
 
 STEPS, SEEDS = 10, (0, 1, 2)
 OVERRIDES = (
@@ -263,7 +265,7 @@ def test_clipping_by_our_rules_and_by_the_loop_itself(rule: Any, tmp_path: Path)
         F.cross_entropy(model(torch.ones(2, 4)), torch.tensor([0, 1])).backward()
         before = own.gradients(model)
         nn.utils.clip_grad_norm_(model.parameters(), 0.1)
-        own.clipped(model)
+        own.clipped()
         own.step(1.0)
     ruled, clipped = (pd.read_parquet(r.folder / "steps.parquet").iloc[0] for r in (recorder, own))
     assert ruled["grad_norm_clipped"] < ruled["grad_norm"]
@@ -445,6 +447,23 @@ def test_a_language_model(tmp_path: Path) -> None:
     metrics, found = evaluated(tmp_path, "causal_lm", (), losses=[1.0, 3.0], tokens=[30, 10])
     assert metrics == {"test_loss": 1.5, "test_perplexity": pytest.approx(np.exp(1.5))}
     assert found["baseline"].isna().all()
+
+
+DOCUMENT = (ROOT / "docs/record_your_own_loop.md").read_text(encoding="utf-8")
+
+
+def test_the_documented_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It runs, adds eight lines at most, and gives the verdicts that the document shows."""
+    script = re.search(r"```python\n# train.py\n(.*?)```", DOCUMENT, re.DOTALL)[1]
+    assert len([line for line in script.splitlines() if re.search("ablate|recorder", line)]) == 8
+    monkeypatch.chdir(tmp_path)
+    exec(compile(script, "train.py", "exec"), {})
+    study = load(Path("outputs/mine"))
+    assert study.runs["status"].tolist() == ["done"] * 10 and study.problems.empty
+    findings = judge_claims(study, read_claims_for(study, named_claims(study))).findings
+    shown = re.findall(r"^│ clip=fixed: ([a-z ]+?) +│.*│ ([a-z]+) +│$", DOCUMENT, re.MULTILINE)
+    found = {found.id.partition(": ")[2]: found.verdict.value for found in findings}
+    assert {name: verdict for name, verdict in shown if "time" not in name}.items() <= found.items() and len(shown) == 3
 
 
 def test_importing_ablate_stays_light() -> None:

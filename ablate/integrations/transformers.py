@@ -122,7 +122,7 @@ class AblateMixin(Base):
         if self._clip:
             self.recorder.clip(self._clip)
         else:
-            self.recorder.clipped(self.model)
+            self.recorder.clipped()
 
     def _updated(self) -> None:
         step, self._step = self._step, StepSoFar()
