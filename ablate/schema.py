@@ -48,28 +48,30 @@ class Step:
     mlp_..., classifier_...         the same norms of one tracked weight each; null where that weight is frozen
     examples, tokens                number in the step, on all ranks
     seconds     wall time; null for steps that were inherited from another run
+
+    In runs of a user's own loop (`ablate.Recorder`), what the loop does not provide is null.
     """
 
     step: int
     loss: float
     accuracy: float | None
-    lr: float
+    lr: float | None
     grad_norm: float
-    grad_norm_clipped: float
-    delta_g: float
+    grad_norm_clipped: float | None
+    delta_g: float | None
     mlp_grad_norm: float | None
     mlp_grad_norm_clipped: float | None
     classifier_grad_norm: float | None
     classifier_grad_norm_clipped: float | None
-    examples: int
-    tokens: int
+    examples: int | None
+    tokens: int | None
     seconds: float | None
 
 
 TABLES: dict[str, dict[str, object]] = {
     "steps": typing.get_type_hints(Step),
     "layers": {"step": int, "layer": int, "block": str, "grad_norm": float, "parameters": int},
-    "evals": {"step": int, "split": str, "loss": float, "accuracy": float | None, "examples": int},
+    "evals": {"step": int, "split": str, "loss": float | None, "accuracy": float | None, "examples": int},
     "predictions": {"example": int, "label": int, "prediction": int, "probability": "float32"},
     "probe": {"step": int, "example": int, "loss": "float32"},
     "clusters": {"example": int, "cluster": int},

@@ -29,19 +29,20 @@ OPTIONAL = {
     **dict.fromkeys(("claims", "timing", "error", "forked_from", "parameters", "pairing", "environment"), dict),
     **dict.fromkeys(("memory_bytes", "records", "metrics", "parameters.by_block"), dict),
     **dict.fromkeys(("claims.name", "claims.sha256", "timing.started", "error.message", "error.traceback"), str),
-    **dict.fromkeys(("pairing.batches", "pairing.head", "pairing.dropout", "environment.key", "forked_from.run"), str),
+    **dict.fromkeys(("pairing.batches", "pairing.head", "pairing.dropout", "pairing.by", "environment.key"), str),
     **dict.fromkeys(("numerics", "forked_from.step", "error.step", "parameters.total", "parameters.trained"), int),
     **dict.fromkeys(("environment.threads", "environment.world_size", "timing.resumed_from"), int),
     **dict.fromkeys((f"memory_bytes.{part}" for part in ("weights", "gradients", "optimizer", "peak")), int),
     **dict.fromkeys(("parameters.ratio", "timing.seconds"), float),
-    **dict.fromkeys(("environment.earlier", "labels"), list),
-    **dict.fromkeys(("kind", "primary"), str),
+    **dict.fromkeys(("environment.earlier", "labels", "not_recorded"), list),
+    **dict.fromkeys(("kind", "primary", "made_by", "forked_from.run"), str),
 }
 """Entries that may be absent or null -> their type. Numbers are finite and not negative."""
 
 WORDS = {str: "text", int: "an integer from 0", float: "a finite number from 0", dict: "an object", list: "a list"}
 
-ARROW = {int: pa.int64(), float: pa.float64(), float | None: pa.float64(), str: pa.string(), "float32": pa.float32()}
+ARROW = {int: pa.int64(), float: pa.float64(), str: pa.string(), "float32": pa.float32()}
+ARROW |= {int | None: pa.int64(), float | None: pa.float64()}
 
 
 def arrow_schema(columns: Mapping[str, object]) -> pa.Schema:

@@ -142,7 +142,7 @@ def step(
         states[group] = average.update(learner.trained, t, states.get(group))
     measures.of_techniques(learner.optimizer, learner.rate_names, clipped.shares, added)
     row = {"step": t, "loss": loss, "accuracy": None if math.isnan(right) else right / units, "lr": lr}
-    row |= norm_columns(learner, norms, clipped) | {"examples": learner.examples, "tokens": int(tokens)}
+    row |= norm_columns(learner.tracked, norms, clipped) | {"examples": learner.examples, "tokens": int(tokens)}
     return row, norms, measures, states
 
 
@@ -162,17 +162,24 @@ def enter_freezing(learner: Learner, t: int, resuming: bool) -> bool:
     return changes
 
 
-def norm_columns(learner: Learner, norms: Norms, clipped: Clipped) -> dict[str, float | None]:
-    """The columns of a step's row about norms, before and after clipping. Δg = ‖g‖ − ‖g'‖."""
+def norm_columns(
+    tracked: tuple[str | None, str | None], norms: Norms, clipped: Clipped | None
+) -> dict[str, float | None]:
+    """The columns of a step's row about norms, before and after clipping. Δg = ‖g‖ − ‖g'‖.
+
+    Args:
+        tracked: the parameters behind G_MLP and G_CLS; None: unknown.
+        clipped: None where the gradient after clipping is unknown.
+    """
     found = {
         "grad_norm": norms.total,
-        "grad_norm_clipped": clipped.total,
-        "delta_g": norms.total - clipped.total,
+        "grad_norm_clipped": clipped and clipped.total,
+        "delta_g": clipped and norms.total - clipped.total,
     }
-    for column, name in zip(("mlp", "classifier"), learner.tracked, strict=True):
+    for column, name in zip(("mlp", "classifier"), tracked, strict=True):
         known = name in norms.squares  # else it is frozen, or unknown
         found[f"{column}_grad_norm"] = norms.of([name]) if known else None
-        found[f"{column}_grad_norm_clipped"] = clipped.of([name]) if known else None
+        found[f"{column}_grad_norm_clipped"] = clipped.of([name]) if clipped and known else None
     return found
 
 

@@ -22,7 +22,10 @@ PAIRING = {
     "pairing.head": ("model",),
     "pairing.dropout": ("nuisance",),
 }
-"""Columns that the runs of a seed must share -> keys that change them: claims that change such a key are exempt."""
+"""Columns that the runs of a seed must share -> keys that change them: claims that change such a key are exempt.
+
+Runs of a user's own loop (`ablate.Recorder`) need not record them: then the seed that they declare pairs them.
+"""
 
 
 class Refused(Exception):
@@ -126,7 +129,9 @@ def pair(study: Study, arms: Sequence[str], may_differ: Collection[str]) -> Pair
 
     Raises Refused where the arms have common seeds and none of them is paired.
     """
-    columns = study.runs[["arm", "seed", "run", "data", *PAIRING, "environment.earlier"]].to_dict("records")
+    columns = study.runs[["arm", "seed", "run", "data", *PAIRING, "pairing.by", "environment.earlier"]].to_dict(
+        "records"
+    )
     runs = {(row["arm"], int(row["seed"])): row for row in columns if row["arm"] in arms}
     begun = study.left_out[study.left_out["arm"].isin(arms)]["seed"]
     rows, unpaired, absent = {}, {}, {}
@@ -141,7 +146,8 @@ def pair(study: Study, arms: Sequence[str], may_differ: Collection[str]) -> Pair
             rows[seed] = tuple(row["run"] for row in group)
     if unpaired and not rows:
         raise Refused(f"the arms are not paired: {'; '.join(unpaired.values())}")
-    notes = [f"not paired: {reason}" for reason in unpaired.values()] + absences(absent, study)
+    unproven = declared_only([runs[arm, seed] for seed in rows for arm in arms])
+    notes = [f"not paired: {reason}" for reason in unpaired.values()] + unproven + absences(absent, study)
     return Pairs(tuple(arms), tuple(rows), tuple(rows.values()), tuple(absent), tuple(unpaired), tuple(notes))
 
 
@@ -150,7 +156,7 @@ def unshared(group: Sequence[Mapping[str, Any]], may_differ: Collection[str]) ->
     if len(group) == 1:
         return []
     required = [key for key, changes in PAIRING.items() if not any(is_under(key, changes) for key in may_differ)]
-    differ = [key for key in required if not all(is_shared([row[key] for row in rows]) for rows in alike(key, group))]
+    differ = [key for key in required if not all(is_shared(key, rows) for rows in alike(key, group))]
     return differ + [f"environment within {row['run']} (resumed elsewhere)" for row in group if moved(row)]
 
 
@@ -165,8 +171,25 @@ def alike(key: str, group: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str
     return [list(group)] if min(map(len, by_data.values())) == 1 else list(by_data.values())
 
 
-def is_shared(values: Sequence[Any]) -> bool:
+def is_shared(key: str, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether runs have one value of a column, or lack it and declare that their seed pairs them."""
+    values = [row[key] for row in rows]
+    if all(is_declared(key, row) for row in rows):
+        return True
     return not pd.isna(values[0]) and all(value == values[0] for value in values)
+
+
+def is_declared(key: str, row: Mapping[str, Any]) -> bool:
+    """Whether a run of a user's own loop does not record a column, so that only its declared seed pairs it."""
+    return row["pairing.by"] == "seed" and key != "environment.key" and bool(pd.isna(row[key]))
+
+
+def declared_only(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A note on pairs that the declared seed makes and no record proves."""
+    lacking = [key for key in PAIRING if key.startswith("pairing.") and any(is_declared(key, row) for row in rows)]
+    if not lacking:
+        return []
+    return [f"paired by the seed that the runs declare: not all of them record {', '.join(lacking)}"]
 
 
 def moved(run: Mapping[str, Any]) -> bool:

@@ -32,7 +32,7 @@ from analysis.records.source import Source, folder_of, possible_runs, source_of
 COLUMNS = (
     *("run", "arm", "id", "status", "seed", "nuisance", *SETUP, "trainer.steps"),
     *("test_accuracy", "test_loss", "validation_accuracy", "validation_loss"),
-    *("parameters.total", "parameters.ratio", "pairing.batches", "pairing.head", "pairing.dropout"),
+    *("parameters.total", "parameters.ratio", "pairing.batches", "pairing.head", "pairing.dropout", "pairing.by"),
     *("kind", "labels", "primary"),
     *("numerics", "environment.key", "environment.earlier", "claims.name", "claims.sha256"),
 )

@@ -1,0 +1,4 @@
+"""Records of runs that other libraries train, for `python -m analysis`.
+
+transformers    a mixin for Hugging Face's Trainer
+"""
