@@ -30,16 +30,16 @@ def is_result_path(path: Path) -> bool:
 def add_column_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say which column of a table is what."""
     group = parser.add_argument_group("a table of results that others wrote", "By default names and values decide.")
-    group.add_argument("--arms", type=names, help="columns with the settings of the arms: clip,freeze")
+    group.add_argument("--arms", type=column_list, help="columns with the settings of the arms: clip,freeze")
     group.add_argument("--seed", help="the column with the seed")
-    group.add_argument("--metrics", type=names, help="columns with metrics: acc,f1")
+    group.add_argument("--metrics", type=column_list, help="columns with metrics: acc,f1")
     group.add_argument("--dataset", help="the column with the data set")
     group.add_argument("--store-experiment", metavar="NAME", help="the experiment of a store, or the study of Optuna")
 
 
-def names(text: str) -> tuple[str, ...]:
+def column_list(text: str) -> tuple[str, ...]:
     """
-    >>> names("clip, freeze")
+    >>> column_list("clip, freeze")
     ('clip', 'freeze')
     """
     return tuple(name.strip() for name in text.split(",") if name.strip())
@@ -48,7 +48,7 @@ def names(text: str) -> tuple[str, ...]:
 def load_results(path: Path, arguments: argparse.Namespace) -> Study:
     """The study of a table of results. Raises ValueError where it cannot be used, with row and column."""
     chosen = Chosen(**{field.name: getattr(arguments, field.name) for field in fields(Chosen)})
-    rows = rows_of(path, arguments.store_experiment)
+    rows = result_rows_at(path, arguments.store_experiment)
     folder = path.with_suffix("") if is_result_file(path) else path.with_name(path.stem + SUFFIX_OF_REPORT)
     study = table_study(rows, chosen, arguments.output or folder)
     for factor in study.factors:
@@ -60,7 +60,7 @@ def load_results(path: Path, arguments: argparse.Namespace) -> Study:
     return study
 
 
-def rows_of(path: Path, experiment: str | None) -> ResultRows:
+def result_rows_at(path: Path, experiment: str | None) -> ResultRows:
     """The rows of a file or store. Raises ValueError for an experiment where there is none to choose."""
     if is_mlflow_store(path):
         return read_mlflow_store(path, experiment)

@@ -163,7 +163,7 @@ def claims_on_data_sets(comparison: Comparison, arms: Mapping[str, Arm], paired:
         first = comparison_claims(comparison, next(iter(by_data.values())))
         return {key: {**entry, "contrast": "datasets"} for key, entry in first.items()}
     return {
-        f"{key} on {data}": {**entry, "within": {**entry["within"], "data": data}}
+        f"{key} on {data}": {**entry, **{arm: {**entry[arm], "data": data} for arm in ("treatment", "control")}}
         for data, of_data in by_data.items()
         for key, entry in comparison_claims(comparison, of_data).items()
     }

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 
 from ablate.config.wording import count, nearest
 from ablate.metrics import METRICS
-from analysis.records.result_rows import ResultRows, is_missing, number_of
+from analysis.records.result_rows import ResultRows, cell_number, is_missing
 
 SEEDS = ("seed", "random_seed", "rng_seed", "random_state", "manual_seed")
 DATA_SETS = ("dataset", "data_set", "data", "dataset_name", "data_name", "corpus", "benchmark")
 IDENTITIES = ("id", "name", "run", "run_id", "run_name", "index", "number", "timestamp", "time", "date", "created")
-SETTINGS = (
+USUAL_SETTINGS = (
     *("lr", "learning_rate", "batch_size", "epochs", "steps", "max_steps", "weight_decay", "dropout", "momentum"),
     *(
         "warmup",
@@ -34,7 +34,7 @@ SETTINGS = (
 )
 """Names of columns, without what precedes the last dot or slash and in lower case."""
 
-SPLITS = ("test", "validation", "valid", "val", "dev", "eval", "train", "training", "final", "best")
+SPLIT_WORDS = ("test", "validation", "valid", "val", "dev", "eval", "train", "training", "final", "best")
 """Words in front of a metric's name that do not change what it is."""
 
 MORE_METRICS: Mapping[str, tuple[str, bool]] = {
@@ -73,7 +73,7 @@ def known_metric(name: str) -> tuple[str, bool] | None:
     (('points', True), ('raw', False), ('raw', True), None)
     """
     words = re.split(r"[^a-z0-9]+", name.lower())
-    while len(words) > 1 and words[0] in SPLITS:
+    while len(words) > 1 and words[0] in SPLIT_WORDS:
         words = words[1:]
     first = words[:1] if all(word.isdigit() for word in words[1:]) else []
     for candidate in ("_".join(words), words[-1], *first):
@@ -92,12 +92,12 @@ def last_name(column: str) -> str:
     return re.split(r"[./]", column)[-1].strip().lower().replace("-", "_").replace(" ", "_")
 
 
-def roles_of(rows: ResultRows, chosen: Chosen) -> Roles:
+def roles_in(rows: ResultRows, chosen: Chosen) -> Roles:
     """The role of each column. Raises ValueError for unknown columns, and where names and values do not decide."""
     check_chosen(rows, chosen)
     why: dict[str, str] = {name: reason for name, reason in rows.ignored.items()}
-    seed = chosen.seed or named(rows, SEEDS, "seed", why)
-    dataset = chosen.dataset or named(rows, DATA_SETS, "dataset", why)
+    seed = chosen.seed or column_named(rows, SEEDS, "seed", why)
+    dataset = chosen.dataset or column_named(rows, DATA_SETS, "dataset", why)
     given = [*(chosen.arms or ()), *(chosen.metrics or ()), *filter(None, (chosen.seed, chosen.dataset))]
     why |= dict.fromkeys(given, "as given")
     found: dict[str, list[str]] = {"arms": [*(chosen.arms or ())], "metrics": [*(chosen.metrics or ())]}
@@ -116,12 +116,13 @@ def roles_of(rows: ResultRows, chosen: Chosen) -> Roles:
     if unclear and not (chosen.arms is not None or chosen.metrics is not None):
         raise ValueError(
             f"{rows.path}: {', '.join(unclear)} may be settings of the arms or metrics, as numbers that repeat; type "
-            f"which, for example {options([*found['arms'], *unclear], seed, found['metrics'], dataset)}"
+            f"which, for example {column_options([*found['arms'], *unclear], seed, found['metrics'], dataset)}"
         )
     for column in unclear:  # one of the two lists is given, so what it does not name belongs to the other
-        role = "metrics" if chosen.metrics is None else "arms"
-        found[role].append(column)
-        why[column] = f"numbers that repeat, not in --{'arms' if role == 'metrics' else 'metrics'}"
+        role, other = ("metrics", "arms") if chosen.metrics is None else ("arms", "metrics")
+        why[column] = f"numbers that repeat, not in --{other}"
+        if getattr(chosen, role) is None:
+            found[role].append(column)
     for role, what in (("arms", "settings of the arms"), ("metrics", "metrics")):
         if not found[role]:
             columns = [column for column in rows.columns if column not in (seed, dataset)]
@@ -147,7 +148,7 @@ def check_chosen(rows: ResultRows, chosen: Chosen) -> None:
             role_of_column[column] = option
 
 
-def named(rows: ResultRows, names: Sequence[str], role: str, why: dict[str, str]) -> str | None:
+def column_named(rows: ResultRows, names: Sequence[str], role: str, why: dict[str, str]) -> str | None:
     """The column with one of these names; None without one. Raises ValueError for several."""
     found = [column for column in rows.columns if last_name(column) in names and column not in why]
     if len(found) > 1:
@@ -160,7 +161,7 @@ def role_of(column: str, rows: ResultRows) -> tuple[str | None, str]:
     """The role of a column, "arms", "metrics", "unclear" or None for none, and why."""
     values = rows.columns[column]
     present = [value for value in values if not is_missing(value)]
-    numbers = [number for value in present if (number := number_of(value)) is not None]
+    numbers = [number for value in present if (number := cell_number(value)) is not None]
     distinct = len({str(value) for value in values})
     numeric = 2 * len(numbers) > len(present)
     if column.startswith("Unnamed:") or (last_name(column) in IDENTITIES and 2 * distinct > len(values)):
@@ -169,7 +170,7 @@ def role_of(column: str, rows: ResultRows) -> tuple[str | None, str]:
         return "metrics", "known as a metric by its name"
     if distinct == 1:
         return None, "the same in all rows"
-    if last_name(column) in SETTINGS:
+    if last_name(column) in USUAL_SETTINGS:
         return "arms", "known as a setting by its name"
     mostly_distinct = 2 * distinct > len(values)
     if not numeric:
@@ -181,7 +182,7 @@ def role_of(column: str, rows: ResultRows) -> tuple[str | None, str]:
     return ("unclear", "numbers that repeat") if not mostly_distinct else (None, "whole numbers that hardly repeat")
 
 
-def options(arms: Sequence[str], seed: str | None, metrics: Sequence[str], dataset: str | None) -> str:
+def column_options(arms: Sequence[str], seed: str | None, metrics: Sequence[str], dataset: str | None) -> str:
     """The options that give these roles."""
     found = [f"--arms {','.join(arms)}" if arms else "", f"--seed {seed}" if seed else ""]
     found += [f"--metrics {','.join(metrics) or 'NAME'}", f"--dataset {dataset}" if dataset else ""]

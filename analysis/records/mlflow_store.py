@@ -19,11 +19,11 @@ from ablate.config.checks import refusal
 from analysis.records.result_rows import ResultRows
 from analysis.records.sqlite_copy import copied_database, has_tables
 
-NO_VALUES = ("artifacts", "models", "traces", ".trash")
+NOT_COPIED = ("artifacts", "models", "traces", ".trash")
 """Folders of a file store that are not copied."""
 
 FILE_STORE = "MLFLOW_ALLOW_FILE_STORE"
-FINISHED = "FINISHED"
+FINISHED_STATUS = "FINISHED"
 
 
 def is_mlflow_store(path: Path) -> bool:
@@ -40,7 +40,7 @@ def read_mlflow_store(path: Path, experiment: str | None = None) -> ResultRows:
         from mlflow.exceptions import MlflowException
     except ImportError as error:
         raise ValueError(
-            f"{path} is a store of MLflow, which must be installed: pip install 'ablate[mlflow]'"
+            f"{path} is a store of MLflow, which must be installed: pip install 'ablate-finetuning[mlflow]'"
         ) from error
     with copied_store(path) as (address, sha256):
         try:
@@ -49,7 +49,7 @@ def read_mlflow_store(path: Path, experiment: str | None = None) -> ResultRows:
         except MlflowException as error:
             raise ValueError(f"{path} cannot be read by MLflow: {str(error).splitlines()[0]}") from error
     name = chosen_experiment(path, {name: len(runs) for name, runs in found.items()}, experiment)
-    done = [run for run in found[name] if run.info.status == FINISHED]
+    done = [run for run in found[name] if run.info.status == FINISHED_STATUS]
     if not done:
         raise ValueError(f"{path}: the experiment {name} must have finished runs")
     rows = [params_and_metrics(run) for run in done]
@@ -100,7 +100,7 @@ def copied_store(path: Path) -> Iterator[tuple[str, str]]:
     before = os.environ.get(FILE_STORE)
     with tempfile.TemporaryDirectory(prefix="ablate-") as folder:
         copy = Path(folder) / "mlruns"
-        shutil.copytree(path, copy, ignore=shutil.ignore_patterns(*NO_VALUES), symlinks=True)
+        shutil.copytree(path, copy, ignore=shutil.ignore_patterns(*NOT_COPIED), symlinks=True)
         digest = hashlib.sha256()
         for file in sorted(file for file in copy.rglob("*") if file.is_file() and not file.is_symlink()):
             digest.update(file.relative_to(copy).as_posix().encode() + b"\0" + file.read_bytes())

@@ -21,7 +21,9 @@ def read_optuna_storage(path: Path, study: str | None = None) -> ResultRows:
     try:
         import optuna
     except ImportError as error:
-        raise ValueError(f"{path} is a storage of Optuna, which must be installed: pip install optuna") from error
+        raise ValueError(
+            f"{path} is a storage of Optuna, which must be installed: pip install 'ablate-finetuning[optuna]'"
+        ) from error
     with copied_database(path) as (copy, sha256):
         storage = optuna.storages.RDBStorage(f"sqlite:///{copy}")
         try:

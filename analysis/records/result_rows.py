@@ -85,7 +85,7 @@ def separated_columns(path: Path, separator: str) -> tuple[dict[str, list[Any]],
     reader = csv.reader(lines_of(path, ""), delimiter=separator, strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
-        check_header(path, header, separator)
+        check_column_names(path, header, separator)
         rows, places = [], []
         for fields in reader:
             if not fields:
@@ -102,7 +102,7 @@ def separated_columns(path: Path, separator: str) -> tuple[dict[str, list[Any]],
     return {name: [row[i] for row in rows] for i, name in enumerate(header)}, places
 
 
-def check_header(path: Path, header: list[str], separator: str) -> None:
+def check_column_names(path: Path, header: list[str], separator: str) -> None:
     """Raise FileError unless each column has a name of its own; the index that pandas writes first may have none."""
     if header and not header[0]:
         header[0] = "Unnamed: 0"
@@ -113,7 +113,7 @@ def check_header(path: Path, header: list[str], separator: str) -> None:
         raise FileError(f"{path}, line 1: column {header.index('') + 1} must have a name")
     if twice := next((name for name in header if header.count(name) > 1), None):
         raise FileError(f"{path}, line 1: the column {twice} must occur once (it occurs {header.count(twice)} times)")
-    if all(number_of(name) is not None for name in header):
+    if all(cell_number(name) is not None for name in header):
         raise FileError(f"{path}, line 1 must be a header with the names of the columns (got {excerpt(header[0])} ...)")
 
 
@@ -129,14 +129,14 @@ def json_columns(path: Path) -> tuple[dict[str, list[Any]], list[str]]:
             raise FileError(f"{path}, line {number}: {error}") from error
         if not isinstance(row, dict):
             raise FileError(f"{path}, line {number} must be a JSON object (got {excerpt(row)})")
-        check_plain(f"{path}, line {number}", row)
+        check_scalars(f"{path}, line {number}", row)
         rows.append(row)
         places.append(f"line {number}")
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [row.get(name) for row in rows] for name in names}, places
 
 
-def check_plain(place: str, row: Mapping[str, Any]) -> None:
+def check_scalars(place: str, row: Mapping[str, Any]) -> None:
     """Raise FileError for a value that is neither text nor a number, true, false or null."""
     for name, value in row.items():
         if isinstance(value, (list, dict, bytes)):
@@ -151,17 +151,17 @@ def parquet_columns(path: Path, content: bytes) -> tuple[dict[str, list[Any]], l
     except (pa.ArrowException, OSError, KeyError) as error:
         raise FileError(f"{path} must be a Parquet file with columns of different names: {error}") from error
     for i in range(table.num_rows):
-        check_plain(f"{path}, row {i + 1}", {name: values[i] for name, values in columns.items()})
+        check_scalars(f"{path}, row {i + 1}", {name: values[i] for name, values in columns.items()})
     return columns, [f"row {i}" for i in range(1, table.num_rows + 1)]
 
 
 # --- Values ---
 
 
-def number_of(value: Any) -> float | None:
+def cell_number(value: Any) -> float | None:
     """A value as a number; None for text that is none, for true and false, and for no value.
 
-    >>> number_of("1e-4"), number_of(3), number_of("abc"), number_of(True), number_of("1,5")
+    >>> cell_number("1e-4"), cell_number(3), cell_number("abc"), cell_number(True), cell_number("1,5")
     (0.0001, 3.0, None, None, None)
     """
     if isinstance(value, bool) or value is None:

@@ -24,8 +24,8 @@ from ablate.config.wording import count, excerpt
 from ablate.files.reading import LARGEST_TEXT
 from ablate.metrics import METRICS
 from analysis.records.arms import Arm, in_order, labels, ranges, value_text
-from analysis.records.column_roles import Chosen, Roles, known_metric, roles_of
-from analysis.records.result_rows import ResultRows, is_missing, number_of
+from analysis.records.column_roles import Chosen, Roles, known_metric, roles_in
+from analysis.records.result_rows import ResultRows, cell_number, is_missing
 from analysis.records.study import COLUMNS, ResultTable, Study, TableMetric, missing
 
 NO_SETTINGS = ("study", "seed", "claims", "report", "rerun", "plan", "reference", "experiment", "hydra", "run", "arm")
@@ -55,10 +55,10 @@ class TableSource:
 
 def table_study(rows: ResultRows, chosen: Chosen, folder: Path) -> Study:
     """The study of a table's rows; its report goes into `folder`. Raises ValueError with the row and the column."""
-    roles = roles_of(rows, chosen)
+    roles = roles_in(rows, chosen)
     factors = factor_names(rows, roles.arms)
     metrics = tuple(table_metric(rows, column) for column in roles.metrics)
-    check_names([*factors.values(), *(metric.quantity for metric in metrics)], rows)
+    check_free_names([*factors.values(), *(metric.quantity for metric in metrics)], rows)
     arms = [arm_at(rows, roles, factors, i) for i in range(len(rows.places))]
     arm_labels = labels(arms)
     if len({*arm_labels}) < 2 or len({json.dumps(without_data(arm), sort_keys=True) for arm in arms}) < 2:
@@ -103,19 +103,19 @@ def factor_names(rows: ResultRows, columns: Sequence[str]) -> dict[str, str]:
     """
     found = {}
     for column in columns:
-        name = plain_name(column.removeprefix("params.").removeprefix("config."))
+        name = name_for_claims(column.removeprefix("params.").removeprefix("config."))
         if name in NO_SETTINGS or name == "nuisance":
             raise ValueError(f"{rows.path}: the column {column} must have another name, as claims cannot name it")
         found[column] = name
     return found
 
 
-def plain_name(column: str) -> str:
+def name_for_claims(column: str) -> str:
     name = "".join(sign if sign.isalnum() or sign == "_" else "_" for sign in column)
     return f"_{name}" if name[:1].isdigit() else name
 
 
-def check_names(names: Sequence[str], rows: ResultRows) -> None:
+def check_free_names(names: Sequence[str], rows: ResultRows) -> None:
     """Raise ValueError where two columns would have one name in a claims file, or one that the frame of runs has."""
     for name in names:
         if names.count(name) > 1 or name in TAKEN:
@@ -124,10 +124,10 @@ def check_names(names: Sequence[str], rows: ResultRows) -> None:
 
 def table_metric(rows: ResultRows, column: str) -> TableMetric:
     """A column as a metric; shares that are given in per cent become shares."""
-    name = plain_name(column.removeprefix("metrics."))
+    name = name_for_claims(column.removeprefix("metrics."))
     scale, higher = known_metric(column) or ("raw", None)
     name = f"test_{name}" if name in METRICS else name
-    numbers = [number_of(value) for value in rows.columns[column]]
+    numbers = [cell_number(value) for value in rows.columns[column]]
     known = [number for number in numbers if number is not None and math.isfinite(number)]
     factor = 1.0
     if scale == "points" and known and not all(0 <= number <= 1 for number in known):
@@ -173,7 +173,7 @@ def option(value: Any) -> str:
         return "none"
     if isinstance(value, bool) or value in ("True", "False"):
         return str(value).lower()
-    number = number_of(value)
+    number = cell_number(value)
     if number is None:
         return str(value)
     return value_text(int(number) if number == int(number) and abs(number) < 2**53 else number)
@@ -194,7 +194,7 @@ def seeds_of_rows(rows: ResultRows, roles: Roles, arm_labels: Sequence[str]) -> 
         return found
     found = []
     for row, value in enumerate(rows.columns[roles.seed]):
-        number = number_of(value)
+        number = cell_number(value)
         if number is None or number != int(number) or not 0 <= number < 2**63:
             raise refusal(rows.at(row, roles.seed), excerpt(value) if value else value, "a whole number from 0")
         found.append(int(number))
@@ -225,7 +225,7 @@ def metric_values(rows: ResultRows, metric: TableMetric) -> list[float]:
     """The values of a metric, all of them finite numbers."""
     found = []
     for row, value in enumerate(rows.columns[metric.column]):
-        number = number_of(value)
+        number = cell_number(value)
         if number is None or not math.isfinite(number):
             what = "a finite number; score a run that failed, or leave its row out and say so"
             raise refusal(rows.at(row, metric.column), value, what)

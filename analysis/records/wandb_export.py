@@ -19,7 +19,7 @@ OWN_COLUMNS = (
         "GPU Type",
     ),
 )
-FINISHED = "finished"
+FINISHED_STATE = "finished"
 
 
 def is_wandb_export(rows: ResultRows) -> bool:
@@ -31,7 +31,7 @@ def without_wandb_columns(rows: ResultRows) -> ResultRows:
 
     Raises ValueError where no run is finished.
     """
-    done = [i for i, state in enumerate(rows.columns["State"]) if state == FINISHED]
+    done = [i for i, state in enumerate(rows.columns["State"]) if state == FINISHED_STATE]
     if not done:
         states = ", ".join(sorted({str(state) for state in rows.columns["State"]}))
         raise ValueError(f"{rows.path} must have finished runs (the column State has {states})")

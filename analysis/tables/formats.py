@@ -148,7 +148,7 @@ def summary(study: Study) -> pd.DataFrame:
                 "arm": arm,
                 "done": len(done),
                 "diverged": len(of_arm) - len(done),
-                "planned": planned,
+                "planned": planned if study.is_paired else len(of_arm),
                 **means_and_sds(done, primary),
                 **{name: done[name].mean(skipna=False) for name in names},
             }
