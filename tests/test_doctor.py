@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from ablate import doctor
 from ablate.doctor import FAIL, OK, WARN
+from tests.tools import ROOT
 
 
 def only(checks):
@@ -227,3 +229,22 @@ def test_doctor_starts_before_heavy_imports(monkeypatch):
     assert stop.value.code == 7
     monkeypatch.setattr(start.sys, "argv", ["ablate", "model=tiny"])
     assert start.run_doctor() is None
+
+
+def test_the_commands_of_the_document(monkeypatch, capsys):
+    document = (ROOT / "docs/doctor.md").read_text(encoding="utf-8")
+    monkeypatch.setattr(doctor, "run_checks", lambda: [doctor.Check("disk", OK, "fine")])
+    lines = re.findall(r"```bash\n(.*?)\n```", document, re.DOTALL)
+    assert len(lines) == 2
+    for line in lines:
+        words = line.split()
+        assert words[:4] == ["python", "-m", "ablate", "doctor"]
+        assert doctor.doctor_command(words[4:]) == 0
+    assert "ok    disk" in capsys.readouterr().out
+    named = {name for row in re.findall(r"^\| ([a-z_, ]+) \|", document, re.MULTILINE) for name in row.split(", ")}
+    assert {
+        "python",
+        "packages",
+        *doctor.CHECKS.keys() - {"versions", "launchers", "artefacts"},
+        *doctor.ASSETS,
+    } <= named

@@ -3,6 +3,7 @@
 import csv
 import json
 import random
+import re
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -16,7 +17,9 @@ from analysis.claims.judge import judge_claims
 from analysis.claims.reading import for_study, read_claims
 from analysis.claims.verdict_rule import Verdict
 from analysis.page.sentences import findings_in_words
+from analysis.report import Report
 from analysis.result_tables import is_result_path, load_results
+from tests.tools import ROOT
 
 ARMS, DATA_SETS, SEEDS = {"none": 0.0, "fixed": 0.03, "delayed": 0.0}, ("imdb", "sst2", "mr", "cr"), range(10)
 
@@ -256,6 +259,40 @@ def test_an_optuna_storage_is_read_and_not_touched(tmp_path):
     assert found.runs["acc"].round(2).tolist() == [0.8, 0.81, 0.82, 0.83, 0.84, 0.85]
     assert found.is_paired
     assert contents(path) == before
+
+
+# --- docs/results_from_elsewhere.md ---
+
+DOCUMENT = (ROOT / "docs/results_from_elsewhere.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"```bash\n(.*?)\n```", DOCUMENT, re.DOTALL)
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_command_of_the_document(tmp_path, monkeypatch, capsys, line):
+    rows = [row for row in planted_rows(random.Random(5)) if row["dataset"] in ("mr", "cr")]
+    written(tmp_path / "results.csv", rows)
+    (tmp_path / "mine.yaml").write_text(re.search(r"```yaml\n(.*?)```", DOCUMENT, re.DOTALL)[1])
+    words = line.split()
+    assert words[:3] == ["python", "-m", "analysis"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command, "write_report", lambda study, claims, peek: judged_only(study, claims))
+    monkeypatch.setattr(sys, "argv", ["analysis", *words[3:]])
+    command.main()
+    out = capsys.readouterr().out
+    assert "results.csv: 60 rows, one per run" in out
+    assert re.search(r"clip=fixed: acc is (3|2\.9)|1 of 1 claim is supported: A", out), "the planted effect"
+
+
+def judged_only(study, claims):
+    return Report(judge_claims(study, claims).findings, (), is_new=True)
+
+
+def test_the_lines_of_the_document_are_those_of_the_command(tmp_path, monkeypatch):
+    rows = [row for row in planted_rows(random.Random(5)) if row["dataset"] in ("mr", "cr")]
+    monkeypatch.chdir(tmp_path)
+    study = load_results(written(Path("results.csv"), rows), options())
+    shown = re.search(r"```text\n(.*?)\n```", DOCUMENT, re.DOTALL)[1].splitlines()
+    assert list(study.table.summary[1:]) == shown[1:]
 
 
 # --- Malformed tables ---
