@@ -202,7 +202,7 @@ def why_differences_wait(study: Study, claims: Claims) -> str | None:
     """The reason to show no differences between arms: fewer seeds than the first planned look; else None."""
     plans = [claim.looks for claim in claims.claims]
     first = min(((plan.looks or (plan.least,))[0] for plan in plans), default=0)
-    seeds = study.runs["seed"].nunique()
+    seeds = study.runs["seed"].nunique() if study.is_paired else int(study.runs["arm"].value_counts().min())
     if claims.compare is not None or seeds >= first:
         return None
     planned = f"{count(seeds, 'seed')} of {first} planned"

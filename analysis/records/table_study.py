@@ -64,7 +64,7 @@ def table_study(rows: ResultRows, chosen: Chosen, folder: Path) -> Study:
     if len({*arm_labels}) < 2 or len({json.dumps(without_data(arm), sort_keys=True) for arm in arms}) < 2:
         settings = ", ".join(f"{column}={arms[0][factor]}" for column, factor in factors.items())
         raise ValueError(f"{rows.path} must have two arms or more, to compare them (all rows have {settings})")
-    seeds = seeds_of_rows(rows, roles, arm_labels)
+    seeds = seeds_of_rows(rows, roles)
     check_distinct(rows, roles, arm_labels, seeds)
     values = {metric.quantity: metric_values(rows, metric) for metric in metrics}
     entries = [
@@ -183,15 +183,10 @@ def without_data(arm: Arm) -> dict[str, Any]:
     return {key: value for key, value in arm.items() if key != "data"}
 
 
-def seeds_of_rows(rows: ResultRows, roles: Roles, arm_labels: Sequence[str]) -> list[int]:
-    """The seed of each row; without a column of seeds, the number of the row among those of its arm, from 0."""
+def seeds_of_rows(rows: ResultRows, roles: Roles) -> list[int]:
+    """The seed of each row; without a column of seeds the number of the row, so that no two rows belong together."""
     if roles.seed is None:
-        met: dict[str, int] = defaultdict(int)
-        found = []
-        for label in arm_labels:
-            found.append(met[label])
-            met[label] += 1
-        return found
+        return list(range(len(rows.places)))
     found = []
     for row, value in enumerate(rows.columns[roles.seed]):
         number = cell_number(value)
