@@ -4,10 +4,11 @@ Nothing heavy is imported before a job starts, so that --help and tab completion
 """
 
 if __name__ == "__main__":
-    from ablate.config.start import leave_folder, obey_signals, pause_collection
+    from ablate.config.start import leave_folder, obey_signals, pause_collection, run_doctor
 
     leave_folder()
     obey_signals()
+    run_doctor()
     pause_collection()
 
 import os

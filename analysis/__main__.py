@@ -1,6 +1,8 @@
 """Judge a study: `python -m analysis outputs/<study>` prints its summary and verdicts and writes its report.
 
 With `--against outputs/<another>` it prints and writes what changed between the two, arm by arm and claim by claim.
+`python -m analysis results.csv` judges runs that were made elsewhere: one row per run, with the settings of its arm,
+its seed and its metrics (CSV, TSV, JSON lines, Parquet; stores of MLflow and Optuna; exports of Weights & Biases).
 `python -m analysis pack outputs/<study>` writes the study as one file, <study>.zip, which can be judged and compared as
 its folder can, and `python -m analysis unpack <study>.zip` makes it a folder again.
 """
@@ -33,7 +35,7 @@ from ablate.files.run_record import RUN_JSON
 from analysis.archive_commands import COMMANDS, archive_command
 from analysis.claims.judge import judge_claims, unregistered
 from analysis.claims.looks import read_looks
-from analysis.claims.reading import Claims
+from analysis.claims.reading import AUTO, Claims
 from analysis.compare.compare import compare
 from analysis.compare.words import arms_in_words, claims_in_words, headlines, settings_in_words, write_comparison
 from analysis.page.headline import headline
@@ -41,6 +43,7 @@ from analysis.page.sentences import findings_in_words
 from analysis.records.source import StudyFolder, archive_of, possible_runs
 from analysis.records.study import Study, load
 from analysis.report import PAGE, Report, limits, named_claims, own_claims, read_claims_for, write_report
+from analysis.result_tables import add_column_options, check_no_column_options, is_result_path, load_results
 from analysis.tables.formats import summary, summary_in_words
 
 
@@ -48,7 +51,9 @@ def main() -> None:
     """Run the command. Exit code 0: the report was written; 2: it could not be, and the message says why."""
     use_lenient_output()
     parser = argparse.ArgumentParser(prog="python -m analysis", description=__doc__)
-    parser.add_argument("study", type=Path, help="the study's folder, outputs/<study>, or its archive, <study>.zip")
+    parser.add_argument(
+        "study", type=Path, help="the study's folder, outputs/<study>, its archive, or a table of results"
+    )
     parser.add_argument("--claims", help="the claims: a file, or a name in conf/claims; by default the runs' own")
     parser.add_argument("--against", type=Path, help="another study: show what changed from it to this")
     parser.add_argument(
@@ -67,12 +72,13 @@ def main() -> None:
         type=Path,
         help="the folder for the report of an archive; by default <study>",
     )
+    add_column_options(parser)
     with exit_code_2():
         if sys.argv[1:2] and sys.argv[1] in COMMANDS:
             print(printable("\n".join(archive_command(*sys.argv[1:]))))
             return
         arguments = parser.parse_args()
-        study = load_finished(arguments.study, arguments.output)
+        study = load_chosen(arguments)
         check_output(study)
         path = chosen_claims(study, arguments.claims)
         claims = read_claims_for(study, path, arguments.allow)
@@ -98,11 +104,25 @@ def exit_code_2() -> Iterator[None]:
 def chosen_claims(study: Study, chosen: str | None) -> Path:
     """The claims file that --claims chooses: an existing file, or else a name; by default the runs' own."""
     if chosen is None:
-        return named_claims(study)
+        return named_claims(study) if study.table is None else claims_file(AUTO)
     if Path(chosen).is_file() or Path(chosen).name != chosen or Path(chosen).suffix:
         return Path(chosen)
     kept = None if Path(f"conf/claims/{chosen}.yaml").is_file() else own_claims(study, chosen)
     return kept or claims_file(chosen)
+
+
+def load_chosen(arguments: argparse.Namespace) -> Study:
+    """Load the study or the table of results that the command names; print which column of a table is what."""
+    if not is_result_path(arguments.study):
+        check_no_column_options(arguments)
+        return load_finished(arguments.study, arguments.output)
+    if arguments.against:
+        raise refusal(
+            "--against", arguments.against, "left out for a table of results, which has no records to compare"
+        )
+    study = load_results(arguments.study, arguments)
+    print(printable("\n".join(study.table.summary)))
+    return study
 
 
 def load_finished(path: Path, output: Path | None = None) -> Study:
@@ -164,7 +184,7 @@ def print_report(study: Study, claims: Claims, report: Report, last: Sequence[st
     lines = tuning_lines(report, claims)
     lines += [f"{problem.kind}: {problem.run}: {problem.problem}" for problem in study.problems.itertuples()]
     lines += [f"left out: {name}: {reason}" for name, reason in report.left_out]
-    if len(others := unregistered(study, claims)):
+    if study.table is None and len(others := unregistered(study, claims)):
         lines.append(f"{started_with_others(others)}, so it may have been written after them")
     lacking = () if claims.compare else limits(study)  # the headline of a comparison has it
     print_lines(console, [*lines, *lacking, *last, headline(study, claims, report.findings)])

@@ -202,7 +202,7 @@ def why_differences_wait(study: Study, claims: Claims) -> str | None:
     """The reason to show no differences between arms: fewer seeds than the first planned look; else None."""
     plans = [claim.looks for claim in claims.claims]
     first = min(((plan.looks or (plan.least,))[0] for plan in plans), default=0)
-    seeds = study.runs["seed"].nunique()
+    seeds = study.runs["seed"].nunique() if study.is_paired else int(study.runs["arm"].value_counts().min())
     if claims.compare is not None or seeds >= first:
         return None
     planned = f"{count(seeds, 'seed')} of {first} planned"
@@ -236,7 +236,7 @@ def draw_all(
     waiting = {name: LeftOut(name, waits) for name in every if waits and shows_differences(name, study)}
     claims = None if waits else claims
     names = tuple(name for name in every if name not in (*waiting, *OF_CLAIMS))
-    if len(study.arms) < MANY_ARMS:
+    if len(study.arms) < MANY_ARMS or study.table is not None:  # another process would not know a table's metrics
         made = save_all(claim_figures(study, findings, claims), folder) | draw_and_save(study, names, folder)
     else:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as second:
@@ -273,6 +273,8 @@ def limits(study: Study) -> tuple[str, ...]:
     Only runs that count are considered.
     """
     arms, seeds = study.runs["arm"].unique(), study.runs["seed"].unique()
+    if study.table is not None:
+        return ("the table has one seed only: it cannot separate differences from chance",) if len(seeds) == 1 else ()
     found = []
     if len(arms) == 1:
         found.append(

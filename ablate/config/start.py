@@ -69,9 +69,16 @@ def exit_at_once(signum: int, frame: object) -> None:
         os._exit(code)
 
 
+def run_doctor() -> None:
+    """Run `doctor`, if that is the command, and exit: before the imports that may fail on a machine with a problem."""
+    if sys.argv[1:2] == ["doctor"]:
+        sys.exit(import_module("ablate.doctor").doctor_command(sys.argv[2:]))
+
+
 def main() -> None:
     """The command `ablate`, which does the same as `python -m ablate`."""
     leave_folder()
     obey_signals()
+    run_doctor()
     pause_collection()
     import_module("ablate.__main__").main()

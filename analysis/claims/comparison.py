@@ -43,6 +43,12 @@ class Comparison:
             found[quantity.name] = {**keys, "scale": quantity.scale if keys["scale"] == USUAL else keys["scale"]}
         return replace(self, quantities=found)
 
+    def for_table(self, primary: str, metrics: Collection[str] = ()) -> "Comparison":
+        """The section for a table of results: with its `metrics`, each on its usual scale, if they are given."""
+        if not metrics:
+            return self.for_metric(primary)
+        return replace(self, quantities={name: {"scale": REGISTRY[name].scale} for name in metrics})
+
 
 def comparison_of(section: Any) -> Comparison:
     """Checks a `compare` section. Raises ValueError for a wrong value."""
@@ -144,6 +150,23 @@ def comparison_claims(comparison: Comparison, arms: Mapping[str, Arm]) -> dict[s
                 **keys,
             }
     return claims
+
+
+def claims_on_data_sets(comparison: Comparison, arms: Mapping[str, Arm], paired: bool) -> dict[str, dict[str, Any]]:
+    """The claims of a table of results: over all of its data sets at once, or on each where runs are not paired."""
+    by_data: dict[str, dict[str, Arm]] = {}
+    for label, arm in arms.items():
+        by_data.setdefault(arm["data"], {})[label] = arm
+    if len(by_data) == 1:
+        return comparison_claims(comparison, arms)
+    if paired:
+        first = comparison_claims(comparison, next(iter(by_data.values())))
+        return {key: {**entry, "contrast": "datasets"} for key, entry in first.items()}
+    return {
+        f"{key} on {data}": {**entry, **{arm: {**entry[arm], "data": data} for arm in ("treatment", "control")}}
+        for data, of_data in by_data.items()
+        for key, entry in comparison_claims(comparison, of_data).items()
+    }
 
 
 def words_or_label(settings: Settings, label: str) -> str:

@@ -33,8 +33,11 @@ class Paired(Contrast):
     """The mean of treatment − control, paired by seed.
 
     Where the quantity has scores per example (metrics and losses of the test split, losses of the probe), on any scale
-    but logit, it is the effect over seeds and examples, a `CrossedEffect`; otherwise the effect over seeds.
+    but logit, it is the effect over seeds and examples, a `CrossedEffect`; otherwise the effect over seeds. Where the
+    arms of a table of results share no seed, it is Welch's effect of unpaired runs.
     """
+
+    works_unpaired: ClassVar[bool] = True
 
     def effects(self, sample: Sample, rng: np.random.Generator) -> Effects:
         return {"": mean_difference(sample, rng)}
@@ -45,6 +48,7 @@ class OneSample(Contrast):
     """The mean of treatment − `reference`, a number in the quantity's own unit."""
 
     control: ClassVar[bool] = False
+    works_unpaired: ClassVar[bool] = True
 
     reference: float
 

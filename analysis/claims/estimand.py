@@ -35,7 +35,10 @@ class Estimand:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """The runs of one estimand: `runs` (names), `values` of its quantity and `learned` are (seeds, cells)."""
+    """The runs of one estimand: `runs` (names), `values` of its quantity and `learned` are (seeds, cells).
+
+    more   where runs are compared unpaired: the values of each cell's further runs
+    """
 
     study: Study
     estimand: Estimand
@@ -44,12 +47,24 @@ class Sample:
     runs: NDArray[np.object_]
     values: Array
     learned: NDArray[np.bool_]
+    more: tuple[Array, ...] = ()
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Number of runs of each cell."""
+        more = self.more or [()] * self.runs.shape[1]
+        return tuple(len(self.seeds) + len(further) for further in more)
+
+    def of_cell(self, cell: int) -> Array:
+        """All values of a cell, on the sample's scale."""
+        own = self.values[:, cell]
+        return self.scale.forward(np.concatenate([own, self.more[cell]]) if self.more else own)
 
     def where(self, chosen: NDArray[np.bool_]) -> Sample:
         """The sample of the `chosen` seeds, (seeds,)."""
         seeds = tuple(np.array(self.seeds, dtype=int)[chosen].tolist())
         parts = (self.runs[chosen], self.values[chosen], self.learned[chosen])
-        return Sample(self.study, self.estimand, self.scale, seeds, *parts)
+        return Sample(self.study, self.estimand, self.scale, seeds, *parts, self.more if chosen.all() else ())
 
     def predictions(self, cell: int, column: str) -> Array:
         """One column of a cell's test predictions, (seeds, examples)."""

@@ -44,7 +44,10 @@ class Context:
     command: str
 
     def command_for(self, arms: Sequence[Settings], seeds: Sequence[int]) -> str | None:
-        return sweep_command(self.command, study_name(self.study.folder), arms, seeds) if arms and seeds else None
+        """The command that runs these arms on these seeds; None where there is nothing to run, or runs of others."""
+        if self.study.table is not None or not (arms and seeds):
+            return None
+        return sweep_command(self.command, study_name(self.study.folder), arms, seeds)
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,6 +184,10 @@ def with_counts(
     """Adds the numbers of seeds, the notes, and the rate of runs that learn in each cell with its exact interval."""
     compared = collected.compared
     names = distinguishing_settings(cells)
+    table = compared.study.table
+    details = {} if table is None else {"from_table": True}
+    if not compared.study.is_paired:
+        details["unpaired"] = list(collected.kept.numbers)
     known = ~np.isin(compared.runs.astype(str), sorted(collected.unknown))
     judged = [compared.learned[known[:, i], i] for i in range(len(names))]
     rates = [rate_text(name, learned) for name, learned in zip(names, judged, strict=True) if len(learned)]
@@ -188,8 +195,9 @@ def with_counts(
         found,
         n=len(collected.kept.seeds),
         n_unlearned=int((~compared.learned & known).any(axis=1).sum()),
-        n_unknown=int((~known).any(axis=1).sum()),
+        n_unknown=int((~known).any(axis=1).sum()) if table is None else 0,
         n_missing=max(planned, collected.known) - len(compared.seeds),
+        details={**found.details, **details},
         notes=(*notes, *([f"runs that learn: {'; '.join(rates)}"] if rates else [])),
     )
 
@@ -237,7 +245,7 @@ def with_effect(found: Finding, effect: Estimate | None, question: Question, of:
 def with_details(found: Finding, evidence: Evidence, context: Context) -> Finding:
     """Adds what the contrast shows beside its effect, a part per data set, and the command that extends its grid."""
     inquiry, collected, question = evidence.inquiry, evidence.collected, evidence.inquiry.question
-    details = dict(evidence.details)
+    details = {**found.details, **evidence.details}
     if evidence.extension:
         arms = to_extend(evidence.extension, inquiry.cells, collected.pairs.arms, context.study)
         details["extension"] = context.command_for(arms, collected.kept.seeds)

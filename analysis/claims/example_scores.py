@@ -16,6 +16,7 @@ from analysis.records.run_folder import Unreadable
 from analysis.records.study import Study
 from analysis.stats.effects import Array, Effect, paired_effect
 from analysis.stats.predictions import CrossedEffect, crossed_effect, log_mean_scores
+from analysis.stats.unpaired import UnpairedEffect, unpaired_effect
 
 ROUNDING = 1e-6
 """Largest difference between a recorded value and the mean of its scores that counts as rounding."""
@@ -54,17 +55,25 @@ def scores_on_scale(sample: Sample) -> Array | None:
     None where there are none: for one seed, on a scale that is neither linear nor the logarithm, or without scores.
     """
     scale = sample.estimand.scale
-    if len(sample.seeds) < 2 or scale not in (*LINEAR, "log") or (scores := example_scores(sample)) is None:
+    if (
+        sample.study.table is not None
+        or len(sample.seeds) < 2
+        or scale not in (*LINEAR, "log")
+        or (scores := example_scores(sample)) is None
+    ):
         return None
     return log_mean_scores(scores) if scale == "log" else sample.scale.forward(scores)
 
 
-def mean_difference(sample: Sample, rng: np.random.Generator) -> Effect | CrossedEffect:
+def mean_difference(sample: Sample, rng: np.random.Generator) -> Effect | CrossedEffect | UnpairedEffect:
     """The mean of treatment − control of a sample of two cells, over seeds *and* examples where that is possible.
 
     It is possible where `scores_on_scale` finds scores. Where `data.cluster` names groups of test examples, these
     groups count instead of the examples. Raises ValueError where the runs do not agree on the groups.
+    Unpaired runs have Welch's effect.
     """
+    if not sample.study.is_paired:
+        return unpaired_effect(sample.of_cell(0), sample.of_cell(1))
     if (scores := scores_on_scale(sample)) is not None:
         return crossed_effect(scores[:, 0], scores[:, 1], example_clusters(sample), rng)
     x = sample.scale.forward(sample.values)

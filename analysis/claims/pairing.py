@@ -50,6 +50,7 @@ class Pairs:
     absent    seeds that lack a run in at least one cell
     unpaired  seeds whose runs are not paired
     notes     what is left out, and why
+    more      where runs are compared unpaired: each cell's runs beyond those that all cells have
     """
 
     arms: tuple[str, ...]
@@ -58,6 +59,7 @@ class Pairs:
     absent: tuple[int, ...]
     unpaired: tuple[int, ...]
     notes: tuple[str, ...]
+    more: tuple[tuple[str, ...], ...] = ()
 
 
 def choose(study: Study, cells: Sequence[Mapping[str, Any]], may_differ: Collection[str]) -> tuple[str, ...]:
@@ -129,6 +131,8 @@ def pair(study: Study, arms: Sequence[str], may_differ: Collection[str]) -> Pair
 
     Raises Refused where the arms have common seeds and none of them is paired.
     """
+    if not study.is_paired:
+        return unpaired_runs(study, arms)
     columns = study.runs[["arm", "seed", "run", "data", *PAIRING, "pairing.by", "environment.earlier"]].to_dict(
         "records"
     )
@@ -140,7 +144,7 @@ def pair(study: Study, arms: Sequence[str], may_differ: Collection[str]) -> Pair
             absent[seed] = lacking
             continue
         group = [runs[arm, seed] for arm in arms]
-        if differences := unshared(group, may_differ):
+        if study.table is None and (differences := unshared(group, may_differ)):
             unpaired[seed] = f"seed {seed} differs in {', '.join(differences)}"
         else:
             rows[seed] = tuple(row["run"] for row in group)
@@ -149,6 +153,18 @@ def pair(study: Study, arms: Sequence[str], may_differ: Collection[str]) -> Pair
     unproven = declared_only([runs[arm, seed] for seed in rows for arm in arms])
     notes = [f"not paired: {reason}" for reason in unpaired.values()] + unproven + absences(absent, study)
     return Pairs(tuple(arms), tuple(rows), tuple(rows.values()), tuple(absent), tuple(unpaired), tuple(notes))
+
+
+def unpaired_runs(study: Study, arms: Sequence[str]) -> Pairs:
+    """The runs of these arms side by side, in the order of their seeds, where no run belongs to one of another arm.
+
+    `seeds` number the runs that all arms have.
+    """
+    ordered = study.runs.sort_values("seed", kind="stable")
+    runs = [tuple(ordered["run"][ordered["arm"] == arm]) for arm in arms]
+    n = min(map(len, runs))
+    return Pairs(tuple(arms), tuple(range(n)), tuple(zip(*(own[:n] for own in runs), strict=True)), (), (), (),
+                 tuple(own[n:] for own in runs))  # fmt: skip
 
 
 def unshared(group: Sequence[Mapping[str, Any]], may_differ: Collection[str]) -> list[str]:

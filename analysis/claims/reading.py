@@ -31,7 +31,7 @@ from ablate.config.secrets import leaves, resolvers
 from ablate.files.reading import Damaged, read_regular
 from ablate.schema import TASKS
 from analysis.claims import values
-from analysis.claims.comparison import Comparison, comparison_claims, comparison_of
+from analysis.claims.comparison import Comparison, claims_on_data_sets, comparison_claims, comparison_of
 from analysis.claims.contrasts import CONTRASTS, Contrast
 from analysis.claims.estimand import Estimand, Settings
 from analysis.claims.looks import OPEN, LookPlan
@@ -57,6 +57,9 @@ CONTRAST_KEYS = {
     "above": values.positive_number,
 }
 """Keys that some contrasts add to a claim, with their checks; each contrast allows only its own."""
+
+AUTO = "auto"
+"""Name of the claims file that compares all arms: of a table of results, in all of its metrics."""
 
 DIRECTIONS = {direction.name.lower(): direction for direction in Direction}
 
@@ -210,11 +213,21 @@ def for_study(claims: Claims, study: Study) -> Claims:
     Raises ValueError where no arm fits the reference.
     """
     if claims.compare is not None:
-        compare = claims.compare.for_metric(study.primary)
-        entries = comparison_claims(compare, study.arms)
+        compare, entries = comparisons(claims, study)
         found = (claim_of(key, entry, claims.looks, {}, {}) for key, entry in entries.items())
         claims = replace(claims, compare=compare, claims=tuple(found))
     return replace(claims, claims=tuple(of_task(claim, study.kind) for claim in claims.claims))
+
+
+def comparisons(claims: Claims, study: Study) -> tuple[Comparison, dict[str, dict[str, Any]]]:
+    """The `compare` section for a study, and the claims that it comes to."""
+    assert claims.compare is not None
+    if study.table is None:
+        compare = claims.compare.for_metric(study.primary)
+        return compare, comparison_claims(compare, study.arms)
+    metrics = [metric.quantity for metric in study.table.metrics] if claims.name == AUTO else []
+    compare = claims.compare.for_table(study.primary, metrics)
+    return compare, claims_on_data_sets(compare, study.arms, study.is_paired)
 
 
 def of_task(claim: Claim, kind: str) -> Claim:

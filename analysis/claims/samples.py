@@ -63,8 +63,13 @@ def collect(question: Question, cells: Sequence[Settings], study: Study, outcome
     runs = np.array(pairs.runs, dtype=object).reshape(len(pairs.seeds), len(cells))
     values = outcomes.values[question.measured].reindex(runs.ravel()).to_numpy(float).reshape(runs.shape)
     learned = outcomes.learned.reindex(runs.ravel(), fill_value=False).to_numpy(bool).reshape(runs.shape)
-    scale = SCALES[question.scale](int(study.arms[arms[0]]["trainer.steps"]))
-    whole = Sample(study, question, scale, pairs.seeds, runs, values, learned)
+    if not study.is_paired and not question.contrast.works_unpaired:
+        raise Refused("the contrast compares runs of the same seed, and the arms of the table share no seed")
+    scale = SCALES[question.scale](int(study.arms[arms[0]].get("trainer.steps", 1)))
+    if study.table is not None and question.scale == "logit" and not ((values > 0) & (values < 1)).all():
+        raise Refused("a share of 0 or 1 has a logit only if the number of observations is known: a table has none")
+    more = tuple(outcomes.values[question.measured].reindex(list(further)).to_numpy(float) for further in pairs.more)
+    whole = Sample(study, question, scale, pairs.seeds, runs, values, learned, more)
     keeps = question.contrast.keeps_unlearned and REGISTRY[question.quantity].keeps_unlearned
     # where runs that did not learn do not count, their missing values exclude no seed
     measured = np.isfinite(values).all(axis=1) | (~question.contrast.usable(learned) & (not keeps))
@@ -76,7 +81,7 @@ def collect(question: Question, cells: Sequence[Settings], study: Study, outcome
     notes = [*pairs.notes, *unmeasured(whole.where(~measured), question.measured, outcomes)]
     lacking = outcomes.values["learned"].isna()
     unknown = frozenset(lacking.index[lacking]) & frozenset(compared.runs.ravel())
-    if unknown:
+    if unknown and study.table is None:
         notes.append(f"whether {some_of(sorted(unknown))} learned is unknown: no predictions are recorded")
     usable = compared.where(question.contrast.usable(compared.learned))
     if clustered := clusters_note(compared if keeps else usable):

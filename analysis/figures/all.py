@@ -81,8 +81,14 @@ FIGURES: Mapping[str, Draw] = {
 """Name of a figure and its files -> the function that draws it; {primary} is the study's primary metric."""
 
 
+OF_TABLES = ("seeds", "differences")
+"""Names of the figures that need no steps and predictions, which a table of results has not; the last needs pairs."""
+
+
 def figure_names(study: Study, among: Collection[str] = tuple(FIGURES)) -> tuple[str, ...]:
     """The names of the figures that a study of this kind of task can have."""
+    if study.table is not None:
+        return tuple(name for name in among if name in OF_TABLES[: 2 if study.is_paired else 1])
     return tuple(name.format(primary=study.primary) for name in among if APPLIES.get(name, always)(study))
 
 

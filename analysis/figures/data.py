@@ -14,6 +14,7 @@ from analysis.figures import series
 from analysis.figures.style import COLORS, LineStyle, line_styles
 from analysis.quantities.by_class import furthest_arms
 from analysis.quantities.outcomes import outcomes
+from analysis.quantities.recorded import table_quantities
 from analysis.quantities.registry import REGISTRY, Quantity, of_kind, primary_quantity, selected
 from analysis.records.arms import canonical, fits, is_under, varying
 from analysis.records.study import Study
@@ -60,6 +61,8 @@ class Records:
 
     def selected(self, flag: str) -> list[Quantity]:
         """The quantities with a flag (`analysis.quantities.registry.selected`), in the same units."""
+        if self.study.table is not None:
+            return table_quantities(self.study.table) if flag == "in_figures" else []
         return [of_kind(quantity, self.study.kind) for quantity in selected(flag, self.study.primary)]
 
     @cached_property

@@ -44,7 +44,16 @@ def headline(study: Study, claims: Claims, findings: Sequence[Finding]) -> str:
         shown = one_seed_sentence(study, claims)
     else:
         shown = comparison_sentence(findings, study.kind)
-    return f"{shown}\n{more_seeds_sentence(study, claims)}" if len(seeds) == 1 else shown
+    if study.table is not None:
+        shown = f"{shown} {table_sentence(study)}"
+    return f"{shown}\n{more_seeds_sentence(study, claims)}" if len(seeds) == 1 and study.table is None else shown
+
+
+def table_sentence(study: Study) -> str:
+    """How the arms of a table of results are compared."""
+    if study.is_paired:
+        return "The runs were made elsewhere; rows with the same seed are taken as pairs."
+    return "The runs were made elsewhere, and the arms share no seed: they are compared unpaired, by Welch's t."
 
 
 # --- Claims ---
@@ -167,7 +176,7 @@ def one_difference(name: str, scale: str, value: float, other: float, study: Stu
         return ""
     quantity, convert = (
         of_kind(REGISTRY[name], study.kind),
-        SCALES[scale](int(study.runs["trainer.steps"].iloc[0])).forward,
+        SCALES[scale](1 if study.table else int(study.runs["trainer.steps"].iloc[0])).forward,
     )
     effect = float(convert(value) - convert(other))
     if scale in ("log", "logit"):

@@ -34,6 +34,8 @@ def overview(study: Study) -> str:
     '3 arms on seeds 0–2: 9 finished runs of model tiny on data synthetic, 120 steps each. The arms differ in clip.'
     """
     runs = study.runs
+    if study.table is not None:
+        return overview_of_table(study)
     what = f"{count(len(study.arms), 'arm')} on seeds {ranges(runs['seed'])}: {count(len(runs), 'finished run')}"
     each = f"{recorded_values(runs['trainer.steps'])} steps each"
     of = f" of model {recorded_values(runs['model'])} on data {recorded_values(runs['data'])}, {each}."
@@ -41,6 +43,20 @@ def overview(study: Study) -> str:
     words = f" The arms differ in {', '.join(differ)}." if differ else ""
     usual = unsaid(list(study.arms.values()))
     return what + of + words + (f" Unless its name says otherwise, an arm has {', '.join(usual)}." if usual else "")
+
+
+def overview_of_table(study: Study) -> str:
+    """The same of a table of results, whose runs were made elsewhere."""
+    runs, data = study.runs, study.runs["data"].nunique()
+    arms = len(study.arms) // data if data > 1 else len(study.arms)
+    on = f" on {count(data, 'data set')}" if data > 1 else ""
+    seeds = f", seeds {ranges(runs['seed'])}" if study.table and study.table.has_seeds else ""
+    differ = [factor for factor in study.factors if factor in varied(study) and factor != "data"]
+    how = "compared seed by seed" if study.is_paired else "compared unpaired (Welch's t), as they share no seed"
+    return (
+        f"{count(arms, 'arm')}{on}{seeds}: {count(len(runs), 'run')} that were made elsewhere. The arms differ in "
+        f"{', '.join(differ)}; they are {how}."
+    )
 
 
 def varied(study: Study) -> dict[str, str]:
@@ -58,6 +74,8 @@ def shared(study: Study) -> dict[str, str]:
 
 def facts(study: Study, claims: Claims, looks: Sequence[Look]) -> tuple[Fact, ...]:
     """All facts but the settings. `looks`: all looks at the claims, including this report's."""
+    if study.table is not None:
+        return facts_of_table(study, claims, looks)
     return (
         runs_fact(study),
         Fact("Seeds", (ranges(study.runs["seed"]),)),
@@ -68,6 +86,26 @@ def facts(study: Study, claims: Claims, looks: Sequence[Look]) -> tuple[Fact, ..
         claims_fact(study, claims),
         environments_fact(study),
         resumed_fact(study),
+        looks_fact(looks),
+        deviations_fact(looks),
+    )
+
+
+def facts_of_table(study: Study, claims: Claims, looks: Sequence[Look]) -> tuple[Fact, ...]:
+    """What a table of results says of its runs, and what it cannot say."""
+    assert study.table is not None
+    pairs = "rows with the same seed are taken as pairs: the table does not prove that they share head and batches"
+    return (
+        Fact("Table", study.table.summary),
+        Fact("Pairing", (pairs if study.is_paired else "none: unpaired runs, compared by Welch's t",), flagged=True),
+        Fact(
+            "Claims file",
+            (
+                f"{claims.name}, sha256 {claims.sha256}",
+                "a table does not record whether it was written before the runs",
+            ),
+        ),
+        Fact("Not recorded", ("steps, predictions, times, versions, hardware, code, and which runs learned",)),
         looks_fact(looks),
         deviations_fact(looks),
     )

@@ -54,6 +54,10 @@ SUBJECTS: Mapping[type[Contrast], str] = {
 """The subject of a contrast's sentence; for all other contrasts it is the quantity itself."""
 
 
+UNPAIRED = "unpaired, by Welch's t, as the arms share no seed"
+"""What the sentence of an effect adds where its runs do not belong together in pairs."""
+
+
 def tally(findings: Sequence[Finding]) -> str:
     """The number of claims per verdict.
 
@@ -138,13 +142,15 @@ def seeds_in_words(finding: Finding, question: Question | None) -> str:
     if question is not None and isinstance(question.contrast, Equality):
         return count(finding.n, "run")
     numbers = [count(finding.n, "seed" if finding.treatment and not finding.control else "paired seed")]
+    if finding.control and (runs := finding.details.get("unpaired")):
+        numbers = [f"{' against '.join(map(str, runs))} runs, unpaired"]
     if finding.n_unlearned:
         numbers.append(f"{finding.n_unlearned} with a run that did not learn")
     if finding.n_unknown:
         numbers.append(
             f"{finding.n_unknown} with a run whose predictions are missing, so that it may have learned or not"
         )
-    if finding.n and not finding.n_unlearned and not finding.n_unknown:
+    if finding.n and not finding.n_unlearned and not finding.n_unknown and "from_table" not in finding.details:
         numbers.append("all runs learned")
     return ", ".join([*numbers, f"{finding.n_missing or 'none'} missing"])
 
@@ -204,7 +210,7 @@ def framed(sentence: str, finding: Finding, question: Question) -> str:
             shown = " against ".join(f"{number} with {arm}" for number, arm in zip(failed, arms, strict=True))
             p = "" if finding.p is None else f" (exact McNemar test: p {p_text(finding.p)})"
             return f"runs that did not learn: {shown}{p}; the {sentence}"
-    return sentence
+    return f"{sentence}; {UNPAIRED}" if finding.control and "unpaired" in finding.details else sentence
 
 
 def signed(effect: float, question: Question) -> str:

@@ -7,6 +7,7 @@ example_metrics  what each test example adds to a metric
 own_metrics  metrics of the user's own
 by_class     predictions class by class
 registry     every quantity: name, words, unit, scale, measurement, and where it is shown
+recorded     metrics of tables of results
 measure      the quantities of all runs of a study
 outcomes     failed and diverged runs: the value each is scored with
 """

@@ -55,9 +55,21 @@ def measure(study: Study, quantities: Collection[str] | None = None) -> Measured
 
 def value_or_reason(run: RunRecords, quantity: Quantity) -> float | NotMeasurable | None:
     """The quantity of a run, or why its formula cannot be applied; None if run.json lacks the entry."""
+    if run.study.table is not None:
+        return value_in_table(run, quantity)
     if quantity.measure is None:
         return run.entries.get(quantity.name)
     try:
         return quantity.measure(run)
     except NotMeasurable as reason:
         return reason
+
+
+def value_in_table(run: RunRecords, quantity: Quantity) -> float | NotMeasurable:
+    """The quantity of a row of a table of results, or what it would need."""
+    value = run.entries.get(quantity.name)
+    if value is not None and not pd.isna(value):
+        return value
+    if quantity.measure is None:
+        return NotMeasurable(f"the table has no column {quantity.name}")
+    return NotMeasurable("a table of results has no steps, evaluations and predictions, which it is computed from")

@@ -21,7 +21,8 @@ class Outcomes:
     """Quantities of all runs, with diverged runs scored.
 
     values   one row per run, indexed by its name, and one column per quantity; NaN if it could not be measured
-    learned  whether each run is known to have learned; `values["learned"]` is NaN where its predictions are missing
+    learned  whether each run is known to have learned; `values["learned"]` is NaN where its predictions are missing.
+             All rows of a table of results count as if they had
     reasons  run, quantity, reason: why a formula could not be applied
     """
 
@@ -41,11 +42,14 @@ def outcomes(study: Study, quantities: Collection[str]) -> Outcomes:
         for name in values if chance else ():
             if score := REGISTRY[name].diverged:
                 values.loc[run, name] = score(chance, planned, values.loc[run, name])
-    return Outcomes(values, values["learned"] == 1, measured.lacking)
+    learned = values["learned"] == 1 if study.table is None else pd.Series(True, values.index)
+    return Outcomes(values, learned, measured.lacking)
 
 
 def chance_levels(study: Study) -> dict[str, Chance]:
     """The guess by arm, from the test labels of a finished run on the same data; arms without one have none."""
+    if study.table is not None:
+        return {}
     same = ["data", "task"]
     data = {arm: canonical({k: v for k, v in study.arms[arm].items() if is_under(k, same)}) for arm in study.arms}
     levels: dict[str, Chance] = {}

@@ -272,6 +272,8 @@ def run_quantities() -> tuple[str, ...]:
 
 def primary_quantity(primary: str, split: str = "test") -> Quantity:
     """The quantity of a study's primary metric (`Study.primary`)."""
+    if primary not in METRICS:  # of a table of results
+        return REGISTRY[primary if split == "test" else f"{split}_{primary}"]
     return REGISTRY[f"{split}_{primary}"]
 
 

@@ -119,9 +119,17 @@ def fits(arm: Arm, settings: Mapping[str, Any]) -> bool:
     (True, False)
     """
     return all(
-        (key in arm or key in ADDED) and canonical(arm.get(key, ADDED.get(key))) == canonical(value)
-        for key, value in settings.items()
+        (key in arm or key in ADDED) and is_same(arm.get(key, ADDED.get(key)), value) for key, value in settings.items()
     )
+
+
+def is_same(own: Any, value: Any) -> bool:
+    """Whether an arm's own value is a given one; an option, which is text, may be given as a number, true or false.
+
+    >>> is_same("0.1", 0.1), is_same("fixed", "fixed"), is_same(1, "1")
+    (True, True, False)
+    """
+    return canonical(own) == canonical(value) or (isinstance(own, str) and own == value_text(value))
 
 
 def words(settings: Mapping[str, Any]) -> str:

@@ -39,6 +39,41 @@ COLUMNS = (
 """Columns that Study.runs has in any case, empty where no run has such an entry."""
 
 
+@dataclass(frozen=True)
+class TableMetric:
+    """A metric that a table of results has.
+
+    column            its name in the table
+    quantity          the name by which claims call it
+    scale             the usual scale of its differences: points for shares, else raw
+    higher_is_better  None if unknown
+    factor            by which the table's values are multiplied: 0.01 where shares are given in per cent
+    """
+
+    column: str
+    quantity: str
+    scale: str
+    higher_is_better: bool | None
+    factor: float = 1.0
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    """The table or store that a study was read from, if its runs were made elsewhere (`analysis.records.table_study`).
+
+    paired     whether the arms share seeds, and so are compared seed by seed
+    has_seeds  whether it has a column of seeds
+    summary    lines that say which column is what, and why
+    """
+
+    path: Path
+    sha256: str
+    metrics: tuple[TableMetric, ...]
+    paired: bool
+    has_seeds: bool
+    summary: tuple[str, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Study:
     """The runs of one folder or archive, in the order in which they began.
@@ -55,6 +90,7 @@ class Study:
               missing (seeds of the study that an arm has no run of at all; `run` is then arm and seeds)
     sha256    run -> record file -> hash of what was written, of the runs that count; run.json by its content. Runs of
               earlier versions have no probe.parquet, and runs without `data.cluster` no clusters.parquet
+    table     where the runs are the rows of a table of results; they have no records of steps and predictions then
     """
 
     folder: Path
@@ -64,6 +100,12 @@ class Study:
     problems: pd.DataFrame
     sha256: Mapping[str, Mapping[str, str]]
     source: Source
+    table: ResultTable | None = None
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether the runs of different arms with the same seed belong together."""
+        return self.table is None or self.table.paired
 
     @cached_property
     def measured(self) -> dict[str, dict[str, Any]]:

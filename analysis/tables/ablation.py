@@ -23,6 +23,12 @@ _CAPTION = (
     "{error}). Lower, higher: p < .05 after Holm's adjustment over the rows, an asterisk in LaTeX. Diverged runs "
     "count with the {metric} of {guess}; the last loss is that of runs that learn."
 )
+_TABLE_CAPTION = (
+    "Reference: {reference}, {why}. Each other row is an arm that differs from it in one factor{empty}. Mean ± "
+    "standard deviation over the rows of the table; the best mean is bold where it is known whether more is better. "
+    "Difference: row − reference {how}, with its interval, which is simultaneous over the rows (Bonferroni, separately "
+    "per metric). Lower, higher: p < .05 after Holm's adjustment over the rows, an asterisk in LaTeX."
+)
 _ERROR = "paired, over seeds; for the {test} over seeds and test examples, where predictions are recorded"
 
 
@@ -39,7 +45,7 @@ def ablation(study: Study, reference: Settings | None = None) -> Table:
     rows = [AblatedArm("reference", "reference", arm, ()), *ablated(study, arm)]
     if not any(len(row.changes) == 1 for row in rows):
         raise Refused(f"no arm differs from {arm} in exactly one factor of the recipe")
-    columns = ablated_quantities(study.primary)
+    columns = ablated_quantities(study)
     measured = outcomes(study, [column.quantity.name for column in columns])
     numbers = pd.DataFrame({"row": [row.plain for row in rows], "arm": [row.arm for row in rows]})
     shown, refused, lacking = [], defaultdict(list), []
@@ -54,13 +60,15 @@ def ablation(study: Study, reference: Settings | None = None) -> Table:
             refused[row, reason].append(column.quantity.words)
         numbers = numbers.join(pd.DataFrame(cells).add_prefix(f"{column.quantity.name}_"))
     is_whole = any(len(row.changes) > 1 for row in rows)
-    caption = _CAPTION.format(
+    caption = _TABLE_CAPTION if study.table else _CAPTION
+    caption = caption.format(
         reference=f"{arm} ({words(techniques_on(study.arms[arm]))})" if techniques_on(study.arms[arm]) else arm,
         why=why,
         empty="; the last has none of the techniques that vary" if is_whole else "",
         error=_ERROR.format(test=columns[0].quantity.words),
         metric=columns[0].quantity.metric.words,
         guess=TASK_KINDS[study.kind].guess,
+        how="of the same seed" if study.is_paired else "over unpaired runs, by Welch's t",
     )
     if refused:
         reasons = (f"{row}, {', '.join(names)}: {reason}" for (row, reason), names in refused.items())

@@ -56,7 +56,7 @@ def column_in_words(numbers: pd.DataFrame, quantity: Quantity) -> list[str]:
 def best_rows(means: Sequence[float], texts: Sequence[str], column: AblatedQuantity) -> list[int]:
     """The rows whose mean is the best, or is written as the best one is; none if all are written alike."""
     known = [mean for mean in means if not math.isnan(mean)]
-    if not known:
+    if not known or column.best is None:
         return []
     best = texts[list(means).index(column.best(known))].partition(" ")[0]
     found = [i for i, text in enumerate(texts) if text.partition(" ")[0] == best]

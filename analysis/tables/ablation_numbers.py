@@ -12,6 +12,7 @@ from analysis.claims.evidence import FLIPS
 from analysis.claims.example_scores import mean_difference
 from analysis.claims.pairing import Refused, pair
 from analysis.quantities.outcomes import Outcomes
+from analysis.quantities.recorded import table_quantities
 from analysis.quantities.registry import REGISTRY, Quantity, primary_quantity
 from analysis.records.study import Study
 from analysis.stats.effects import ALPHA, Array, Estimate, holm
@@ -30,8 +31,10 @@ class AblatedQuantity(NamedTuple):
     is_cost: bool = False
 
     @property
-    def best(self) -> Callable[[Iterable[float]], float]:
-        """Picks the best of several means."""
+    def best(self) -> Callable[[Iterable[float]], float] | None:
+        """Picks the best of several means; None where nobody knows whether more is better."""
+        if self.quantity.metric is not None and self.quantity.higher_is_better is None:
+            return None
         return max if self.quantity.higher_is_better else min
 
     @property
@@ -39,8 +42,11 @@ class AblatedQuantity(NamedTuple):
         return self.is_cost or self.quantity.keeps_unlearned
 
 
-def ablated_quantities(primary: str) -> tuple[AblatedQuantity, ...]:
-    """The columns of the table, for a study's primary metric."""
+def ablated_quantities(study: Study) -> tuple[AblatedQuantity, ...]:
+    """The columns of the table: a study's primary metric and costs, or all metrics of a table of results."""
+    if study.table is not None:
+        return tuple(map(AblatedQuantity, table_quantities(study.table)))
+    primary = study.primary
     return (
         AblatedQuantity(primary_quantity(primary)),
         AblatedQuantity(primary_quantity(primary, "validation")),
@@ -81,6 +87,7 @@ def effect_of(row: AblatedArm, reference: str, column: AblatedQuantity, study: S
     runs = np.array(pairs.runs, dtype=object).reshape(-1, 2)
     values = measured.values[column.quantity.name].reindex(runs.ravel()).to_numpy(float).reshape(runs.shape)
     usable = np.isfinite(values).all(axis=1)
+    more = tuple(measured.values[column.quantity.name].loc[list(runs)].to_numpy(float) for runs in pairs.more)
     if not column.keeps_unlearned:
         learned = measured.learned.reindex(runs.ravel(), fill_value=False).to_numpy(bool)
         usable &= learned.reshape(runs.shape).all(axis=1)
@@ -89,21 +96,27 @@ def effect_of(row: AblatedArm, reference: str, column: AblatedQuantity, study: S
         reasons = [*dict.fromkeys(known.reindex(runs.ravel()).dropna())] or ["no seed on which both runs learn"]
         raise Refused("; ".join(reasons if len(runs) else pairs.notes))
     try:
-        return paired_difference(column.quantity, study, np.array(pairs.seeds)[usable], runs[usable], values[usable])
+        seeds = np.array(pairs.seeds)[usable]
+        return paired_difference(column.quantity, study, seeds, runs[usable], values[usable], more)
     except ValueError as error:
         raise Refused(str(error)) from error
 
 
 def paired_difference(
-    quantity: Quantity, study: Study, seeds: NDArray[np.int_], runs: NDArray[np.object_], values: Array
+    quantity: Quantity,
+    study: Study,
+    seeds: NDArray[np.int_],
+    runs: NDArray[np.object_],
+    values: Array,
+    more: tuple[Array, ...] = (),
 ) -> Estimate:
     """The effect on the quantity's scale, over seeds and, for a test metric, test examples.
 
-    Args: `runs` and `values`, both (seeds, 2), row before reference.
+    Args: `runs` and `values`, both (seeds, 2), row before reference; `more` as in `Sample`.
     """
     estimand = Estimand(quantity.name, quantity.scale, {}, {}, {}, ())
     scale = SCALES[quantity.scale](1)
-    sample = Sample(study, estimand, scale, tuple(seeds.tolist()), runs, values, np.full(runs.shape, True))
+    sample = Sample(study, estimand, scale, tuple(seeds.tolist()), runs, values, np.full(runs.shape, True), more)
     return mean_difference(sample, np.random.default_rng(FLIPS))
 
 

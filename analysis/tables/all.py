@@ -41,6 +41,9 @@ def report_tables(study: Study, claims: Claims, findings: Sequence[Finding]) -> 
 
     `findings`: the verdicts of the study on `claims`, from `analysis.claims.judge`.
     """
+    if study.table is not None:
+        yield made_or_left_out("ablation", lambda: ablation(study, reference_of(claims, study)), Refused)
+        return
     primary = study.primary
     shown = (f"test_{primary}", "probe_jitter", *CELL_MEANS, *(evidence.quantity for evidence in ROLE_EVIDENCE))
     measured = outcomes(study, shown)

@@ -27,6 +27,8 @@ _CAPTION = (
     "Training s: seconds per run."
 )
 
+TABLE_CAPTION = "Mean ± standard deviation over the rows of each arm in the table of results, one row per run."
+
 TABLE_TYPES = ("csv", "md", "tex")
 """File types of a table."""
 
@@ -99,6 +101,8 @@ def made_or_left_out(name: str, make: Callable[[], Made], refusal: type[Exceptio
 def summary_table(study: Study) -> Table:
     """The summary with its caption."""
     numbers = summary(study)
+    if study.table is not None:
+        return Table("summary", TABLE_CAPTION, numbers, summary_in_words(numbers))
     validation, test = primary_shown(study.primary)
     caption = _CAPTION.format(metric=several(test.metric.words), validation=validation.words, test=test.words)
     return Table("summary", caption, numbers, summary_in_words(numbers))
@@ -129,6 +133,8 @@ def summary(study: Study) -> pd.DataFrame:
     """
     names = [quantity.name for quantity in selected("in_summary")]
     primary = [quantity.name for quantity in primary_shown(study.primary)]
+    if study.table is not None:
+        names, primary = [], [metric.quantity for metric in study.table.metrics]
     values = measure(study, [*names, *primary]).values
     runs = study.runs.set_index("run")[["arm", "status"]].join(values, how="inner")
     planned = pd.concat([study.runs["seed"], study.left_out["seed"]]).nunique()
@@ -142,7 +148,7 @@ def summary(study: Study) -> pd.DataFrame:
                 "arm": arm,
                 "done": len(done),
                 "diverged": len(of_arm) - len(done),
-                "planned": planned,
+                "planned": planned if study.is_paired else len(of_arm),
                 **means_and_sds(done, primary),
                 **{name: done[name].mean(skipna=False) for name in names},
             }
@@ -164,14 +170,14 @@ def summary_in_words(table: pd.DataFrame) -> pd.DataFrame:
 
     A missing number, such as the sd of a single seed, is a dash. Without any value on validation there is no column.
     """
-    validation, test = (name for name in table if f"{name}_sd" in table)
+    *others, last = (name for name in table if f"{name}_sd" in table)
+    shown = [*(name for name in others if table[name].notna().any()), last]
     return pd.DataFrame(
         {
             "arm": table["arm"],
             "seeds": list(map(seeds_done, table["done"], table["planned"], table["diverged"])),
-            **(mean_column(table, validation) if table[validation].notna().any() else {}),
-            **mean_column(table, test),
-            **quantity_columns(table, [quantity.name for quantity in selected("in_summary")]),
+            **{heading: texts for name in shown for heading, texts in mean_column(table, name).items()},
+            **quantity_columns(table, [q.name for q in selected("in_summary") if q.name in table]),
         }
     )
 

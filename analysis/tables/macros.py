@@ -60,7 +60,7 @@ def macros(study: Study, claims: Claims, findings: Sequence[Finding], tables: It
     """
     found = [*study_numbers(study, findings), *claim_numbers(findings, claims), *arm_numbers(study, findings)]
     for table in tables:
-        found += ablation_numbers(table.numbers, study.primary) if table.name == "ablation" else []
+        found += ablation_numbers(table.numbers, study) if table.name == "ablation" else []
     keys = [(safe_key(key), text) for key, text in found]
     times = Counter(key for key, _ in keys)
     name = " ".join(study.folder.resolve().name.split())
@@ -159,7 +159,7 @@ def arm_numbers(study: Study, findings: Sequence[Finding]) -> Iterator[Pair]:
     Means are over the runs that count; for a quantity that runs without learning distort, over those that learn.
     """
     claimed = [part.quantity for finding in findings for part in (finding, *finding.parts) if part.quantity]
-    columns = ablated_quantities(study.primary)
+    columns = ablated_quantities(study)
     known = [quantity.name for quantity in (*selected("in_summary"), *(column.quantity for column in columns))]
     names = [name for name in dict.fromkeys([*known, *claimed]) if REGISTRY[name].per_run]
     measured = outcomes(study, names)
@@ -186,10 +186,10 @@ def in_unit(value: float, quantity: Quantity) -> float:
     return 100 * value if quantity.scale == "points" else value
 
 
-def ablation_numbers(numbers: pd.DataFrame, primary: str) -> Iterator[Pair]:
+def ablation_numbers(numbers: pd.DataFrame, study: Study) -> Iterator[Pair]:
     """The differences of the ablation table."""
     yield "ablation.reference", str(numbers["arm"].iloc[0])
-    columns = [column.quantity for column in ablated_quantities(primary)]
+    columns = [column.quantity for column in ablated_quantities(study)]
     shown = [quantity for quantity in columns if f"{quantity.name}_effect" in numbers]
     for row in numbers.iloc[1:].to_dict("records"):
         for quantity in shown:

@@ -1,8 +1,9 @@
 """What a Recorder adds to a step of a plain loop on MiniLM: `python -m tests.benchmarks.recorder [overrides]`.
 
-Both sides are a plain PyTorch loop on the same batches: forward, backward, clipping at 1, AdamW. One clips by torch's `clip_grad_norm_`. The other has the Recorder's calls instead: `order`, `gradients`,
-`clip` and `step`, with its default of layers every ten steps. Steps are timed in turns in one process, and the ratio is
-the median of the ratios per turn. All overrides of `python -m ablate` are options too, e.g. `trainer.threads=1`.
+Both sides are a plain PyTorch loop on the same batches: forward, backward, clipping at 1, AdamW. One clips by torch's
+`clip_grad_norm_`. The other has the Recorder's calls instead: `order`, `gradients`, `clip` and `step`, with its default
+of layers every ten steps. Steps are timed in turns in one process, and the ratio is the median of the ratios per turn.
+All overrides of `python -m ablate` are options too, e.g. `trainer.threads=1`.
 """
 
 import tempfile

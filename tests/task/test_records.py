@@ -121,7 +121,9 @@ def test_it_resumes_to_the_bit(
 
 
 def test_an_adapter_of_a_language_model_trains_no_output_layer(tmp_path: Path) -> None:
-    settings = compose_settings(*write(tmp_path, "causal_lm"), *SHORT, "adapter=lora", "trainer.steps=3")
+    settings = compose_settings(
+        *write(tmp_path, "causal_lm"), *SHORT, "adapter=lora", "trainer.steps=3", "trainer.track.layers_every=1"
+    )
     found = run_settings(settings, tmp_path / "run")
     assert 0 < found["parameters"]["ratio"] < 0.2
     assert {*table(tmp_path / "run", "layers")["block"]} == {"attention"}
