@@ -1,8 +1,10 @@
-"""Ablation studies of fine-tuning techniques: one trainer, paired seeds, verdicts that state their uncertainty."""
+"""Ablation studies of fine-tuning techniques: one trainer, paired seeds, verdicts that state their uncertainty.
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+Nothing is imported here at once, not even Python's own modules: those of the folder of the command would come first
+until `ablate.config.start.leave_folder` has run.
+"""
 
+TYPE_CHECKING = False  # type checkers take it as true
 if TYPE_CHECKING:
     from ablate.recorder import Recorder
 
@@ -11,10 +13,12 @@ __path__ = [*__path__, f"{__path__[0]}/version1"]
 __all__ = ["Recorder", "__version__"]
 
 LAZY = {"Recorder": "ablate.recorder"}
-"""Public name -> its module, which is imported on first use: `import ablate` alone loads nothing heavy."""
+"""Public name -> its module, which is imported on first use."""
 
 
-def __getattr__(name: str) -> Any:
-    if name in LAZY:
-        return getattr(import_module(LAZY[name]), name)
-    raise AttributeError(f"module {__name__} has no attribute {name}")
+def __getattr__(name: str) -> object:
+    if name not in LAZY:
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    from importlib import import_module
+
+    return getattr(import_module(LAZY[name]), name)

@@ -244,7 +244,7 @@ class Recorder:
         if self._norms is None:
             what = "must be called before recorder.step, after backward and before the optimizer's step"
             raise ValueError(f"recorder.gradients(model) {what} (step {self.done + 1})")
-        loss, lr, accuracy = map(as_number, (loss, lr, accuracy))
+        loss, lr, accuracy = map(plain_number, (loss, lr, accuracy))
         examples, tokens = (each if each is None else int(each) for each in (examples, tokens))
         require("loss", loss, loss is not None, "a number")
         require("lr", lr, lr is None or math.isfinite(lr), "a finite number")
@@ -303,7 +303,7 @@ class Recorder:
             raise ValueError(f"recorder.step must be called before recorder.evaluation (step {self.done + 1})")
         require("split", split, split in EVALUATED, f"one of {', '.join(EVALUATED)}")
         require("loss", loss, loss is None or losses is None, "left out where there are losses")
-        loss = as_number(loss)
+        loss = plain_number(loss)
         given = Given(labels, predictions, probabilities, losses, tokens)
         self._check_finite(f"a value of the {split} predictions", given.not_finite(), self.done)
         if all(each is None for each in vars(given).values()):
@@ -422,7 +422,7 @@ class Recorder:
             raise ValueError(f"recorder.clip and recorder.clipped must be called once per step (step {self.done + 1})")
 
 
-def as_number(value: Any) -> float | None:
+def plain_number(value: Any) -> float | None:
     """A number or a tensor with one, as a number."""
     return None if value is None else float(value.detach() if isinstance(value, torch.Tensor) else value)
 
