@@ -177,7 +177,7 @@ def role_of(column: str, rows: ResultRows) -> tuple[str | None, str]:
         if mostly_distinct and len(values) > 2:
             return None, "text that is different in most rows"
         return "arms", f"text with {count(distinct, 'value')}"
-    if mostly_distinct and any(number != int(number) for number in numbers):
+    if mostly_distinct and any(not number.is_integer() for number in numbers):
         return "metrics", "numbers with fractions that hardly repeat"
     return ("unclear", "numbers that repeat") if not mostly_distinct else (None, "whole numbers that hardly repeat")
 

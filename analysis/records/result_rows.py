@@ -114,7 +114,7 @@ def check_column_names(path: Path, header: list[str], separator: str) -> None:
     if twice := next((name for name in header if header.count(name) > 1), None):
         raise FileError(f"{path}, line 1: the column {twice} must occur once (it occurs {header.count(twice)} times)")
     if all(cell_number(name) is not None for name in header):
-        raise FileError(f"{path}, line 1 must be a header with the names of the columns (got {excerpt(header[0])} ...)")
+        raise FileError(f"{path}, line 1 must be a header with the names of the columns (got {excerpt(header)})")
 
 
 def json_columns(path: Path) -> tuple[dict[str, list[Any]], list[str]]:

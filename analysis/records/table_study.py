@@ -132,7 +132,7 @@ def table_metric(rows: ResultRows, column: str) -> TableMetric:
     factor = 1.0
     if scale == "points" and known and not all(0 <= number <= 1 for number in known):
         is_percent = all(0 <= number <= PERCENT for number in known)
-        if is_percent and min(known) <= 1 and any(number != int(number) for number in known if number <= 1):
+        if is_percent and min(known) <= 1 and any(not number.is_integer() for number in known if number <= 1):
             low, high = (known.index(end) for end in (min(known), max(known)))
             raise ValueError(
                 f"{rows.at(numbers.index(known[low]), column)} must be a share from 0 to 1, or per cent, in all rows "
@@ -176,7 +176,7 @@ def option(value: Any) -> str:
     number = cell_number(value)
     if number is None:
         return str(value)
-    return value_text(int(number) if number == int(number) and abs(number) < 2**53 else number)
+    return value_text(int(number) if number.is_integer() and abs(number) < 2**53 else number)
 
 
 def without_data(arm: Arm) -> dict[str, Any]:
@@ -190,9 +190,9 @@ def seeds_of_rows(rows: ResultRows, roles: Roles) -> list[int]:
     found = []
     for row, value in enumerate(rows.columns[roles.seed]):
         number = cell_number(value)
-        if number is None or number != int(number) or not 0 <= number < 2**63:
+        if number is None or not number.is_integer() or not 0 <= number < 2**63:
             raise refusal(rows.at(row, roles.seed), excerpt(value) if value else value, "a whole number from 0")
-        found.append(int(number))
+        found.append(int(value) if isinstance(value, int) or str(value).isdecimal() else int(number))
     return found
 
 

@@ -305,6 +305,8 @@ MALFORMED = {
     "empty file": ("", {}, "must have a header and rows, but it is empty"),
     "only a byte order mark": ("\ufeff", {}, "it is empty"),
     "header only": ("clip,seed,acc\n", {}, "only the header clip, seed, acc"),
+    "no first line": ("\n" + GOOD, {}, "line 1 must be a header"),
+    "an infinite seed": (GOOD.replace("none,1", "none,1e400"), {}, "line 3, column seed must be a whole number"),
     "no header": ("1,0,0.81\n2,1,0.82\n", {}, "line 1 must be a header"),
     "a column twice": (GOOD.replace("seed,acc", "acc,acc"), {}, "line 1: the column acc must occur once"),
     "a column without a name": (GOOD.replace("seed,acc", ",acc"), {}, "line 1: column 2 must have a name"),
