@@ -148,7 +148,7 @@ def parquet_columns(path: Path, content: bytes) -> tuple[dict[str, list[Any]], l
     try:
         table = pq.read_table(pa.BufferReader(content))
         columns = {str(name): table[name].to_pylist() for name in table.column_names}
-    except (pa.ArrowException, OSError, KeyError) as error:
+    except (pa.ArrowException, OSError, KeyError, OverflowError, ValueError) as error:
         raise FileError(f"{path} must be a Parquet file with columns of different names: {error}") from error
     for i in range(table.num_rows):
         check_scalars(f"{path}, row {i + 1}", {name: values[i] for name, values in columns.items()})
