@@ -173,7 +173,8 @@ class Recorder:
         batch. Their hash proves that the runs of a seed train on the same batches."""
         self._check_running("order")
         found = torch.as_tensor(indices)
-        require("indices", found.dtype, not found.is_floating_point(), "whole numbers, those of the examples")
+        whole = not found.is_floating_point() or not found.numel()
+        require("indices", found.dtype, whole, "whole numbers, those of the examples")
         self._order.append(found.detach().cpu().to(torch.int64).reshape(-1))
 
     def gradients(self, model: nn.Module) -> float:
