@@ -34,7 +34,7 @@ from torch.distributed.tensor import DTensor
 
 from ablate.clip import GradientRule, NormRule, rule_name
 from ablate.config.checks import refusal, require
-from ablate.config.paths import claims_file
+from ablate.config.paths import claims_file, kept_claims
 from ablate.files.atomic import remove_leftovers
 from ablate.files.hashing import file_sha256
 from ablate.files.links import refuse_links
@@ -105,7 +105,7 @@ class Recorder:
         primary: str | None = None,
         settings: Mapping[str, Any] | None = None,
         nuisance: int = 0,
-        claims: str | os.PathLike[str] = "auto",
+        claims: str | os.PathLike[str] | None = None,
         layers_every: int = 10,
         rerun: bool = False,
         made_by: str = "ablate.Recorder",
@@ -125,7 +125,7 @@ class Recorder:
         self._record["timing"] = {"started": datetime.now(UTC).isoformat(timespec="seconds")}
         self._began = self._last = time.perf_counter()
         check_single_process()
-        found = Path(claims) if Path(claims).is_file() else claims_file(str(claims))
+        found = chosen_file(claims, Path(study))
         self.folder = Path(study) / existing_name(Path(study), self._declared.id, self._declared.folder_name)
         self._lock = locked(self.folder)
         try:
@@ -173,7 +173,8 @@ class Recorder:
         batch. Their hash proves that the runs of a seed train on the same batches."""
         self._check_running("order")
         found = torch.as_tensor(indices)
-        require("indices", found.dtype, not found.is_floating_point(), "whole numbers, those of the examples")
+        whole = not found.is_floating_point() or not found.numel()
+        require("indices", found.dtype, whole, "whole numbers, those of the examples")
         self._order.append(found.detach().cpu().to(torch.int64).reshape(-1))
 
     def gradients(self, model: nn.Module) -> float:
@@ -244,7 +245,7 @@ class Recorder:
         if self._norms is None:
             what = "must be called before recorder.step, after backward and before the optimizer's step"
             raise ValueError(f"recorder.gradients(model) {what} (step {self.done + 1})")
-        loss, lr, accuracy = map(plain_number, (loss, lr, accuracy))
+        loss, lr, accuracy = map(scalar, (loss, lr, accuracy))
         examples, tokens = (each if each is None else int(each) for each in (examples, tokens))
         require("loss", loss, loss is not None, "a number")
         require("lr", lr, lr is None or math.isfinite(lr), "a finite number")
@@ -303,7 +304,7 @@ class Recorder:
             raise ValueError(f"recorder.step must be called before recorder.evaluation (step {self.done + 1})")
         require("split", split, split in EVALUATED, f"one of {', '.join(EVALUATED)}")
         require("loss", loss, loss is None or losses is None, "left out where there are losses")
-        loss = plain_number(loss)
+        loss = scalar(loss)
         given = Given(labels, predictions, probabilities, losses, tokens)
         self._check_finite(f"a value of the {split} predictions", given.not_finite(), self.done)
         if all(each is None for each in vars(given).values()):
@@ -422,7 +423,15 @@ class Recorder:
             raise ValueError(f"recorder.clip and recorder.clipped must be called once per step (step {self.done + 1})")
 
 
-def plain_number(value: Any) -> float | None:
+def chosen_file(claims: str | os.PathLike[str] | None, study: Path) -> Path:
+    """The claims that a run is registered with; by default the study's own copy of those that compare all arms."""
+    own = kept_claims(study) / "auto.yaml"
+    if claims is None:
+        return own if own.is_file() else claims_file("auto")
+    return Path(claims) if Path(claims).is_file() else claims_file(str(claims))
+
+
+def scalar(value: Any) -> float | None:
     """A number or a tensor with one, as a number."""
     return None if value is None else float(value.detach() if isinstance(value, torch.Tensor) else value)
 

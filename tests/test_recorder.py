@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,9 @@ from ablate.training.device import make_accelerator
 from ablate.training.evaluation import evaluate, probe_order
 from ablate.training.learner import make_batches, make_learner, order_of_examples
 from analysis.claims.judge import judge_claims
+from analysis.claims.pairing import Refused, pair
 from analysis.claims.reading import read_claims
+from analysis.page.provenance import makers_fact
 from analysis.records.study import load
 from analysis.report import named_claims, read_claims_for
 from tests.tools import ROOT, compose_config, compose_settings
@@ -447,6 +449,36 @@ def test_a_language_model(tmp_path: Path) -> None:
     metrics, found = evaluated(tmp_path, "causal_lm", (), losses=[1.0, 3.0], tokens=[30, 10])
     assert metrics == {"test_loss": 1.5, "test_perplexity": pytest.approx(np.exp(1.5))}
     assert found["baseline"].isna().all()
+
+
+def run_in_order(folder: Path, arm: str, order: Sequence[int] | None) -> None:
+    with make(folder, factors={"clip": arm}) as recorder:
+        if order is not None:
+            recorder.order(order[:2])
+            recorder.order(torch.tensor(order[2:]))
+        learn(recorder)
+
+
+@pytest.mark.parametrize("orders", [([3, 1, 2], [3, 1, 2]), ([3, 1, 2], [3, 2, 1]), ([3, 1, 2], None)], ids=str)
+def test_the_order_of_examples_proves_or_refutes_a_pair(orders: Any, tmp_path: Path) -> None:
+    for arm, order in zip(("none", "fixed"), orders, strict=True):
+        run_in_order(tmp_path, arm, order)
+    study = load(tmp_path / "study")
+    if orders[0] == orders[1]:
+        assert pair(study, ["none", "fixed"], ["clip"]).seeds == (0,)
+    else:
+        with pytest.raises(Refused, match=r"seed 0 differs in pairing.batches"):
+            pair(study, ["none", "fixed"], ["clip"])
+
+
+def test_the_page_names_the_maker_of_the_runs(tmp_path: Path) -> None:
+    run_in_order(tmp_path, "none", [0])
+    fact = makers_fact(load(tmp_path / "study"))[0]
+    assert (
+        fact.lines[0] == "ablate.Recorder: 1 run"
+        and "declare: not all record the pairing of head, dropout" in fact.lines[1]
+    )
+    assert fact.flagged
 
 
 DOCUMENT = (ROOT / "docs/record_your_own_loop.md").read_text(encoding="utf-8")

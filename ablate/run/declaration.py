@@ -97,7 +97,7 @@ def declare(
     words = len(labels) == len({*labels}) and all(isinstance(label, str) for label in labels)
     require("labels", list(labels), words, "the names of the classes, each a text and once")
     require("labels", "none", bool(labels) or primary != "entity_f1", "given with entity_f1, such as O, B-PER, I-PER")
-    if labels and not {task} & {*METRICS["accuracy"].kinds}:
+    if labels and task not in METRICS["accuracy"].kinds:
         raise refusal("labels", list(labels), f"left out in {task}, which has no classes")
     made = entries(factors, settings, steps, task)
     found = Declaration(made, tuple(factors), seed, nuisance, steps, task, labels, primary)

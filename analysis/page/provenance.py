@@ -83,6 +83,7 @@ def facts(study: Study, claims: Claims, looks: Sequence[Look]) -> tuple[Fact, ..
         Fact("Versions", tuple(f"{name} {recorded_values(column(study, f'environment.{name}'))}" for name in VERSIONS)),
         Fact("Hardware", tuple(said + recorded_values(column(study, name)) for name, said in MACHINE.items())),
         code_fact(study),
+        *makers_fact(study),
         claims_fact(study, claims),
         environments_fact(study),
         resumed_fact(study),
@@ -139,6 +140,20 @@ def code_fact(study: Study) -> Fact:
     if dirty:
         lines.append(f"{count(int(dirty), 'run')} with uncommitted changes")
     return Fact("Code", tuple(lines), flagged=bool(dirty) or commits.nunique() > 1)
+
+
+def makers_fact(study: Study) -> tuple[Fact, ...]:
+    """Which programs other than our trainer made runs, and what pairs these; nothing where there are none."""
+    makers = column(study, "made_by").dropna()
+    if makers.empty:
+        return ()
+    lines = [f"{maker}: {count(n, 'run')}" for maker, n in makers.value_counts(sort=False).items()]
+    own = study.runs.loc[makers.index]
+    lacking = [key for key in ("batches", "head", "dropout") if own[f"pairing.{key}"].isna().any()]
+    lines += [f"paired by the seed that they declare: not all record the pairing of {', '.join(lacking)}"] * bool(
+        lacking
+    )
+    return (Fact("Made by", tuple(lines), flagged=bool(lacking)),)
 
 
 def claims_fact(study: Study, claims: Claims) -> Fact:
