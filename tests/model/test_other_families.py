@@ -115,7 +115,7 @@ def test_preflight_refuses_and_warns(
     arms = [build_options(settings_of(folders["mpnet"], f"freeze={option}", f"seed={seed}"))
             for option, seed in (("none", 0), ("none", 1), ("embeddings_attention", 0))]  # fmt: skip
     texts = corpus(arms[0].model, arms[0].data, {})
-    model = model_check.structure(arms[0].model, texts)
+    model = model_check.structure(arms[0].model, texts, arms[0].task)
     monkeypatch.setattr(technique_check.log, "propagate", True)
     with caplog.at_level(logging.WARNING):
         for arm in arms[:2]:

@@ -63,6 +63,7 @@ def test_run_json_is_complete(swept: tuple[Path, str, str]) -> None:
     assert set(record) == {
         "schema", "id", "status", "factors", "seed", "nuisance", "parameters", "memory_bytes", "pairing", "metrics",
         "forked_from", "environment", "timing", "error", "records", "claims", "numerics", "sha256",
+        "kind", "labels", "primary",
     }  # fmt: skip
     assert set(record["metrics"]) == {"test_accuracy", "test_loss", "validation_accuracy", "validation_loss"}
     assert record["parameters"]["total"] == sum(b["total"] for b in record["parameters"]["by_block"].values())
