@@ -6,6 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from ablate.run.folder_name import run_folder
+from analysis.records.source import open_study_archive, possible_runs
 from tests.tools import ROOT, compose_config, compose_settings
 
 
@@ -59,8 +60,11 @@ def test_a_folder_with_the_id_is_found_whatever_its_name(tmp_path: Path, monkeyp
     assert folder("clip=none").name == f"clip=none-s0-{id}"
 
 
-def test_published_runs_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
+def test_published_runs_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they are named in the archive, by version 1."""
+    monkeypatch.chdir(tmp_path)
+    for run in possible_runs(open_study_archive(ROOT / "outputs/reference/paper.zip")):
+        (tmp_path / "outputs/reference/paper" / run).mkdir(parents=True)
     published = (
         "optimizer.lr=1e-4", "trainer.batch_size=16", "trainer.probe_every=5", "trainer.probe_examples=32",
         "trainer.skip_unread=false", "trainer.piece_multiple=1", "study=reference/paper", "clip=delayed", "freeze=none",

@@ -39,7 +39,7 @@ def test_the_probe_keeps_the_loss_of_each_example(
 
 def test_checkpoints_write_the_tables_after_a_tenth_more_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps, write = [], Rows.write
-    monkeypatch.setattr(Rows, "write", lambda rows, folder: steps.append(len(rows.steps)) or write(rows, folder))
+    monkeypatch.setattr(Rows, "write", lambda rows, *more: steps.append(len(rows.steps)) or write(rows, *more))
     run_settings(
         compose_settings(
             "model=tiny", "data=synthetic", "trainer.steps=60", "trainer.threads=1", "trainer.checkpoint_every=1"
