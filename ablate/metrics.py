@@ -384,8 +384,14 @@ PRIMARY = "accuracy"
 """The primary metric of runs that name none."""
 
 
+def metric_names(kind: str) -> list[str]:
+    """The names of the metrics that a kind of task has."""
+    return [metric.name for metric in METRICS.values() if kind in metric.kinds]
+
+
 def check_metric(key: str, name: str, kind: str) -> None:
     """Raise ValueError unless a kind of task has a metric of this name."""
-    known = [metric.name for metric in METRICS.values() if kind in metric.kinds]
+    known = metric_names(kind)
     if name not in known:
-        raise ValueError(f"{refusal(key, name, f'a metric of {kind} ({chr(44).join(known)})')}; {nearest(name, known)}")
+        allowed = f"a metric of {kind} ({', '.join(known)})"
+        raise ValueError(f"{refusal(key, name, allowed)}; {nearest(name, known)}")

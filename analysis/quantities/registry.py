@@ -161,32 +161,32 @@ def of_evals(formula: Formula) -> Measure:
 
 def of_test(metric: Metric) -> Quantity:
     """The quantity of a metric on the test split, computed from the predictions."""
-    return Quantity(
-        f"test_{metric.name}",
-        f"test {metric.words}",
-        metric.unit,
-        metric.scale,
+    return of_split(
+        metric,
+        "test",
         measure=lambda run: metric_value(metric, run.predicted),
-        diverged=at_chance(metric) if metric.chance else None,
         per_example=of_examples(lambda run: metric_scores(metric, run.predicted, run.groups)),
         jackknifed=metric.scores is None,
-        metric=metric,
-        higher_is_better=metric.higher_is_better,
-        **heading_of(metric, "test"),
     )
 
 
 def of_validation(metric: Metric) -> Quantity:
     """The quantity of a metric on the validation split: run.json has those that were computed while it trained."""
+    return of_split(metric, "validation")
+
+
+def of_split(metric: Metric, split: str, **how: Any) -> Quantity:
+    """The quantity of a metric on a split; `how` are further fields, which say how it is measured."""
     return Quantity(
-        f"validation_{metric.name}",
-        f"validation {metric.words}",
+        f"{split}_{metric.name}",
+        f"{split} {metric.words}",
         metric.unit,
         metric.scale,
         diverged=at_chance(metric) if metric.chance else None,
         metric=metric,
         higher_is_better=metric.higher_is_better,
-        **heading_of(metric, "validation"),
+        **heading_of(metric, split),
+        **how,
     )
 
 
@@ -257,7 +257,7 @@ QUANTITIES = (
              heading="training s", decimals=1, in_summary=True),
     Quantity("timing.seconds", "run time", "s", "log"),
     Quantity("churn", "share of test predictions on which two seeds differ", "", "points", per_run=False),
-    *(of_split(metric) for of_split in (of_test, of_validation) for metric in METRICS.values()
+    *(quantity_of(metric) for quantity_of in (of_test, of_validation) for metric in METRICS.values()
       if metric.name != "accuracy"),
 )  # fmt: skip
 

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 
 from ablate.files.reading import Damaged, content_sha256
 from ablate.files.run_record import RUN_JSON, read_columns, task_kind
-from ablate.metrics import METRICS, PRIMARY
+from ablate.metrics import PRIMARY, metric_names
 from ablate.schema import SETUP, TASKS
 from analysis.records.arms import Arm, arm_of, factors_of, flat, in_order, labels, merged_order, ranges, techniques_of
 from analysis.records.run_folder import RECORDS, Unreadable, columns_of, files_of, flaw_of, run_json, verified
@@ -279,7 +279,7 @@ def scan(
 def unknown_metric(data: Mapping[str, Any]) -> tuple[str, str] | None:
     """The flaw of a run whose primary metric this version does not know."""
     name, kind = data.get("primary"), task_kind(data)
-    known = [metric.name for metric in METRICS.values() if kind in metric.kinds]
+    known = metric_names(kind)
     if name is None or name in known:
         return None
     return "foreign", f"run.json: primary must be a metric of {kind} ({', '.join(known)}; got {name})"
