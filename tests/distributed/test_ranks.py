@@ -151,6 +151,7 @@ def test_a_shards_memory_is_its_own(tmp_path: Path) -> None:
 # The sweep
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_a_sweep_forks_skips_and_says_it_once(tmp_path: Path, way: str) -> None:
     shared, apart = tmp_path / "shared", tmp_path / "apart"
@@ -251,6 +252,7 @@ def impatient(fault: Fault) -> None:
     fault()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_failure_of_one_ends_all_and_nothing_is_lost(tmp_path: Path, rank: int) -> None:
     failing = functools.partial(injection.at_step, 7, injection.fail, 20)

@@ -123,6 +123,7 @@ def test_a_gpu_for_each_worker(monkeypatch: pytest.MonkeyPatch) -> None:
 # Faults
 
 
+@pytest.mark.slow
 def test_row_05_a_killed_worker(tmp_path: Path, undisturbed: Path) -> None:
     """It ends the others: the table, exit code 1, and the same command continues from the checkpoints."""
     (tmp_path / "fault").write_text(f"{int(signal.SIGKILL)} own")
@@ -134,6 +135,7 @@ def test_row_05_a_killed_worker(tmp_path: Path, undisturbed: Path) -> None:
     assert differences(tmp_path, undisturbed) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("signum", "whom", "code"), [(signal.SIGTERM, "parent", 75), (signal.SIGINT, "group", 130)], ids=["term", "ctrl_c"]
 )
@@ -152,6 +154,7 @@ def test_row_04_a_stop_of_the_command(tmp_path: Path, undisturbed: Path, signum:
     assert differences(tmp_path, undisturbed) == []
 
 
+@pytest.mark.slow
 def test_row_01_workers_end_when_the_command_is_killed(tmp_path: Path, undisturbed: Path) -> None:
     """Soon, where joblib's would wait 300 s for work; the runs are saved."""
     longer = tuple(a for a in DISTURBED if not a.startswith("trainer.steps"))
