@@ -274,6 +274,7 @@ DAMAGES = (
 )
 
 
+@pytest.mark.slow
 def test_a_deleted_or_damaged_file_of_the_report_is_written_again(quick: Study) -> None:
     claims = read_claims(quick.folder.parents[1] / "mine.yaml")
     write_report(quick, claims)

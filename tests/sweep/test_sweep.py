@@ -303,6 +303,7 @@ def encode_output(encoding: str) -> None:
         stream.reconfigure(encoding=encoding, errors="strict")  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_the_report_is_written_whatever_the_output(tmp_path: Path) -> None:
     """The second encoding finds the runs and the report of the first."""
     sweep = ("-m", *SMALL, "clip=none,fixed", "seed=0,1", "report=true")

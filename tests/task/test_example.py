@@ -18,6 +18,7 @@ PRIMARY = {"topics": "f1_macro", "pairs": "matthews", "similarity": "spearman", 
            "texts": "perplexity"}  # fmt: skip
 
 
+@pytest.mark.slow
 def test_each_command_trains_and_records_its_metric(tmp_path: Path) -> None:
     blocks = re.findall(r"```bash\n(.*?)```", (EXAMPLE / "README.md").read_text(), re.DOTALL)
     shutil.copytree(EXAMPLE / "conf", tmp_path / "conf")
