@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from ablate.files.run_record import read_run_json
 from tests.tools import ROOT, ablate
 
