@@ -181,10 +181,8 @@ class Sweep(Callback):
             return
         tracker = build_option("tracker", self.settings)
         allow = self.settings["allow_targets"]
-        report = write_study_report(self.folders[0].parent, self.claims, tracker, allow) if self.reports else ()
-        all_ended = print_summary(self.folders, self.rerun, advise=len(report) < 2)
-        for line in report:
-            progress.table_console().print(line, markup=False, highlight=False, soft_wrap=True)
+        report = write_study_report(self.folders[0].parent, self.claims, tracker, allow) if self.reports else ""
+        all_ended = print_summary(self.folders, self.rerun, report)
         if not all_ended:
             raise CommandEnd(1)
 

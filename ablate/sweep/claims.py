@@ -153,16 +153,16 @@ def run_names(jobs: Sequence[Job]) -> dict[str, str]:
     records = arm_records(jobs)
     order = merged_order(record["factors"] for record in records)
     found = labels([arm_of(record, order) for record in records])
-    arm_names = dict(zip(map(without_seed, distinct(jobs)), found, strict=True))
+    arm_names = dict(zip(map(without_seed, one_of_each_arm(jobs)), found, strict=True))
     return {work.folder.name: f"{arm_names[without_seed(work)]}, seed {work.config['seed']}" for work in jobs}
 
 
 def arm_records(jobs: Sequence[Job]) -> list[dict[str, Any]]:
     """What run.json would have of each arm."""
-    return [{"factors": factors(w.config, w.choices), "nuisance": w.config["nuisance"]} for w in distinct(jobs)]
+    return [{"factors": factors(w.config, w.choices), "nuisance": w.config["nuisance"]} for w in one_of_each_arm(jobs)]
 
 
-def distinct(jobs: Sequence[Job]) -> list[Job]:
+def one_of_each_arm(jobs: Sequence[Job]) -> list[Job]:
     """One job of each arm, in their order."""
     return list({without_seed(work): work for work in jobs}.values())
 

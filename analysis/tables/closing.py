@@ -1,9 +1,6 @@
 """The table that ends a sweep in a terminal: what each arm reaches, and how it differs from the reference arm."""
 
-from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
-
-import pandas as pd
 
 from ablate.config.wording import count
 from analysis.claims.comparison import outermost, reference_arm
@@ -34,16 +31,16 @@ class Differences(NamedTuple):
     caption: str
 
 
-def differences(study: Study, claims: Claims, shown: Collection[str]) -> Differences | None:
-    """The difference of each shown arm from the reference in the primary metric on the test split.
+def arm_differences(study: Study, claims: Claims) -> Differences | None:
+    """The difference of each arm from the reference in the primary metric on the test split.
 
     Its interval is that of the ablation table. None without another arm that has runs.
     """
     try:
-        reference = reference_of(study, claims)
+        reference = reference_label(study, claims)
     except (Refused, ValueError):
         return None
-    others = [arm for arm in shown if arm != reference]
+    others = [arm for arm in study.arms if arm != reference and arm in set(study.runs["arm"])]
     quantity = of_kind(primary_quantity(study.primary), study.kind)
     if not others or reference not in set(study.runs["arm"]):
         return None
@@ -57,7 +54,7 @@ def differences(study: Study, claims: Claims, shown: Collection[str]) -> Differe
     return Differences(reference, heading, texts, caption(quantity, len(others), with_interval))
 
 
-def reference_of(study: Study, claims: Claims) -> str:
+def reference_label(study: Study, claims: Claims) -> str:
     """The reference of the claims, or else that of the ablation table."""
     if claims.compare is not None:
         return reference_arm(study.arms, claims.compare.reference)
@@ -86,17 +83,3 @@ def caption(quantity: Quantity, others: int, with_interval: bool) -> str:
     if not with_interval:
         return f"{text}; one seed, so chance may explain it"
     return f"{text}; intervals adjusted for {count(others, 'comparison')}" if others > 1 else text
-
-
-def closing_table(words: pd.DataFrame, shown: Sequence[str], found: Differences | None) -> pd.DataFrame:
-    """The rows of the summary (`analysis.tables.formats.summary_in_words`) for the shown arms, with the differences.
-
-    Of the columns only seeds and primary metric stay.
-    """
-    rows = words[words["arm"].isin(shown)]
-    metrics = [name for name in rows if str(name).startswith(("validation ", "test "))]
-    table = rows[["arm", "seeds", *metrics]]
-    if found is None:
-        return table
-    cells = ["reference" if arm == found.reference else found.texts.get(arm, DASH) for arm in table["arm"]]
-    return table.assign(**{found.heading: cells})

@@ -55,10 +55,10 @@ def test_the_same_records_and_no_run_twice(tmp_path: Path, one_by_one: Path) -> 
     check_same(tmp_path, one_by_one)
     shown = output(tmp_path)
     assert "6 runs, 2 in parallel: 4 new, 2 fork" in shown and "up to 14 more are shared" in shown
-    assert "test accuracy" in shown and "\x1b" not in shown  # the table, and plain lines from the workers
-    assert {line.partition("]")[0] for line in shown.splitlines() if line.startswith("[")} == {
-        f"[{n}/6" for n in range(1, 7)
-    }
+    assert "test accuracy" in shown and "\x1b" not in shown  # the table, and plain lines
+    ended = [line.partition("] ") for line in shown.splitlines() if line.endswith(": done")]
+    assert [place for place, _, _ in ended] == [f"[{n}/6" for n in range(1, 7)]
+    assert len({name for _, _, name in ended}) == 6 and all(", seed " in name for _, _, name in ended)
     assert ablate(tmp_path, *LISTED, *LOCAL) == 0
     assert "all 6 runs are done already" in output(tmp_path)
 
