@@ -6,6 +6,7 @@ A finished study's report is written again only when its inputs change: the runs
 import hashlib
 import json
 import multiprocessing
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -221,7 +222,8 @@ def draw_all(
     waiting = {name: LeftOut(name, waits) for name in every if waits and shows_differences(name, study)}
     claims = None if waits else claims
     names = tuple(name for name in every if name not in (*waiting, *OF_CLAIMS))
-    if len(study.arms) < MANY_ARMS or study.table is not None:  # another process would not know a table's metrics
+    is_small = len(study.arms) < MANY_ARMS
+    if is_small or study.table is not None or not may_start_processes():  # it would not know a table's metrics
         made = save_all(claim_figures(study, findings, claims), folder) | draw_and_save(study, names, folder)
     else:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as second:
@@ -232,6 +234,14 @@ def draw_all(
     ordered = [(name, made[name]) for name in every]
     captions = {name: figure for name, figure in ordered if isinstance(figure, str)}
     return captions, tuple(figure for _, figure in ordered if isinstance(figure, LeftOut))
+
+
+def may_start_processes() -> bool:
+    """Whether another process may import the main module, as Python does there; a user's own script would run again."""
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    name = spec.name if spec else Path(getattr(main, "__file__", None) or "").stem
+    return name in ("", "ablate", "ablate.__main__", "analysis.__main__")  # "": a notebook has no file
 
 
 def draw_and_save(study: Study, names: Sequence[str], folder: Path) -> dict[str, str | LeftOut]:
