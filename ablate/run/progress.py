@@ -16,6 +16,7 @@ from ablate.config.output import LenientStream
 from ablate.config.terminal import EscapingConsole, EscapingFormatter
 from ablate.config.wording import duration
 from ablate.run import process
+from ablate.run.notebook import NotebookProgress
 from ablate.schema import Step
 
 console = EscapingConsole(stderr=True)
@@ -24,8 +25,8 @@ PLAIN_LINES = 4  # per run, where there is no terminal
 
 
 def is_live() -> bool:
-    """Whether lines may be overwritten: in a terminal that only this process writes to."""
-    return console.is_terminal and not process.current.is_worker
+    """Whether lines may be overwritten: in a notebook, or a terminal, that only this process writes to."""
+    return (console.is_terminal or console.is_jupyter) and not process.current.is_worker
 
 
 def table_console() -> EscapingConsole:
@@ -82,7 +83,8 @@ class Display:
 
     def __init__(self, runs: int, steps: int, started: int = 0) -> None:
         self.runs, self.started, self.is_live = runs, started, is_live()
-        self.progress = Progress(
+        kind = NotebookProgress if console.is_jupyter else Progress
+        self.progress = kind(
             TextColumn("{task.description}"), BarColumn(20), TextColumn("{task.completed}/{task.total} steps"),
             TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[numbers]}"),
             console=console, disable=not self.is_live,

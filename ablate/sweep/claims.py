@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -23,7 +22,7 @@ from ablate.files.atomic import write_together
 from ablate.files.hashing import file_sha256
 from ablate.files.links import refuse_links
 from ablate.files.reading import read_regular
-from ablate.run import progress
+from ablate.run import process, progress
 from ablate.run.job import Job
 
 OF_THE_COMMAND = ("study", "seed", "plan", "report", "rerun", "reference")
@@ -150,10 +149,7 @@ def arms(jobs: Sequence[Job]) -> tuple[list[Mapping[str, Any]], list[Mapping[str
 
 def base_command(config: DictConfig, jobs: Sequence[Job]) -> str:
     """The typed command without what varies among its jobs, for commands that run some of its arms on other seeds."""
-    words = ["python", "-m", "ablate", "-m"]
-    typed = get_args_parser().parse_args()
-    for flag, value in (("--config-dir", typed.config_dir), ("--config-name", typed.config_name)):
-        words += [flag, value] if value else []
+    words = ["python", "-m", "ablate", "-m", *process.current.flags]
     parser = OverridesParser.create()
     for line in (*config.hydra.overrides.hydra, *config.hydra.overrides.task):
         key = parser.parse_override(line).key_or_group

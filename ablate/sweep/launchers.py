@@ -21,6 +21,7 @@ from ablate.config.checks import refusal
 from ablate.config.paths import conf
 from ablate.config.start import CONTINUE
 from ablate.run import process
+from ablate.run.signals import in_main_thread
 from ablate.sweep import workers
 from ablate.trainer import Trainer, cores
 
@@ -153,7 +154,8 @@ def connect_ray(config: DictConfig) -> None:
         reason = str(error).splitlines()[0]
         key, what = "hydra.launcher.ray.init.address", "the address of a running Ray cluster"
         raise ValueError(f"{refusal(key, settings['address'], what)}: {reason}") from None
-    signal.signal(signal.SIGTERM, interrupt)  # Ray's own handler would exit with 1
+    if in_main_thread():
+        signal.signal(signal.SIGTERM, interrupt)  # Ray's own handler would exit with 1
 
 
 def check_reachable(address: str) -> None:

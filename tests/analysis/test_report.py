@@ -17,8 +17,9 @@ from analysis import report
 from analysis.claims.judge import judge_claims
 from analysis.claims.reading import read_claims
 from analysis.figures.forest import judged_effects
+from analysis.judged import named_claims
 from analysis.records.study import Study, load
-from analysis.report import draw_all, inputs_sha256, limits, named_claims, write_report, write_tables
+from analysis.report import draw_all, inputs_sha256, limits, write_report, write_tables
 from tests.analysis.runs import change, layers_frame, write_run
 from tests.tools import make_odd
 
@@ -227,6 +228,7 @@ def test_two_processes_draw_what_one_draws(study: Path, monkeypatch: pytest.Monk
     loaded, findings = load(study), ()
     alone = draw_all(loaded, findings, study / "alone")
     monkeypatch.setattr(report, "MANY_ARMS", 2)
+    monkeypatch.setattr(report, "may_start_processes", lambda: True)
     assert draw_all(loaded, findings, study / "both") == alone
     drawn = sorted(path.name for path in (study / "alone").iterdir())
     assert len(drawn) > 20
