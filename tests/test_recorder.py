@@ -398,6 +398,7 @@ def test_misuse_gives_a_clear_error(name: str, tmp_path: Path) -> None:
         ({"task": "ranking"}, "task must be one of"),
         ({"primary": "f1"}, "primary must be a metric of classification"),
         ({"task": "token_classification"}, "labels must be given with entity_f1"),
+        ({"task": "token_classification", "labels": ["DET", "NOUN"]}, "primary must be a metric that these labels"),
         ({"claims": "nowhere"}, "claims must be the name of a file"),
     ],
     ids=str,
