@@ -1,6 +1,7 @@
 """The contrasts that a claim can name: how the runs of a seed become one number, and those of all seeds an effect.
 
-`analysis.claims.contrast` has their base class, `analysis.claims.grid_contrasts` those over a grid of settings.
+`analysis.claims.contrast` has their base class, `analysis.claims.grid_contrasts` those over a grid of settings, and
+`analysis.claims.tuned_contrasts` those of arms that are each tuned.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from numpy.typing import NDArray
 from analysis.claims.contrast import LINEAR, ROLES_OF_ARMS, Contrast, Effects
 from analysis.claims.estimand import Estimand, Sample, Settings
 from analysis.claims.example_scores import mean_difference
-from analysis.claims.grid_contrasts import Datasets, GridMean, Sensitivity, Tuned
+from analysis.claims.grid_contrasts import Datasets, GridMean, Sensitivity
 from analysis.claims.pairing import MissingModels, Refused
+from analysis.claims.tuned_contrasts import BestValue, Tuned
 from analysis.records.arms import canonical, fits, is_under, overlaid
 from analysis.records.study import Study
 from analysis.stats.effects import Array, Estimate, one_sample_effect, paired_effect
@@ -208,6 +210,7 @@ CONTRASTS: dict[str, type[Contrast]] = {
     "sensitivity": Sensitivity,
     "grid_mean": GridMean,
     "tuned": Tuned,
+    "best_value": BestValue,
     "datasets": Datasets,
     "sizes": Sizes,
     "churn": Churn,

@@ -53,6 +53,7 @@ CONTRAST_KEYS = {
     "reference": values.finite_number,
     "tolerance": values.positive_number,
     "over": values.grid,
+    "control_over": values.grid,
     "at_least": values.whole_number,
     "above": values.positive_number,
 }
