@@ -149,7 +149,7 @@ def read_claims_for(study: Study, path: Path, allow: Sequence[str] = ()) -> Clai
         inside = path.is_relative_to(source.path)
         return source.read(path.relative_to(source.path).as_posix()) if inside else read_regular(path)
 
-    return for_study(read_claims(path, allow, read), study)
+    return for_study(read_claims(path, allow, read, study.table), study)
 
 
 def inputs_sha256(study: Study, claims: Claims, peek: bool = False) -> str:
@@ -157,7 +157,7 @@ def inputs_sha256(study: Study, claims: Claims, peek: bool = False) -> str:
     problems = study.problems.to_dict("list")
     inputs = {"format": REPORT_FORMAT, "runs": study.sha256, "problems": problems, "claims": claims.sha256}
     inputs |= {"peek": True} if peek else {}
-    inputs |= {"metrics": claims.metrics} if claims.metrics else {}
+    inputs |= {"metrics": claims.metrics.sources} if claims.metrics.sources else {}
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -236,7 +236,7 @@ def draw_all(
     waiting = {name: LeftOut(name, waits) for name in every if waits and shows_differences(name, study)}
     claims = None if waits else claims
     names = tuple(name for name in every if name not in (*waiting, *OF_CLAIMS))
-    if len(study.arms) < MANY_ARMS or study.table is not None:  # another process would not know a table's metrics
+    if len(study.arms) < MANY_ARMS:
         made = save_all(claim_figures(study, findings, claims), folder) | draw_and_save(study, names, folder)
     else:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as second:

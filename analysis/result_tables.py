@@ -9,7 +9,6 @@ from pathlib import Path
 
 from ablate.config.checks import refusal
 from analysis.claims.values import setting
-from analysis.quantities.recorded import add_table_metrics
 from analysis.records.column_roles import Chosen
 from analysis.records.mlflow_store import is_mlflow_store, read_mlflow_store
 from analysis.records.optuna_storage import is_optuna_storage, read_optuna_storage
@@ -56,7 +55,6 @@ def load_results(path: Path, arguments: argparse.Namespace) -> Study:
             setting("claims", factor)
         except ValueError as error:
             raise ValueError(f"{path}: the column {factor} must have another name: {error}") from error
-    add_table_metrics(study.table)
     return study
 
 

@@ -60,7 +60,7 @@ def written(path, rows):
 
 def judged(study, folder, text=CLAIMS):
     (folder / "mine.yaml").write_text(text)
-    claims = for_study(read_claims(folder / "mine.yaml"), study)
+    claims = for_study(read_claims(folder / "mine.yaml", table=study.table), study)
     return {f.id: f for f in judge_claims(study, claims).findings}, claims
 
 
