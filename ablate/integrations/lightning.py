@@ -75,7 +75,7 @@ class AblateCallback(Callback):
     # --- Training ---
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        check_supported(trainer, pl_module, self._clip)
+        check_recordable(trainer, pl_module, self._clip)
         if self.is_recording:
             raise ValueError(f"recorder.finish must be called before fit is called again ({self.recorder.folder})")
         seed = self._arguments.get("seed", os.environ.get("PL_GLOBAL_SEED"))
@@ -205,7 +205,7 @@ def inner(module: LightningModule) -> nn.Module:
     return children[0] if len(children) == 1 and own is None else module
 
 
-def check_supported(trainer: Trainer, module: LightningModule, clip: object) -> None:
+def check_recordable(trainer: Trainer, module: LightningModule, clip: object) -> None:
     """Raises ValueError for what cannot be recorded as it is."""
     require("devices", trainer.world_size, trainer.world_size == 1, "1: a Recorder records runs of one process")
     scaled = "not 16-mixed: its gradients are scaled and skipped; bf16-mixed is recorded"

@@ -179,12 +179,12 @@ class Failures(Contrast):
 
 @dataclass(frozen=True)
 class OverExamples(Contrast):
-    """The same as `paired` for the test accuracy, to be shown with a claim."""
+    """The same as `paired` for a quantity that has a score per example, to be shown with a claim."""
 
     judged: ClassVar[bool] = False
     tested: ClassVar[bool] = False
-    scales: ClassVar[tuple[str, ...]] = LINEAR
-    quantity: ClassVar[str | None] = "test_accuracy"
+    scales: ClassVar[tuple[str, ...]] = (*LINEAR, "log")
+    of_examples: ClassVar[bool] = True
 
     def effects(self, sample: Sample, rng: np.random.Generator) -> Effects:
         return Paired().effects(sample, rng)

@@ -39,7 +39,15 @@ from analysis.claims.looks import OPEN, LookPlan
 from analysis.claims.verdict_rule import Direction
 from analysis.quantities.own_metrics import OwnMetrics, own_metrics
 from analysis.quantities.recorded import of_table, use_quantities_of
-from analysis.quantities.registry import REGISTRY, Quantities, Quantity, of_kind, run_quantities, use_quantities
+from analysis.quantities.registry import (
+    REGISTRY,
+    Quantities,
+    Quantity,
+    no_examples,
+    of_kind,
+    run_quantities,
+    use_quantities,
+)
 from analysis.records.arms import is_under, overlaid, varying
 from analysis.records.study import ResultTable, Study
 from analysis.stats.scales import SCALES
@@ -303,7 +311,7 @@ def question_of(key: str, keys: Mapping[str, Any], arms: Mapping[str, Settings],
     return Question(
         id=key,
         statement=values.sentence("statement", keys.get("statement")),
-        quantity=kind.quantity or values.one_of("quantity", keys.get("quantity"), run_quantities()),
+        quantity=kind.quantity or chosen_quantity(kind, keys.get("quantity")),
         scale=scale,
         contrast=contrast,
         treatment=treatment,
@@ -314,6 +322,15 @@ def question_of(key: str, keys: Mapping[str, Any], arms: Mapping[str, Settings],
         smallest=smallest_effect(keys.get("smallest_effect"), scale),
         why=justification(keys),
     )
+
+
+def chosen_quantity(kind: type[Contrast], given: Any) -> str:
+    """A quantity that a claim chooses. Raises ValueError for one that the contrast cannot use."""
+    name = values.one_of("quantity", given, run_quantities())
+    if kind.of_examples and REGISTRY[name].per_example is no_examples:
+        allowed = [each for each in run_quantities() if REGISTRY[each].per_example is not no_examples]
+        raise refusal("quantity", name, f"a mean over examples with contrast examples ({', '.join(allowed)})")
+    return name
 
 
 def contrast_of(word: str, keys: Mapping[str, Any]) -> Contrast:
