@@ -157,6 +157,7 @@ def inputs_sha256(study: Study, claims: Claims, peek: bool = False) -> str:
     problems = study.problems.to_dict("list")
     inputs = {"format": REPORT_FORMAT, "runs": study.sha256, "problems": problems, "claims": claims.sha256}
     inputs |= {"peek": True} if peek else {}
+    inputs |= {} if study.is_paired else {"unpaired": True}
     inputs |= {"metrics": claims.metrics.sources} if claims.metrics.sources else {}
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
 

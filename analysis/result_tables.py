@@ -33,6 +33,9 @@ def add_column_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--seed", help="the column with the seed")
     group.add_argument("--metrics", type=column_list, help="columns with metrics: acc,f1")
     group.add_argument("--dataset", help="the column with the data set")
+    group.add_argument(
+        "--unpaired", action="store_true", default=None, help="rows with the same seed are no pairs: use Welch's t"
+    )
     group.add_argument("--store-experiment", metavar="NAME", help="the experiment of a store, or the study of Optuna")
 
 

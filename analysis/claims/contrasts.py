@@ -36,7 +36,7 @@ class Paired(Contrast):
 
     Where the quantity has scores per example (metrics and losses of the test split, losses of the probe), on any scale
     but logit, it is the effect over seeds and examples, a `CrossedEffect`; otherwise the effect over seeds. Where the
-    arms of a table of results share no seed, it is Welch's effect of unpaired runs.
+    runs of a table of results are unpaired, it is Welch's effect of unpaired runs.
     """
 
     works_unpaired: ClassVar[bool] = True

@@ -55,7 +55,7 @@ def table_sentence(study: Study) -> str:
     """How the arms of a table of results are compared."""
     if study.is_paired:
         return "The runs were made elsewhere; rows with the same seed are taken as pairs."
-    return "The runs were made elsewhere, and the arms share no seed: they are compared unpaired, by Welch's t."
+    return "The runs were made elsewhere, and the arms are compared unpaired, by Welch's t."
 
 
 # --- Claims ---
