@@ -139,12 +139,36 @@ def arms(jobs: Sequence[Job]) -> tuple[list[Mapping[str, Any]], list[Mapping[str
     from analysis.records.source import StudyFolder
     from analysis.records.study import scan
 
-    distinct = {repr(work.config | {"seed": None}): work for work in jobs}.values()
-    new = [{"factors": factors(w.config, w.choices), "nuisance": w.config["nuisance"]} for w in distinct]
+    new = arm_records(jobs)
     study = jobs[0].folder.parent
     old = [*scan(StudyFolder(study))[0].values()] if study.is_dir() else []
     names = merged_order(record["factors"] for record in (*new, *old))
     return [arm_of(record, names) for record in new], [arm_of(record, names) for record in old]
+
+
+def run_names(jobs: Sequence[Job]) -> dict[str, str]:
+    """A short name of each run of a sweep, its arm and its seed, by the name of its folder."""
+    from analysis.records.arms import arm_of, labels, merged_order
+
+    records = arm_records(jobs)
+    order = merged_order(record["factors"] for record in records)
+    found = labels([arm_of(record, order) for record in records])
+    arm_names = dict(zip(map(without_seed, one_of_each_arm(jobs)), found, strict=True))
+    return {work.folder.name: f"{arm_names[without_seed(work)]}, seed {work.config['seed']}" for work in jobs}
+
+
+def arm_records(jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    """What run.json would have of each arm."""
+    return [{"factors": factors(w.config, w.choices), "nuisance": w.config["nuisance"]} for w in one_of_each_arm(jobs)]
+
+
+def one_of_each_arm(jobs: Sequence[Job]) -> list[Job]:
+    """One job of each arm, in their order."""
+    return list({without_seed(work): work for work in jobs}.values())
+
+
+def without_seed(work: Job) -> str:
+    return repr(work.config | {"seed": None})
 
 
 def base_command(config: DictConfig, jobs: Sequence[Job]) -> str:
