@@ -59,8 +59,8 @@ class StudyResults:
             return "no run yet"
         try:
             runs, arms = len(self.runs), self.runs["arm"].nunique()
-        except ValueError as error:
-            return str(error)
+        except ValueError:
+            return "no finished run"
         return f"{count(runs, 'run')} of {count(arms, 'arm')}"
 
     def reload(self) -> Self:
@@ -315,7 +315,7 @@ def in_syntax(value: Any) -> str:
     if hasattr(value, "tolist"):  # of numpy
         value = value.tolist()
     if isinstance(value, str):
-        return value if reads_as(value) else QuotedString(value, Quote.single).with_quotes()
+        return value if value and reads_as(value) else QuotedString(value, Quote.single).with_quotes()
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{in_syntax(key)}:{in_syntax(item)}" for key, item in value.items()) + "}"
     if isinstance(value, (list, tuple, range)):

@@ -386,6 +386,9 @@ METRICS: dict[str, Metric] = {
 }  # fmt: skip
 """Name -> metric, in the order in which tables show them."""
 
+MOST_SHOWN = 6
+"""Labels that a message lists."""
+
 PRIMARY = "accuracy"
 """The primary metric of runs that name none."""
 
@@ -403,3 +406,13 @@ def check_metric(key: str, name: str, kind: str) -> None:
         raise ValueError(f"{refusal(key, name, allowed)}; {nearest(name, known)}")
     if module := METRICS[name].module:
         check_extra(module.partition(".")[0], "metrics")
+
+
+def check_entities(key: str, name: str, labels: Sequence[str]) -> None:
+    """Raise ValueError if a metric of entities is to be computed, and no label names one."""
+    if METRICS[name].value is not entity_f1 or entity_types(labels):
+        return
+    fitting = [metric for metric in metric_names("token_classification") if metric != name]
+    shown = ", ".join(labels[:MOST_SHOWN]) + (", ..." if len(labels) > MOST_SHOWN else "")
+    what = f"a metric that these labels have ({', '.join(fitting)})"
+    raise ValueError(f"{refusal(key, name, what)}: no label names an entity, as B-LOC does; the labels are {shown}")

@@ -6,6 +6,7 @@ A finished study's report is written again only when its inputs change: the runs
 import hashlib
 import json
 import multiprocessing
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -119,7 +120,8 @@ def inputs_sha256(study: Study, claims: Claims, peek: bool = False) -> str:
     problems = study.problems.to_dict("list")
     inputs = {"format": REPORT_FORMAT, "runs": study.sha256, "problems": problems, "claims": claims.sha256}
     inputs |= {"peek": True} if peek else {}
-    inputs |= {"metrics": claims.metrics} if claims.metrics else {}
+    inputs |= {} if study.is_paired else {"unpaired": True}
+    inputs |= {"metrics": claims.metrics.sources} if claims.metrics.sources else {}
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -221,7 +223,7 @@ def draw_all(
     waiting = {name: LeftOut(name, waits) for name in every if waits and shows_differences(name, study)}
     claims = None if waits else claims
     names = tuple(name for name in every if name not in (*waiting, *OF_CLAIMS))
-    if len(study.arms) < MANY_ARMS or study.table is not None:  # another process would not know a table's metrics
+    if len(study.arms) < MANY_ARMS or not may_start_processes():
         made = save_all(claim_figures(study, findings, claims), folder) | draw_and_save(study, names, folder)
     else:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as second:
@@ -232,6 +234,14 @@ def draw_all(
     ordered = [(name, made[name]) for name in every]
     captions = {name: figure for name, figure in ordered if isinstance(figure, str)}
     return captions, tuple(figure for _, figure in ordered if isinstance(figure, LeftOut))
+
+
+def may_start_processes() -> bool:
+    """Whether another process may import the main module, as Python does there; a user's own script would run again."""
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    name = spec.name if spec else Path(getattr(main, "__file__", None) or "").stem
+    return name in ("", "ablate", "ablate.__main__", "analysis.__main__")  # "": a notebook has no file
 
 
 def draw_and_save(study: Study, names: Sequence[str], folder: Path) -> dict[str, str | LeftOut]:

@@ -60,10 +60,10 @@ def check_metrics(found: Path, data: Mapping[str, Any], allow: Sequence[str]) ->
     """Raise ValueError, before the first run, for a metric of the user's own that is not allowed or does not exist."""
     if "metrics" in data:
         from analysis.claims.values import prefixed
-        from analysis.quantities.own_metrics import add_own_metrics
+        from analysis.quantities.own_metrics import own_metrics
 
         with prefixed(f"{found}: "):
-            add_own_metrics(data["metrics"], allow)
+            own_metrics(data["metrics"], allow)
 
 
 def claims_data(content: bytes) -> dict[str, Any]:
