@@ -71,7 +71,7 @@ class Watch:
 
     def __init__(self, runs: Sequence[WatchedRun]) -> None:
         self.runs, self.ended, self.printed = runs, 0, time.monotonic()
-        self.progress = progress.progress_lines(others=50)
+        self.progress = progress.progress_lines(others=45)
         self.task = self.progress.add_task(self.words, total=sum(run.left for run in runs), numbers="")
         self.is_over = threading.Event()
         self.thread = threading.Thread(target=self.watch, daemon=True)
