@@ -32,7 +32,7 @@ def is_live() -> bool:
 def table_console() -> EscapingConsole:
     """Return a console on standard output for tables, 140 characters wide where that is a file or a pipe."""
     # by isatty, as FORCE_COLOR makes rich take a pipe for a terminal
-    return EscapingConsole(width=None if sys.stdout.isatty() else 140)
+    return EscapingConsole(width=None if sys.stdout.isatty() or console.is_jupyter else 140)
 
 
 def configure_logging() -> None:
