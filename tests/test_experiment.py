@@ -165,7 +165,7 @@ def test_any_other_key_is_refused(value: object) -> None:
         run_id(settings | {"mixout": value}, choices)
 
 
-OTHER = {"data.cluster": "group", "optimizer.head_lr": 0.5, "optimizer.layer_decay": 0.5}
+OTHER = {"model.dropout": 0.2, "data.cluster": "group", "optimizer.head_lr": 0.5, "optimizer.layer_decay": 0.5}
 """Another value of an added key, where `changed` does not know one."""
 
 
