@@ -126,6 +126,8 @@ def show_end(end: CommandEnd) -> None:
 def exit_stopped(stop: Stopped | KeyboardInterrupt) -> NoReturn:
     """Exit after a signal: print how to continue."""
     ignore_signals()
+    if process.current.display:
+        process.current.display.close()  # the terminal gets its cursor back
     if not isinstance(stop, Stopped):
         stop = Stopped(process.current.interrupted_by)
     print(f"{stop}; {process.current.after_stop}", file=sys.stderr)

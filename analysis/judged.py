@@ -64,7 +64,7 @@ def read_claims_for(study: Study, path: Path, allow: Sequence[str] = ()) -> Clai
         inside = path.is_relative_to(source.path)
         return source.read(path.relative_to(source.path).as_posix()) if inside else read_regular(path)
 
-    return for_study(read_claims(path, allow, read), study)
+    return for_study(read_claims(path, allow, read, study.table), study)
 
 
 def load_chosen(arguments: argparse.Namespace) -> Study:

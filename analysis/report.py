@@ -120,7 +120,8 @@ def inputs_sha256(study: Study, claims: Claims, peek: bool = False) -> str:
     problems = study.problems.to_dict("list")
     inputs = {"format": REPORT_FORMAT, "runs": study.sha256, "problems": problems, "claims": claims.sha256}
     inputs |= {"peek": True} if peek else {}
-    inputs |= {"metrics": claims.metrics} if claims.metrics else {}
+    inputs |= {} if study.is_paired else {"unpaired": True}
+    inputs |= {"metrics": claims.metrics.sources} if claims.metrics.sources else {}
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -222,8 +223,7 @@ def draw_all(
     waiting = {name: LeftOut(name, waits) for name in every if waits and shows_differences(name, study)}
     claims = None if waits else claims
     names = tuple(name for name in every if name not in (*waiting, *OF_CLAIMS))
-    is_small = len(study.arms) < MANY_ARMS
-    if is_small or study.table is not None or not may_start_processes():  # it would not know a table's metrics
+    if len(study.arms) < MANY_ARMS or not may_start_processes():
         made = save_all(claim_figures(study, findings, claims), folder) | draw_and_save(study, names, folder)
     else:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as second:

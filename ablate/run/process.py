@@ -22,6 +22,7 @@ from ablate.trainer import cores
 if TYPE_CHECKING:  # torch and rich, which --help and tab completion do without
     from ablate.data.corpus import Corpus
     from ablate.run.progress import Display
+    from ablate.sweep.watch import Watch
 
 
 @dataclass
@@ -33,7 +34,7 @@ class Process:
     end_sweep: Callable[[], None] | None = None  # in the command, once every check has passed: prints the table
     interrupted_by: int = signal.SIGINT  # the signal that raised KeyboardInterrupt
     shown: set[str] = field(default_factory=set)  # warnings on the console; a worker starts with the command's
-    display: "Display | None" = None
+    display: "Display | Watch | None" = None
     corpora: "dict[str, Corpus]" = field(default_factory=dict)  # by key of the token cache
     is_worker: bool = False  # its output goes to the command's terminal, or to a file
     alive: FileLock | None = None  # a worker of hydra/launcher=local holds it until the worker ends ...

@@ -24,8 +24,8 @@ from ablate.run.fork import Snapshot
 from ablate.run.job import Job, finished_status, remove_snapshots
 from ablate.run.progress import console
 from ablate.run.signals import stop_behind, stop_by_exception
-from ablate.sweep import launchers, plan, workers
-from ablate.sweep.claims import keep_claims, sweep_claims
+from ablate.sweep import launchers, plan, watch, workers
+from ablate.sweep.claims import keep_claims, run_names, sweep_claims
 from ablate.sweep.compose import compose_jobs, composed_job
 from ablate.sweep.core_use import CoreUse, warn_if_busy
 from ablate.sweep.launchers import Launcher
@@ -85,7 +85,8 @@ class Sweep(Callback):
         progress.configure_logging()
         name = Path(config.hydra.runtime.output_dir).name
         if in_worker and name in self.todo:
-            progress.open_display(len(self.todo), 0, started=self.todo.index(name))
+            place, is_silent = self.todo.index(name), not self.launcher.has_own_logs
+            progress.open_display(len(self.todo), 0, place, self.names, is_silent)
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
         self.end()
@@ -161,15 +162,17 @@ class Sweep(Callback):
         self.open(config, todo, runs)
 
     def open(self, config: DictConfig, todo: Sequence[Job], runs: Sequence[plan.PlannedRun]) -> None:
-        """Start the launcher whose processes each have a display, or open the display of runs in this process."""
+        """Start the launcher and watch its processes, or open the display of runs in this process."""
+        self.names = run_names(todo)
         if self.launcher.is_elsewhere:
             self.todo, self.shown = [work.folder.name for work in todo], process.current.shown
             self.team = self.launcher.start(config)
             if self.team:
                 process.current.release = self.team.dismiss
             console.print(self.launcher.announcement, markup=False, highlight=False, soft_wrap=True)
+            watch.open_watch(todo, {run.run: run.steps for run in runs}, self.names)
         else:
-            progress.open_display(len(todo), sum(run.steps for run in runs))
+            progress.open_display(len(todo), sum(run.steps for run in runs), names=self.names)
 
     @ends_program
     def end(self) -> None:
@@ -179,10 +182,8 @@ class Sweep(Callback):
             return
         tracker = build_option("tracker", self.settings)
         allow = self.settings["allow_targets"]
-        report = write_study_report(self.folders[0].parent, self.claims, tracker, allow) if self.reports else ()
-        all_ended = print_summary(self.folders, self.rerun, advise=len(report) < 2)
-        for line in report:
-            progress.table_console().print(line, markup=False, highlight=False, soft_wrap=True)
+        report = write_study_report(self.folders[0].parent, self.claims, tracker, allow) if self.reports else ""
+        all_ended = print_summary(self.folders, self.rerun, report)
         if not all_ended:
             raise CommandEnd(1)
 

@@ -36,7 +36,7 @@ class Paired(Contrast):
 
     Where the quantity has scores per example (metrics and losses of the test split, losses of the probe), on any scale
     but logit, it is the effect over seeds and examples, a `CrossedEffect`; otherwise the effect over seeds. Where the
-    arms of a table of results share no seed, it is Welch's effect of unpaired runs.
+    runs of a table of results are unpaired, it is Welch's effect of unpaired runs.
     """
 
     works_unpaired: ClassVar[bool] = True
@@ -179,12 +179,12 @@ class Failures(Contrast):
 
 @dataclass(frozen=True)
 class OverExamples(Contrast):
-    """The same as `paired` for the test accuracy, to be shown with a claim."""
+    """The same as `paired` for a quantity that has a score per example, to be shown with a claim."""
 
     judged: ClassVar[bool] = False
     tested: ClassVar[bool] = False
-    scales: ClassVar[tuple[str, ...]] = LINEAR
-    quantity: ClassVar[str | None] = "test_accuracy"
+    scales: ClassVar[tuple[str, ...]] = (*LINEAR, "log")
+    of_examples: ClassVar[bool] = True
 
     def effects(self, sample: Sample, rng: np.random.Generator) -> Effects:
         return Paired().effects(sample, rng)

@@ -55,7 +55,7 @@ SUBJECTS: Mapping[type[Contrast], str] = {
 """The subject of a contrast's sentence; for all other contrasts it is the quantity itself."""
 
 
-UNPAIRED = "unpaired, by Welch's t, as the arms share no seed"
+UNPAIRED = "unpaired, by Welch's t"
 """What the sentence of an effect adds where its runs do not belong together in pairs."""
 
 

@@ -108,7 +108,7 @@ class Study:
         return self.table is None or self.table.paired
 
     @cached_property
-    def measured(self) -> dict[str, dict[str, Any]]:
+    def measured(self) -> dict[str, dict[Any, Any]]:
         """run -> quantity -> what `analysis.quantities.measure` has found, kept as it reads all records."""
         return defaultdict(dict)
 
