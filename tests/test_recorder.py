@@ -35,9 +35,9 @@ from ablate.training.learner import make_batches, make_learner, order_of_example
 from analysis.claims.judge import judge_claims
 from analysis.claims.pairing import Refused, pair
 from analysis.claims.reading import read_claims
+from analysis.judged import named_claims, read_claims_for
 from analysis.page.provenance import makers_fact
 from analysis.records.study import load
-from analysis.report import named_claims, read_claims_for
 from tests.tools import ROOT, compose_config, compose_settings
 
 STEPS, SEEDS = 10, (0, 1, 2)
