@@ -12,9 +12,9 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ablate.config.paths import KEPT_CLAIMS, claims_file
-from ablate.config.wording import count
 from ablate.files.atomic import write_together
 from ablate.files.links import refuse_links
 from ablate.files.reading import LARGEST_TABLE, parse_json, read_regular
@@ -24,11 +24,15 @@ from analysis.claims.looks import append_looks, read_looks
 from analysis.claims.reading import Claims, for_study, read_claims
 from analysis.figures.all import FIGURES, OF_CLAIMS, DrawnFigure, claim_figures, figure_names, figures
 from analysis.figures.export import save_figure
-from analysis.page.headline import headline
+from analysis.page.ablation_view import ablation_view
+from analysis.page.effect_pictures import claim_pictures, metric_picture
+from analysis.page.headline import Answer, answer, forest_words
 from analysis.page.page import Page, render
 from analysis.page.pictures import FILE_TYPES, pictures
 from analysis.page.provenance import facts, overview, shared, varied
 from analysis.page.sentences import findings_in_words
+from analysis.page.short_names import short_names
+from analysis.page.what_next import why_differences_wait
 from analysis.records.source import LOOKS
 from analysis.records.study import Study
 from analysis.tables.all import report_tables
@@ -41,17 +45,21 @@ PAGE = "index.html"
 MANY_ARMS = 8
 """Number of arms from which a second process draws half of the figures; starting it takes two seconds."""
 
-REPORT_FORMAT = 7
+REPORT_FORMAT = 8
 """Raise this number when equal inputs give a different report: older reports are then written again."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """The findings, the tables and figures that the runs do not allow, and whether the report had to be written."""
+    """The findings, the tables and figures that the runs do not allow, and whether the report had to be written.
+
+    answer  what the report opens with; None where an earlier report is still good
+    """
 
     findings: tuple[Finding, ...]
     left_out: tuple[LeftOut, ...]
     is_new: bool
+    answer: Answer | None = None
 
 
 def write_report(study: Study, claims: Claims, peek: bool = False) -> Report:
@@ -77,6 +85,7 @@ def write_report(study: Study, claims: Claims, peek: bool = False) -> Report:
     captions, no_figures = draw_all(study, judgement.findings, folder / "figures", claims, waits)
     left_out = (*no_tables, *no_figures)
     append_looks(study.folder, judgement.looks)
+    shown = answer(study, claims, judgement.findings, named(tables, "ablation"))
     page = Page(
         study=study.folder.resolve().name,
         overview=overview(study),
@@ -88,7 +97,7 @@ def write_report(study: Study, claims: Claims, peek: bool = False) -> Report:
         shared=shared(study),
         left_out=left_out,
         problems=study.problems,
-        headline=headline(study, claims, judgement.findings),
+        **first_screen(study, claims, judgement.findings, shown, named(tables, "ablation")),
     )
     texts = {
         "verdicts.json": verdicts_json(judgement.findings),
@@ -107,7 +116,28 @@ def write_report(study: Study, claims: Claims, peek: bool = False) -> Report:
         write_together(folder, {STAMP: json.dumps(stamp, indent=1).encode()})
     except OSError as error:  # the report is complete
         warnings.warn(f"{error}: the next report is written again", stacklevel=2)
-    return Report(judgement.findings, left_out, is_new=True)
+    return Report(judgement.findings, left_out, is_new=True, answer=shown)
+
+
+def first_screen(
+    study: Study, claims: Claims, findings: Sequence[Finding], shown: Answer, table: Table | None
+) -> dict[str, Any]:
+    """The fields of the page for its first screen and its cards."""
+    names = short_names(study)
+    title, texts, note = forest_words(shown.found, names) if shown.found else ("", (), "")
+    return {
+        "answer": shown,
+        "forest": metric_picture(shown.found, texts) if shown.found else None,
+        "forest_title": title,
+        "forest_note": note,
+        "ablation": ablation_view(table, study, names) if table else None,
+        "names": names,
+        "claim_pictures": {finding.id: claim_pictures(finding, claims) for finding in findings},
+    }
+
+
+def named(tables: Sequence[Table], name: str) -> Table | None:
+    return next((table for table in tables if table.name == name), None)
 
 
 # --- Inputs ---
@@ -196,17 +226,6 @@ DIFFERENCES = {
 def shows_differences(name: str, study: Study) -> bool:
     """Whether a table or figure shows differences between arms."""
     return name in {each.format(primary=study.primary) for each in DIFFERENCES}
-
-
-def why_differences_wait(study: Study, claims: Claims) -> str | None:
-    """The reason to show no differences between arms: fewer seeds than the first planned look; else None."""
-    plans = [claim.looks for claim in claims.claims]
-    first = min(((plan.looks or (plan.least,))[0] for plan in plans), default=0)
-    seeds = study.runs["seed"].nunique() if study.is_paired else int(study.runs["arm"].value_counts().min())
-    if claims.compare is not None or seeds >= first:
-        return None
-    planned = f"{count(seeds, 'seed')} of {first} planned"
-    return f"{planned}: until then only means are shown (--peek shows more, which is a look)"
 
 
 def write_tables(

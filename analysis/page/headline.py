@@ -1,62 +1,313 @@
-"""The first sentence of a report: which arms differ, by how much, and how sure that is; or how many claims hold."""
+"""The answer of a report: which technique changes the metric, by how much, how sure that is, and what to do next.
+
+The page opens with it, and the terminal ends with it; `first_sentence` alone is for closing tables.
+"""
 
 import math
-from collections.abc import Sequence
-from itertools import groupby
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from ablate.config.wording import count
-from ablate.schema import TASKS
 from analysis.claims.comparison import reference_arm
 from analysis.claims.finding import Finding
-from analysis.claims.more_seeds import new_seeds, study_name, sweep_command, to_run
+from analysis.claims.pairing import Refused
 from analysis.claims.reading import Claims
 from analysis.claims.verdict_rule import Verdict
-from analysis.page.sentences import SENTENCES
+from analysis.page.metric_effects import MetricEffects, TechniqueEffect, is_more_better, metric_effects
+from analysis.page.short_names import short_names
+from analysis.page.what_next import NextStep, next_step, why_differences_wait
 from analysis.quantities.measure import measure
-from analysis.quantities.registry import REGISTRY, of_kind
-from analysis.records.arms import ranges, words
+from analysis.quantities.registry import REGISTRY, Quantity, of_kind
+from analysis.records.arms import ranges
 from analysis.records.study import Study
 from analysis.stats.scales import SCALES
-from analysis.tables.numbers import ratio_text, rounded
-
-ENOUGH = 5
-"""Seeds that a study of one seed is advised to have."""
+from analysis.tables.ablation import ablation
+from analysis.tables.ablation_formats import limit_text
+from analysis.tables.all import reference_of
+from analysis.tables.formats import Table
+from analysis.tables.numbers import as_minus, ratio_text, rounded
 
 MOST_ARMS = 4
-"""Arms that the sentence names one by one."""
+"""Techniques that a sentence names one by one."""
 
 POINTLESS = {"points": 50.0, "log": 3.0}
 """Half-widths from which an interval rules out nothing that anybody expects: 50 points, a ratio of 20."""
 
-WITHOUT_EFFECT = (Verdict.INCONCLUSIVE, Verdict.NOT_TESTED, Verdict.EQUIVALENT)
+
+@dataclass(frozen=True)
+class Answer:
+    """What a study shows.
+
+    lead    the first sentence: which techniques change the metric
+    more    further sentences: the effects with their intervals, other differences, the claims, how sure it is
+    next    what to do next
+    found   the effects that the sentences are on; None where nothing is compared
+    """
+
+    lead: str
+    more: tuple[str, ...]
+    next: NextStep
+    found: MetricEffects | None = None
+
+    @property
+    def text(self) -> str:
+        """All of it: one line for what is shown, one for what comes next, then the command for that."""
+        shown = " ".join([self.lead, *self.more])
+        return "\n".join(filter(None, (shown, self.next.sentence, self.next.command)))
 
 
-def headline(study: Study, claims: Claims, findings: Sequence[Finding]) -> str:
-    """What a study shows, in a sentence or two, and what it lacks, with the command that adds it."""
-    seeds = sorted(set(study.runs["seed"]))
-    if claims.compare is None:
-        shown = claims_sentence(findings)
-    elif not findings:
-        shown = f"There is one arm only ({next(iter(study.arms))}), so nothing is compared: add arms, such as " + (
-            "clip=none,fixed,delayed."
+def headline(study: Study, claims: Claims, findings: Sequence[Finding], table: Table | None = None) -> str:
+    """The answer as text, for a terminal."""
+    return answer(study, claims, findings, table).text
+
+
+def first_sentence(study: Study, claims: Claims, findings: Sequence[Finding], table: Table | None = None) -> str:
+    """The first sentence of the answer: which techniques change the metric, and by how much."""
+    return answer(study, claims, findings, table).lead
+
+
+def answer(study: Study, claims: Claims, findings: Sequence[Finding], table: Table | None = None) -> Answer:
+    """What a study shows, and what to do next; `table`: its ablation table, if it is made already."""
+    following = next_step(study, claims, findings)
+    judged = () if claims.compare is not None else (claims_sentence(findings),)
+    where = (table_sentence(study),) if study.table is not None else ()
+    if len(study.arms) == 1:
+        return Answer(f"There is one arm only ({next(iter(study.arms))}), so nothing is compared.", judged, following)
+    if study.runs["seed"].nunique() == 1 and claims.compare is not None:
+        chance = "One seed cannot separate a difference from chance."
+        return Answer(one_seed_sentence(study, claims), (chance, *where), following)
+    waits = why_differences_wait(study, claims)
+    if waits and all(finding.verdict is Verdict.NOT_TESTED for finding in findings):
+        return Answer(f"No difference is shown yet: {waits}.", judged, following)
+    found = metric_effects(study, claims, findings, table or made_table(study, claims))
+    if found is None:
+        return Answer(judged[0] if judged else "Nothing could be compared.", where, following)
+    more = (effects_sentence(found), *others_sentences(found), *sure_sentences(found, study), *judged, *where)
+    return Answer(lead_sentence(found, smallest_asked(claims, found.quantity)), more, following, found)
+
+
+def made_table(study: Study, claims: Claims) -> Table | None:
+    """The ablation table; None for a comparison, whose verdicts have the effects, and where no arm has a row."""
+    if claims.compare is not None:
+        return None
+    try:
+        return ablation(study, reference_of(claims, study))
+    except Refused:
+        return None
+
+
+def smallest_asked(claims: Claims, quantity: Quantity) -> float | None:
+    """The smallest difference of interest in a quantity, by the claims on it."""
+    same = (quantity.name, quantity.scale)
+    return min(
+        (each.smallest for each in claims.questions if (each.quantity, each.scale) == same and each.smallest),
+        default=None,
+    )
+
+
+# --- Which technique, and by how much ---
+
+
+def lead_sentence(found: MetricEffects, asked: float | None = None) -> str:
+    """Which techniques change the metric; where none is shown to, how large a change could still be.
+
+    >>> quantity = REGISTRY["test_accuracy"]
+    >>> clip = TechniqueEffect("clipping at 1", 1.2, 0.3, 2.1, 10, True)
+    >>> lead_sentence(MetricEffects(quantity, "none", (clip,), (), 1))
+    'Clipping at 1 improves test accuracy by 1.2 points (0.3 to 2.1).'
+    >>> schedule = TechniqueEffect("schedule", 0.6, -0.7, 1.9, 10, False)
+    >>> lead_sentence(MetricEffects(quantity, "none", (schedule,), (), 1), asked=3)
+    'Schedule makes no difference of 3 points or more in test accuracy; at most 1.9 points either way are possible.'
+    """
+    differing = [each for each in found.effects if each.differs]
+    if differing:
+        said = [changes_by(each, found.quantity) for each in differing[:MOST_ARMS]]
+        if more := len(differing) - MOST_ARMS:
+            said += [f"{count(more, 'more')} {'differs' if more == 1 else 'differ'}"] * (more > 0)
+        return capital("; ".join(said)) + "."
+    return without_difference(found, asked)
+
+
+def without_difference(found: MetricEffects, asked: float | None) -> str:
+    """That no technique is shown to change the metric, and how large a change could still be."""
+    words, main = found.quantity.words, found.main
+    names = [each.name for each in main]
+    known = [each.largest for each in main if not math.isnan(each.largest)]
+    who = none_of(names)
+    if not known:
+        return f"{who} is shown to change {words}: no interval can be computed."
+    largest, seeds = max(known), seeds_text([each.n for each in main])
+    if asked is not None and largest < asked:
+        none = who.replace(" is not ", " ") if len(names) == 1 else who
+        verb = "makes no" if len(names) == 1 else "makes a"
+        none = capital(names[0]) if len(names) == 1 else none
+        return (
+            f"{none} {verb} difference of {asked_text(asked, found.quantity)} or more in {words}; "
+            f"at most {at_most(largest, found.quantity)} either way are possible."
         )
-    elif len(seeds) == 1:
-        shown = one_seed_sentence(study, claims)
+    if largest > POINTLESS.get(found.quantity.scale, math.inf):
+        return f"{not_shown(names)} to change {words}, and {seeds} cannot rule out a large change."
+    return (
+        f"{not_shown(names)} to change {words}; with {seeds}, up to {at_most(largest, found.quantity)} either way "
+        "remain possible."
+    )
+
+
+def none_of(names: Sequence[str]) -> str:
+    """
+    >>> none_of(["a", "b", "c"]), none_of(list("abcde"))
+    ('Neither a, b nor c', 'No technique')
+    """
+    if len(names) > MOST_ARMS:
+        return "No technique"
+    return f"Neither {', '.join(names[:-1])} nor {names[-1]}" if len(names) > 1 else capital(names[0])
+
+
+def not_shown(names: Sequence[str]) -> str:
+    return f"{none_of(names)} is {'not ' if len(names) == 1 else ''}shown"
+
+
+def changes_by(found: TechniqueEffect, quantity: Quantity) -> str:
+    """A difference that is shown, with its interval, and whether it is one for the better."""
+    better = is_more_better(quantity)
+    if better is None:
+        verb = "raises" if found.effect > 0 else "lowers"
     else:
-        shown = comparison_sentence(findings, study.kind)
-    if study.table is not None:
-        shown = f"{shown} {table_sentence(study)}"
-    return f"{shown}\n{more_seeds_sentence(study, claims)}" if len(seeds) == 1 and study.table is None else shown
+        verb = "improves" if (found.effect > 0) == better else "worsens"
+    limits = interval_of(found, quantity, signed=quantity.scale in RATIOS)
+    return f"{found.name} {verb} {quantity.words} by {size_text(found.effect, quantity)} {limits}".rstrip()
 
 
-def table_sentence(study: Study) -> str:
-    """How the arms of a table of results are compared."""
-    if study.is_paired:
-        return "The runs were made elsewhere; rows with the same seed are taken as pairs."
-    return "The runs were made elsewhere, and the arms share no seed: they are compared unpaired, by Welch's t."
+def effects_sentence(found: MetricEffects) -> str:
+    """Every effect with its sign and interval, the main ones first; those that the lead has are left out."""
+    shown = [each for each in found.effects if not each.differs]
+    shown.sort(key=lambda each: (each.is_exchange, each.parts > 1))
+    if not shown:
+        return ""
+    said = [f"{each.name} {signed_text(each, found.quantity)}" for each in shown[:MOST_ARMS]]
+    more = f"; {len(shown) - MOST_ARMS} more in the figure" if len(shown) > MOST_ARMS else ""
+    start = "No difference shown" if len(shown) < len(found.effects) else "Effects"
+    return f"{start}: {'; '.join(said)}{more}."
 
 
-# --- Claims ---
+def others_sentences(found: MetricEffects) -> tuple[str, ...]:
+    """The differences that are shown in other quantities, such as the time of a step."""
+    said = [f"{quantity.words} {signed_text(each, quantity)} with {each.name}" for quantity, each in found.others]
+    more = f"; {len(said) - MOST_ARMS} more" if len(said) > MOST_ARMS else ""
+    return (f"Other differences: {'; '.join(said[:MOST_ARMS])}{more}.",) if said else ()
+
+
+def sure_sentences(found: MetricEffects, study: Study) -> tuple[str, ...]:
+    """How sure the effects are: the level, the seeds, and the number of comparisons."""
+    seeds = seeds_text([each.n for each in found.effects if each.n])
+    pairs = seeds if study.is_paired else "unpaired runs"
+    said = [f"In parentheses: 95 % intervals over {pairs}, adjusted for {count(found.comparisons, 'comparison')}."]
+    if unlearned := max(each.n_unlearned for each in found.effects):
+        said.append(f"On {count(unlearned, 'seed')} a run did not learn.")
+    return tuple(said)
+
+
+def seeds_text(numbers: Sequence[int]) -> str:
+    """
+    >>> seeds_text([10, 10]), seeds_text([3, 10]), seeds_text([])
+    ('10 seeds', '3 to 10 seeds', 'no seed')
+    """
+    found = sorted(set(numbers))
+    if not found:
+        return "no seed"
+    return f"{found[0]} to {found[-1]} seeds" if len(found) > 1 else count(found[0], "seed")
+
+
+# --- Sizes in words ---
+
+RATIOS = ("log", "logit")
+
+
+def capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def size_text(effect: float, quantity: Quantity) -> str:
+    """The size of an effect, with its unit.
+
+    >>> size_text(-1.25, REGISTRY["test_accuracy"]), size_text(math.log(0.5), REGISTRY["step_seconds"])
+    ('1.2 points', 'a factor of 0.5')
+    """
+    if quantity.scale in RATIOS:
+        return f"a factor of {ratio_text(effect)}"
+    unit = "points" if quantity.scale == "points" else quantity.unit
+    return f"{number_text(abs(effect), quantity)} {unit}".strip()
+
+
+def asked_text(size: float, quantity: Quantity) -> str:
+    """A smallest difference of interest, as it was written."""
+    if quantity.scale in RATIOS:
+        return size_text(size, quantity)
+    return f"{rounded(size)} {'points' if quantity.scale == 'points' else quantity.unit}".strip()
+
+
+def at_most(size: float, quantity: Quantity) -> str:
+    """A bound, rounded up.
+
+    >>> at_most(1.87, REGISTRY["test_accuracy"]), at_most(1.81, REGISTRY["test_accuracy"])
+    ('1.9 points', '1.9 points')
+    """
+    if quantity.scale in RATIOS:
+        return f"a factor of {math.ceil(100 * math.exp(size)) / 100:g}"
+    digits = quantity.decimals if quantity.decimals is not None else 2 - math.floor(math.log10(size or 1))
+    return size_text(math.ceil(size * 10**digits - 1e-9) / 10**digits, quantity)
+
+
+def number_text(value: float, quantity: Quantity) -> str:
+    """A difference in the decimals of its quantity, as in the tables; three digits where it has none."""
+    return rounded(value) if quantity.decimals is None else limit_text(value, quantity)
+
+
+def signed_text(found: TechniqueEffect, quantity: Quantity) -> str:
+    """An effect with its sign and interval.
+
+    >>> signed_text(TechniqueEffect("a", 0.6, -0.7, 1.9, 10, False), REGISTRY["test_accuracy"])
+    '+0.6 points (−0.7 to 1.9)'
+    """
+    if math.isnan(found.effect):
+        return f"not compared{f' ({found.note})' if found.note else ''}"
+    if quantity.scale in RATIOS:
+        number = f"× {ratio_text(found.effect)}"
+    else:
+        size = size_text(found.effect, quantity)
+        number = f"{'−' if found.effect < 0 else '+'}{size}" if float(size.split()[0].replace("−", "-")) else size
+    return f"{number} {interval_of(found, quantity)}".rstrip()
+
+
+def interval_of(found: TechniqueEffect, quantity: Quantity, signed: bool = True) -> str:
+    """The interval in parentheses, as sizes unless `signed`; "" without one."""
+    if math.isnan(found.low):
+        return ""
+    if quantity.scale in RATIOS:
+        return f"({ratio_text(found.low)} to {ratio_text(found.high)})"
+    ends = (found.low, found.high) if signed else sorted((abs(found.low), abs(found.high)))
+    return f"({as_minus(' to '.join(number_text(end, quantity) for end in ends))})"
+
+
+# --- The forest plot in words ---
+
+
+def forest_words(found: MetricEffects, names: Mapping[str, str]) -> tuple[str, tuple[str, ...], str]:
+    """The title of the forest plot, the number of each row, and a note on how to read it."""
+    quantity = found.quantity
+    unit = "points" if quantity.scale == "points" else quantity.unit
+    texts = tuple(signed_text(each, quantity).replace(f" {unit} (", " (") for each in found.effects)
+    removed = any(each.is_removal for each in found.effects)
+    of = "each technique adds to" if removed else "each arm adds to"
+    return (
+        f"What {of} {quantity.words}",
+        texts,
+        f"Reference: {names[found.reference]}. Dot: mean over the seeds; bar: 95 % interval, adjusted for all rows; "
+        "vertical line: no difference; pale: no difference shown.",
+    )
+
+
+# --- Claims, one seed, tables ---
 
 
 def claims_sentence(findings: Sequence[Finding]) -> str:
@@ -74,87 +325,17 @@ def claims_sentence(findings: Sequence[Finding]) -> str:
     return " ".join([f"{first}: {', '.join(supported)}." if supported else f"{first}.", *others])
 
 
-# --- Arms against the reference ---
-
-
-def comparison_sentence(findings: Sequence[Finding], kind: str = TASKS[0]) -> str:
-    """The arms that differ from the reference, then the others; intervals are those adjusted for all comparisons."""
-    judged = [finding for finding in findings if finding.verdict is not Verdict.NOT_TESTED]
-    arms = [list(group) for _, group in groupby(findings, lambda finding: words(finding.treatment or {}))]
-    # those that differ come first
-    arms.sort(key=lambda group: all(finding.verdict in WITHOUT_EFFECT for finding in group))
-    seeds = sorted({finding.n for finding in judged if finding.n})
-    clauses: dict[str, list[str]] = {}
-    for group in arms[:MOST_ARMS]:
-        clauses.setdefault(arm_clause(group, len(seeds) > 1, kind), []).append(arm_in_words(group[0]))
-    said = [f"{' and '.join(names)}: {clause}" for clause, names in clauses.items()]
-    if more := arms[MOST_ARMS:]:
-        differ = sum(any(finding.verdict not in WITHOUT_EFFECT for finding in group) for group in more)
-        said.append(f"{count(len(more), 'more arm')}: {differ or 'none'} with a difference (see the report)")
-    text = f"{'; '.join(said)}."
-    if not judged:
-        return text
-    on = f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else count(seeds[0], "seed") if seeds else "no seed"
-    text += f" Intervals: 95 %, {on}, adjusted for {count(len(judged), 'comparison')}."
-    if unlearned := max(finding.n_unlearned for finding in judged):
-        text += f" On {count(unlearned, 'seed')} a run did not learn."
-    return text
-
-
-def arm_in_words(finding: Finding) -> str:
-    """The arm in words; an A/A arm, which differs in its dropout stream only, as the control that it is."""
-    return f"{'A/A control ' if finding.changes == ('nuisance',) else ''}{words(finding.treatment or {})}"
-
-
-def arm_clause(findings: Sequence[Finding], with_seeds: bool, kind: str) -> str:
-    """One arm against the reference: its first quantity in any case, the others where they differ."""
-    first, *others = findings
-    differing = [difference(finding, kind) for finding in others if finding.verdict not in WITHOUT_EFFECT]
-    tested = first.verdict is not Verdict.NOT_TESTED
-    on = f", {count(first.n, 'seed')}" if with_seeds and tested else ""
-    return f"{', '.join([difference(first, kind), *differing])}{on}"
-
-
-def difference(finding: Finding, kind: str) -> str:
-    """How a quantity differs from that of the reference, or that no difference is shown, and how large one could be."""
-    quantity = of_kind(REGISTRY[finding.quantity or ""], kind)
-    if finding.verdict is Verdict.NOT_TESTED or finding.effect is None:
-        return f"{quantity.words} not compared ({why_not_compared(finding)})"
-    interval = finding.interval_simultaneous
-    if finding.verdict not in WITHOUT_EFFECT and interval is not None:
-        sentence = SENTENCES[finding.scale or "raw"]
-        effect = sentence.effect(quantity.words, quantity.unit, f"with {words(finding.control or {})}", finding.effect)
-        return f"{effect} ({sentence.interval(finding.effect, interval.low, interval.high)})"
-    return f"no difference in {quantity.words} shown ({bound(finding, quantity.unit)})"
-
-
-def why_not_compared(finding: Finding) -> str:
-    if finding.further_seeds:
-        return f"{count(finding.further_seeds, 'more paired seed')} needed"
-    return finding.notes[0] if finding.notes else "no value"
-
-
-def bound(finding: Finding, unit: str) -> str:
-    """The largest difference in either direction that the seeds allow."""
-    interval = finding.interval_simultaneous
-    if interval is None:
-        return "equal on every seed" if not finding.effect else f"the same difference on all {finding.n} seeds"
-    largest = max(abs(interval.low), abs(interval.high))
-    if largest > POINTLESS.get(finding.scale or "", float("inf")):
-        return f"{count(finding.n, 'seed')} cannot rule out a large one"
-    if finding.scale in ("log", "logit"):
-        return f"ratio within {ratio_text(interval.low)} to {ratio_text(interval.high)}"
-    of_scale = "points" if finding.scale == "points" else unit
-    return " ".join(f"within {rounded(largest)} {of_scale} either way".split())
-
-
-# --- One seed ---
+def table_sentence(study: Study) -> str:
+    """How the arms of a table of results are compared."""
+    if study.is_paired:
+        return "The runs were made elsewhere; rows with the same seed are taken as pairs."
+    return "The runs were made elsewhere, and the arms share no seed: they are compared unpaired, by Welch's t."
 
 
 def one_seed_sentence(study: Study, claims: Claims) -> str:
     """The differences of the arms from the reference on the only seed, which chance may explain."""
     assert claims.compare is not None
-    reference = reference_arm(study.arms, claims.compare.reference)
+    reference, names = reference_arm(study.arms, claims.compare.reference), short_names(study)
     values = measure(study, list(claims.compare.quantities)).values.join(study.runs.set_index("run")["arm"])
     by_arm = values.groupby("arm").first()
     clauses = []
@@ -164,10 +345,10 @@ def one_seed_sentence(study: Study, claims: Claims) -> str:
                 one_difference(name, keys["scale"], by_arm.loc[label, name], by_arm.loc[reference, name], study)
                 for name, keys in claims.compare.quantities.items()
             ]
-            clauses.append(f"{label}: {', '.join(filter(None, found))}")
-    against = f"On seed {ranges(study.runs['seed'])}, against {reference}"
-    shown = f"{against}: {'; '.join(clauses)}. " if clauses else ""
-    return f"{shown}One seed cannot separate a difference from chance."
+            clauses.append(f"{names[label]}: {', '.join(filter(None, found))}")
+    against = f"On seed {ranges(study.runs['seed'])}, against {names[reference]}"
+    more = f"; {count(len(clauses) - MOST_ARMS, 'more arm')}" if len(clauses) > MOST_ARMS else ""
+    return f"{against}: {'; '.join(clauses[:MOST_ARMS])}{more}." if clauses else "Nothing could be compared."
 
 
 def one_difference(name: str, scale: str, value: float, other: float, study: Study) -> str:
@@ -179,15 +360,7 @@ def one_difference(name: str, scale: str, value: float, other: float, study: Stu
         SCALES[scale](1 if study.table else int(study.runs["trainer.steps"].iloc[0])).forward,
     )
     effect = float(convert(value) - convert(other))
-    if scale in ("log", "logit"):
+    if scale in RATIOS:
         return f"{quantity.words} × {ratio_text(effect)}"
     unit = "points" if scale == "points" else quantity.unit
     return " ".join(f"{quantity.words} {'+' if effect > 0 else ''}{rounded(effect)} {unit}".split())
-
-
-def more_seeds_sentence(study: Study, claims: Claims) -> str:
-    """The command that adds seeds to all arms of a study of one seed."""
-    seeds = new_seeds(ENOUGH - 1, study, set(study.runs["seed"]))
-    arms = to_run([{} for _ in study.arms], list(study.arms), study)
-    command = sweep_command(claims.command, study_name(study.folder), arms, seeds)
-    return f"{ENOUGH - 1} more seeds, for {ENOUGH} in all:\n{command}"
