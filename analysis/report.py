@@ -31,8 +31,8 @@ from analysis.page.page import Page, render
 from analysis.page.pictures import FILE_TYPES, pictures
 from analysis.page.provenance import facts, overview, shared, varied
 from analysis.page.sentences import findings_in_words
-from analysis.page.short_names import short_names
 from analysis.page.what_next import why_differences_wait
+from analysis.records.short_names import renamed, short_names
 from analysis.records.source import LOOKS
 from analysis.records.study import Study
 from analysis.tables.all import report_tables
@@ -123,7 +123,7 @@ def first_screen(
     study: Study, claims: Claims, findings: Sequence[Finding], shown: Answer, table: Table | None
 ) -> dict[str, Any]:
     """The fields of the page for its first screen and its cards."""
-    names = short_names(study)
+    names = short_names(study.arms)
     title, texts, note = forest_words(shown.found, names) if shown.found else ("", (), "")
     return {
         "answer": shown,
@@ -249,19 +249,19 @@ def draw_all(
 ) -> tuple[Mapping[str, str], tuple[LeftOut, ...]]:
     """Draw and save every figure that the runs allow; returns captions by name, and the others with the reasons.
 
-    `waits`: why no differences between arms are shown.
+    Figures have short names of arms, and their CSV files the labels. `waits`: why no differences are shown.
     """
     every = (*OF_CLAIMS, *figure_names(study, FIGURES))
     waiting = {name: LeftOut(name, waits) for name in every if waits and shows_differences(name, study)}
     claims = None if waits else claims
     names = tuple(name for name in every if name not in (*waiting, *OF_CLAIMS))
+    of_claims = claim_figures(study, findings, claims)
     if len(study.arms) < MANY_ARMS or study.table is not None:  # another process would not know a table's metrics
-        made = save_all(claim_figures(study, findings, claims), folder) | draw_and_save(study, names, folder)
+        made = save_all(of_claims, folder) | draw_and_save(study, names, folder)
     else:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as second:
             others = second.submit(draw_and_save, study, names[::2], folder)
-            made = save_all(claim_figures(study, findings, claims), folder)
-            made |= draw_and_save(study, names[1::2], folder) | others.result()
+            made = save_all(of_claims, folder) | draw_and_save(study, names[1::2], folder) | others.result()
     made |= waiting
     ordered = [(name, made[name]) for name in every]
     captions = {name: figure for name, figure in ordered if isinstance(figure, str)}
@@ -270,15 +270,28 @@ def draw_all(
 
 def draw_and_save(study: Study, names: Sequence[str], folder: Path) -> dict[str, str | LeftOut]:
     """Draw and save the named figures; returns each one's caption, or why it cannot be drawn."""
-    return save_all(figures(study, names), folder)
+    short = short_names(study.arms)
+    labels = {name: label for label, name in short.items()}
+    return save_all(figures(renamed(study, short), names), folder, labels)
 
 
-def save_all(drawn: Iterable[DrawnFigure | LeftOut], folder: Path) -> dict[str, str | LeftOut]:
-    """Save figures; returns the caption of each by name, or why it could not be drawn."""
+COLUMNS_OF_ARMS = ("arm", "treatment", "control", "reference")
+"""Columns with arms in the numbers of a figure."""
+
+
+def save_all(
+    drawn: Iterable[DrawnFigure | LeftOut], folder: Path, labels: Mapping[str, str] | None = None
+) -> dict[str, str | LeftOut]:
+    """Save figures; returns the caption of each by name, or why it could not be drawn.
+
+    labels: name of an arm in a figure -> its label, which the numbers have.
+    """
     made: dict[str, str | LeftOut] = {}
     for figure in drawn:
         if isinstance(figure, DrawnFigure):
-            save_figure(figure.figure, figure.data, folder, figure.name)
+            columns = figure.data.columns.intersection(COLUMNS_OF_ARMS)
+            numbers = figure.data.assign(**{name: figure.data[name].replace(labels or {}) for name in columns})
+            save_figure(figure.figure, numbers, folder, figure.name)
         made[figure.name] = figure.caption if isinstance(figure, DrawnFigure) else figure
     return made
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from analysis.page.metric_effects import INSTEAD, brief, is_more_better, removed_parts, together
-from analysis.page.short_names import change_phrase
 from analysis.quantities.registry import Quantity
+from analysis.records.short_names import change_phrase
 from analysis.records.study import Study
 from analysis.tables.ablation_formats import difference_heading, difference_words
 from analysis.tables.ablation_numbers import UNMARKED, ablated_quantities

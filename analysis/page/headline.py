@@ -14,11 +14,11 @@ from analysis.claims.pairing import Refused
 from analysis.claims.reading import Claims
 from analysis.claims.verdict_rule import Verdict
 from analysis.page.metric_effects import MetricEffects, TechniqueEffect, is_more_better, metric_effects
-from analysis.page.short_names import short_names
 from analysis.page.what_next import NextStep, next_step, why_differences_wait
 from analysis.quantities.measure import measure
 from analysis.quantities.registry import REGISTRY, Quantity, of_kind
 from analysis.records.arms import ranges
+from analysis.records.short_names import short_names
 from analysis.records.study import Study
 from analysis.stats.scales import SCALES
 from analysis.tables.ablation import ablation
@@ -335,7 +335,7 @@ def table_sentence(study: Study) -> str:
 def one_seed_sentence(study: Study, claims: Claims) -> str:
     """The differences of the arms from the reference on the only seed, which chance may explain."""
     assert claims.compare is not None
-    reference, names = reference_arm(study.arms, claims.compare.reference), short_names(study)
+    reference, names = reference_arm(study.arms, claims.compare.reference), short_names(study.arms)
     values = measure(study, list(claims.compare.quantities)).values.join(study.runs.set_index("run")["arm"])
     by_arm = values.groupby("arm").first()
     clauses = []

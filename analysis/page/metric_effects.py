@@ -8,9 +8,9 @@ from analysis.claims.comparison import reference_arm
 from analysis.claims.finding import Finding
 from analysis.claims.reading import Claims
 from analysis.claims.verdict_rule import Verdict
-from analysis.page.short_names import arm_of_settings, change_phrase
 from analysis.quantities.registry import REGISTRY, Quantity, of_kind
-from analysis.records.arms import Arm, is_under
+from analysis.records.arms import Arm, fits, is_under
+from analysis.records.short_names import change_phrase
 from analysis.records.study import Study
 from analysis.tables.ablation_numbers import MARKED, AblatedQuantity, ablated_quantities
 from analysis.tables.formats import Table
@@ -127,7 +127,8 @@ def quantity_on_scale(name: str, study: Study, claims: Claims) -> Quantity:
 
 def effect_of_finding(finding: Finding, study: Study, reference: str) -> TechniqueEffect:
     within = {key: value for key, value in (finding.within or {}).items() if key != "nuisance"}
-    arm = arm_of_settings({**within, **(finding.treatment or {})}, study) or {}
+    settings = {**within, **(finding.treatment or {})}
+    arm = next((each for each in study.arms.values() if fits(each, settings)), study.arms[reference])
     changed = [factor for factor in study.factors if any(is_under(name, [factor]) for name in finding.changes)]
     name, is_removal = change_phrase(arm, study.arms[reference], list(study.arms.values()), changed)
     interval = finding.interval_simultaneous

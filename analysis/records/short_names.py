@@ -2,10 +2,20 @@
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from ablate.schema import NO_TECHNIQUES, NONE
-from analysis.claims.estimand import Settings
-from analysis.records.arms import Arm, canonical, fits, most_have, part_text, parts_of, value_text, varying
+from analysis.records.arms import (
+    Arm,
+    canonical,
+    factors_of,
+    most_have,
+    part_text,
+    parts_of,
+    techniques_of,
+    value_text,
+    varying,
+)
 from analysis.records.study import Study
 
 NOUNS: Mapping[str, str] = {
@@ -68,22 +78,39 @@ def own_phrase(factor: str, arm: Arm) -> tuple[str, set[str]]:
     return re.sub(r"{([\w.]+)}", lambda found: value_text(arm[found[1]]), template), names
 
 
-def short_names(study: Study) -> dict[str, str]:
+def short_names(labelled: Mapping[str, Arm]) -> dict[str, str]:
     """Label of each arm -> a short name of what it has; the labels themselves where short names are not distinct.
 
     Techniques come first, joined by +; then whatever else most arms have otherwise.
+
+    >>> plain = {"freeze": "none", "clip": "none", "optimizer.lr": 1, "optimizer": "sgd", "nuisance": 0}
+    >>> clipped = {**plain, "clip": "fixed", "clip.threshold": 1.0}
+    >>> short_names({"none": plain, "fixed": clipped, "fixed-sgd[lr=2]": {**clipped, "optimizer.lr": 2}})
+    {'none': 'no clipping', 'fixed': 'clipping at 1', 'fixed-sgd[lr=2]': 'clipping at 1, lr 2'}
     """
-    arms = list(study.arms.values())
-    varied = [factor for factor in study.techniques if parts_of(arms, factor)]
-    others = [other_settings(arms, factor) for factor in study.factors if factor not in varied]
+    arms = list(labelled.values())
+    varied = [factor for factor in techniques_of(arms) if parts_of(arms, factor)]
+    others = [other_settings(arms, factor) for factor in factors_of(arms) if factor not in varied]
     others.append([f"dropout seed {arm['nuisance']}" if arm["nuisance"] else "" for arm in arms])
     names = [
         ", ".join([techniques_phrase(arm, varied, arms), *filter(None, (other[i] for other in others))])
         for i, arm in enumerate(arms)
     ]
     if len(varied) == 0 or len(set(names)) < len(names):
-        return {label: label for label in study.arms}
-    return dict(zip(study.arms, names, strict=True))
+        return {label: label for label in labelled}
+    return dict(zip(labelled, names, strict=True))
+
+
+def renamed(study: Study, names: Mapping[str, str]) -> Study:
+    """The study with other names of its arms, for figures; what was measured of its runs stays."""
+    frames = {each: getattr(study, each) for each in ("runs", "left_out")}
+    found = replace(
+        study,
+        arms={names[label]: arm for label, arm in study.arms.items()},
+        **{each: frame.assign(arm=frame["arm"].map(names)) for each, frame in frames.items()},
+    )
+    found.measured.update(study.measured)
+    return found
 
 
 def techniques_phrase(arm: Arm, varied: Collection[str], arms: Sequence[Arm]) -> str:
@@ -140,8 +167,3 @@ def joined(names: Sequence[str]) -> str:
     ('a', 'a, b and c')
     """
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
-
-
-def arm_of_settings(settings: Settings, study: Study) -> Arm | None:
-    """The first arm of a study with these settings."""
-    return next((arm for arm in study.arms.values() if fits(arm, settings)), None)
