@@ -52,7 +52,7 @@ class Answer:
     @property
     def text(self) -> str:
         """All of it: one line for what is shown, one for what comes next, then the command for that."""
-        shown = " ".join([self.lead, *self.more])
+        shown = " ".join(filter(None, (self.lead, *self.more)))
         return "\n".join(filter(None, (shown, self.next.sentence, self.next.command)))
 
 
@@ -75,7 +75,7 @@ def answer(study: Study, claims: Claims, findings: Sequence[Finding], table: Tab
         return Answer(f"There is one arm only ({next(iter(study.arms))}), so nothing is compared.", judged, following)
     if study.runs["seed"].nunique() == 1 and claims.compare is not None:
         chance = "One seed cannot separate a difference from chance."
-        return Answer(one_seed_sentence(study, claims), (chance, *where), following)
+        return Answer(chance, (one_seed_sentence(study, claims), *where), following)
     waits = why_differences_wait(study, claims)
     if waits and all(finding.verdict is Verdict.NOT_TESTED for finding in findings):
         return Answer(f"No difference is shown yet: {waits}.", judged, following)
@@ -200,8 +200,10 @@ def others_sentences(found: MetricEffects) -> tuple[str, ...]:
 def sure_sentences(found: MetricEffects, study: Study) -> tuple[str, ...]:
     """How sure the effects are: the level, the seeds, and the number of comparisons."""
     seeds = seeds_text([each.n for each in found.effects if each.n])
-    pairs = seeds if study.is_paired else "unpaired runs"
+    pairs = seeds.replace("seed", "paired seed") if study.is_paired else "unpaired runs"
     said = [f"In parentheses: 95 % intervals over {pairs}, adjusted for {count(found.comparisons, 'comparison')}."]
+    if found.data_sets > 1:
+        said.append(f"Each effect is a mean over {count(found.data_sets, 'data set')}.")
     if unlearned := max(each.n_unlearned for each in found.effects):
         said.append(f"On {count(unlearned, 'seed')} a run did not learn.")
     return tuple(said)
@@ -299,10 +301,13 @@ def forest_words(found: MetricEffects, names: Mapping[str, str]) -> tuple[str, t
     texts = tuple(signed_text(each, quantity).replace(f" {unit} (", " (") for each in found.effects)
     removed = any(each.is_removal for each in found.effects)
     of = "each technique adds to" if removed else "each arm adds to"
+    reference = names[found.reference]
+    if found.data_sets > 1:
+        reference = reference.rpartition(", ")[0] or reference  # without the data set of this arm
     return (
         f"What {of} {quantity.words}",
         texts,
-        f"Reference: {names[found.reference]}. Dot: mean over the seeds; bar: 95 % interval, adjusted for all rows; "
+        f"Reference: {reference}. Dot: mean over the seeds; bar: 95 % interval, adjusted for all rows; "
         "vertical line: no difference; pale: no difference shown.",
     )
 

@@ -69,6 +69,7 @@ class MetricEffects:
 
     reference    label of the arm that the others differ from
     comparisons  number of comparisons that the intervals are adjusted for
+    data_sets    number of data sets that each effect is a mean over
     """
 
     quantity: Quantity
@@ -76,6 +77,7 @@ class MetricEffects:
     effects: tuple[TechniqueEffect, ...]
     others: tuple[tuple[Quantity, TechniqueEffect], ...]
     comparisons: int
+    data_sets: int = 1
 
     @property
     def main(self) -> tuple[TechniqueEffect, ...]:
@@ -116,7 +118,8 @@ def effects_of_comparison(study: Study, claims: Claims, findings: Sequence[Findi
     judged = sum(finding.verdict is not Verdict.NOT_TESTED for finding in findings)
     if not on_first:
         return None
-    return MetricEffects(quantity_on_scale(first, study, claims), reference, on_first, others, judged)
+    data_sets = study.runs["data"].nunique() if study.table is not None and study.is_paired else 1
+    return MetricEffects(quantity_on_scale(first, study, claims), reference, on_first, others, judged, data_sets)
 
 
 def quantity_on_scale(name: str, study: Study, claims: Claims) -> Quantity:

@@ -172,6 +172,15 @@ class Cell:
     order: str | None
     bold: bool = False
 
+    @property
+    def pieces(self) -> list[str]:
+        """The text in pieces that no line break divides: a number, its interval, a word.
+
+        >>> Cell("+0.3 (−0.4 to 0.9) higher", "0.3").pieces
+        ['+0.3', '(−0.4 to 0.9)', 'higher']
+        """
+        return re.split(r" (?=\()|(?<=\)) ", self.text)
+
 
 @dataclass(frozen=True)
 class Column:
