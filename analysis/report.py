@@ -6,28 +6,27 @@ A finished study's report is written again only when its inputs change: the runs
 import hashlib
 import json
 import multiprocessing
+import sys
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
-from ablate.config.paths import KEPT_CLAIMS, claims_file
+from ablate.config.checks import require
 from ablate.files.atomic import write_together
 from ablate.files.links import refuse_links
 from ablate.files.reading import LARGEST_TABLE, parse_json, read_regular
 from analysis.claims.finding import Finding, verdicts_json
 from analysis.claims.judge import judge_claims
 from analysis.claims.looks import append_looks, read_looks
-from analysis.claims.reading import Claims, for_study, read_claims
+from analysis.claims.reading import Claims
 from analysis.figures.all import FIGURES, OF_CLAIMS, DrawnFigure, claim_figures, figure_names, figures
 from analysis.figures.export import save_figure
-from analysis.page.ablation_view import ablation_view
-from analysis.page.effect_pictures import claim_pictures, metric_picture
-from analysis.page.headline import Answer, answer, forest_words
-from analysis.page.page import Page, render
+from analysis.page.headline import Answer, answer
+from analysis.page.page import Page, first_screen, render
 from analysis.page.pictures import FILE_TYPES, pictures
 from analysis.page.provenance import facts, overview, shared, varied
 from analysis.page.sentences import findings_in_words
@@ -119,23 +118,6 @@ def write_report(study: Study, claims: Claims, peek: bool = False) -> Report:
     return Report(judgement.findings, left_out, is_new=True, answer=shown)
 
 
-def first_screen(
-    study: Study, claims: Claims, findings: Sequence[Finding], shown: Answer, table: Table | None
-) -> dict[str, Any]:
-    """The fields of the page for its first screen and its cards."""
-    names = short_names(study.arms)
-    title, texts, note = forest_words(shown.found, names) if shown.found else ("", (), "")
-    return {
-        "answer": shown,
-        "forest": metric_picture(shown.found, texts) if shown.found else None,
-        "forest_title": title,
-        "forest_note": note,
-        "ablation": ablation_view(table, study, names) if table else None,
-        "names": names,
-        "claim_pictures": {finding.id: claim_pictures(finding, claims) for finding in findings},
-    }
-
-
 def named(tables: Sequence[Table], name: str) -> Table | None:
     return next((table for table in tables if table.name == name), None)
 
@@ -143,51 +125,13 @@ def named(tables: Sequence[Table], name: str) -> Table | None:
 # --- Inputs ---
 
 
-def named_claims(study: Study) -> Path:
-    """The claims file that the study's runs name, the study's own copy first: its runs were started with that.
-
-    Raises ValueError unless they name one file that exists.
-    """
-    names = sorted(set(study.runs["claims.name"].dropna())) if "claims.name" in study.runs else []
-    if len(names) != 1:
-        what = f"{len(names)} claims files ({', '.join(names)})" if names else "no claims file"
-        raise ValueError(f"the runs must name one claims file, but they name {what}; choose one with --claims FILE")
-    if kept := own_claims(study, Path(names[0]).name):
-        return kept
-    try:
-        return claims_file(names[0])
-    except ValueError as error:
-        raise ValueError(
-            f"the claims file that the runs name is missing: {error} (--claims FILE chooses another)"
-        ) from error
-
-
-def own_claims(study: Study, name: str) -> Path | None:
-    """The study's own copy of a claims file, <archive>.zip/.claims/<name>.yaml in an archive; None if it has none."""
-    kept = f"{KEPT_CLAIMS}/{name}.yaml"
-    return study.source.path / kept if study.source.has(kept) else None
-
-
-def read_claims_for(study: Study, path: Path, allow: Sequence[str] = ()) -> Claims:
-    """A claims file, which may be a study's own copy in its archive, for the study. Raises ValueError.
-
-    allow: modules of the user's own whose functions may be metrics.
-    """
-    source = study.source
-
-    def read(path: Path) -> bytes:
-        inside = path.is_relative_to(source.path)
-        return source.read(path.relative_to(source.path).as_posix()) if inside else read_regular(path)
-
-    return for_study(read_claims(path, allow, read), study)
-
-
 def inputs_sha256(study: Study, claims: Claims, peek: bool = False) -> str:
     """Hash of everything that determines the report."""
     problems = study.problems.to_dict("list")
     inputs = {"format": REPORT_FORMAT, "runs": study.sha256, "problems": problems, "claims": claims.sha256}
     inputs |= {"peek": True} if peek else {}
-    inputs |= {"metrics": claims.metrics} if claims.metrics else {}
+    inputs |= {} if study.is_paired else {"unpaired": True}
+    inputs |= {"metrics": claims.metrics.sources} if claims.metrics.sources else {}
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -228,6 +172,31 @@ def shows_differences(name: str, study: Study) -> bool:
     return name in {each.format(primary=study.primary) for each in DIFFERENCES}
 
 
+def made_tables(
+    study: Study, claims: Claims, findings: Sequence[Finding], waits: str | None = None
+) -> Iterator[Table | LeftOut]:
+    """All tables of the report, each made on demand, or the reason why it is left out.
+
+    `waits`: why no differences between arms are shown.
+    """
+    for table in chain([summary_table(study)], report_tables(study, claims, findings)):
+        yield LeftOut(table.name, waits) if waits and shows_differences(table.name, study) else table
+
+
+def made_figure(
+    study: Study, claims: Claims, findings: Sequence[Finding], name: str, waits: str | None = None
+) -> DrawnFigure | LeftOut:
+    """One figure of the report, or the reason why it is left out. Raises ValueError for a name that no figure has."""
+    every = (*OF_CLAIMS, *figure_names(study, FIGURES))
+    require("figure", name, name in every, f"one of {', '.join(every)}")
+    if waits and shows_differences(name, study):
+        return LeftOut(name, waits)
+    if name in OF_CLAIMS:
+        drawn = claim_figures(study, findings, None if waits else claims)
+        return next(figure for figure in drawn if figure.name == name)
+    return next(named_figures(study, [name]))
+
+
 def write_tables(
     study: Study, claims: Claims, findings: Sequence[Finding], folder: Path, waits: str | None = None
 ) -> tuple[tuple[Table, ...], tuple[LeftOut, ...]]:
@@ -235,9 +204,7 @@ def write_tables(
 
     `waits`: why no differences between arms are shown.
     """
-    made = [summary_table(study), *report_tables(study, claims, findings)]
-    if waits:
-        made = [LeftOut(table.name, waits) if shows_differences(table.name, study) else table for table in made]
+    made = [*made_tables(study, claims, findings, waits)]
     tables = tuple(table for table in made if isinstance(table, Table))
     for table in tables:
         save_table(folder, table.name, table.numbers, table.words, table.bold, table.latex)
@@ -256,7 +223,7 @@ def draw_all(
     claims = None if waits else claims
     names = tuple(name for name in every if name not in (*waiting, *OF_CLAIMS))
     of_claims = claim_figures(study, findings, claims)
-    if len(study.arms) < MANY_ARMS or study.table is not None:  # another process would not know a table's metrics
+    if len(study.arms) < MANY_ARMS or not may_start_processes():
         made = save_all(of_claims, folder) | draw_and_save(study, names, folder)
     else:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as second:
@@ -268,30 +235,42 @@ def draw_all(
     return captions, tuple(figure for _, figure in ordered if isinstance(figure, LeftOut))
 
 
+def may_start_processes() -> bool:
+    """Whether another process may import the main module, as Python does there; a user's own script would run again."""
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    name = spec.name if spec else Path(getattr(main, "__file__", None) or "").stem
+    return name in ("", "ablate", "ablate.__main__", "analysis.__main__")  # "": a notebook has no file
+
+
 def draw_and_save(study: Study, names: Sequence[str], folder: Path) -> dict[str, str | LeftOut]:
     """Draw and save the named figures; returns each one's caption, or why it cannot be drawn."""
-    short = short_names(study.arms)
-    labels = {name: label for label, name in short.items()}
-    return save_all(figures(renamed(study, short), names), folder, labels)
+    return save_all(named_figures(study, names), folder)
 
 
 COLUMNS_OF_ARMS = ("arm", "treatment", "control", "reference")
 """Columns with arms in the numbers of a figure."""
 
 
-def save_all(
-    drawn: Iterable[DrawnFigure | LeftOut], folder: Path, labels: Mapping[str, str] | None = None
-) -> dict[str, str | LeftOut]:
-    """Save figures; returns the caption of each by name, or why it could not be drawn.
+def named_figures(study: Study, names: Sequence[str]) -> Iterator[DrawnFigure | LeftOut]:
+    """Draw the named figures with short names of arms; their numbers have the labels."""
+    short = short_names(study.arms)
+    labels = {name: label for label, name in short.items()}
+    for figure in figures(renamed(study, short), names):
+        if isinstance(figure, DrawnFigure):
+            columns = figure.data.columns.intersection(COLUMNS_OF_ARMS)
+            numbers = figure.data.assign(**{name: figure.data[name].replace(labels) for name in columns})
+            yield figure._replace(data=numbers)
+        else:
+            yield figure
 
-    labels: name of an arm in a figure -> its label, which the numbers have.
-    """
+
+def save_all(drawn: Iterable[DrawnFigure | LeftOut], folder: Path) -> dict[str, str | LeftOut]:
+    """Save figures; returns the caption of each by name, or why it could not be drawn."""
     made: dict[str, str | LeftOut] = {}
     for figure in drawn:
         if isinstance(figure, DrawnFigure):
-            columns = figure.data.columns.intersection(COLUMNS_OF_ARMS)
-            numbers = figure.data.assign(**{name: figure.data[name].replace(labels or {}) for name in columns})
-            save_figure(figure.figure, numbers, folder, figure.name)
+            save_figure(figure.figure, figure.data, folder, figure.name)
         made[figure.name] = figure.caption if isinstance(figure, DrawnFigure) else figure
     return made
 

@@ -55,6 +55,7 @@ def users_folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [c for c in commands() if c.startswith("python -m ablate")])
 def test_a_command(command: str, users_folder: Path) -> None:
     words = shlex.split(command)[3:]
@@ -76,6 +77,7 @@ def test_a_command(command: str, users_folder: Path) -> None:
     assert done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [c for c in commands() if c.startswith("torchrun")])
 def test_several_processes(command: str, tmp_path: Path) -> None:
     words = [sys.executable, "-m", "torch.distributed.run", *shlex.split(command)[1:], *QUICK, *TINY]

@@ -13,17 +13,24 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ablate.config.wording import printable
+from analysis.claims.finding import Finding
+from analysis.claims.reading import Claims
 from analysis.claims.verdict_rule import Verdict
-from analysis.page.effect_pictures import EffectPicture
+from analysis.page.ablation_view import ablation_view
+from analysis.page.effect_pictures import EffectPicture, claim_pictures, metric_picture
+from analysis.page.effect_sentences import forest_words
 from analysis.page.headline import Answer
 from analysis.page.pictures import Picture
 from analysis.page.provenance import Fact
 from analysis.page.sentences import MEANING, FindingText, tally
+from analysis.records.short_names import short_names
+from analysis.records.study import Study
 from analysis.tables.formats import LEADING, LeftOut, Table, are_numbers
 
 SIGNS: Mapping[Verdict, str] = {
@@ -159,6 +166,23 @@ def by_kind(problems: pd.DataFrame) -> Iterator[tuple[str, list[tuple[str, str]]
     """The heading of each kind of problem, and the runs that have it: (run, problem)."""
     for kind, group in problems.groupby("kind", sort=False):
         yield PROBLEM_KINDS.get(kind, kind), list(zip(group["run"], group["problem"], strict=True))
+
+
+def first_screen(
+    study: Study, claims: Claims, findings: Sequence[Finding], shown: Answer, table: Table | None
+) -> dict[str, Any]:
+    """The fields of the page for its first screen and its cards."""
+    names = short_names(study.arms)
+    title, texts, note = forest_words(shown.found, names) if shown.found else ("", (), "")
+    return {
+        "answer": shown,
+        "forest": metric_picture(shown.found, texts) if shown.found else None,
+        "forest_title": title,
+        "forest_note": note,
+        "ablation": ablation_view(table, study, names) if table else None,
+        "names": names,
+        "claim_pictures": {finding.id: claim_pictures(finding, claims) for finding in findings},
+    }
 
 
 # --- Tables ---

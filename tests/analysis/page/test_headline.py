@@ -7,7 +7,8 @@ import pytest
 
 from analysis.claims.judge import judge_claims
 from analysis.claims.reading import for_study, read_claims
-from analysis.page.headline import answer, first_sentence, headline, lead_sentence
+from analysis.page.effect_sentences import lead_sentence
+from analysis.page.headline import answer, first_sentence, headline
 from analysis.page.metric_effects import MetricEffects, TechniqueEffect
 from analysis.quantities.registry import REGISTRY
 from analysis.records.short_names import short_names
@@ -98,7 +99,8 @@ def test_claims_are_counted_and_a_plan_that_is_done_ends(tmp_path, gain, words):
 def test_below_the_plan_no_difference_is_shown(tmp_path):
     write_two(tmp_path / "study", [0.9, 0.91, 0.9], [0.8] * 3)
     found = answered(tmp_path / "study", written(tmp_path, MINIMAL))
-    assert found.lead.startswith("No difference is shown yet: 3 seeds of 10 planned")
+    assert found.lead == "No difference is shown before the planned number of seeds."
+    assert "3 seeds of 10 planned: until then only means are shown" in found.text
     assert found.found is None and "points" not in found.text
     assert (
         found.next.sentence == "Next: 7 more seeds before one is judged:" and "seed=range(3,10)" in found.next.command
