@@ -25,6 +25,7 @@ POINTLESS = {"points": 50.0, "log": 3.0}
 def lead_sentence(found: MetricEffects, asked: float | None = None) -> str:
     """Which techniques change the metric; where none is shown to, how large a change could still be.
 
+    >>> from analysis.quantities.registry import REGISTRY
     >>> quantity = REGISTRY["test_accuracy"]
     >>> clip = TechniqueEffect("clipping at 1", 1.2, 0.3, 2.1, 10, True)
     >>> lead_sentence(MetricEffects(quantity, "none", (clip,), (), 1))
@@ -144,6 +145,7 @@ def capital(text: str) -> str:
 def size_text(effect: float, quantity: Quantity) -> str:
     """The size of an effect, with its unit.
 
+    >>> from analysis.quantities.registry import REGISTRY
     >>> size_text(-1.25, REGISTRY["test_accuracy"]), size_text(math.log(0.5), REGISTRY["step_seconds"])
     ('1.2 points', 'a factor of 0.5')
     """
@@ -163,6 +165,7 @@ def asked_text(size: float, quantity: Quantity) -> str:
 def at_most(size: float, quantity: Quantity) -> str:
     """A bound, rounded up.
 
+    >>> from analysis.quantities.registry import REGISTRY
     >>> at_most(1.87, REGISTRY["test_accuracy"]), at_most(1.81, REGISTRY["test_accuracy"])
     ('1.9 points', '1.9 points')
     """
@@ -180,6 +183,7 @@ def number_text(value: float, quantity: Quantity) -> str:
 def signed_text(found: TechniqueEffect, quantity: Quantity) -> str:
     """An effect with its sign and interval.
 
+    >>> from analysis.quantities.registry import REGISTRY
     >>> signed_text(TechniqueEffect("a", 0.6, -0.7, 1.9, 10, False), REGISTRY["test_accuracy"])
     '+0.6 points (−0.7 to 1.9)'
     """
