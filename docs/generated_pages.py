@@ -4,13 +4,13 @@ The reference of settings comes from conf/, that of quantities, claims files and
 them, and the command line from --help. Notebooks become pages, with the outputs that they were saved with.
 """
 
-import json
+import itertools
+import re
 import subprocess
 import sys
 import typing
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -19,6 +19,9 @@ from nbconvert import MarkdownExporter
 import ablate
 from ablate import gallery
 from ablate.schema import PREDICTIONS, TABLES
+from analysis.claims.reading import CLAIM_KEYS, CONTRAST_KEYS, FILE_KEYS, QUESTION_KEYS
+from analysis.claims.schema import DESCRIPTIONS
+from analysis.quantities import formulas
 from analysis.quantities.registry import QUANTITIES
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -26,6 +29,14 @@ GROUPS = (
     "freeze", "clip", "scheduler", "optimizer", "adapter", "init", "regularizer", "average", "model", "data", "task",
     "trainer", "tracker", "hydra/launcher", "experiment",
 )  # fmt: skip
+STYLE = """
+.md-grid { max-width: 80rem; }
+.md-typeset pre > code { font-size: 0.68rem; }
+.md-typeset table:not([class]) code { white-space: nowrap; }
+.md-typeset table:not([class]) { font-size: 0.7rem; }
+"""
+"""Room for the commands' tables, and names of keys in one piece."""
+
 PAPER = CONF.parent / "outputs/reference/paper/report"
 PUBLISHED = {"paper_report.html": PAPER / "index.html", "paper_hero.png": PAPER / "figures/hero.png"}
 HELP = {
@@ -49,6 +60,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     }
     for name, lines in pages.items():
         add(files, config, f"reference/{name}.md", "\n".join(lines) + "\n")
+    add(files, config, "style.css", STYLE)
     for name, path in PUBLISHED.items():
         add(files, config, f"explanation/{name}", path.read_bytes())
     for notebook in [file for file in files if file.src_uri.endswith(".ipynb")]:
@@ -95,26 +107,53 @@ def config_page() -> Iterator[str]:
     yield "Choose an option with `group=option`, and set a key with `group.key=value`. With `-m`, values with commas"
     yield "between them are swept. `python -m ablate --cfg job --resolve` prints the settings of a command."
     yield from ("", "## Every study", "")
-    yield from fenced((CONF / "config.yaml").read_text(), "yaml")
+    rows = settings((CONF / "config.yaml").read_text())
+    yield from table(("key", "default", "meaning"), (row for row in rows if not row[0].startswith("`hydra")))
+    yield "Defaults of the groups: `python -m ablate --help` lists them."
+    yield ""
     for group in GROUPS:
         options = {path.stem: path.read_text() for path in sorted((CONF / group).glob("*.yaml"))}
         yield from (f"## {group}", "")
         yield from table(("option", "what it is"), ((f"`{name}`", summary(text)) for name, text in options.items()))
         for name, text in options.items():
-            if settings(text):
+            if group == "experiment":
                 yield from (f"### {group}={name}", "")
                 yield from fenced(text, "yaml")
+            elif rows := settings(text):
+                yield from (f"### {group}={name}", "")
+                yield from table(("key", "default", "meaning"), rows)
 
 
 def summary(text: str) -> str:
-    """The first sentence of an option's comment."""
-    comment = next(line for line in text.splitlines() if line.startswith("# ") and "@package" not in line)
-    return comment.removeprefix("# ").strip()
+    """The first comment of an option's file, without the commands in it."""
+    lines = []
+    for line in itertools.dropwhile(lambda line: "@package" in line, text.splitlines()):
+        if not line.startswith("# "):
+            break
+        lines.append(line.removeprefix("# "))
+    return " ".join(line for line in lines if not line.startswith(" ")).rstrip(":")
 
 
-def settings(text: str) -> list[str]:
-    """The lines of an option's file that set something."""
-    return [line for line in text.splitlines() if line.strip() and not line.startswith(("#", "_target_"))]
+def settings(text: str) -> list[tuple[str, str, str]]:
+    """The keys of an option's file, each with its value and the comment on its line.
+
+    >>> settings("_target_: a.B\\nrule:\\n  start: 100   # first step\\n               # that is clipped\\n")
+    [('`rule.start`', '`100`', 'first step that is clipped')]
+    """
+    found: list[tuple[str, str, str]] = []
+    parents: list[tuple[int, str]] = []
+    for line in text.splitlines():
+        if again := re.fullmatch(r"\s+# (.*)", line):
+            key, value, meaning = found.pop()
+            found.append((key, value, f"{meaning} {again[1]}"))
+        elif parts := re.fullmatch(r"( *)([\w/@]+): *(.*?)(?: +# (.*))?", line):
+            indent, key, value, meaning = parts.groups()
+            parents = [parent for parent in parents if parent[0] < len(indent)]
+            path = ".".join([*(name for _, name in parents), key])
+            if value:
+                found.append((f"`{path}`", f"`{value}`", meaning or ""))
+            parents.append((len(indent), key))
+    return [row for row in found if row[0] != "`_target_`"]
 
 
 # --- Commands ---
@@ -141,32 +180,20 @@ def command_line_page() -> Iterator[str]:
 
 
 def claims_page() -> Iterator[str]:
-    """The keys of a claims file, from its JSON schema, and the comments of conf/claims/paper.yaml."""
-    schema = json.loads((CONF / "claims/schema.json").read_text())
+    """The keys of a claims file, the contrasts, and the comments of conf/claims/paper.yaml."""
     yield from ("# Claims files", "")
     yield "A claims file is `conf/claims/<name>.yaml`, chosen with `claims=<name>`. [How to write"
     yield "claims](../how_to/write_claims.md) shows one. An editor that knows YAML schemas completes the keys below if"
     yield "the file begins with `# yaml-language-server: $schema=schema.json`."
-    yield from ("", "## The file", "")
-    yield from keys_of(schema)
-    for name, part in schema.get("$defs", {}).items():
-        yield from (f"## {name}", "")
-        yield from keys_of(part)
-    yield from ("## Words", "")
-    yield "The comments of `conf/claims/paper.yaml`, the claims of the published study, explain the words:"
+    yield ""
+    of_claims = sorted({*CLAIM_KEYS, *QUESTION_KEYS, *CONTRAST_KEYS} - {*FILE_KEYS})
+    for title, keys in {"Keys of the file": FILE_KEYS, "Keys of a claim": of_claims}.items():
+        yield from (f"## {title}", "")
+        yield from table(("key", "meaning"), ((f"`{key}`", DESCRIPTIONS[key]) for key in keys))
+    yield from ("## In the words of the published study", "")
+    yield "The comments of `conf/claims/paper.yaml` explain scales and contrasts:"
     yield ""
     yield from fenced((CONF / "claims/paper.yaml").read_text().partition("\narms:")[0], "yaml")
-
-
-def keys_of(schema: dict[str, Any]) -> Iterator[str]:
-    known = schema.get("properties", {})
-    rows = ((f"`{key}`", part.get("description", ""), choices(part)) for key, part in known.items())
-    yield from table(("key", "meaning", "values"), rows)
-
-
-def choices(part: dict[str, Any]) -> str:
-    """The values that a schema lists, or the type that it asks for."""
-    return ", ".join(map(str, part.get("enum", []))) or str(part.get("type", ""))
 
 
 def quantities_page() -> Iterator[str]:
@@ -176,12 +203,11 @@ def quantities_page() -> Iterator[str]:
     yield "are on its usual scale unless the claim says otherwise. [Metrics](metrics.md) explains those of predictions."
     yield ""
     better = {True: "higher", False: "lower", None: ""}
-    rows = (
-        (f"`{each.name}`", each.words, each.unit, each.scale, better[each.higher_is_better]) for each in QUANTITIES
-    )
+    rows = ((f"`{each.name}`", each.words, each.unit, each.scale, better[each.higher_is_better]) for each in QUANTITIES)
     yield from table(("quantity", "in words", "unit", "scale of differences", "better"), rows)
-    yield from ("## Formulas", "", "::: analysis.quantities.formulas", "    options:")
-    yield from ("      show_root_heading: false", "      show_root_toc_entry: false", "")
+    yield from ("## Formulas", "")
+    known = [each.name for each in QUANTITIES if hasattr(formulas, each.name)]
+    yield from members_of("analysis.quantities.formulas", known)
 
 
 def records_page() -> Iterator[str]:
@@ -200,9 +226,14 @@ def records_page() -> Iterator[str]:
             if kind:
                 yield from (f"`task={kind}`:", "")
             yield from table(("column", "type"), ((f"`{key}`", words_of(type_)) for key, type_ in found.items()))
-    yield from ("## What the columns mean", "", "::: ablate.schema", "    options:")
-    yield from ("      show_root_heading: false", "      show_root_toc_entry: false", "      members: [Step, TABLES,")
-    yield from ("        PREDICTIONS, WHERE_KNOWN, ADDED_TABLES, STATUSES, BLOCKS]", "")
+    yield from ("## What the columns mean", "")
+    yield from members_of("ablate.schema", ["Step", "TABLES", "PREDICTIONS", "WHERE_KNOWN", "ADDED_TABLES", "BLOCKS"])
+
+
+def members_of(module: str, names: Iterable[str]) -> Iterator[str]:
+    """The docstrings of some names of a module, for mkdocstrings."""
+    yield from (f"::: {module}", "    options:", "      show_root_heading: false", "      show_root_toc_entry: false")
+    yield from (f"      members: [{', '.join(names)}]", "      show_signature: false", "")
 
 
 FILES = {
@@ -242,7 +273,7 @@ def python_page() -> Iterator[str]:
     yield ""
     names = [f"{ablate.LAZY[name]}.{name}" for name in ablate.__all__ if name in ablate.LAZY]
     for name in (*names, "analysis.records.study.load", "analysis.records.study.Study", "ablate.metrics.Predicted"):
-        yield from (f"::: {name}", "")
+        yield from (f"::: {name}", "    options:", "      heading_level: 2", "")
 
 
 def gallery_page(pictures: set[str]) -> Iterator[str]:
