@@ -31,7 +31,7 @@ GROUPS = (
 )  # fmt: skip
 STYLE = """
 .md-grid { max-width: 80rem; }
-.md-typeset pre > code { font-size: 0.68rem; }
+.md-typeset pre > code { font-size: 0.62rem; }
 .md-typeset table:not([class]) code { white-space: nowrap; }
 .md-typeset table:not([class]) { font-size: 0.7rem; }
 """
@@ -90,8 +90,18 @@ def table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[st
     cells = [*headings]
     yield from (f"| {' | '.join(cells)} |", "|" + "---|" * len(cells))
     for row in rows:
-        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |"
+        yield f"| {' | '.join(map(in_cell, row))} |"
     yield ""
+
+
+def in_cell(text: str) -> str:
+    """Text for a cell of a table; `<name>` is no tag.
+
+    >>> in_cell("`a|b` in outputs/<study>")
+    '`a\\\\|b` in outputs/&lt;study>'
+    """
+    parts = text.replace("|", "\\|").split("`")
+    return "`".join(part if i % 2 else part.replace("<", "&lt;") for i, part in enumerate(parts))
 
 
 def fenced(text: str, language: str) -> Iterator[str]:
@@ -146,12 +156,12 @@ def settings(text: str) -> list[tuple[str, str, str]]:
         if again := re.fullmatch(r"\s+# (.*)", line):
             key, value, meaning = found.pop()
             found.append((key, value, f"{meaning} {again[1]}"))
-        elif parts := re.fullmatch(r"( *)([\w/@]+): *(.*?)(?: +# (.*))?", line):
+        elif parts := re.fullmatch(r"( *)([\w/@]+): *((?!#).*?)(?: +# (.*))?", line):
             indent, key, value, meaning = parts.groups()
             parents = [parent for parent in parents if parent[0] < len(indent)]
             path = ".".join([*(name for _, name in parents), key])
-            if value:
-                found.append((f"`{path}`", f"`{value}`", meaning or ""))
+            if value or meaning:
+                found.append((f"`{path}`", f"`{value}`" if value else "", meaning or ""))
             parents.append((len(indent), key))
     return [row for row in found if row[0] != "`_target_`"]
 
