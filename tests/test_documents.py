@@ -49,7 +49,7 @@ README = DOCUMENTS["README.md"]
 COMMANDS = {command: name for name in reversed(DOCUMENTS) for command in bash_commands(ROOT / name)}
 """Command -> the first document that has it."""
 
-RUN = [c for c, name in COMMANDS.items() if name == "README.md" or name.startswith("docs/tutorial/own_t")]
+RUN = [c for c, name in COMMANDS.items() if name == "README.md" or name.startswith("docs/tutorial/own_")]
 CI = (ROOT / ".ci/run").read_text(encoding="utf-8")
 QUICK = (
     "trainer.steps=2", "trainer.batch_size=4", "trainer.length_splits=1", "trainer.threads=1",
@@ -60,11 +60,11 @@ TINY = ("model=tiny", "data=synthetic")
 
 @pytest.fixture
 def users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder: with data files of a user."""
+    """The current folder, with a user's data files."""
     rows = "".join(f"a fine film {i},1\na dull film {i},0\n" for i in range(40))
-    for name in ("train.csv", "test.csv", "nli.jsonl", "book.txt", "my/imdb/train.csv", "my/imdb/test.csv"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(f"review,stars\n{rows}")
+    (tmp_path / "my/imdb").mkdir(parents=True)
+    for name in ("train.csv", "test.csv", "my/imdb/train.csv", "my/imdb/test.csv"):
+        (tmp_path / name).write_text(f"{'text,label' if 'imdb' in name else 'review,stars'}\n{rows}")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     return tmp_path
@@ -327,9 +327,8 @@ def test_the_settings_page_has_every_key_with_its_meaning(pages: Any) -> None:
         keys = {*yaml.safe_load(path.read_text())} - {"_target_", "defaults"}
         assert {row[0].strip("`").partition(".")[0] for row in rows} == keys, path
         explained = {row[0].strip("`") for row in rows if row[2]}  # a key, or the key that it is part of
-        assert [
-            row[0] for row in rows if not {row[0].strip("`"), row[0].strip("`").rpartition(".")[0]} & explained
-        ] == []
+        names = [row[0].strip("`") for row in rows]
+        assert [name for name in names if not {name, name.rpartition(".")[0]} & explained] == [], path
         assert [row[0] for row in rows if list(pages.table((), [row]))[2] not in page] == [], path
 
 
