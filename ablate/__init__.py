@@ -6,13 +6,20 @@ until `ablate.config.start.leave_folder` has run.
 
 TYPE_CHECKING = False  # type checkers take it as true
 if TYPE_CHECKING:
+    from ablate.api import AblationStudy, StudyResults, open_study, study
     from ablate.recorder import Recorder
 
 __version__ = "0.1.0"
 __path__ = [*__path__, f"{__path__[0]}/version1"]
-__all__ = ["Recorder", "__version__"]
+__all__ = ["AblationStudy", "Recorder", "StudyResults", "__version__", "open_study", "study"]
 
-LAZY = {"Recorder": "ablate.recorder"}
+LAZY = {
+    "AblationStudy": "ablate.api",
+    "Recorder": "ablate.recorder",
+    "StudyResults": "ablate.api",
+    "open_study": "ablate.api",
+    "study": "ablate.api",
+}
 """Public name -> its module, which is imported on first use."""
 
 
@@ -22,3 +29,7 @@ def __getattr__(name: str) -> object:
     from importlib import import_module
 
     return getattr(import_module(LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

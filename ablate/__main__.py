@@ -19,12 +19,11 @@ from typing import Any, NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 import ablate.run.folder_name  # registers the resolver `run_name`
 import ablate.sweep.launchers  # noqa: F401  registers the resolver `workers`
-from ablate.config.errors import complaint
+from ablate.config.errors import INPUT_ERRORS, CommandEnd, complaint
 from ablate.config.loader import use_checked_loader
 from ablate.config.output import use_lenient_output
 from ablate.config.paths import conf
@@ -36,11 +35,9 @@ from ablate.run.signals import Stopped, ignore_signals, stop_behind
 
 @hydra.main(version_base="1.3", config_path=conf(), config_name="config")
 def app(config: DictConfig) -> str:
-    from ablate.run.job import execute, job
+    from ablate.run.job import execute_composed
 
-    work = job(config, HydraConfig.get().runtime.choices)
-    with process.current.working():
-        return execute(work.with_threads(process.current.threads))
+    return execute_composed(config)
 
 
 def main() -> None:
@@ -87,9 +84,15 @@ def run_command() -> None:
     obey_signals()
     use_checked_loader()
     try:
-        if get_args_parser().parse_args().experimental_rerun:
+        typed = get_args_parser().parse_args()
+        if typed.experimental_rerun:
             raise ValueError("--experimental-rerun is not allowed, as a pickled config can run code")
+        flags = (("--config-dir", typed.config_dir), ("--config-name", typed.config_name))
+        process.current.flags = tuple(word for flag, value in flags if value for word in (flag, value))
         app()
+    except CommandEnd as end:
+        show_end(end)
+        sys.exit(end.code)
     except (Stopped, KeyboardInterrupt) as stop:
         exit_stopped(stop)
     except RanksOutOfSync as error:
@@ -108,9 +111,23 @@ def run_command() -> None:
         sys.exit(close_sweep())
 
 
+def show_end(end: CommandEnd) -> None:
+    """Print the plan that was asked for, or why the command ends; a traceback for errors that no input explains."""
+    if end.plan is not None:
+        from ablate.run.progress import table_console
+
+        end.plan.show(table_console())
+    elif end.error is not None and not isinstance(end.error, INPUT_ERRORS):
+        traceback.print_exception(end.error)
+    elif end.error is not None and current_ranks().leads:
+        print(complaint(end.error), file=sys.stderr)
+
+
 def exit_stopped(stop: Stopped | KeyboardInterrupt) -> NoReturn:
     """Exit after a signal: print how to continue."""
     ignore_signals()
+    if process.current.display:
+        process.current.display.close()  # the terminal gets its cursor back
     if not isinstance(stop, Stopped):
         stop = Stopped(process.current.interrupted_by)
     print(f"{stop}; {process.current.after_stop}", file=sys.stderr)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
-from ablate.config.checks import refusal, require
+from ablate.config.checks import check_extra, refusal, require
 from ablate.model.parameter_roles import Role
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ class LoRA:
     weight_decomposed: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        check_extra("peft", "adapters")
         require("r", self.r, self.r >= 1, "a rank, at least 1")
         require("alpha", self.alpha, 0 < self.alpha < math.inf, "a finite number above 0")
         require("dropout", self.dropout, 0 <= self.dropout < 1, "a number in [0, 1)")
@@ -114,6 +115,7 @@ class IA3:
     feedforward: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        check_extra("peft", "adapters")
         check_names("targets", self.targets)
         others = set(self.feedforward or ()) - set(self.targets or ())
         require("feedforward", self.feedforward, not others, "null or some of the targets")

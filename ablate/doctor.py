@@ -120,7 +120,7 @@ def check_versions() -> list[Check]:
         if have is None or not requirement.specifier.contains(have, prereleases=True):
             wrong.append(Check(requirement.name, FAIL, f"{have or 'not installed'} (needs {requirement.specifier})",
                                f"pip install '{requirement}'"))  # fmt: skip
-        elif requirement.name in ("torch", "transformers", "hydra-core", "peft", "datasets"):
+        elif requirement.name in ("torch", "transformers", "hydra-core", "datasets"):
             right.append(f"{requirement.name} {have}")
     shown = ", ".join(right) or "none"
     return [*checks, *wrong] if wrong else [*checks, Check("packages", OK, f"{shown}, and all others in their ranges")]

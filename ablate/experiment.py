@@ -125,6 +125,7 @@ ADDED: dict[str, Any] = {
     "optimizer.layer_decay": 1.0,
     "optimizer.head_lr": None,
     "optimizer.decay_norms_and_biases": True,
+    "model.dropout": None,
     "data.group_by_length": False,
     "data.cluster": None,
     "trainer.compile": False,

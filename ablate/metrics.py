@@ -10,11 +10,12 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.config.checks import refusal
+from ablate.config.checks import check_extra, import_extra, refusal
 from ablate.config.wording import nearest
 
 Floats = NDArray[np.float64]
@@ -99,6 +100,7 @@ class Metric:
     higher_is_better, unit
     scores      of a mean over units: their scores, (U,). Raises Unmeasurable
     counts      of a function `of_counts` of sums over examples: what each example adds to the sums, (N, sums)
+    module      of the extra `metrics`, which computes it
     """
 
     name: str
@@ -112,6 +114,7 @@ class Metric:
     scores: Callable[[Predicted], Floats] | None = None
     counts: Callable[[Predicted], Floats] | None = None
     of_counts: Callable[[Floats], float] | None = None
+    module: str | None = None
 
 
 def mean(scores: Callable[[Predicted], Floats]) -> Callable[[Predicted], float]:
@@ -124,6 +127,14 @@ def mean(scores: Callable[[Predicted], Floats]) -> Callable[[Predicted], float]:
     return value
 
 
+SCIKIT_LEARN, NERVALUATE = "sklearn.metrics", "nervaluate"
+
+
+def scikit_learn() -> ModuleType:
+    """Return scikit-learn's metrics. Raises ValueError if the extra is not installed."""
+    return import_extra(SCIKIT_LEARN, "metrics")
+
+
 # --- Classes ---
 
 
@@ -134,30 +145,23 @@ def right(p: Predicted) -> Floats:
 
 def balanced_accuracy(p: Predicted) -> float:
     """Mean over the classes that occur of the share of their units that are predicted right."""
-    from sklearn.metrics import recall_score
-
-    return float(recall_score(p.label, p.prediction, labels=np.unique(p.label), average="macro", zero_division=0))
+    score = scikit_learn().recall_score
+    return float(score(p.label, p.prediction, labels=np.unique(p.label), average="macro", zero_division=0))
 
 
 def f1_macro(p: Predicted) -> float:
     """Mean over the classes that occur in labels or predictions of their F1 = 2PR / (P + R)."""
-    from sklearn.metrics import f1_score
-
-    return float(f1_score(p.label, p.prediction, average="macro", zero_division=0))
+    return float(scikit_learn().f1_score(p.label, p.prediction, average="macro", zero_division=0))
 
 
 def f1_micro(p: Predicted) -> float:
     """2PR / (P + R) of all classes together: the accuracy, where each unit has one class."""
-    from sklearn.metrics import f1_score
-
-    return float(f1_score(p.label, p.prediction, average="micro", zero_division=0))
+    return float(scikit_learn().f1_score(p.label, p.prediction, average="micro", zero_division=0))
 
 
 def matthews(p: Predicted) -> float:
     """Matthews correlation, from -1 to 1; 0 where all predictions or all labels are equal."""
-    from sklearn.metrics import matthews_corrcoef
-
-    return float(matthews_corrcoef(p.label, p.prediction))
+    return float(scikit_learn().matthews_corrcoef(p.label, p.prediction))
 
 
 def label_losses(p: Predicted) -> Floats:
@@ -192,14 +196,13 @@ def bin_of(p: Predicted) -> NDArray[np.int64]:
 
 def auroc(p: Predicted) -> float:
     """Area under the ROC curve; with more than two classes the mean over the classes, each against the rest."""
-    from sklearn.metrics import roc_auc_score
-
     found = p.all_probabilities()
     if len(np.unique(p.label)) < found.shape[1]:
         raise Unmeasurable("a class has no unit in the split")
+    score = scikit_learn().roc_auc_score
     if found.shape[1] == 2:
-        return float(roc_auc_score(p.label, found[:, 1]))
-    return float(roc_auc_score(p.label, found / found.sum(axis=1, keepdims=True), multi_class="ovr", average="macro"))
+        return float(score(p.label, found[:, 1]))
+    return float(score(p.label, found / found.sum(axis=1, keepdims=True), multi_class="ovr", average="macro"))
 
 
 # --- Numbers ---
@@ -269,11 +272,10 @@ def entity_counts(p: Predicted, of_type: str | None = None) -> Floats:
 
 def entities(p: Predicted, values: NDArray, of_type: str | None) -> list[set[tuple[str, int, int]]]:
     """Type, first and last word of the entities of each example, as nervaluate finds them."""
-    from nervaluate import collect_named_entities
-
+    find = import_extra(NERVALUATE, "metrics").collect_named_entities
     found = []
     for words in sentences(p, values):
-        spans = [(span["label"], span["start"], span["end"]) for span in collect_named_entities(words)]
+        spans = [(span["label"], span["start"], span["end"]) for span in find(words)]
         found.append({span for span in spans if of_type in (None, span[0])})
     return found
 
@@ -357,18 +359,22 @@ METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
         Metric("accuracy", "accuracy", CLASSES, mean(right), constant(mean(right)), scores=right),
-        Metric("balanced_accuracy", "balanced accuracy", CLASSES, balanced_accuracy, constant(balanced_accuracy)),
-        Metric("f1_macro", "macro F1", CLASSES, f1_macro, constant(f1_macro)),
-        Metric("f1_micro", "micro F1", CLASSES, f1_micro, constant(f1_micro), scores=right),
-        Metric("matthews", "Matthews correlation", CLASSES, matthews, zero, "raw"),
+        Metric("balanced_accuracy", "balanced accuracy", CLASSES, balanced_accuracy, constant(balanced_accuracy),
+               module=SCIKIT_LEARN),
+        Metric("f1_macro", "macro F1", CLASSES, f1_macro, constant(f1_macro), module=SCIKIT_LEARN),
+        Metric("f1_micro", "micro F1", CLASSES, f1_micro, constant(f1_micro), scores=right,
+               module=SCIKIT_LEARN),
+        Metric("matthews", "Matthews correlation", CLASSES, matthews, zero, "raw",
+               module=SCIKIT_LEARN),
         Metric("log_loss", "log loss", ("classification",), mean(label_losses), lambda p: float(np.log(p.classes)),
                "log", False, "nats", label_losses),
         Metric("brier", "Brier score", ("classification",), mean(brier_scores), lambda p: 1 - 1 / p.classes, "raw",
                False, scores=brier_scores),
         Metric("ece", "expected calibration error", CLASSES, calibration_error, None, "points", False),
-        Metric("auroc", "area under the ROC curve", ("classification",), auroc, half, "raw"),
+        Metric("auroc", "area under the ROC curve", ("classification",), auroc, half, "raw",
+               module=SCIKIT_LEARN),
         Metric("entity_f1", "entity F1", ("token_classification",), entity_f1, zero, counts=entity_counts,
-               of_counts=f1_of_counts),
+               of_counts=f1_of_counts, module=NERVALUATE),
         Metric("mse", "mean squared error", NUMBERS, mean(squared_errors), lambda p: float(np.var(p.label)), "log",
                False, "squared units", squared_errors),
         Metric("mae", "mean absolute error", NUMBERS, mean(absolute_errors),
@@ -380,6 +386,9 @@ METRICS: dict[str, Metric] = {
 }  # fmt: skip
 """Name -> metric, in the order in which tables show them."""
 
+MOST_SHOWN = 6
+"""Labels that a message lists."""
+
 PRIMARY = "accuracy"
 """The primary metric of runs that name none."""
 
@@ -390,8 +399,20 @@ def metric_names(kind: str) -> list[str]:
 
 
 def check_metric(key: str, name: str, kind: str) -> None:
-    """Raise ValueError unless a kind of task has a metric of this name."""
+    """Raise ValueError unless a kind of task has a metric of this name, and what computes it is installed."""
     known = metric_names(kind)
     if name not in known:
         allowed = f"a metric of {kind} ({', '.join(known)})"
         raise ValueError(f"{refusal(key, name, allowed)}; {nearest(name, known)}")
+    if module := METRICS[name].module:
+        check_extra(module.partition(".")[0], "metrics")
+
+
+def check_entities(key: str, name: str, labels: Sequence[str]) -> None:
+    """Raise ValueError if a metric of entities is to be computed, and no label names one."""
+    if METRICS[name].value is not entity_f1 or entity_types(labels):
+        return
+    fitting = [metric for metric in metric_names("token_classification") if metric != name]
+    shown = ", ".join(labels[:MOST_SHOWN]) + (", ..." if len(labels) > MOST_SHOWN else "")
+    what = f"a metric that these labels have ({', '.join(fitting)})"
+    raise ValueError(f"{refusal(key, name, what)}: no label names an entity, as B-LOC does; the labels are {shown}")

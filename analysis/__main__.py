@@ -24,26 +24,22 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from ablate.config.checks import refusal
 from ablate.config.output import use_lenient_output
-from ablate.config.paths import claims_file
 from ablate.config.terminal import EscapingConsole
 from ablate.config.wording import count, printable
 from ablate.files.links import refuse_links
 from ablate.files.reading import read_regular
-from ablate.files.run_record import RUN_JSON
 from analysis.archive_commands import COMMANDS, archive_command
-from analysis.claims.judge import judge_claims, unregistered
-from analysis.claims.looks import read_looks
-from analysis.claims.reading import AUTO, Claims
+from analysis.claims.judge import unregistered
+from analysis.claims.reading import Claims
 from analysis.compare.compare import compare
 from analysis.compare.words import arms_in_words, claims_in_words, headlines, settings_in_words, write_comparison
+from analysis.judged import check_output, chosen_claims, load_chosen, load_finished, read_claims_for, written_report
 from analysis.page.headline import headline
 from analysis.page.sentences import findings_in_words
-from analysis.records.source import StudyFolder, archive_of, possible_runs
-from analysis.records.study import Study, load
-from analysis.report import PAGE, Report, limits, named_claims, own_claims, read_claims_for, write_report
-from analysis.result_tables import add_column_options, check_no_column_options, is_result_path, load_results
+from analysis.records.study import Study
+from analysis.report import Report, limits
+from analysis.result_tables import add_column_options
 from analysis.tables.formats import summary, summary_in_words
 
 
@@ -79,6 +75,8 @@ def main() -> None:
             return
         arguments = parser.parse_args()
         study = load_chosen(arguments)
+        if study.table is not None:
+            print(printable("\n".join(study.table.summary)))
         check_output(study)
         path = chosen_claims(study, arguments.claims)
         claims = read_claims_for(study, path, arguments.allow)
@@ -99,65 +97,6 @@ def exit_code_2() -> Iterator[None]:
     except ValueError as error:
         print(printable(f"error: {error}"), file=sys.stderr)
         sys.exit(2)
-
-
-def chosen_claims(study: Study, chosen: str | None) -> Path:
-    """The claims file that --claims chooses: an existing file, or else a name; by default the runs' own."""
-    if chosen is None:
-        return named_claims(study) if study.table is None else claims_file(AUTO)
-    if Path(chosen).is_file() or Path(chosen).name != chosen or Path(chosen).suffix:
-        return Path(chosen)
-    kept = None if Path(f"conf/claims/{chosen}.yaml").is_file() else own_claims(study, chosen)
-    return kept or claims_file(chosen)
-
-
-def load_chosen(arguments: argparse.Namespace) -> Study:
-    """Load the study or the table of results that the command names; print which column of a table is what."""
-    if not is_result_path(arguments.study):
-        check_no_column_options(arguments)
-        return load_finished(arguments.study, arguments.output)
-    if arguments.against:
-        raise refusal(
-            "--against", arguments.against, "left out for a table of results, which has no records to compare"
-        )
-    study = load_results(arguments.study, arguments)
-    print(printable("\n".join(study.table.summary)))
-    return study
-
-
-def load_finished(path: Path, output: Path | None = None) -> Study:
-    """Load a study; ValueError if no run of it is finished."""
-    study = load(path, output=output)
-    if study.runs.empty:
-        packed = archive_of(path)
-        remedy = f"; its archive is {packed}" if packed.is_file() else ""
-        raise ValueError(f"{path} has no finished run; {count(len(study.problems), 'folder')} cannot be used{remedy}")
-    return study
-
-
-def check_output(study: Study) -> None:
-    """Raise ValueError if the folder for the report has runs of its own, or is not that of a study in a folder."""
-    source, folder = study.source, StudyFolder(study.folder)
-    if isinstance(source, StudyFolder) and study.folder != source.path:
-        raise refusal("--output", study.folder, "left out for a folder, which holds its report and log of looks itself")
-    if source.path == study.folder or not study.folder.is_dir():
-        return
-    for run in possible_runs(folder):
-        record = f"{run}/{RUN_JSON}"
-        if folder.has(record) and not (source.has(record) and source.read(record) == folder.read(record)):
-            raise ValueError(
-                f"{study.folder} must not have runs that {source.path} lacks, as the report would replace theirs (it "
-                f"has {run}): choose another folder with --output"
-            )
-
-
-def written_report(study: Study, claims: Claims, peek: bool) -> tuple[Report, str]:
-    """Write the report; return it, and a line on where it is, or on why it could not be written."""
-    try:
-        return write_report(study, claims, peek), f"report: {study.folder / 'report' / PAGE}"
-    except OSError as error:
-        judgement = judge_claims(study, claims, read_looks(study.folder, study.source))
-        return Report(judgement.findings, (), is_new=False), f"no report could be written: {error}"
 
 
 def other_files(judged_by: Path, claims: Claims) -> list[str]:

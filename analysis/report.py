@@ -6,14 +6,16 @@ A finished study's report is written again only when its inputs change: the runs
 import hashlib
 import json
 import multiprocessing
+import sys
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
-from ablate.config.paths import KEPT_CLAIMS, claims_file
+from ablate.config.checks import require
 from ablate.config.wording import count
 from ablate.files.atomic import write_together
 from ablate.files.links import refuse_links
@@ -21,7 +23,7 @@ from ablate.files.reading import LARGEST_TABLE, parse_json, read_regular
 from analysis.claims.finding import Finding, verdicts_json
 from analysis.claims.judge import judge_claims
 from analysis.claims.looks import append_looks, read_looks
-from analysis.claims.reading import Claims, for_study, read_claims
+from analysis.claims.reading import Claims
 from analysis.figures.all import FIGURES, OF_CLAIMS, DrawnFigure, claim_figures, figure_names, figures
 from analysis.figures.export import save_figure
 from analysis.page.headline import headline
@@ -113,51 +115,13 @@ def write_report(study: Study, claims: Claims, peek: bool = False) -> Report:
 # --- Inputs ---
 
 
-def named_claims(study: Study) -> Path:
-    """The claims file that the study's runs name, the study's own copy first: its runs were started with that.
-
-    Raises ValueError unless they name one file that exists.
-    """
-    names = sorted(set(study.runs["claims.name"].dropna())) if "claims.name" in study.runs else []
-    if len(names) != 1:
-        what = f"{len(names)} claims files ({', '.join(names)})" if names else "no claims file"
-        raise ValueError(f"the runs must name one claims file, but they name {what}; choose one with --claims FILE")
-    if kept := own_claims(study, Path(names[0]).name):
-        return kept
-    try:
-        return claims_file(names[0])
-    except ValueError as error:
-        raise ValueError(
-            f"the claims file that the runs name is missing: {error} (--claims FILE chooses another)"
-        ) from error
-
-
-def own_claims(study: Study, name: str) -> Path | None:
-    """The study's own copy of a claims file, <archive>.zip/.claims/<name>.yaml in an archive; None if it has none."""
-    kept = f"{KEPT_CLAIMS}/{name}.yaml"
-    return study.source.path / kept if study.source.has(kept) else None
-
-
-def read_claims_for(study: Study, path: Path, allow: Sequence[str] = ()) -> Claims:
-    """A claims file, which may be a study's own copy in its archive, for the study. Raises ValueError.
-
-    allow: modules of the user's own whose functions may be metrics.
-    """
-    source = study.source
-
-    def read(path: Path) -> bytes:
-        inside = path.is_relative_to(source.path)
-        return source.read(path.relative_to(source.path).as_posix()) if inside else read_regular(path)
-
-    return for_study(read_claims(path, allow, read), study)
-
-
 def inputs_sha256(study: Study, claims: Claims, peek: bool = False) -> str:
     """Hash of everything that determines the report."""
     problems = study.problems.to_dict("list")
     inputs = {"format": REPORT_FORMAT, "runs": study.sha256, "problems": problems, "claims": claims.sha256}
     inputs |= {"peek": True} if peek else {}
-    inputs |= {"metrics": claims.metrics} if claims.metrics else {}
+    inputs |= {} if study.is_paired else {"unpaired": True}
+    inputs |= {"metrics": claims.metrics.sources} if claims.metrics.sources else {}
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -209,6 +173,31 @@ def why_differences_wait(study: Study, claims: Claims) -> str | None:
     return f"{planned}: until then only means are shown (--peek shows more, which is a look)"
 
 
+def made_tables(
+    study: Study, claims: Claims, findings: Sequence[Finding], waits: str | None = None
+) -> Iterator[Table | LeftOut]:
+    """All tables of the report, each made on demand, or the reason why it is left out.
+
+    `waits`: why no differences between arms are shown.
+    """
+    for table in chain([summary_table(study)], report_tables(study, claims, findings)):
+        yield LeftOut(table.name, waits) if waits and shows_differences(table.name, study) else table
+
+
+def made_figure(
+    study: Study, claims: Claims, findings: Sequence[Finding], name: str, waits: str | None = None
+) -> DrawnFigure | LeftOut:
+    """One figure of the report, or the reason why it is left out. Raises ValueError for a name that no figure has."""
+    every = (*OF_CLAIMS, *figure_names(study, FIGURES))
+    require("figure", name, name in every, f"one of {', '.join(every)}")
+    if waits and shows_differences(name, study):
+        return LeftOut(name, waits)
+    if name in OF_CLAIMS:
+        drawn = claim_figures(study, findings, None if waits else claims)
+        return next(figure for figure in drawn if figure.name == name)
+    return next(figures(study, [name]))
+
+
 def write_tables(
     study: Study, claims: Claims, findings: Sequence[Finding], folder: Path, waits: str | None = None
 ) -> tuple[tuple[Table, ...], tuple[LeftOut, ...]]:
@@ -216,9 +205,7 @@ def write_tables(
 
     `waits`: why no differences between arms are shown.
     """
-    made = [summary_table(study), *report_tables(study, claims, findings)]
-    if waits:
-        made = [LeftOut(table.name, waits) if shows_differences(table.name, study) else table for table in made]
+    made = [*made_tables(study, claims, findings, waits)]
     tables = tuple(table for table in made if isinstance(table, Table))
     for table in tables:
         save_table(folder, table.name, table.numbers, table.words, table.bold, table.latex)
@@ -236,7 +223,7 @@ def draw_all(
     waiting = {name: LeftOut(name, waits) for name in every if waits and shows_differences(name, study)}
     claims = None if waits else claims
     names = tuple(name for name in every if name not in (*waiting, *OF_CLAIMS))
-    if len(study.arms) < MANY_ARMS or study.table is not None:  # another process would not know a table's metrics
+    if len(study.arms) < MANY_ARMS or not may_start_processes():
         made = save_all(claim_figures(study, findings, claims), folder) | draw_and_save(study, names, folder)
     else:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as second:
@@ -247,6 +234,14 @@ def draw_all(
     ordered = [(name, made[name]) for name in every]
     captions = {name: figure for name, figure in ordered if isinstance(figure, str)}
     return captions, tuple(figure for _, figure in ordered if isinstance(figure, LeftOut))
+
+
+def may_start_processes() -> bool:
+    """Whether another process may import the main module, as Python does there; a user's own script would run again."""
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    name = spec.name if spec else Path(getattr(main, "__file__", None) or "").stem
+    return name in ("", "ablate", "ablate.__main__", "analysis.__main__")  # "": a notebook has no file
 
 
 def draw_and_save(study: Study, names: Sequence[str], folder: Path) -> dict[str, str | LeftOut]:

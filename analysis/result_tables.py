@@ -9,7 +9,6 @@ from pathlib import Path
 
 from ablate.config.checks import refusal
 from analysis.claims.values import setting
-from analysis.quantities.recorded import add_table_metrics
 from analysis.records.column_roles import Chosen
 from analysis.records.mlflow_store import is_mlflow_store, read_mlflow_store
 from analysis.records.optuna_storage import is_optuna_storage, read_optuna_storage
@@ -34,6 +33,9 @@ def add_column_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--seed", help="the column with the seed")
     group.add_argument("--metrics", type=column_list, help="columns with metrics: acc,f1")
     group.add_argument("--dataset", help="the column with the data set")
+    group.add_argument(
+        "--unpaired", action="store_true", default=None, help="rows with the same seed are no pairs: use Welch's t"
+    )
     group.add_argument("--store-experiment", metavar="NAME", help="the experiment of a store, or the study of Optuna")
 
 
@@ -56,7 +58,6 @@ def load_results(path: Path, arguments: argparse.Namespace) -> Study:
             setting("claims", factor)
         except ValueError as error:
             raise ValueError(f"{path}: the column {factor} must have another name: {error}") from error
-    add_table_metrics(study.table)
     return study
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -189,3 +190,10 @@ def test_a_run_with_an_adapter_needs_less_memory() -> None:
     added, head = 6 * 2 * 2 * 8 * 384, 2 * 384 + 2  # A and B of query and value in six layers
     assert lora.snapshot == 4 * 3 * (added + head)
     assert lora.memory == full.memory - full.snapshot + 4 * added + lora.snapshot
+
+
+@OF_EACH
+def test_without_peft_the_extra_is_named(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(ValueError, match=r'the package peft is needed: .* "ablate-finetuning\[adapters\]"'):
+        type(ADAPTERS[option])()

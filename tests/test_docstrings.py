@@ -17,8 +17,14 @@ MODULES = [
 ]
 
 
+NEEDS = {"ablate.integrations.lightning": "lightning"}
+"""Modules of an extra, and what it installs."""
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_examples(name: str) -> None:
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name])
     assert doctest.testmod(import_module(name), optionflags=doctest.ELLIPSIS).failed == 0
 
 

@@ -1,6 +1,7 @@
 """Each metric against scikit-learn, scipy and seqeval 1.2.2; ties, absent classes, constant predictions."""
 
 import math
+import sys
 import warnings
 
 import numpy as np
@@ -238,3 +239,12 @@ def test_unknown_metrics_are_refused_with_those_of_the_kind(kind):
         else:
             with pytest.raises(ValueError, match=f"task.primary must be a metric of {kind}"):
                 check_metric("task.primary", name, kind)
+
+
+@pytest.mark.parametrize("name", ["f1_macro", "entity_f1"])
+def test_a_metric_of_an_extra_that_is_missing_names_the_extra(name, monkeypatch):
+    check_metric("task.primary", name, "token_classification")
+    monkeypatch.setitem(sys.modules, METRICS[name].module.partition(".")[0], None)
+    with pytest.raises(ValueError, match=r'is needed: pip install "ablate-finetuning\[metrics\]"'):
+        check_metric("task.primary", name, "token_classification")
+    check_metric("task.primary", "accuracy", "token_classification")

@@ -72,6 +72,7 @@ def values(learner: Learner) -> dict[str, torch.Tensor]:
     return {name: p.detach().clone() for name, p in learner.trained.items()}
 
 
+@pytest.mark.slow
 @EACH
 def test_it_resumes_to_the_bit(each: Shown) -> None:
     """After step 3, from what a checkpoint keeps, in a learner that is built anew."""
@@ -156,6 +157,7 @@ def test_shared_starts_change_no_bit(alone: Path, tmp_path: Path) -> None:
         pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
 
 
+@pytest.mark.slow
 def test_two_ranks_agree_with_one(alone: Path, tmp_path: Path) -> None:
     assert together(tmp_path, *SWEEP) == [0, 0], output(tmp_path)
     two = runs(tmp_path / "outputs/all")

@@ -35,9 +35,9 @@ from ablate.training.learner import make_batches, make_learner, order_of_example
 from analysis.claims.judge import judge_claims
 from analysis.claims.pairing import Refused, pair
 from analysis.claims.reading import read_claims
+from analysis.judged import named_claims, read_claims_for
 from analysis.page.provenance import makers_fact
 from analysis.records.study import load
-from analysis.report import named_claims, read_claims_for
 from tests.tools import ROOT, compose_config, compose_settings
 
 STEPS, SEEDS = 10, (0, 1, 2)
@@ -398,6 +398,7 @@ def test_misuse_gives_a_clear_error(name: str, tmp_path: Path) -> None:
         ({"task": "ranking"}, "task must be one of"),
         ({"primary": "f1"}, "primary must be a metric of classification"),
         ({"task": "token_classification"}, "labels must be given with entity_f1"),
+        ({"task": "token_classification", "labels": ["DET", "NOUN"]}, "primary must be a metric that these labels"),
         ({"claims": "nowhere"}, "claims must be the name of a file"),
     ],
     ids=str,
@@ -501,6 +502,6 @@ def test_the_documented_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_importing_ablate_stays_light() -> None:
     code = "import sys, ablate; assert 'Recorder' in ablate.__all__ and not {'torch', 'hydra'} & {*sys.modules}"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-    assert ablate.Recorder.__module__ == "ablate.recorder"
+    assert ablate.Recorder is ablate.recorder.Recorder
     with pytest.raises(AttributeError, match="no attribute Recoder"):
         ablate.Recoder  # noqa: B018

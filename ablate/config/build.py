@@ -15,7 +15,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from ablate.config.checks import refusal
+from ablate.config.checks import NotInstalled, refusal
 from ablate.config.start import enter_folder
 from ablate.config.wording import nearest
 
@@ -117,6 +117,8 @@ def build_dataclass(cls: type[Built], settings: Mapping[str, Any], key: str, all
             raise ValueError(f"{key}.{name} is missing; {cls.__name__} needs it")
     try:
         return cls(**values)
+    except NotInstalled as error:
+        raise NotInstalled(f"{key}: {error}") from error
     except ValueError as error:
         raise ValueError(f"{key}.{error}") from error
 

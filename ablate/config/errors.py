@@ -3,6 +3,8 @@
 import re
 import shlex
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -18,14 +20,35 @@ from omegaconf.errors import (
 from ablate.config.paths import known_groups
 from ablate.config.wording import nearest, printable
 
+INPUT_ERRORS = (ValueError, HydraException, OmegaConfBaseException)
+"""The errors by which checks refuse what a user typed or wrote; all others are bugs, or failures of the machine."""
+
+
+class CommandEnd(SystemExit):
+    """The end of a command. Not an Exception, as Hydra turns those that a callback raises into warnings.
+
+    code   exit code: 0, all is done; 1, a run failed; 2, the input is wrong
+    error  why it ends, where the code is not 0
+    plan   the plan that was asked for instead of the runs
+    """
+
+    def __init__(self, code: int, error: Exception | None = None, plan: Any = None) -> None:
+        super().__init__(code)
+        self.error, self.plan = error, plan
+
 
 def complaint(error: BaseException) -> str:
-    """The message for a user, without a traceback: what is wrong, then the remedy where one is known."""
+    """The message for a user of the command: what is wrong, then the remedy where one is known."""
+    return f"error: {in_words(error, sys.argv[1:])}"
+
+
+def in_words(error: BaseException, overrides: Sequence[str]) -> str:
+    """What is wrong, and the remedy where one is known, in place of a traceback. `overrides`: those of the user."""
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
-    return printable("error: " + "\n  ".join(line for line in explain(error, cause) if line))
+    return printable("\n  ".join(line for line in explain(error, cause, overrides) if line))
 
 
-def explain(error: BaseException, cause: BaseException) -> tuple[str, str]:
+def explain(error: BaseException, cause: BaseException, overrides: Sequence[str] = ()) -> tuple[str, str]:
     """What is wrong, and the remedy ("" for none). `cause` is OmegaConf's error behind Hydra's, or `error` itself."""
     first_line = (str(error) or type(error).__name__).splitlines()[0]
     if isinstance(cause, MissingMandatoryValue):
@@ -41,7 +64,7 @@ def explain(error: BaseException, cause: BaseException) -> tuple[str, str]:
         return f"{error.override} cannot be parsed{reason(first_line)}", as_written(error.override)
     if "Config group override must be a string" in first_line:
         return (
-            f"{chosen_without_a_name()} must be set to the name of an option",
+            f"{chosen_without_a_name(overrides)} must be set to the name of an option",
             "the option that does nothing is called none: clip=none; quote a name that is a number: 'clip=\"2024\"'",
         )
     if match := re.fullmatch(r"Ambiguous value for argument '(.*)'", first_line):
@@ -87,9 +110,9 @@ def quoted(override: str) -> str:
     return f"quote it: {shlex.quote(key + '=' + QuotedString(value, Quote.double).with_quotes())}"
 
 
-def chosen_without_a_name() -> str:
-    """The overrides on the command line that set a group to a number, true, false or null; else "a group"."""
-    found = [re.fullmatch(r"\+*([\w/]+)=(null|true|false|[\d.]*)", word, re.IGNORECASE) for word in sys.argv[1:]]
+def chosen_without_a_name(overrides: Sequence[str]) -> str:
+    """The overrides that set a group to a number, true, false or null; "a group" where there are none."""
+    found = [re.fullmatch(r"\+*([\w/]+)=(null|true|false|[\d.]*)", word, re.IGNORECASE) for word in overrides]
     return " and ".join(m[0] for m in found if m and m[1] in known_groups()) or "a group"
 
 

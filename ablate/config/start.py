@@ -55,9 +55,10 @@ def pause_collection() -> None:
 
 
 def resume_collection() -> None:
-    """Turn garbage collection on again; it passes over what has been imported, which stays."""
-    gc.freeze()
-    gc.enable()
+    """Turn garbage collection on again where it was paused; it passes over what has been imported, which stays."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
 
 
 def exit_at_once(signum: int, frame: object) -> None:

@@ -11,6 +11,7 @@ Nothing heavy is imported at the top: a run's name contains the identity of the 
 
 import re
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from ablate.data import snippets, synthetic
 from ablate.data.labels import check_splits, class_labels, numbered
 from ablate.data.readers import local_path, read_files, split_files
 from ablate.data.saved import STATE, saved_files, saved_splits
-from ablate.data.texts import Texts, sample, select, stratified_order, with_all_classes
+from ablate.data.texts import Texts, sample, select, stratified_order, whole_groups, with_all_classes
 from ablate.files.assets import ASSETS, fetch
 from ablate.files.hashing import file_sha256, files_sha256, tree_sha256
 from ablate.files.hub import snapshot
@@ -192,6 +193,10 @@ class Tabular(Data):
         require("cluster", self.cluster, self.cluster not in (*texts, self.label) or self.cluster is None,
                 "null, or a further column")  # fmt: skip
 
+    def cut_identity(self, splits: Mapping[str, Any]) -> dict[str, Any]:
+        """What the identity has where splits are cut: groups stay whole, which they did not in earlier versions."""
+        return {"cut": "whole groups"} if self.cluster and any(splits.get(split) is None for split in CUT) else {}
+
     def texts_of(self, files: Sequence[Path], kind: str) -> Texts:
         """The rows of a split's files."""
         return read_files(files, self.text, self.label, self.cluster, kind)
@@ -217,13 +222,13 @@ class Hub(Tabular):
         _require_splits("splits", self.splits)
 
     def identity(self) -> dict[str, Any]:
-        found = local_path(self.path)
+        found, cut = local_path(self.path), self.cut_identity(self.splits)
         if found is None:
-            return {"path": self.path, "name": self.name, "revision": self.revision}
+            return {"path": self.path, "name": self.name, "revision": self.revision} | cut
         if found.is_dir() and (saved := saved_splits(found)):
             names = [file.relative_to(found).as_posix() for files in saved.values() for file in files]
-            return {"sha256": files_sha256(found, names), "name": self.name}
-        return {"sha256": tree_sha256(found), "name": self.name}
+            return {"sha256": files_sha256(found, names), "name": self.name} | cut
+        return {"sha256": tree_sha256(found), "name": self.name} | cut
 
     def pinned(self) -> bool:
         """True for a local file and for a commit on the hub; False for a branch, which can change."""
@@ -260,7 +265,8 @@ class Files(Tabular):
 
     def identity(self) -> dict[str, Any]:
         found = {split: [file_sha256(path) for path in paths] for split, paths in self._paths().items()}
-        return {"sha256": {split: hashes[0] if len(hashes) == 1 else hashes for split, hashes in found.items()}}
+        sha256 = {split: hashes[0] if len(hashes) == 1 else hashes for split, hashes in found.items()}
+        return {"sha256": sha256} | self.cut_identity(self.files)
 
     def read(self, kind: str = "classification") -> dict[str, Texts]:
         return {split: self.texts_of(paths, kind) for split, paths in self._paths().items()}
@@ -286,9 +292,10 @@ def load_splits(source: Data, kind: str = "classification") -> dict[str, Texts]:
     """The splits train, validation and test of a data set, checked for a task of this kind.
 
     Class names become numbers in sorted order. A missing validation or test split is cut from train: a tenth, at most
-    500 or 2,000 texts, stratified where each text has a class. Then train and test are reduced to `train_examples` and
-    `test_examples`, stratified. Each split gets at least one text of each class where there are enough. A split that is
-    not cut keeps its order, and so do the texts of language modelling: blocks are made of texts that follow each other.
+    500 or 2,000 texts, stratified where each text has a class; with `data.cluster` it has whole groups. Then train and
+    test are reduced to `train_examples` and `test_examples`, stratified. Each split gets at least one text of each
+    class where there are enough. A split that is not cut keeps its order, and so do the texts of language modelling:
+    blocks are made of texts that follow each other.
 
     Raises ValueError with file, row and value for a missing column, labels of another kind, empty texts and the like;
     for a split that is empty or has only one class or target; and for a class that train lacks.
@@ -305,8 +312,11 @@ def load_splits(source: Data, kind: str = "classification") -> dict[str, Texts]:
         whole = splits["train"]
         least = 2 if kind == "regression" else len(set(whole.strata))
         size = max(least, min(CUT[split], len(whole.text) // 10))
-        order = with_all_classes(whole, stratified_order(whole, split), size, keep=1)
-        chosen, rest = (sorted(part) if kind == "causal_lm" else part for part in (order[:size], order[size:]))
+        if isinstance(source, Tabular) and source.cluster:
+            chosen, rest = cut_groups(whole, split, size)
+        else:
+            order = with_all_classes(whole, stratified_order(whole, split), size, keep=1)
+            chosen, rest = (sorted(part) if kind == "causal_lm" else part for part in (order[:size], order[size:]))
         splits[split] = select(whole, chosen, f"{split} split cut from it")
         splits["train"] = select(whole, rest, f"without the {split} split")
     for split, count in (("train", source.train_examples), ("test", source.test_examples)):
@@ -320,6 +330,21 @@ def load_splits(source: Data, kind: str = "classification") -> dict[str, Texts]:
             "(data.train_examples, data.test_examples), or add texts of the rare class"
         ) from error
     return {split: splits[split] for split in SPLITS}
+
+
+def cut_groups(texts: Texts, split: str, size: int) -> tuple[list[int], list[int]]:
+    """The rows of a split with whole groups, and the others; at least one group, so `size` may be too small for it.
+
+    Raises ValueError where the groups are so large that train would lack a class.
+    """
+    chosen = whole_groups(texts, split, max(size, min(Counter(texts.cluster).values())))
+    if not chosen:
+        what = f"a column with groups of which the {split} split can have one, and train keeps each class"
+        raise ValueError(
+            f"{texts.source}: data.cluster must be {what}: name a file or split of your own (data.files or data.splits)"
+        )
+    order = stratified_order(texts, split)
+    return [row for row in order if row in chosen], [row for row in order if row not in chosen]
 
 
 def rows_named(split: str) -> tuple[str, slice]:

@@ -109,6 +109,35 @@ def with_all_classes(texts: Texts, order: Sequence[int], count: int, keep: int) 
     return [*first.values(), *sorted(rest, key=lambda row: sizes[strata[row]] <= keep)]
 
 
+def whole_groups(texts: Texts, salt: str, size: int) -> set[int]:
+    """Rows of whole groups, as many as fit into `size`, so that the other rows keep each class.
+
+    First come groups with the classes that are still missing, the rarest class first. Among groups the sha256 of salt
+    and name gives the order.
+    """
+    strata, groups = texts.strata, defaultdict(list)
+    for row, name in enumerate(texts.cluster):
+        groups[name].append(row)
+    queue = sorted(groups, key=lambda name: hashlib.sha256(f"{salt}\n{name}".encode()).digest())
+    left, chosen = Counter(strata), set()
+
+    def take(name: Any) -> bool:
+        classes = Counter(strata[row] for row in groups[name])
+        fits = len(chosen) + len(groups[name]) <= size and all(left[each] > count for each, count in classes.items())
+        if fits:
+            left.subtract(classes)
+            chosen.update(groups.pop(name))
+        return fits
+
+    for label in sorted(left, key=lambda each: (left[each], each)):
+        if all(strata[row] != label for row in chosen):
+            any(take(name) for name in queue if any(strata[row] == label for row in groups.get(name, ())))
+    for name in queue:
+        if name in groups:
+            take(name)
+    return chosen
+
+
 def sample(texts: Texts, key: str, count: int, in_order: bool = False) -> Texts:
     """A stratified sample of `count` texts, with each class if `count` is large enough; `in_order`: as in the split.
 

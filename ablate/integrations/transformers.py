@@ -19,10 +19,7 @@ With gradient accumulation a step is an update, as in our trainer. bf16 is recor
 DeepSpeed and several processes are refused.
 """
 
-import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -32,9 +29,9 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from ablate.clip import GradientRule, NormRule
 from ablate.config.checks import refusal, require
-from ablate.experiment import flatten
+from ablate.integrations.shared import StepSoFar, library_settings, placed
 from ablate.recorder import Diverged, Recorder
-from ablate.task import TokenClassification
+from ablate.recorder.given import of_logits
 
 __all__ = ["AblateMixin", "Diverged"]
 
@@ -78,7 +75,8 @@ class AblateMixin(Base):
 
     def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Tensor:
         """Forward and backward of a mini-batch; after the last one of a step, its gradients are measured."""
-        self._step.count(inputs, getattr(self.model, "main_input_name", "input_ids"))
+        ids = inputs.get(getattr(self.model, "main_input_name", "input_ids"))
+        self._step.count(inputs, *(([ids], len(ids)) if isinstance(ids, Tensor) else ([], 0)))
         loss = super().training_step(model, inputs, *args, **kwargs)
         self._step.loss += loss.detach()
         if self.accelerator.sync_gradients:
@@ -131,23 +129,6 @@ class AblateMixin(Base):
         self.recorder.step(step.loss, lr, examples=step.examples or None, tokens=step.tokens or None)
 
 
-class StepSoFar:
-    """What the mini-batches of a step add up to: loss, examples, tokens that are no padding, and a hash of each."""
-
-    def __init__(self) -> None:
-        self.loss: Tensor | float = 0.0
-        self.examples = self.tokens = 0
-        self.hashes: list[int] = []
-
-    def count(self, inputs: Mapping[str, Any], main: str) -> None:
-        if isinstance(ids := inputs.get(main), Tensor):
-            self.examples += len(ids)
-            content = ids.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
-            self.hashes.append(int.from_bytes(hashlib.sha256(content).digest()[:8], signed=True))
-        if isinstance(mask := inputs.get("attention_mask"), Tensor):
-            self.tokens += int(mask.sum())
-
-
 class Recording(TrainerCallback):
     """Calls the mixin where the Trainer has no method to override."""
 
@@ -178,36 +159,19 @@ def check_supported(args: TrainingArguments, record: Mapping[str, Any], clip: ob
 def settings_of(trainer: Any, factors: set[str], clip: object) -> dict[str, Any]:
     """The settings of a Trainer that decide a run's numbers. Those of a factor that is studied are settings of it."""
     args, optimizer = trainer.args, getattr(trainer.optimizer, "optimizer", trainer.optimizer)
-    groups = optimizer.param_groups
-    config = getattr(trainer.model, "config", None)
-    name = Path(getattr(config, "_name_or_path", "") or getattr(config, "model_type", "")).name
-    options = {"optimizer": type(optimizer).__name__.lower(), "model": name, "trainer": "transformers"}
-    found = {key: option for key, option in options.items() if option and key not in factors} | {
-        "optimizer.lr": max(float(group.get("initial_lr", group["lr"])) for group in groups),
-        "optimizer.weight_decay": max(float(group.get("weight_decay", 0)) for group in groups),
+    found = library_settings("transformers", trainer.model, optimizer, clip, factors) | {
         "trainer.batch_size": args.train_batch_size,
         "trainer.grad_accumulation": args.gradient_accumulation_steps,
         "trainer.precision": "bf16" if args.bf16 else "fp32",
     }
     if clip is None:
         found[placed("clip", "max_grad_norm", factors)] = args.max_grad_norm
-    else:
-        fields = flatten(asdict(clip)) if is_dataclass(clip) else {}
-        found |= {placed("clip", key, factors): value for key, value in fields.items()}
     if not trainer._own_schedule:
         found[placed("scheduler", "type", factors)] = str(getattr(args.lr_scheduler_type, "value", "elsewhere"))
         found[placed("scheduler", "warmup_steps", factors)] = args.get_warmup_steps(trainer.state.max_steps)
     if args.label_smoothing_factor:
         found[placed("regularizer", "label_smoothing", factors)] = args.label_smoothing_factor
     return found
-
-
-def placed(factor: str, setting: str, factors: set[str]) -> str:
-    """
-    >>> placed("clip", "threshold", {"clip"}), placed("clip", "threshold", {"freeze"})
-    ('clip.threshold', 'trainer.clip.threshold')
-    """
-    return f"{factor}.{setting}" if factor in factors else f"trainer.{factor}.{setting}"
 
 
 def evaluated(kind: str, output: EvalLoopOutput, mean: float | None) -> dict[str, Any]:
@@ -219,16 +183,7 @@ def evaluated(kind: str, output: EvalLoopOutput, mean: float | None) -> dict[str
         return only_loss
     logits, labels = torch.as_tensor(logits), torch.as_tensor(labels)
     if kind == "regression":
-        return {"labels": labels.float().reshape(-1), "predictions": logits.float().reshape(-1)}
+        return {"labels": labels.float().reshape(-1)} | of_logits(kind, logits, labels)
     if not logits.is_floating_point():  # preprocess_logits_for_metrics has made classes of them
         return {"labels": labels, "predictions": logits, "loss": mean}
-    if kind == "classification":
-        return {"labels": labels, "probabilities": logits.float().softmax(-1)}
-    losses = TokenClassification().scored(logits.float(), labels).losses
-    probability, prediction = logits.float().softmax(-1).max(-1)
-    return {
-        "labels": labels,
-        "predictions": prediction,
-        "probabilities": probability,
-        "losses": losses.nan_to_num(0.0),  # of an example without words
-    }
+    return {"labels": labels} | of_logits(kind, logits, labels)

@@ -67,6 +67,7 @@ class Pretrained:
     """A transformers checkpoint with a fresh classification head.
 
     path: `asset:<name>` (pinned, downloaded through pip), a local folder, or a hub id at `revision`.
+    dropout: the rate of all its dropout, attention's included; None: the checkpoint's own rates.
 
     Only safetensors are read, and no code from the model's folder runs. The weights are memory-mapped: the models of
     all runs share one copy of the file in memory, and a run gets its own copy of a page when it writes to that page.
@@ -77,6 +78,10 @@ class Pretrained:
     revision: str | None
     lr: float
     head_init: HeadInit = "xavier"
+    dropout: float | None = None
+
+    def __post_init__(self) -> None:
+        require("dropout", self.dropout, self.dropout is None or 0 <= self.dropout < 1, "null or a number in [0, 1)")
 
     def identity(self) -> dict[str, Any]:
         if self.path.startswith("asset:"):
@@ -143,11 +148,13 @@ class Pretrained:
             try:
                 model, info = auto_class(kind).from_pretrained(
                     folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, local_files_only=True,
-                    output_loading_info=True, ignore_mismatched_sizes=True, **output_size(kind, labels), **how,
+                    output_loading_info=True, ignore_mismatched_sizes=True, **output_size(kind, labels),
+                    **dropout_rates(folder, self.dropout), **how,
                 )  # fmt: skip
             except Exception as error:  # transformers has many kinds for a folder that it cannot load
                 raise ValueError(f"{refusal('model.path', self.path, LOADABLE)}: {first_line(error)}") from error
         check_loaded(model, info, self.path, has_new_head(kind))
+        check_dropout(model, self.dropout)
         fresh = info["missing_keys"] | {name for name, *_ in info["mismatched_keys"]}
         return model, {name for name, _ in model.named_parameters()} - fresh
 
@@ -313,6 +320,34 @@ def has_new_head(kind: str) -> bool:
 
 def output_size(kind: str, labels: int) -> dict[str, int]:
     return {"num_labels": labels} if has_new_head(kind) else {}
+
+
+DROPOUT_RATES = (
+    *("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "pooler_dropout"),
+    *("dropout", "attention_dropout", "activation_dropout", "hidden_dropout", "seq_classif_dropout"),
+    *("resid_pdrop", "embd_pdrop", "attn_pdrop", "summary_first_dropout"),
+)
+"""The keys of transformers' configs that hold dropout rates; each family has some of them."""
+
+
+def dropout_rates(folder: Path, rate: float | None) -> dict[str, float]:
+    """The settings of a checkpoint's config that give all its dropout one rate; none if `rate` is None."""
+    if rate is None:
+        return {}
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    return {key: rate for key in DROPOUT_RATES if hasattr(config, key)}
+
+
+def check_dropout(model: "nn.Module", rate: float | None) -> None:
+    """Raise ValueError if some dropout of the model has another rate: a family whose config has other keys for it."""
+    from torch import nn
+
+    for name, module in model.named_modules():
+        if rate is not None and isinstance(module, nn.Dropout) and module.p != rate:
+            what = f"null for this family: {name} has the rate {module.p}, which no setting in DROPOUT_RATES changes"
+            raise refusal("model.dropout", rate, what)
 
 
 def build_model(model: Model, kind: str, labels: int, seed: int, tokenizer: Vocabulary) -> "nn.Module":

@@ -5,8 +5,6 @@ run         build, resume, train, evaluate
 records     the tables and run.json
 checkpoint  everything that an unfinished run needs to continue
 fork        arms with equal first steps train these once
-declaration factors, id and folder of a run of a user's own loop
-given       predictions from the arrays of a user's own loop
 process     what this process keeps from run to run
 signals     SIGTERM and Ctrl-C take effect at the end of a step
 progress    progress lines and warnings on the console

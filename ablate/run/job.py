@@ -1,7 +1,7 @@
 """A job of a sweep and its folder: skipped when done, locked by one process at a time, never lost.
 
-Hydra calls `execute` for each job. It returns a status and raises nothing but KeyboardInterrupt and `Stopped`: the
-failure of one run must not cost the others.
+Hydra calls `execute_composed` for each job. It returns a status and raises nothing but KeyboardInterrupt and `Stopped`:
+the failure of one run must not cost the others.
 """
 
 import logging
@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from ablate.config.paths import claims_file, kept_claims
@@ -98,6 +99,13 @@ def written_paths(folder: Path) -> list[Path]:
 def job(config: DictConfig, choices: Mapping[str, str]) -> Job:
     """Return the job that a composed config describes; `choices` as in `hydra.runtime.choices`."""
     return Job(plain(config), dict(choices))
+
+
+def execute_composed(config: DictConfig) -> str:
+    """What Hydra calls for each job, in the command or in a process of its launcher; return the run's status."""
+    work = job(config, HydraConfig.get().runtime.choices)
+    with process.current.working():
+        return execute(work.with_threads(process.current.threads))
 
 
 def execute(work: Job) -> str:

@@ -22,6 +22,7 @@ from ablate.trainer import cores
 if TYPE_CHECKING:  # torch and rich, which --help and tab completion do without
     from ablate.data.corpus import Corpus
     from ablate.run.progress import Display
+    from ablate.sweep.watch import Watch
 
 
 @dataclass
@@ -33,11 +34,13 @@ class Process:
     end_sweep: Callable[[], None] | None = None  # in the command, once every check has passed: prints the table
     interrupted_by: int = signal.SIGINT  # the signal that raised KeyboardInterrupt
     shown: set[str] = field(default_factory=set)  # warnings on the console; a worker starts with the command's
-    display: "Display | None" = None
+    display: "Display | Watch | None" = None
     corpora: "dict[str, Corpus]" = field(default_factory=dict)  # by key of the token cache
     is_worker: bool = False  # its output goes to the command's terminal, or to a file
     alive: FileLock | None = None  # a worker of hydra/launcher=local holds it until the worker ends ...
     busy: FileLock | None = None  # ... and this one during a run
+    release: Callable[[], None] | None = None  # in the command: ends the workers of its launcher
+    flags: tuple[str, ...] = ()  # of the command: --config-dir and --config-name with their values
     stop: StopRequest | None = None  # of a worker that keeps stop requests between runs
 
     def become_worker(self, threads: int, shown: Iterable[str]) -> None:

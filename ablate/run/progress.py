@@ -1,37 +1,45 @@
 """The console during a sweep: warnings, one progress line for the sweep and one for the run.
 
-Where there is no terminal, and in workers, which share one terminal, the lines are plain: a few per run.
+Where there is no terminal the lines are plain: one when a run starts, and one every PLAIN_INTERVAL. Workers show none,
+as their command watches them (`ablate.sweep.watch`), unless they have a log of their own.
 """
 
 import contextlib
 import logging
+import os
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from rich.logging import RichHandler
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.table import Column
+from rich.text import Text
 
 from ablate.config.output import LenientStream
 from ablate.config.terminal import EscapingConsole, EscapingFormatter
 from ablate.config.wording import duration
 from ablate.run import process
+from ablate.run.heartbeat import Heartbeat
+from ablate.run.notebook import NotebookProgress
 from ablate.schema import Step
 
 console = EscapingConsole(stderr=True)
 log = logging.getLogger("ablate")
-PLAIN_LINES = 4  # per run, where there is no terminal
+PLAIN_INTERVAL = 30.0  # seconds between lines on a run, where there is no terminal
 
 
 def is_live() -> bool:
-    """Whether lines may be overwritten: in a terminal that only this process writes to."""
-    return console.is_terminal and not process.current.is_worker
+    """Whether lines may be overwritten: in a notebook, or a terminal, that only this process writes to."""
+    is_terminal = console.is_terminal and console.file.isatty() and not console.is_dumb_terminal  # whatever FORCE_COLOR
+    return (is_terminal or console.is_jupyter) and not process.current.is_worker
 
 
 def table_console() -> EscapingConsole:
-    """Return a console on standard output for tables, 140 characters wide where that is a file or a pipe."""
+    """Return a console on standard output for tables: in a file or a pipe 140 characters wide, or as COLUMNS says."""
     # by isatty, as FORCE_COLOR makes rich take a pipe for a terminal
-    return EscapingConsole(width=None if sys.stdout.isatty() else 140)
+    return EscapingConsole(width=None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 140)
 
 
 def configure_logging() -> None:
@@ -77,46 +85,86 @@ def log_file(path: Path) -> Iterator[None]:
         handler.close()
 
 
-class Display:
-    """Progress display for `runs` runs: `started` already started, `steps` steps left in total."""
+class TimeLeft(ProgressColumn):
+    """The estimated time that is left."""
 
-    def __init__(self, runs: int, steps: int, started: int = 0) -> None:
-        self.runs, self.started, self.is_live = runs, started, is_live()
-        self.progress = Progress(
-            TextColumn("{task.description}"), BarColumn(20), TextColumn("{task.completed}/{task.total} steps"),
-            TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[numbers]}"),
-            console=console, disable=not self.is_live,
-        )  # fmt: skip
+    max_refresh = 0.5
+
+    def render(self, task: Task) -> Text:
+        left = "" if task.finished or task.time_remaining is None else f"{duration(task.time_remaining)} left"
+        return Text(left)
+
+
+def progress_lines() -> Progress:
+    """Lines with a bar, for a terminal of 80 columns or more; nothing where lines cannot be overwritten."""
+    kind = NotebookProgress if console.is_jupyter else Progress
+    names = Column(no_wrap=True, overflow="ellipsis", max_width=max(16, console.width - 58))
+    return kind(
+        TextColumn("{task.description}", table_column=names, markup=False), BarColumn(12),
+        TextColumn("{task.completed}/{task.total} steps"), TimeLeft(), TextColumn("{task.fields[numbers]}"),
+        console=console, disable=not is_live(),
+    )  # fmt: skip
+
+
+def print_line(line: str) -> None:
+    """Print a line as it is, however long."""
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+class Display:
+    """Progress display for `runs` runs: `started` already started, `steps` steps left in total.
+
+    names      short names of runs by the names of their folders
+    is_silent  whether to show nothing, as in a worker whose command shows the progress of all
+    """
+
+    def __init__(
+        self, runs: int, steps: int, started: int = 0, names: Mapping[str, str] | None = None, is_silent: bool = False
+    ) -> None:
+        self.runs, self.started, self.names = runs, started, names or {}
+        self.is_plain = not is_live() and not is_silent
+        self.progress = progress_lines()
         self.sweep = self.progress.add_task("", total=steps, numbers="", visible=runs > 1)
         self.run: TaskID | None = None
+        self.heartbeat: Heartbeat | None = None
+        self.printed = 0.0
         self.progress.start()
 
-    def start_run(self, name: str, steps: int, done: int) -> None:
+    def start_run(self, folder: Path, steps: int, done: int) -> None:
         """Show a run of `steps` steps that starts after step `done` (0 for a new run)."""
         self.started += 1
-        self.name = name
-        self.progress.update(self.sweep, description=f"sweep: run {self.started} of {self.runs}")
-        self.run = self.progress.add_task(name, total=steps, completed=done, numbers="")
-        if not self.is_live:
-            console.print(f"[{self.started}/{self.runs}] {name}", markup=False, highlight=False)
+        self.name = self.names.get(folder.name, folder.name)
+        self.progress.update(self.sweep, description=f"run {self.started} of {self.runs}")
+        self.run = self.progress.add_task(self.name, total=steps, completed=done, numbers="")
+        if process.current.is_worker:
+            self.heartbeat = Heartbeat(folder)
+            self.heartbeat.beat(done)
+        self.print_plain("")
 
     def step(self, row: Step, steps: int) -> None:
         assert self.run is not None
-        numbers = f"loss {row.loss:.3f}  |g| {row.grad_norm:.2f}  lr {row.lr:.1e}"
-        self.progress.update(self.run, completed=row.step, numbers=numbers)
+        self.progress.update(self.run, completed=row.step, numbers=f"loss {row.loss:.3f}")
         self.progress.update(self.sweep, advance=1)
-        if not self.is_live and row.step % max(1, steps // PLAIN_LINES) == 0:
-            left = self.progress.tasks[self.sweep].time_remaining if self.runs > 1 else None
-            console.print(
-                f"[{self.started}/{self.runs}] {self.name}  step {row.step}/{steps}  {numbers}"
-                + (f"  {duration(left)} left" if left else ""),
-                markup=False, highlight=False, soft_wrap=True,
-            )  # fmt: skip
+        if self.heartbeat:
+            self.heartbeat.beat(row.step)
+        if time.monotonic() - self.printed > PLAIN_INTERVAL:
+            tasks = self.progress.tasks
+            task = tasks[self.sweep] if tasks[self.sweep].total else tasks[-1]  # a launcher's process has its run only
+            left = f", {duration(task.time_remaining)} left" if task.time_remaining else ""
+            self.print_plain(f": step {row.step} of {steps}, loss {row.loss:.3f}{left}")
+
+    def print_plain(self, text: str) -> None:
+        self.printed = time.monotonic()
+        if self.is_plain:
+            print_line(f"[{self.started}/{self.runs}] {self.name}{text}")
 
     def end_run(self) -> None:
         if self.run is not None:
             self.progress.remove_task(self.run)
             self.run = None
+        if self.heartbeat:
+            self.heartbeat.end()
+            self.heartbeat = None
 
     def close(self) -> None:
         self.progress.stop()
@@ -127,10 +175,12 @@ def current_display() -> Display:
     return process.current.display or open_display(runs=1, steps=0)
 
 
-def open_display(runs: int, steps: int, started: int = 0) -> Display:
+def open_display(
+    runs: int, steps: int, started: int = 0, names: Mapping[str, str] | None = None, is_silent: bool = False
+) -> Display:
     """Replace the display of this process."""
     close_display()
-    process.current.display = Display(runs, steps, started)
+    process.current.display = Display(runs, steps, started, names, is_silent)
     return process.current.display
 
 

@@ -163,7 +163,7 @@ class TrainingRun:
         trainer = self.trainer
         batches = make_batches(trainer, self.texts.train, order, self.pad_id, self.ranks)
         display = progress.current_display()
-        display.start_run(self.folder.name, trainer.steps, self.done)
+        display.start_run(self.folder, trainer.steps, self.done)
         try:
             with Waiting(trainer.thread_count()) as waiting:
                 for moment in train(self.learner, batches, self.done + 1, self.states):

@@ -75,8 +75,18 @@ def ignore_signals() -> None:
         signal.signal(signum, signal.SIG_IGN)
 
 
+def in_main_thread() -> bool:
+    """Whether this thread may install handlers of signals, which reach no other."""
+    return threading.current_thread() is threading.main_thread()
+
+
 def replaceable() -> list[int]:
-    """Return the signals that have their usual handlers: not ignored (nohup), not handled by submitit, for example."""
+    """Return the signals that have their usual handlers: not ignored (nohup), not handled by submitit, for example.
+
+    None in another thread than the main one.
+    """
+    if not in_main_thread():
+        return []
     usual = {signal.SIGTERM: (signal.SIG_DFL, terminate), signal.SIGINT: (signal.default_int_handler,)}
     return [signum for signum in SIGNALS if signal.getsignal(signum) in usual[signum]]
 
@@ -122,7 +132,7 @@ def stop_requests(kept: StopRequest | None = None) -> Iterator[StopRequest]:
     Signals reach only the main thread of a process. In another thread (of a launcher), the block changes nothing; nor
     does it in a worker, which passes the request that `keep_requests` returned.
     """
-    if kept or threading.current_thread() is not threading.main_thread():
+    if kept or not in_main_thread():
         yield kept or StopRequest()
         return
     request, ours, theirs = StopRequest(), replaceable(), scheduler_signals()

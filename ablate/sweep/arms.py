@@ -2,13 +2,16 @@
 
     arms: {base: {clip: none}, late: [clip=delayed, clip.start=50]}    # the overrides of each arm
     leave_one_out: [freeze, clip]    # the recipe, and the recipe without each factor
+    leave_one_out: [freeze, {optimizer.weight_decay: 0}]    # a setting is left out by a value
     add_one_in: [freeze, clip]       # the recipe without all of these factors, and with each of them alone
 
 The recipe is what the config chooses otherwise. "Without" means the factor's option `none`, or the option that a
-mapping names: `{optimizer: sgd}`. Each arm runs with every combination of the values that are swept, seeds included.
+mapping names: `{optimizer: sgd}`; a setting is left out by the value that a mapping gives it. Each arm runs with every
+combination of the values that are swept, seeds included.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
@@ -28,8 +31,14 @@ from ablate.sweep.overrides import as_override, group_of, group_options, key_of
 Arms = dict[str, list[str]]
 """Name of each arm -> its overrides."""
 
-LIST_OF_FACTORS = "a list of factors, [freeze, clip], or a mapping from factors to options, {optimizer: sgd}"
+LIST_OF_FACTORS = (
+    "a list of factors, [freeze, clip], or a mapping from factors to options, {optimizer: sgd}, and from settings to "
+    "values, {optimizer.weight_decay: 0}"
+)
 ARM = "overrides: a mapping from keys to values, {clip: delayed, clip.start: 50}, or a list, [clip=delayed]"
+MISSING = object()
+"""No value: a setting that the recipe lacks."""
+
 SHARED = ({*SETTINGS} - {"nuisance"}) | {"experiment", "hydra"}
 """Top-level keys that all arms of a sweep share."""
 
@@ -44,7 +53,7 @@ def find_arms(config: DictConfig, overrides: Sequence[Override]) -> Arms:
     """
     listed = read_arms(config)
     leave, add = (read_factors(key, config, overrides) for key in ("leave_one_out", "add_one_in"))
-    without: list[dict[str, str]] = []
+    without: list[dict[str, Any]] = []
     if leave:
         without += [{}, *({factor: option} for factor, option in leave.items())]
     if add:
@@ -54,7 +63,7 @@ def find_arms(config: DictConfig, overrides: Sequence[Override]) -> Arms:
     return arms
 
 
-def arm_name(off: Mapping[str, str]) -> str:
+def arm_name(off: Mapping[str, Any]) -> str:
     """The name of an arm that leaves factors out.
 
     >>> arm_name({"freeze": "none", "clip": "none"}), arm_name({})
@@ -72,18 +81,22 @@ def given(config: DictConfig, key: str) -> object:
     return OmegaConf.to_container(value, resolve=False) if OmegaConf.is_config(value) else value
 
 
-def read_factors(key: str, config: DictConfig, overrides: Sequence[Override]) -> dict[str, str]:
-    """Return the factors of `leave_one_out` or `add_one_in`, each with the option that means "without it"."""
+def read_factors(key: str, config: DictConfig, overrides: Sequence[Override]) -> dict[str, Any]:
+    """Return the components of `leave_one_out` or `add_one_in`: factors, each with the option that means "without it",
+    and settings, each with such a value."""
     value = given(config, key)
     if value is None:
         return {}
     require(key, value, isinstance(value, (list, dict)) and bool(value), LIST_OF_FACTORS)
-    off: dict[str, str] = {}
+    off: dict[str, Any] = {}
     for entry in value if isinstance(value, list) else [value]:  # type: ignore[attr-defined]
         require(key, value, isinstance(entry, (str, dict)), LIST_OF_FACTORS)
         off |= entry if isinstance(entry, dict) else {entry: NONE}
     known = known_factors(config, overrides)
     for factor, option in off.items():
+        if "." in factor:
+            check_component(key, factor, option, config)
+            continue
         if factor not in known:
             raise ValueError(f"{key} must list factors (got {factor}); {nearest(factor, known)}")
         options = group_options(config, factor)
@@ -92,6 +105,19 @@ def read_factors(key: str, config: DictConfig, overrides: Sequence[Override]) ->
             raise ValueError(f"{key} must list factors that have an option none (got {factor}); {other}")
         require(f"{key}.{factor}", option, option in options, f"one of {', '.join(options)}")
     return off
+
+
+def check_component(key: str, setting: str, value: object, config: DictConfig) -> None:
+    """Raise ValueError unless the recipe has this setting of a factor, with another value."""
+    factor = setting.partition(".")[0]
+    of_recipe = OmegaConf.select(config, setting, default=MISSING)
+    if factor in SHARED or of_recipe is MISSING:
+        names = [f"{factor}.{name}" for name in config.get(factor) or {} if name != "_target_"]
+        raise ValueError(
+            f"{key} must list factors or settings of the recipe (got {setting}); {nearest(setting, names)}"
+        )
+    single = value is None or isinstance(value, (str, int, float))
+    require(f"{key}.{setting}", value, single and value != of_recipe, f"another value than the recipe's {of_recipe}")
 
 
 def known_factors(config: DictConfig, overrides: Sequence[Override]) -> list[str]:

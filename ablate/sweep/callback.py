@@ -1,23 +1,19 @@
 """A Hydra callback around a sweep: check every job before the first run, show progress, end with the table.
 
-Hydra turns exceptions of a callback into warnings, except `SystemExit`. So each hook exits the program itself if
-something is wrong: with code 2 before any run, with 1 after a failed run.
+Hydra turns exceptions of a callback into warnings, except `SystemExit`. So each hook raises a `CommandEnd`, which is
+one, if something is wrong: with code 2 before any run, with 1 after a failed run.
 """
 
-import sys
-import traceback
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
-from ablate.config.checks import refusal
-from ablate.config.errors import complaint
+from ablate.config.checks import refusal, require
+from ablate.config.errors import INPUT_ERRORS, CommandEnd
 from ablate.config.output import use_lenient_output
 from ablate.config.start import resume_collection
 from ablate.distributed.ranks import connect_ranks, current_ranks
@@ -28,8 +24,8 @@ from ablate.run.fork import Snapshot
 from ablate.run.job import Job, finished_status, remove_snapshots
 from ablate.run.progress import console
 from ablate.run.signals import stop_behind, stop_by_exception
-from ablate.sweep import launchers, plan, workers
-from ablate.sweep.claims import keep_claims, sweep_claims
+from ablate.sweep import launchers, plan, watch, workers
+from ablate.sweep.claims import keep_claims, run_names, sweep_claims
 from ablate.sweep.compose import compose_jobs, composed_job
 from ablate.sweep.core_use import CoreUse, warn_if_busy
 from ablate.sweep.launchers import Launcher
@@ -46,24 +42,18 @@ from analysis.records.packing import unpack_missing
 
 
 def ends_program(hook: Callable[..., None]) -> Callable[..., None]:
-    """Exit with 2 on bad input that a hook finds before the first run, and with 1 on any other exception."""
+    """End the command with 2 on bad input that a hook finds before the first run, and with 1 on any other exception."""
 
     @wraps(hook)
     def guarded(*arguments: Any, **settings: Any) -> None:
         try:
             hook(*arguments, **settings)
-        except (ValueError, HydraException, OmegaConfBaseException) as error:
-            if stop := stop_behind(error):
-                raise stop from None
-            progress.close_display()
-            if current_ranks().leads:
-                console.print(complaint(error), markup=False, highlight=False, soft_wrap=True)
-            sys.exit(1 if process.current.end_sweep else 2)
         except Exception as error:
             if stop := stop_behind(error):
                 raise stop from None
-            traceback.print_exc()
-            sys.exit(1)
+            progress.close_display()
+            is_early = isinstance(error, INPUT_ERRORS) and process.current.end_sweep is None
+            raise CommandEnd(2 if is_early else 1, error) from None
 
     return guarded
 
@@ -95,14 +85,16 @@ class Sweep(Callback):
         progress.configure_logging()
         name = Path(config.hydra.runtime.output_dir).name
         if in_worker and name in self.todo:
-            progress.open_display(len(self.todo), 0, started=self.todo.index(name))
+            place, is_silent = self.todo.index(name), not self.launcher.has_own_logs
+            progress.open_display(len(self.todo), 0, place, self.names, is_silent)
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
         self.end()
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        if self.team:
-            self.team.dismiss()
+        if process.current.release is not None:
+            process.current.release()
+            process.current.release = None
         self.end()
 
     def begin_on_ranks(self, config: DictConfig, jobs: Iterable[Job], launcher: Launcher) -> None:
@@ -117,11 +109,11 @@ class Sweep(Callback):
             progress.silence()
             code, process.current.end_sweep = ranks.broadcast(), self.end
             if code is not None:
-                sys.exit(code)
+                raise CommandEnd(code)
             return
         try:
             self.begin(config, jobs, launcher)
-        except SystemExit as end:
+        except CommandEnd as end:
             code = end.code
             raise
         finally:
@@ -133,6 +125,7 @@ class Sweep(Callback):
         progress.configure_logging()
         core_use = CoreUse()
         check_hydra(config)
+        require("plan", config.plan, not config.plan or config.plan in (True, "json"), "true, json or false")
         typed = unique(with_archived_runs([*jobs]))
         jobs = [work.with_threads(launcher.threads) for work in typed]
         check(jobs)
@@ -151,8 +144,7 @@ class Sweep(Callback):
             local = local_totals(config, typed, shared, measured)
             advice = "" if launcher.is_elsewhere else plan.advice(plan.totals(runs), *local)
             power = plan.claims_power(self.claims, jobs[0].folder.parent, self.settings["allow_targets"])
-            print_plan(config.plan, runs, parallel_runs, advice, power)
-            sys.exit(0)
+            raise CommandEnd(0, plan=plan.Plan(config.plan, runs, parallel_runs, advice, power))
         prepare(todo)
         if todo or content != read_regular(self.claims):
             self.claims = keep_claims(self.claims, content, jobs[0].folder.parent)
@@ -162,7 +154,7 @@ class Sweep(Callback):
             remove_snapshots(jobs[0].folder.parent)  # a kill may have left some
             console.print(f"all {len(jobs)} runs are done already; rerun=true does them again")
             self.end()
-            sys.exit(0)
+            raise CommandEnd(0)
         if launcher.shares_cores:
             warn_if_busy(core_use.by_others(), todo[0].trainer.thread_count(), parallel_runs)
         fork.announce(fork.shared_folder(jobs[0].folder), shared)
@@ -170,13 +162,16 @@ class Sweep(Callback):
         self.open(config, todo, runs)
 
     def open(self, config: DictConfig, todo: Sequence[Job], runs: Sequence[plan.PlannedRun]) -> None:
-        """Start the launcher whose processes each have a display, or open the display of runs in this process."""
+        """Start the launcher and watch its processes, or open the display of runs in this process."""
+        self.names = run_names(todo)
         if self.launcher.is_elsewhere:
             self.todo, self.shown = [work.folder.name for work in todo], process.current.shown
             self.team = self.launcher.start(config)
+            process.current.release = self.team.dismiss if self.team else None
             console.print(self.launcher.announcement, markup=False, highlight=False, soft_wrap=True)
+            watch.open_watch(todo, {run.run: run.steps for run in runs}, self.names)
         else:
-            progress.open_display(len(todo), sum(run.steps for run in runs))
+            progress.open_display(len(todo), sum(run.steps for run in runs), names=self.names)
 
     @ends_program
     def end(self) -> None:
@@ -186,12 +181,10 @@ class Sweep(Callback):
             return
         tracker = build_option("tracker", self.settings)
         allow = self.settings["allow_targets"]
-        report = write_study_report(self.folders[0].parent, self.claims, tracker, allow) if self.reports else ()
-        all_ended = print_summary(self.folders, self.rerun, advise=len(report) < 2)
-        for line in report:
-            progress.table_console().print(line, markup=False, highlight=False, soft_wrap=True)
+        report = write_study_report(self.folders[0].parent, self.claims, tracker, allow) if self.reports else ""
+        all_ended = print_summary(self.folders, self.rerun, report)
         if not all_ended:
-            sys.exit(1)
+            raise CommandEnd(1)
 
 
 def local_totals(
@@ -202,18 +195,6 @@ def local_totals(
     jobs = [work.with_threads(local.threads) for work in jobs]
     totals = plan.totals(plan.plan_runs(jobs, shared, measured), local.parallel_runs)
     return totals, local.parallel_runs, jobs[0].trainer.threads or local.threads
-
-
-def print_plan(
-    form: object, runs: Sequence[plan.PlannedRun], parallel_runs: int, advice: str, of_claims: Sequence[str]
-) -> None:
-    """Print the plan: a table for plan=true, JSON for plan=json."""
-    if form == "json":
-        print(plan.as_json(runs, parallel_runs))
-    elif form is True:
-        plan.show_plan(runs, progress.table_console(), parallel_runs, advice, of_claims)
-    else:
-        raise refusal("plan", form, "true, json or false")
 
 
 def with_archived_runs(jobs: list[Job]) -> list[Job]:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -23,7 +22,7 @@ from ablate.files.atomic import write_together
 from ablate.files.hashing import file_sha256
 from ablate.files.links import refuse_links
 from ablate.files.reading import read_regular
-from ablate.run import progress
+from ablate.run import process, progress
 from ablate.run.job import Job
 
 OF_THE_COMMAND = ("study", "seed", "plan", "report", "rerun", "reference")
@@ -43,32 +42,25 @@ def find_claims(config: DictConfig, work: Job) -> Path:
 def sweep_claims(config: DictConfig, jobs: Sequence[Job]) -> tuple[Path, bytes]:
     """The claims file of a sweep, and what it is to contain in the study's copy.
 
-    Raises ValueError for a file that does not exist and for a reference that chooses no arm, or several.
+    Raises ValueError for a file that does not exist or is not valid, for a metric of the user's own that is not
+    allowed, and for a reference that chooses no arm, or several.
     """
+    from analysis.claims.reading import read_claims
+
     for key in ("claims", "reference"):
         given = [work.config[key] for work in jobs]
         require(key, given, all(value == given[0] for value in given), "one value, as a sweep belongs to one study")
     found, reference = find_claims(config, jobs[0]), jobs[0].config["reference"]
+    read_claims(found, jobs[0].config["allow_targets"])
     content = read_regular(found)
-    check_metrics(found, claims_data(content), jobs[0].config["allow_targets"])
     if "compare" in claims_data(content):
         return found, comparing(found, reference, jobs, base_command(config, jobs))
     require("reference", reference, reference is None, f"null with claims={found.stem}, whose claims name their arms")
     return found, content
 
 
-def check_metrics(found: Path, data: Mapping[str, Any], allow: Sequence[str]) -> None:
-    """Raise ValueError, before the first run, for a metric of the user's own that is not allowed or does not exist."""
-    if "metrics" in data:
-        from analysis.claims.values import prefixed
-        from analysis.quantities.own_metrics import add_own_metrics
-
-        with prefixed(f"{found}: "):
-            add_own_metrics(data["metrics"], allow)
-
-
 def claims_data(content: bytes) -> dict[str, Any]:
-    """The content of a claims file; {} if it is not valid, which the analysis reports."""
+    """The content of a claims file; {} if it is not valid, such as a copy that an earlier version kept."""
     with suppress(UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException):
         data = OmegaConf.to_container(OmegaConf.create(content.decode()), resolve=True)
         return data if isinstance(data, dict) else {}  # type: ignore[return-value]
@@ -140,20 +132,41 @@ def arms(jobs: Sequence[Job]) -> tuple[list[Mapping[str, Any]], list[Mapping[str
     from analysis.records.source import StudyFolder
     from analysis.records.study import scan
 
-    distinct = {repr(work.config | {"seed": None}): work for work in jobs}.values()
-    new = [{"factors": factors(w.config, w.choices), "nuisance": w.config["nuisance"]} for w in distinct]
+    new = arm_records(jobs)
     study = jobs[0].folder.parent
     old = [*scan(StudyFolder(study))[0].values()] if study.is_dir() else []
     names = merged_order(record["factors"] for record in (*new, *old))
     return [arm_of(record, names) for record in new], [arm_of(record, names) for record in old]
 
 
+def run_names(jobs: Sequence[Job]) -> dict[str, str]:
+    """A short name of each run of a sweep, its arm and its seed, by the name of its folder."""
+    from analysis.records.arms import arm_of, labels, merged_order
+
+    records = arm_records(jobs)
+    order = merged_order(record["factors"] for record in records)
+    found = labels([arm_of(record, order) for record in records])
+    arm_names = dict(zip(map(without_seed, one_of_each_arm(jobs)), found, strict=True))
+    return {work.folder.name: f"{arm_names[without_seed(work)]}, seed {work.config['seed']}" for work in jobs}
+
+
+def arm_records(jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    """What run.json would have of each arm."""
+    return [{"factors": factors(w.config, w.choices), "nuisance": w.config["nuisance"]} for w in one_of_each_arm(jobs)]
+
+
+def one_of_each_arm(jobs: Sequence[Job]) -> list[Job]:
+    """One job of each arm, in their order."""
+    return list({without_seed(work): work for work in jobs}.values())
+
+
+def without_seed(work: Job) -> str:
+    return repr(work.config | {"seed": None})
+
+
 def base_command(config: DictConfig, jobs: Sequence[Job]) -> str:
     """The typed command without what varies among its jobs, for commands that run some of its arms on other seeds."""
-    words = ["python", "-m", "ablate", "-m"]
-    typed = get_args_parser().parse_args()
-    for flag, value in (("--config-dir", typed.config_dir), ("--config-name", typed.config_name)):
-        words += [flag, value] if value else []
+    words = ["python", "-m", "ablate", "-m", *process.current.flags]
     parser = OverridesParser.create()
     for line in (*config.hydra.overrides.hydra, *config.hydra.overrides.task):
         key = parser.parse_override(line).key_or_group

@@ -21,6 +21,7 @@ from ablate.config.checks import refusal
 from ablate.config.paths import conf
 from ablate.config.start import CONTINUE
 from ablate.run import process
+from ablate.run.signals import in_main_thread
 from ablate.sweep import workers
 from ablate.trainer import Trainer, cores
 
@@ -41,6 +42,7 @@ class Launcher:
     threads: int  # of a run whose trainer.threads is null
     is_elsewhere: bool = False  # runs are in other processes than the command ...
     shares_cores: bool = True  # ... and on the same machine
+    has_own_logs: bool = False  # each run prints to a file of its own
     announcement: str = ""  # printed before the first run
     after_stop: str = CONTINUE  # printed when a signal stops the command
     start: Callable[[DictConfig], workers.Team | None] = start_nothing  # called before the first run
@@ -83,7 +85,7 @@ def sharing(parallel_runs: int) -> Launcher:
     if parallel_runs == 1:
         return Launcher(parallel_runs, threads)
     announcement = f"starting {parallel_runs} workers; each loads its own copy of the model and the data"
-    return Launcher(parallel_runs, threads, True, announcement, start=partial(start_team, parallel_runs))
+    return Launcher(parallel_runs, threads, True, announcement=announcement, start=partial(start_team, parallel_runs))
 
 
 def start_team(count: int, config: DictConfig) -> workers.Team:
@@ -111,6 +113,7 @@ def slurm(config: DictConfig) -> Launcher:
         threads=settings.cpus_per_task,
         is_elsewhere=True,
         shares_cores=False,
+        has_own_logs=True,
         announcement="submitting each run as a SLURM job, which is requeued to continue if it is pre-empted or out of "
         f"time: {commands}; logs: {study}/.submitit/; this command prints the table when all jobs have ended",
         after_stop=f"the jobs continue without this command: {commands}; run the same command again for the other runs",
@@ -153,7 +156,8 @@ def connect_ray(config: DictConfig) -> None:
         reason = str(error).splitlines()[0]
         key, what = "hydra.launcher.ray.init.address", "the address of a running Ray cluster"
         raise ValueError(f"{refusal(key, settings['address'], what)}: {reason}") from None
-    signal.signal(signal.SIGTERM, interrupt)  # Ray's own handler would exit with 1
+    if in_main_thread():
+        signal.signal(signal.SIGTERM, interrupt)  # Ray's own handler would exit with 1
 
 
 def check_reachable(address: str) -> None:

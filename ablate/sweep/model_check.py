@@ -6,6 +6,7 @@ from ablate.config.checks import refusal, require
 from ablate.data.corpus import Corpus
 from ablate.data.sources import SPLITS
 from ablate.experiment import Options
+from ablate.metrics import check_entities
 from ablate.model.loading import Model, Pretrained, Random, build_model
 from ablate.sweep import sizes
 from ablate.sweep.technique_check import check_techniques, warn_once
@@ -31,7 +32,11 @@ def structure(model: Model, texts: Corpus, task: Task) -> "nn.Module":
 
 
 def check_arm(options: Options, texts: Corpus, model: "nn.Module") -> None:
-    """Raise ValueError if an arm's model has no place for the data, or lacks a parameter that a setting names."""
+    """Raise ValueError if an arm's model has no place for the data, or lacks a parameter that a setting names.
+
+    Likewise if its primary metric has no value for the data's labels.
+    """
+    check_entities("task.primary", options.task.primary, texts.names)
     limit = position_limit(model)
     if limit is not None and options.data.max_length > limit:
         what = f"at most {limit}, the tokens that the model has positions for"

@@ -219,10 +219,14 @@ def makespan(seconds: Iterable[float], workers: int) -> float:
     return max(busy)
 
 
+def plan_entries(runs: Sequence[PlannedRun]) -> list[dict[str, Any]]:
+    """The runs as in plan=json."""
+    return [{"from" if key == "origin" else key: value for key, value in asdict(run).items()} for run in runs]
+
+
 def as_json(runs: Sequence[PlannedRun], parallel_runs: int = 1) -> str:
     """The output of plan=json: `runs` and `totals`."""
-    entries = [{"from" if key == "origin" else key: value for key, value in asdict(run).items()} for run in runs]
-    return json.dumps({"runs": entries, "totals": totals(runs, parallel_runs)}, indent=2, ensure_ascii=False)
+    return json.dumps({"runs": plan_entries(runs), "totals": totals(runs, parallel_runs)}, indent=2, ensure_ascii=False)
 
 
 def in_short(runs: Sequence[PlannedRun], parallel_runs: int = 1) -> str:
@@ -295,21 +299,33 @@ def claims_power(claims: Path, study: Path, allow: Sequence[str] = ()) -> list[s
     return []
 
 
-def show_plan(
-    runs: Sequence[PlannedRun],
-    console: Console,
-    parallel_runs: int = 1,
-    advice: str = "",
-    of_claims: Sequence[str] = (),
-) -> None:
-    """Print the whole plan for people (plan=true). `of_claims`: the power of each claim."""
-    table = Table()
-    for heading in ("run", "state", "from", "steps", "time"):
-        table.add_column(heading, justify="right" if heading in ("steps", "time") else "left", overflow="fold")
-    for run in runs:
-        origin = f"{run.origin['run']} at step {run.origin['step']}" if run.origin else ""
-        time = "-" if run.seconds is None else duration(run.seconds)
-        table.add_row(run.run, run.state, origin, str(run.steps), time)
-    console.print(table)
-    lines = filter(None, (in_short(runs, parallel_runs), advice, power_line(runs), *of_claims))
-    console.print(*lines, sep="\n", markup=False, highlight=False, soft_wrap=True)
+@dataclass(frozen=True)
+class Plan:
+    """What a command with `plan` shows instead of running: `form` is true, for people, or json, for programs."""
+
+    form: bool | str
+    runs: Sequence[PlannedRun]
+    parallel_runs: int
+    advice: str  # "" where there is none
+    of_claims: Sequence[str]  # the power of each claim
+
+    @property
+    def lines(self) -> list[str]:
+        """Costs, advice and power."""
+        lines = (in_short(self.runs, self.parallel_runs), self.advice, power_line(self.runs), *self.of_claims)
+        return [line for line in lines if line]
+
+    def show(self, console: Console) -> None:
+        """Print the whole plan."""
+        if self.form == "json":
+            print(as_json(self.runs, self.parallel_runs))
+            return
+        table = Table()
+        for heading in ("run", "state", "from", "steps", "time"):
+            table.add_column(heading, justify="right" if heading in ("steps", "time") else "left", overflow="fold")
+        for run in self.runs:
+            origin = f"{run.origin['run']} at step {run.origin['step']}" if run.origin else ""
+            time = "-" if run.seconds is None else duration(run.seconds)
+            table.add_row(run.run, run.state, origin, str(run.steps), time)
+        console.print(table)
+        console.print(*self.lines, sep="\n", markup=False, highlight=False, soft_wrap=True)

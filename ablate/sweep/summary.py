@@ -1,11 +1,14 @@
 """The table that ends a sweep: one line per arm, where the records are, and which runs need attention."""
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from filelock import FileLock, Timeout
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -14,42 +17,113 @@ from ablate.run.job import rerun_folder
 from ablate.run.progress import table_console
 from ablate.run.records import read_run
 from ablate.tracker import Tracker, publish
-from analysis.records.study import load
+from analysis.records.study import Study, load
 from analysis.tables.formats import summary, summary_in_words
+from analysis.tables.numbers import DASH
+
+if TYPE_CHECKING:  # scipy, which a plan does without
+    from analysis.tables.closing import Differences
 
 NOT_STARTED = "not started"
-NARROW = 120
-"""Characters of a line. With headings in one line, a narrower terminal would leave no room for the arms' names."""
+LEAST_HEADING = 10
+"""Characters from which on a heading may be broken into lines."""
 
 
-def print_summary(folders: Sequence[Path], rerun: bool = False, advise: bool = True) -> bool:
+@dataclass(frozen=True)
+class StudyReport:
+    """A study's report, as far as the terminal shows it: where it is, its answer, and its table."""
+
+    study: Study
+    page: Path
+    answer: str  # a sentence, and further lines
+    differences: "Differences | None"
+    waits: str = ""  # why no differences are shown
+
+
+def print_summary(folders: Sequence[Path], rerun: bool = False, report: StudyReport | str = "") -> bool:
     """Print the table of these runs and list those with problems; return False if one failed or is unfinished.
 
-    `rerun`: report the reruns instead of the runs that they repeat. `advise`: add how to run more seeds, if one is not
-    enough.
+    `rerun`: report the reruns instead of the runs that they repeat. `report`: of their study, why there is none, or ""
+    if none is wanted.
     """
     console = table_console()
-    study = load(folders[0].parent, only={folder.name for folder in folders})
+    names = {folder.name for folder in folders}
+    has_report = isinstance(report, StudyReport)
+    study = report.study if has_report else load(folders[0].parent, only=names)
     table = summary(study)
     if len(study.runs):
-        console.print(as_rich(summary_in_words(table), console.width))
+        print_table(console, study, table, names, report.differences if has_report else None)
     states = {folder: state(folder, rerun) for folder in folders}
-    for folder, (status, message) in states.items():
-        if status not in ("done", "diverged", NOT_STARTED):
-            console.print(f"{status}: {folder.name}{message}", markup=False, highlight=False, soft_wrap=True)
-    if waiting := [status for status, _ in states.values()].count(NOT_STARTED):
-        console.print(f"{NOT_STARTED}: {count(waiting, 'run')}; run the same command again")
-    console.print(f"records: {folders[0].parent}/", markup=False, highlight=False)
-    if advise and len(table) and (table["done"] == 1).all():
-        console.print(more_seeds(table), markup=False, highlight=False, soft_wrap=True)
+    print_problems(console, states)
+    if has_report:
+        first, *others = report.answer.splitlines()
+        for line in (report.waits, first):
+            print_text(console, line)
+        print_path(console, f"report: {report.page}")
+        for line in others:
+            print_path(console, line)
+    else:
+        print_path(console, report)
+        print_path(console, f"records: {folders[0].parent}/")
+        if len(table) and (table["done"] == 1).all():
+            print_path(console, more_seeds(table))
     return not any(status in ("failed", "interrupted", NOT_STARTED) for status, _ in states.values())
 
 
-def as_rich(words: pd.DataFrame, width: int) -> Table:
-    """The table for a console of this width: a narrow one has headings broken at spaces and no padding; arms fold."""
-    table = Table(padding=(0, 0) if width < NARROW else (0, 1))
+def print_table(
+    console: Console, study: Study, table: pd.DataFrame, runs: Collection[str], found: "Differences | None"
+) -> None:
+    """Print one row per arm of these runs, and what the column of differences is."""
+    every = pd.concat([study.runs, study.left_out])
+    shown = set(every["arm"][every["run"].isin(runs)])
+    console.print(as_rich(closing_table(summary_in_words(table), shown, found)))
+    if found is not None:
+        print_text(console, found.caption)
+
+
+def closing_table(words: pd.DataFrame, shown: Collection[str], found: "Differences | None") -> pd.DataFrame:
+    """The rows of the summary (`analysis.tables.formats.summary_in_words`) for the shown arms, with the differences and
+    the reference first.
+
+    Of the columns only seeds and primary metric stay.
+    """
+    rows = words[words["arm"].isin(shown)]
+    metrics = [name for name in rows if str(name).startswith(("validation ", "test "))]
+    table = rows[["arm", "seeds", *metrics]]
+    if found is None:
+        return table
+    table = table.sort_values("arm", key=lambda arms: arms != found.reference, kind="stable")
+    cells = ["reference" if arm == found.reference else found.texts.get(arm, DASH) for arm in table["arm"]]
+    return table.assign(**{found.heading: cells})
+
+
+def print_problems(console: Console, states: Mapping[Path, tuple[str, str]]) -> None:
+    for folder, (status, message) in states.items():
+        if status not in ("done", "diverged", NOT_STARTED):
+            print_path(console, f"{status}: {folder.name}{message}")
+    if waiting := [status for status, _ in states.values()].count(NOT_STARTED):
+        print_path(console, f"{NOT_STARTED}: {count(waiting, 'run')}; run the same command again")
+
+
+def print_text(console: Console, text: str) -> None:
+    """Print sentences, broken at words in a terminal."""
+    if text:
+        console.print(text, markup=False, highlight=False, soft_wrap=not console.is_terminal)
+
+
+def print_path(console: Console, line: str) -> None:
+    """Print a line as it is: it has a path, or a command."""
+    if line:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def as_rich(words: pd.DataFrame) -> Table:
+    """The table for a console: headings are broken at spaces, numbers stay whole, and arms fold if need be."""
+    table = Table()
     for name in words:
-        heading = str(name).replace(" ", "\n") if width < NARROW else str(name)
+        widest = max([LEAST_HEADING, *words[name].map(len)])
+        parts = str(name).replace(" (", "\n(").splitlines()
+        heading = "\n".join(textwrap.fill(part, widest, break_long_words=False) for part in parts)
         if name == "arm":
             table.add_column(heading, overflow="fold")
         else:
@@ -86,26 +160,30 @@ def recorded_status(folder: Path) -> tuple[str, str]:
     return record["status"], ""
 
 
-def write_study_report(study: Path, claims: Path, tracker: Tracker, allow: Sequence[str] = ()) -> tuple[str, ...]:
-    """Write the study's report if its runs have changed; return where it is and what it shows, as lines.
+def write_study_report(folder: Path, claims: Path, tracker: Tracker, allow: Sequence[str] = ()) -> StudyReport | str:
+    """Write the study's report if its runs have changed; return what the terminal shows of it.
 
-    A failure here fails no run: the only line then says what went wrong. No line where no run is finished.
+    A failure here fails no run: the text returned then says what went wrong. "" where no run is finished.
     """
     try:
         from analysis.claims.reading import for_study, read_claims  # here, so that a plan does not wait for matplotlib
         from analysis.page.headline import headline
-        from analysis.report import PAGE, write_report
+        from analysis.report import PAGE, why_differences_wait, write_report
+        from analysis.tables.closing import arm_differences
 
-        found = load(study)
-        if found.runs.empty:
-            return ()
-        judged_by = for_study(read_claims(claims, allow), found)
-        written = write_report(found, judged_by)
+        study = load(folder)
+        if study.runs.empty:
+            return ""
+        judged_by = for_study(read_claims(claims, allow), study)
+        written = write_report(study, judged_by)
         if written.is_new:
-            publish(tracker, study.name, study / "report")
-        return f"report: {study / 'report' / PAGE}", headline(found, judged_by, written.findings)
+            publish(tracker, folder.name, folder / "report")
+        waits = why_differences_wait(study, judged_by) or ""
+        found = None if waits else arm_differences(study, judged_by)
+        answer = headline(study, judged_by, written.findings)
+        return StudyReport(study, folder / "report" / PAGE, answer, found, waits)
     except Exception as error:
-        return (f"no report: {error}; the runs are unaffected, and python -m analysis {study} tries again",)
+        return f"no report: {error}; the runs are unaffected, and python -m analysis {folder} tries again"
 
 
 def more_seeds(table: pd.DataFrame) -> str:

@@ -31,6 +31,7 @@ from ablate.run.signals import SIGNALS, TERMINATED, Stopped, StopRequest, keep_r
 from ablate.trainer import cores
 
 POLL_INTERVAL = 0.05  # seconds
+RECEIVER = "ablate-signals"  # name of the thread that receives the command's signals
 WATCH_INTERVAL = 1.0  # seconds: how often a worker looks whether the command is alive
 
 
@@ -127,7 +128,8 @@ def gather(count: int) -> Team:
 
     for signum in ours:
         signal.signal(signum, stop)
-    threading.Thread(target=threading.Event().wait, daemon=True).start()
+    if not any(thread.name == RECEIVER for thread in threading.enumerate()):  # of an earlier study in this process
+        threading.Thread(target=threading.Event().wait, name=RECEIVER, daemon=True).start()
     resource_tracker.ensure_running()  # otherwise joblib starts it, which up to Python 3.12 unblocks the signals
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     # joblib suspects a memory leak in a worker whose first run was already done and which loads a model only later: it

@@ -34,6 +34,7 @@ class Contrast:
     keeps_unlearned   whether runs that did not learn count (metrics, losses); otherwise their seeds are left out
     scales            names of the scales on which the contrast is meaningful; empty: all
     quantity          the only quantity of the contrast, where a claim cannot choose one
+    of_examples       whether the quantity must be a mean over examples, with a score of each
     works_unpaired    whether it compares runs that do not belong together in pairs, by Welch's t
     measures          the quantity that is measured of each run, where it differs from the claim's quantity
     """
@@ -45,6 +46,7 @@ class Contrast:
     scales: ClassVar[tuple[str, ...]] = ()
     quantity: ClassVar[str | None] = None
     measures: ClassVar[str | None] = None
+    of_examples: ClassVar[bool] = False
     works_unpaired: ClassVar[bool] = False
 
     def cells(self, estimand: Estimand, study: Study) -> list[Settings]:

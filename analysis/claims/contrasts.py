@@ -1,6 +1,7 @@
 """The contrasts that a claim can name: how the runs of a seed become one number, and those of all seeds an effect.
 
-`analysis.claims.contrast` has their base class, `analysis.claims.grid_contrasts` those over a grid of settings.
+`analysis.claims.contrast` has their base class, `analysis.claims.grid_contrasts` those over a grid of settings, and
+`analysis.claims.tuned_contrasts` those of arms that are each tuned.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from numpy.typing import NDArray
 from analysis.claims.contrast import LINEAR, ROLES_OF_ARMS, Contrast, Effects
 from analysis.claims.estimand import Estimand, Sample, Settings
 from analysis.claims.example_scores import mean_difference
-from analysis.claims.grid_contrasts import Datasets, GridMean, Sensitivity, Tuned
+from analysis.claims.grid_contrasts import Datasets, GridMean, Sensitivity
 from analysis.claims.pairing import MissingModels, Refused
+from analysis.claims.tuned_contrasts import BestValue, Tuned
 from analysis.records.arms import canonical, fits, is_under, overlaid
 from analysis.records.study import Study
 from analysis.stats.effects import Array, Estimate, one_sample_effect, paired_effect
@@ -34,7 +36,7 @@ class Paired(Contrast):
 
     Where the quantity has scores per example (metrics and losses of the test split, losses of the probe), on any scale
     but logit, it is the effect over seeds and examples, a `CrossedEffect`; otherwise the effect over seeds. Where the
-    arms of a table of results share no seed, it is Welch's effect of unpaired runs.
+    runs of a table of results are unpaired, it is Welch's effect of unpaired runs.
     """
 
     works_unpaired: ClassVar[bool] = True
@@ -177,12 +179,12 @@ class Failures(Contrast):
 
 @dataclass(frozen=True)
 class OverExamples(Contrast):
-    """The same as `paired` for the test accuracy, to be shown with a claim."""
+    """The same as `paired` for a quantity that has a score per example, to be shown with a claim."""
 
     judged: ClassVar[bool] = False
     tested: ClassVar[bool] = False
-    scales: ClassVar[tuple[str, ...]] = LINEAR
-    quantity: ClassVar[str | None] = "test_accuracy"
+    scales: ClassVar[tuple[str, ...]] = (*LINEAR, "log")
+    of_examples: ClassVar[bool] = True
 
     def effects(self, sample: Sample, rng: np.random.Generator) -> Effects:
         return Paired().effects(sample, rng)
@@ -208,6 +210,7 @@ CONTRASTS: dict[str, type[Contrast]] = {
     "sensitivity": Sensitivity,
     "grid_mean": GridMean,
     "tuned": Tuned,
+    "best_value": BestValue,
     "datasets": Datasets,
     "sizes": Sizes,
     "churn": Churn,

@@ -1,59 +1,59 @@
-"""Contrasts over a grid of settings: sensitivity, means, arms that are each tuned, and several data sets."""
+"""Contrasts over a grid of settings: sensitivity, means, and several data sets."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.claims.contrast import ROLES_OF_ARMS, Contrast, Effects
+from analysis.claims.contrast import Contrast, Effects
 from analysis.claims.estimand import Estimand, Sample, Settings
 from analysis.claims.example_scores import mean_difference
 from analysis.claims.pairing import Refused
-from analysis.quantities.outcomes import outcomes
-from analysis.quantities.registry import validation_of
 from analysis.records.arms import fits, is_under, overlaid, varying
 from analysis.records.study import Study
-from analysis.stats.effects import Array, paired_effect
+from analysis.stats.effects import paired_effect
 from analysis.stats.predictions import effect_over_data_sets
-from analysis.stats.tuning import CrossFitted, beyond_edge, cross_fitted, expected_best
+
+GridValues = Mapping[str, tuple[Any, ...]]
+"""A grid: settings, each with its values."""
 
 
-def tuned_by(quantity: str) -> tuple[str, bool]:
-    """What a quantity of the test split is tuned by: the same on the validation split, and whether more is better.
+def points(grid: GridValues) -> list[Settings]:
+    """The points of a grid, in the order of the cells."""
+    return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
 
-    Raises Refused for other quantities.
 
-    >>> tuned_by("test_accuracy"), tuned_by("test_loss")
-    (('validation_accuracy', True), ('validation_loss', False))
-    """
-    found = validation_of(quantity)
-    if found is None:
-        raise Refused(
-            f"contrast tuned needs a metric or the loss of the test split, such as test_accuracy (got {quantity})"
-        )
-    return found.name, bool(found.higher_is_better)
+def without_value(grid: GridValues, key: str, i: int) -> GridValues:
+    """A grid without value `i` of a key."""
+    return dict(grid) | {key: (*grid[key][:i], *grid[key][i + 1 :])}
 
 
 @dataclass(frozen=True)
 class Grid(Contrast):
     """Treatment and control over a grid of settings, `over` (key -> values), reduced to one value per arm and seed."""
 
-    over: Mapping[str, tuple[Any, ...]]
+    over: GridValues
+
+    @property
+    def grids(self) -> tuple[GridValues, GridValues]:
+        """The grids of treatment and control, which have equal numbers of points."""
+        return self.over, self.over
 
     def cells(self, estimand: Estimand, study: Study) -> list[Settings]:
-        return [overlaid(cell, point) for cell in super().cells(estimand, study) for point in self.points()]
-
-    def points(self) -> list[Settings]:
-        """The points of the grid, in the order of the cells."""
-        return [dict(zip(self.over, values, strict=True)) for values in product(*self.over.values())]
+        arms = zip(super().cells(estimand, study), self.grids, strict=True)
+        return [overlaid(arm, point) for arm, grid in arms for point in points(grid)]
 
     def free(self) -> tuple[str, ...]:
         return tuple(self.over)
+
+    def without(self, key: str, i: int) -> Self:
+        """The same without value `i` of a key of the grid."""
+        return replace(self, over=without_value(self.over, key, i))
 
     def by_arm(self, cells: NDArray[Any]) -> NDArray[Any]:
         """The cells, (seeds, cells), as (seeds, treatment and control, points of the grid)."""
@@ -92,105 +92,13 @@ class GridMean(Grid):
 
 
 @dataclass(frozen=True)
-class Tuned(Grid):
-    """treatment − control with each arm at its own best point of the grid, cross-fitted (`analysis.stats.tuning`).
-
-    For each seed, the mean validation value over the other seeds chooses each arm's point, and the test value of this
-    seed counts. Runs that diverged count with their scored values. The quantity is one of the test split.
-    """
-
-    def cells(self, estimand: Estimand, study: Study) -> list[Settings]:
-        tuned_by(estimand.quantity)
-        return super().cells(estimand, study)
-
-    def usable(self, learned: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """All seeds: a point at which runs do not learn is not chosen."""
-        return np.full(len(learned), True)
-
-    def effects(self, sample: Sample, rng: np.random.Generator) -> Effects:
-        treatment, control = (sample.scale.forward(arm.values) for arm in self.tuned(sample))
-        return {"": paired_effect(treatment, control, rng)}
-
-    def tuned(self, sample: Sample) -> tuple[CrossFitted, CrossFitted]:
-        """Treatment and control at their chosen points. Raises ValueError where a run has no validation value."""
-        _, maximise = tuned_by(sample.estimand.quantity)
-        validation, test = self.by_arm(self.validation(sample)), self.by_arm(sample.values)
-        treatment, control = (cross_fitted(validation[:, arm], test[:, arm], maximise) for arm in (0, 1))
-        return treatment, control
-
-    def validation(self, sample: Sample) -> Array:
-        """The validation values of the sample's runs, (seeds, cells)."""
-        name, _ = tuned_by(sample.estimand.quantity)
-        found = outcomes(sample.study, {name}).values[name].reindex(sample.runs.ravel())
-        if lacking := found.index[found.isna()].tolist():
-            raise ValueError(f"tuning needs {name} of all runs; {lacking[0]} has none")
-        return found.to_numpy(float).reshape(sample.runs.shape)
-
-    def details(self, sample: Sample) -> dict[str, Any]:
-        """validation (the quantity that chooses), and for treatment and control:
-
-        usual      the point that is chosen for most seeds
-        chosen     seed -> its point
-        beyond     key -> next value, where `usual` is at the edge of the grid and a better one may lie beyond
-        by_budget  expected best validation value of 1, 2, ... trials of the grid, averaged over seeds (Dodge 2019)
-        """
-        name, _ = tuned_by(sample.estimand.quantity)
-        points, budgets, found = self.points(), self.by_budget(sample), {"validation": name}
-        for role, arm in zip(ROLES_OF_ARMS, self.tuned(sample), strict=True):
-            usual, chosen = points[arm.usual], [points[i] for i in arm.chosen]
-            found[role] = {
-                "usual": usual,
-                "chosen": dict(zip(sample.seeds, chosen, strict=True)),
-                "beyond": self.beyond(usual),
-                "by_budget": budgets[role],
-            }
-        return found
-
-    def beyond(self, chosen: Settings) -> dict[str, float]:
-        """The next value of each number in `chosen` that is at the edge of its geometric grid."""
-        numeric = {
-            key: values
-            for key, values in self.over.items()
-            if all(isinstance(v, (int, float)) and not isinstance(v, bool) and v > 0 for v in values)
-        }
-        found = {key: beyond_edge(values, chosen[key]) for key, values in numeric.items()}
-        return {key: value for key, value in found.items() if value is not None}
-
-    def extension(self, sample: Sample) -> list[Settings]:
-        """The cells that extend the grid beyond the edges that are chosen, for both arms: equal tuning.
-
-        They are empty where no chosen point is at an edge.
-        """
-        further = [self.beyond(self.points()[arm.usual]) for arm in self.tuned(sample)]
-        longer = {
-            key: (*values, *dict.fromkeys(beyond[key] for beyond in further if key in beyond))
-            for key, values in self.over.items()
-        }
-        known = self.cells(sample.estimand, sample.study)
-        cells = replace(self, over=longer).cells(sample.estimand, sample.study)
-        return [cell for cell in cells if cell not in known]
-
-    def by_budget(self, sample: Sample) -> dict[str, list[float]]:
-        """Arm -> expected best validation value of 1, 2, ... trials of its grid, averaged over seeds (Dodge 2019)."""
-        _, maximise = tuned_by(sample.estimand.quantity)
-        by_arm = self.by_arm(self.validation(sample))
-        return {
-            role: [
-                float(np.mean([expected_best(seed, k, maximise) for seed in by_arm[:, arm]]))
-                for k in range(1, by_arm.shape[2] + 1)
-            ]
-            for arm, role in enumerate(ROLES_OF_ARMS)
-        }
-
-
-@dataclass(frozen=True)
 class Datasets(Grid):
     """The mean over data sets of treatment − control, for new seeds and new data sets; one effect per data set beside.
 
     The data sets are those of `over: {data: [...]}`, or all options of `data` with which the study has the control.
     """
 
-    over: Mapping[str, tuple[Any, ...]] | None = None
+    over: GridValues | None = None
 
     def cells(self, estimand: Estimand, study: Study) -> list[Settings]:
         if self.over is not None and set(self.over) != {"data"}:

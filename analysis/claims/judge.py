@@ -20,6 +20,7 @@ from analysis.claims.pairing import MissingModels
 from analysis.claims.reading import Claim, Claims, Question
 from analysis.claims.verdict_rule import NEGATIVE, Alphas, Verdict, all_of
 from analysis.quantities.outcomes import outcomes
+from analysis.quantities.recorded import use_quantities_of
 from analysis.records.arms import fits, overlaid, words
 from analysis.records.study import Study
 from analysis.stats.effects import ALPHA
@@ -57,6 +58,7 @@ def judge_claims(study: Study, claims: Claims, earlier: Sequence[Look] = (), pee
 
     With `peek` effects are shown and judged below the planned number of seeds, too, which counts as a look.
     """
+    use_quantities_of(study, claims.metrics.quantities)
     measured = outcomes(study, {question.measured for question in claims.questions})
     context = Context(study, measured, claims.command)
     cases = [case_of(claim, claims, context, earlier, peek) for claim in claims.claims]

@@ -20,6 +20,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -36,10 +37,19 @@ from analysis.claims.contrasts import CONTRASTS, Contrast
 from analysis.claims.estimand import Estimand, Settings
 from analysis.claims.looks import OPEN, LookPlan
 from analysis.claims.verdict_rule import Direction
-from analysis.quantities.own_metrics import add_own_metrics
-from analysis.quantities.registry import REGISTRY, Quantity, of_kind, run_quantities
+from analysis.quantities.own_metrics import OwnMetrics, own_metrics
+from analysis.quantities.recorded import of_table, use_quantities_of
+from analysis.quantities.registry import (
+    REGISTRY,
+    Quantities,
+    Quantity,
+    no_examples,
+    of_kind,
+    run_quantities,
+    use_quantities,
+)
 from analysis.records.arms import is_under, overlaid, varying
-from analysis.records.study import Study
+from analysis.records.study import ResultTable, Study
 from analysis.stats.scales import SCALES
 from analysis.stats.spending import SPENDINGS
 
@@ -53,6 +63,7 @@ CONTRAST_KEYS = {
     "reference": values.finite_number,
     "tolerance": values.positive_number,
     "over": values.grid,
+    "control_over": values.grid,
     "at_least": values.whole_number,
     "above": values.positive_number,
 }
@@ -118,7 +129,7 @@ class Claims:
     """A claims file. `looks`: when its claims are judged, unless they say otherwise; `command`: that of the study.
 
     compare   compares all arms of a study in place of claims, which `for_study` then writes
-    metrics   name of a metric of the user's own -> sha256 of its source
+    metrics   the user's own
     """
 
     name: str
@@ -127,7 +138,7 @@ class Claims:
     looks: LookPlan
     claims: tuple[Claim, ...]
     compare: Comparison | None = None
-    metrics: Mapping[str, str] = field(default_factory=dict)
+    metrics: OwnMetrics = field(default_factory=OwnMetrics)
 
     @property
     def judged(self) -> int:
@@ -144,10 +155,16 @@ class Claims:
         return tuple(question for claim in self.claims for question in (*claim.questions, *claim.beside))
 
 
-def read_claims(path: Path, allow: Sequence[str] = (), read: Callable[[Path], bytes] = read_regular) -> Claims:
+def read_claims(
+    path: Path,
+    allow: Sequence[str] = (),
+    read: Callable[[Path], bytes] = read_regular,
+    table: ResultTable | None = None,
+) -> Claims:
     """Reads and checks a claims file. Raises ValueError for an unreadable file, bad YAML and wrong values.
 
     allow: modules whose functions may be metrics (`analysis.quantities.own_metrics`).
+    table: the table of results that they are about, whose metrics they may name.
     """
     path = Path(path)
     try:
@@ -164,7 +181,7 @@ def read_claims(path: Path, allow: Sequence[str] = (), read: Callable[[Path], by
     except (UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise ValueError(f"{path}: the claims file is not valid YAML: {error}") from error
     with values.prefixed(f"{path}: "):
-        return claims_of(data, path.stem, hashlib.sha256(content).hexdigest(), allow)
+        return claims_of(data, path.stem, hashlib.sha256(content).hexdigest(), allow, of_table(table) if table else {})
 
 
 def check_no_resolvers(content: Any) -> None:
@@ -174,12 +191,15 @@ def check_no_resolvers(content: Any) -> None:
             raise ValueError(f"{key} must not read anything from outside the file (got ${{{resolver}:...}})")
 
 
-def claims_of(data: Any, name: str, sha256: str, allow: Sequence[str] = ()) -> Claims:
-    """Checks the content of a claims file."""
+def claims_of(
+    data: Any, name: str, sha256: str, allow: Sequence[str] = (), known: Quantities = MappingProxyType({})
+) -> Claims:
+    """Checks the content of a claims file. `known`: the quantities of a study besides the shipped ones."""
     data = values.mapping("the file", data, FILE_KEYS)
     looks = look_plan(data)
     command = values.sentence("command", data.get("command", "python -m ablate -m"))
-    metrics = add_own_metrics(data.get("metrics", {}), allow)
+    metrics = own_metrics(data.get("metrics", {}), allow)
+    use_quantities(known, metrics.quantities)
     if "compare" in data:
         if unused := [key for key in ("claims", "arms", "within") if key in data]:
             raise refusal(unused[0], data[unused[0]], "left out of a file with `compare`")
@@ -212,6 +232,7 @@ def for_study(claims: Claims, study: Study) -> Claims:
 
     Raises ValueError where no arm fits the reference.
     """
+    use_quantities_of(study, claims.metrics.quantities)
     if claims.compare is not None:
         compare, entries = comparisons(claims, study)
         found = (claim_of(key, entry, claims.looks, {}, {}) for key, entry in entries.items())
@@ -290,7 +311,7 @@ def question_of(key: str, keys: Mapping[str, Any], arms: Mapping[str, Settings],
     return Question(
         id=key,
         statement=values.sentence("statement", keys.get("statement")),
-        quantity=kind.quantity or values.one_of("quantity", keys.get("quantity"), run_quantities()),
+        quantity=kind.quantity or chosen_quantity(kind, keys.get("quantity")),
         scale=scale,
         contrast=contrast,
         treatment=treatment,
@@ -301,6 +322,15 @@ def question_of(key: str, keys: Mapping[str, Any], arms: Mapping[str, Settings],
         smallest=smallest_effect(keys.get("smallest_effect"), scale),
         why=justification(keys),
     )
+
+
+def chosen_quantity(kind: type[Contrast], given: Any) -> str:
+    """A quantity that a claim chooses. Raises ValueError for one that the contrast cannot use."""
+    name = values.one_of("quantity", given, run_quantities())
+    if kind.of_examples and REGISTRY[name].per_example is no_examples:
+        allowed = [each for each in run_quantities() if REGISTRY[each].per_example is not no_examples]
+        raise refusal("quantity", name, f"a mean over examples with contrast examples ({', '.join(allowed)})")
+    return name
 
 
 def contrast_of(word: str, keys: Mapping[str, Any]) -> Contrast:

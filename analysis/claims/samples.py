@@ -64,7 +64,7 @@ def collect(question: Question, cells: Sequence[Settings], study: Study, outcome
     values = outcomes.values[question.measured].reindex(runs.ravel()).to_numpy(float).reshape(runs.shape)
     learned = outcomes.learned.reindex(runs.ravel(), fill_value=False).to_numpy(bool).reshape(runs.shape)
     if not study.is_paired and not question.contrast.works_unpaired:
-        raise Refused("the contrast compares runs of the same seed, and the arms of the table share no seed")
+        raise Refused("the contrast compares runs of the same seed, and those of the table are unpaired")
     scale = SCALES[question.scale](int(study.arms[arms[0]].get("trainer.steps", 1)))
     if study.table is not None and question.scale == "logit" and not ((values > 0) & (values < 1)).all():
         raise Refused("a share of 0 or 1 has a logit only if the number of observations is known: a table has none")

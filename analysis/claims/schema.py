@@ -45,6 +45,7 @@ DESCRIPTIONS: dict[str, str] = {
     "reference": "the number that a one-sample or exact claim is compared with",
     "tolerance": "how far an exact number may be from the reference",
     "over": "a grid: settings, each with its values",
+    "control_over": "the control's own grid, with the keys of `over` and as many points",
     "at_least": "number of pretrained sizes that a claim on sizes needs",
     "above": "parameters that one of the sizes must exceed",
 }
@@ -53,6 +54,7 @@ DESCRIPTIONS: dict[str, str] = {
 SETTINGS_TYPE: dict[str, Any] = {"type": "object"}
 ARM_TYPE = {"anyOf": [{"type": "string"}, SETTINGS_TYPE]}
 POSITIVE = {"type": "number", "exclusiveMinimum": 0}
+GRID_TYPE = {"type": "object", "additionalProperties": {"type": "array", "minItems": 2}}
 COUNT = {"type": "integer", "minimum": 1}
 OF_TEST = "^test_"
 """The names of quantities that metrics of the user's own can have."""
@@ -78,7 +80,8 @@ TYPES: dict[str, dict[str, Any]] = {
     "section": {"type": ["string", "number"]},
     "reference": {"type": "number"},
     "tolerance": POSITIVE,
-    "over": {"type": "object", "additionalProperties": {"type": "array", "minItems": 2}},
+    "over": GRID_TYPE,
+    "control_over": GRID_TYPE,
     "at_least": COUNT,
     "above": POSITIVE,
 }

@@ -136,9 +136,8 @@ def grids_of(question: Question) -> Iterator[tuple[str, Question]]:
     yield ("all of the grid" if isinstance(contrast, Grid) else ""), question
     if isinstance(contrast, Grid):
         for key, values in contrast.over.items():
-            for value in values if len(values) > 2 else ():
-                over = dict(contrast.over) | {key: tuple(other for other in values if other != value)}
-                yield f"without {value_text(value)}", replace(question, contrast=replace(contrast, over=over))
+            for i, value in enumerate(values if len(values) > 2 else ()):
+                yield f"without {value_text(value)}", replace(question, contrast=contrast.without(key, i))
 
 
 def collected_runs(

@@ -23,6 +23,7 @@ from analysis.figures.export import DPI
 from analysis.figures.specification import specification_curve
 from analysis.figures.style import applied
 from analysis.quantities.by_class import shows_classes
+from analysis.quantities.recorded import use_quantities_of
 from analysis.quantities.registry import REGISTRY, run_quantities
 from analysis.records.study import Study
 from analysis.tables.controls import aa_effects
@@ -122,6 +123,7 @@ class DrawnFigure(NamedTuple):
 
 def figures(study: Study, names: Sequence[str] | None = None) -> Iterator[DrawnFigure | LeftOut]:
     """Draw all `figure_names` of a study, or the named ones, in that order; a generator that draws each on demand."""
+    use_quantities_of(study)
     names = figure_names(study) if names is None else names
     try:
         records = Records(study)
@@ -140,6 +142,7 @@ def claim_figures(
     study: Study, findings: Sequence[Finding], claims: Claims | None = None
 ) -> Iterator[DrawnFigure | LeftOut]:
     """Draw OF_CLAIMS; `claims`: the file that the findings are judged by, which gives the claimed sides."""
+    use_quantities_of(study, claims.metrics.quantities if claims else None)
     quantities = {row.quantity for row, _ in forest.with_parents(findings) if row.quantity in run_quantities()}
     yield forest_plot(forest.judged_effects(findings, claims, aa_effects(study, quantities)), study.kind)
     yield drawn("best_by_budget", lambda: best_by_budget(findings, claims))

@@ -32,7 +32,7 @@ MOST = 4
 def specification_curve(study: Study, findings: Sequence[Finding], claims: Claims) -> Contents:
     """The specification curves of the tested paired and sensitivity claims with the most specifications."""
     if not study.is_paired:
-        raise NotDrawable("the specifications are of paired runs, and the arms of the table share no seed")
+        raise NotDrawable("the specifications are of paired runs, and those of the table are unpaired")
     tested = {finding.id for finding, _ in with_parents(findings) if finding.interval is not None}
     questions = [
         question

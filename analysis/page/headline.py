@@ -13,6 +13,7 @@ from analysis.claims.reading import Claims
 from analysis.claims.verdict_rule import Verdict
 from analysis.page.sentences import SENTENCES
 from analysis.quantities.measure import measure
+from analysis.quantities.recorded import use_quantities_of
 from analysis.quantities.registry import REGISTRY, of_kind
 from analysis.records.arms import ranges, words
 from analysis.records.study import Study
@@ -33,6 +34,7 @@ WITHOUT_EFFECT = (Verdict.INCONCLUSIVE, Verdict.NOT_TESTED, Verdict.EQUIVALENT)
 
 def headline(study: Study, claims: Claims, findings: Sequence[Finding]) -> str:
     """What a study shows, in a sentence or two, and what it lacks, with the command that adds it."""
+    use_quantities_of(study, claims.metrics.quantities)
     seeds = sorted(set(study.runs["seed"]))
     if claims.compare is None:
         shown = claims_sentence(findings)
@@ -53,7 +55,7 @@ def table_sentence(study: Study) -> str:
     """How the arms of a table of results are compared."""
     if study.is_paired:
         return "The runs were made elsewhere; rows with the same seed are taken as pairs."
-    return "The runs were made elsewhere, and the arms share no seed: they are compared unpaired, by Welch's t."
+    return "The runs were made elsewhere, and the arms are compared unpaired, by Welch's t."
 
 
 # --- Claims ---

@@ -52,7 +52,7 @@ def overview_of_table(study: Study) -> str:
     on = f" on {count(data, 'data set')}" if data > 1 else ""
     seeds = f", seeds {ranges(runs['seed'])}" if study.table and study.table.has_seeds else ""
     differ = [factor for factor in study.factors if factor in varied(study) and factor != "data"]
-    how = "compared seed by seed" if study.is_paired else "compared unpaired (Welch's t), as they share no seed"
+    how = "compared seed by seed" if study.is_paired else "compared unpaired (Welch's t)"
     return (
         f"{count(arms, 'arm')}{on}{seeds}: {count(len(runs), 'run')} that were made elsewhere. The arms differ in "
         f"{', '.join(differ)}; they are {how}."

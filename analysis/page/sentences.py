@@ -12,6 +12,7 @@ from ablate.config.wording import count
 from ablate.schema import TASKS
 from analysis.claims.contrast import ROLES_OF_ARMS
 from analysis.claims.contrasts import (
+    BestValue,
     Contrast,
     Datasets,
     Equality,
@@ -54,7 +55,7 @@ SUBJECTS: Mapping[type[Contrast], str] = {
 """The subject of a contrast's sentence; for all other contrasts it is the quantity itself."""
 
 
-UNPAIRED = "unpaired, by Welch's t, as the arms share no seed"
+UNPAIRED = "unpaired, by Welch's t"
 """What the sentence of an effect adds where its runs do not belong together in pairs."""
 
 
@@ -183,7 +184,7 @@ def effect_sentence(finding: Finding, question: Question) -> str | None:
     if finding.effect is None:
         return None
     quantity = question.described
-    subject = SUBJECTS.get(type(question.contrast), "{}").format(quantity.words)
+    subject = subject_of(question)
     if finding.effect == 0 and finding.interval is None and finding.n > 1:
         value = getattr(question.contrast, "reference", None)
         same = "is equal in every pair" if value is None else f"is {rounded(value)} in every run"
@@ -193,9 +194,19 @@ def effect_sentence(finding: Finding, question: Question) -> str | None:
     return framed(f"{sentence} ({limits})" if limits else sentence, finding, question)
 
 
+def subject_of(question: Question) -> str:
+    """The subject of an effect's sentence: the quantity, or what the contrast makes of it."""
+    words = question.described.words
+    if isinstance(question.contrast, BestValue):
+        return f"best {grid_in_words(question.contrast.over)}, chosen by the validation value of {words},"
+    return SUBJECTS.get(type(question.contrast), "{}").format(words)
+
+
 def framed(sentence: str, finding: Finding, question: Question) -> str:
     """The sentence of an effect with what its contrast adds: tuned arms, data sets, runs that did not learn."""
     match question.contrast:
+        case BestValue():
+            return sentence
         case Tuned(over=grid):
             best = f"each arm at its own best {grid_in_words(grid)} (chosen on validation by the other seeds)"
             return f"{best}: {sentence}"

@@ -35,13 +35,13 @@ def measure(study: Study, quantities: Collection[str] | None = None) -> Measured
     names = run_quantities() if quantities is None else tuple(quantities)
     if unknown := [name for name in names if name not in run_quantities()]:
         raise ValueError(f"quantities must be among {', '.join(run_quantities())} (got {', '.join(unknown)})")
-    rows, lacking = {}, []
+    rows, lacking, wanted = {}, [], {name: REGISTRY[name] for name in names}
     for entries in study.runs.to_dict("records"):
         run = RunRecords(study, entries)
         try:
             known = study.measured[run.name]
-            known |= {name: value_or_reason(run, REGISTRY[name]) for name in names if name not in known}
-            found = {name: known[name] for name in names}
+            known |= {each: value_or_reason(run, each) for each in wanted.values() if each not in known}
+            found = {name: known[each] for name, each in wanted.items()}
         except Unreadable as problem:
             warnings.warn(f"{run.name} is not measured: {problem}", stacklevel=2)
             continue

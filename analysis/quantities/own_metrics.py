@@ -15,6 +15,7 @@ import importlib
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,26 +26,37 @@ from ablate.config.wording import excerpt, nearest
 from ablate.files.hashing import file_sha256
 from ablate.metrics import METRICS, Metric, Predicted, Unmeasurable
 from ablate.schema import TASKS
-from analysis.quantities.registry import REGISTRY, of_test
+from analysis.quantities.registry import SHIPPED, Quantity, of_test
 from analysis.stats.scales import SCALES
 
 METRIC_KEYS = ("function", "words", "unit", "scale", "higher_is_better")
 
 
-def add_own_metrics(section: Any, allow: Sequence[str] = ()) -> dict[str, str]:
-    """Check the section `metrics` of a claims file and add its quantities to the registry.
+@dataclass(frozen=True)
+class OwnMetrics:
+    """The section `metrics` of a claims file.
 
-    Returns each metric's name with the sha256 of the file that defines its function. Raises ValueError for a function
-    that is not allowed, does not exist, or cannot be called with predictions alone.
+    quantities  those of the metrics, by name
+    sources     name of a metric -> sha256 of the file that defines its function
+    """
+
+    quantities: Mapping[str, Quantity] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+
+def own_metrics(section: Any, allow: Sequence[str] = ()) -> OwnMetrics:
+    """Check the section `metrics` of a claims file.
+
+    Raises ValueError for a function that is not allowed, does not exist, or cannot be called with predictions alone.
     """
     if not isinstance(section, Mapping):
         raise refusal("metrics", section, "a mapping of names to functions")
-    found = {}
+    quantities, sources = {}, {}
     for name, entry in section.items():
         metric, source = own_metric(f"metrics.{name}", str(name), entry, allow)
-        REGISTRY[f"test_{name}"] = of_test(metric)
-        found[str(name)] = source
-    return found
+        quantities[f"test_{name}"] = of_test(metric)
+        sources[str(name)] = source
+    return OwnMetrics(quantities, sources)
 
 
 def own_metric(key: str, name: str, entry: Any, allow: Sequence[str]) -> tuple[Metric, str]:
@@ -52,8 +64,7 @@ def own_metric(key: str, name: str, entry: Any, allow: Sequence[str]) -> tuple[M
     entry = entry if isinstance(entry, Mapping) else {"function": entry}
     if unknown := [k for k in entry if k not in METRIC_KEYS]:
         raise ValueError(f"{key} has the unknown key {unknown[0]}; {nearest(str(unknown[0]), METRIC_KEYS)}")
-    known = REGISTRY.get(f"test_{name}")
-    if not name.isidentifier() or name in METRICS or (known and (known.metric is None or known.metric.name in METRICS)):
+    if not name.isidentifier() or name in METRICS or f"test_{name}" in SHIPPED:
         raise refusal(key, name, "a name of letters, digits and _ that no other metric has")
     function = resolved_function(f"{key}.function", entry.get("function"), allow)
     texts = {k: entry.get(k, default) for k, default in (("words", name.replace("_", " ")), ("unit", ""))}

@@ -3,21 +3,26 @@
 from ablate.metrics import METRICS, Metric, Predicted, Unmeasurable
 from ablate.schema import TASKS
 from analysis.quantities.chance import Chance
-from analysis.quantities.registry import REGISTRY, Quantity, heading_of
-from analysis.records.study import ResultTable, TableMetric
-
-SHIPPED = frozenset(REGISTRY)
-"""Names of the quantities of runs: a table's metric of such a name is that quantity."""
+from analysis.quantities.registry import REGISTRY, SHIPPED, Quantities, Quantity, heading_of, use_quantities
+from analysis.records.study import ResultTable, Study, TableMetric
 
 
-def add_table_metrics(table: ResultTable) -> None:
-    """Add the metrics of a table to the registry, each with one on the validation split, which the table may lack."""
+def use_quantities_of(study: Study, of_claims: Quantities | None = None) -> None:
+    """Make the quantities of a study's table known, if it is one, and those of its claims (`use_quantities`)."""
+    use_quantities(of_table(study.table) if study.table else {}, of_claims)
+
+
+def of_table(table: ResultTable) -> dict[str, Quantity]:
+    """The metrics of a table, each with one on the validation split, which the table may lack.
+
+    One with the name of a quantity of runs is that quantity.
+    """
+    found = {}
     for metric in table.metrics:
         if metric.quantity not in SHIPPED:
-            REGISTRY[metric.quantity] = quantity_of(metric)
             other = f"validation_{metric.quantity}"
-            if other not in SHIPPED and other not in {m.quantity for m in table.metrics}:
-                REGISTRY[other] = quantity_of(TableMetric("", other, metric.scale, metric.higher_is_better))
+            found[other] = quantity_of(TableMetric("", other, metric.scale, metric.higher_is_better))
+    return found | {metric.quantity: quantity_of(metric) for metric in table.metrics}
 
 
 def quantity_of(found: TableMetric) -> Quantity:

@@ -1,13 +1,18 @@
 """The registry of quantities: each number that a run is reduced to, in one entry.
 
-Tables, figures, claims and sentences read REGISTRY. To add a quantity, add one entry to it (and its formula to
+Tables, figures, claims and sentences read REGISTRY. To add a quantity, add one entry to QUANTITIES (and its formula to
 `analysis.quantities.formulas`): then a claim can name it, and its flags put it into the summary table and the
 figures.
+
+A study can have quantities of its own: metrics of the user's (`own_metrics`), and those of a table of results
+(`recorded`). They belong to its claims and to the study; `use_quantities` makes them known while these are at work.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -261,8 +266,43 @@ QUANTITIES = (
       if metric.name != "accuracy"),
 )  # fmt: skip
 
-REGISTRY = {quantity.name: quantity for quantity in QUANTITIES}
+SHIPPED: Mapping[str, Quantity] = MappingProxyType({quantity.name: quantity for quantity in QUANTITIES})
+"""Those that every study of runs has."""
+
+Quantities = Mapping[str, Quantity]
+_NONE: Quantities = MappingProxyType({})
+_OF_STUDY: ContextVar[Quantities] = ContextVar("quantities of the study at hand", default=_NONE)
+_OF_CLAIMS: ContextVar[Quantities] = ContextVar("quantities of the claims at hand", default=_NONE)
+
+
+class Registry(Mapping[str, Quantity]):
+    """The shipped quantities, then those of the study and of the claims at hand."""
+
+    def __getitem__(self, name: str) -> Quantity:
+        for quantities in (SHIPPED, _OF_STUDY.get()):
+            if name in quantities:
+                return quantities[name]
+        return _OF_CLAIMS.get()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys((*SHIPPED, *_OF_STUDY.get(), *_OF_CLAIMS.get())))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+REGISTRY = Registry()
 """Name -> quantity, in the order in which tables and figures show them."""
+
+
+def use_quantities(of_study: Quantities, of_claims: Quantities | None = None) -> None:
+    """Make the quantities of a study known, and those of its claims, in place of those of the study before.
+
+    of_claims: None where no claims are at hand: those that are known stay.
+    """
+    _OF_STUDY.set(of_study)
+    if of_claims is not None:
+        _OF_CLAIMS.set(of_claims)
 
 
 def run_quantities() -> tuple[str, ...]:

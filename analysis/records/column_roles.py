@@ -47,12 +47,13 @@ MORE_METRICS: Mapping[str, tuple[str, bool]] = {
 
 @dataclass(frozen=True)
 class Chosen:
-    """The roles that the user gives; None: to be inferred."""
+    """The roles that the user gives; None: to be inferred. unpaired: whether rows with the same seed are no pairs."""
 
     arms: Sequence[str] | None = None
     seed: str | None = None
     metrics: Sequence[str] | None = None
     dataset: str | None = None
+    unpaired: bool | None = None
 
 
 @dataclass(frozen=True)

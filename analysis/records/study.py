@@ -108,7 +108,7 @@ class Study:
         return self.table is None or self.table.paired
 
     @cached_property
-    def measured(self) -> dict[str, dict[str, Any]]:
+    def measured(self) -> dict[str, dict[Any, Any]]:
         """run -> quantity -> what `analysis.quantities.measure` has found, kept as it reads all records."""
         return defaultdict(dict)
 
@@ -315,8 +315,8 @@ def missing(runs: pd.DataFrame) -> list[tuple[str, str, str]]:
 
 def averaged(layers: pa.Table, spans: int) -> pa.Table:
     """layers.parquet over spans of equally many steps: means of step and norm by span, layer and block."""
-    if len(layers) == 0:
-        return layers
+    if len(layers) == 0:  # of a run with fewer steps than trainer.track.layers_every; a mean is no whole number
+        return layers.set_column(0, "step", pc.cast(layers["step"], pa.float64()))
     width = -(-pc.max(layers["step"]).as_py() // spans)
     span = pc.divide(pc.subtract(layers["step"], 1), width)
     grouped = layers.append_column("span", span).group_by(["span", "layer", "block"], use_threads=False)

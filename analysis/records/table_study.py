@@ -77,8 +77,9 @@ def table_study(rows: ResultRows, chosen: Chosen, folder: Path) -> Study:
     frame = pd.DataFrame(entries)
     frame = frame.reindex(columns=list(dict.fromkeys([*COLUMNS, *frame.columns])))
     in_study = in_order(dict(zip(arm_labels, arms, strict=True)))
-    paired = roles.seed is not None and share_seeds(arm_labels, seeds)
-    summary = summary_lines(rows, roles, metrics, in_study, seeds, paired)
+    shared = roles.seed is not None and share_seeds(arm_labels, seeds)
+    paired = shared and not chosen.unpaired
+    summary = summary_lines(rows, roles, metrics, in_study, seeds, paired, shared)
     table = ResultTable(rows.path, rows.sha256, metrics, paired, roles.seed is not None, summary)
     return Study(
         folder=folder,
@@ -250,6 +251,7 @@ def summary_lines(
     arms: Mapping[str, Arm],
     seeds: Sequence[int],
     paired: bool,
+    shared: bool,
 ) -> tuple[str, ...]:
     """What is what in the table, and why."""
     of_arms = len({json.dumps(without_data(arm), sort_keys=True) for arm in arms.values()})
@@ -277,8 +279,10 @@ def summary_lines(
     elif paired:
         lines.append(f"seed: {because([roles.seed])}: {ranges(seeds)}; the arms are compared seed by seed")
     else:
-        lines.append(f"seed: {because([roles.seed])}: {ranges(seeds)}; the arms share no seed, so they are compared "
-                     "unpaired (Welch's t)")  # fmt: skip
+        why = "--unpaired is given" if shared else "the arms share no seed"
+        lines.append(
+            f"seed: {because([roles.seed])}: {ranges(seeds)}; {why}, so they are compared unpaired (Welch's t)"
+        )
     used = {*roles.arms, *roles.metrics, roles.seed, roles.dataset}
     if unused := [f"{column} ({reason})" for column, reason in roles.why.items() if column not in used]:
         lines.append(f"not used: {', '.join(unused)}")

@@ -83,3 +83,26 @@ def beyond_edge(points: Sequence[float], chosen: float) -> float | None:
     if chosen == ordered[0]:
         return float(f"{ordered[0] ** 2 / ordered[1]:.6g}")
     return float(f"{ordered[-1] ** 2 / ordered[-2]:.6g}") if chosen == ordered[-1] else None
+
+
+def best_value(grid: Sequence[float], values: ArrayLike, maximise: bool = True) -> float:
+    """Where on a grid of numbers above 0 a quantity is best, between its points too.
+
+    It is the extremum of the parabola through the best point and its two neighbours, over ln of the grid: one step of
+    successive parabolic interpolation (Brent 1973, Algorithms for Minimization without Derivatives, chapter 5). A best
+    point at the edge of the grid, and one with equal neighbours, is returned as it is. Args: `values` of the quantity
+    at the points, (points,). Raises ValueError unless all are finite.
+
+    >>> round(best_value([1e-4, 1e-3, 1e-2], [0.5, 0.8, 0.7]), 6)
+    0.001778
+    >>> best_value([1e-4, 1e-3, 1e-2], [0.5, 0.8, 0.9])
+    0.01
+    """
+    order = np.argsort(grid)
+    x, y = np.log(np.asarray(grid, float)[order]), finite("values", values, 1)[order] * (1 if maximise else -1)
+    best = int(y.argmax())
+    if best in (0, len(y) - 1):
+        return float(grid[order[best]])
+    near = slice(best - 1, best + 2)
+    square, slope, _ = np.polyfit(x[near] - x[best], y[near], deg=2)
+    return float(np.exp(x[best] - (slope / (2 * square) if square else 0)))

@@ -101,21 +101,42 @@ def ablated(study: Study, reference: str) -> list[AblatedArm]:
     for factor in set(study.factors) - set(study.techniques) - set(NO_COMPONENTS) - near.keys():
         group = next(group for group in alike_but_for(arms, (factor,)) if reference in group)
         near[factor] = [other for other in group if arms[other][factor] != arms[reference][factor]]
-    changed = {factor: near[factor] for factor in study.factors if near.get(factor)}
-    options = {factor: [NONE, *(arms[other][factor] for other in others)] for factor, others in changed.items()}
+    settings = settings_off(study, arms, reference)
+    changed = {factor: near[factor] for factor in study.factors if near.get(factor)} | settings
+    options = {factor: [NONE, *(arms[other].get(factor) for other in others)] for factor, others in changed.items()}
     grouped = [  # by option, "− clip" before other clipping
         (factor, other)
         for factor, others in changed.items()
-        for other in sorted(others, key=lambda other: options[factor].index(arms[other][factor]))
+        for other in sorted(others, key=lambda other: options[factor].index(arms[other].get(factor)))
     ]
     factor_of = {other: factor for factor, other in grouped}
     chosen = in_order({label: arms[label] for label in (reference, *factor_of)})
     level = levels(chosen)
-    rows = [
-        named_row(factor, arms[other], arms[reference], str(level.loc[other, factor]), other, len(changed[factor]))
-        for other, factor in ((other, factor_of[other]) for other in list(chosen)[1:])
-    ]
+    rows = []
+    for other in list(chosen)[1:]:
+        factor = factor_of[other]
+        if factor in settings:
+            rows.append(AblatedArm(f"− {factor}", f"without {factor}", other, (factor,)))
+        else:
+            short = str(level.loc[other, factor])
+            rows.append(named_row(factor, arms[other], arms[reference], short, other, len(changed[factor])))
     return rows + empty_recipe(study, arms, reference)
+
+
+def settings_off(study: Study, arms: Mapping[str, Arm], reference: str) -> dict[str, list[str]]:
+    """Setting of optimizer or model -> the arms that differ from the reference in it alone, and in which it is 0.
+
+    Such a setting is a component that the arm leaves out: weight decay, dropout.
+    """
+    owners = [factor for factor in study.factors if factor not in (*study.techniques, *NO_COMPONENTS)]
+    keys = {key for arm in arms.values() for key in arm if "." in key and is_under(key, owners)}
+    found = {}
+    for key in sorted(keys):
+        group = next(group for group in alike_but_for(arms, (key,)) if reference in group)
+        others = [other for other in group if other != reference and arms[other].get(key) == 0]
+        if others and arms[reference].get(key) != 0:
+            found[key] = others
+    return found
 
 
 def named_row(factor: str, arm: Arm, reference: Arm, level: str, label: str, several: int) -> AblatedArm:

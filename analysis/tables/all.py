@@ -12,6 +12,7 @@ from analysis.claims.pairing import Refused
 from analysis.claims.reading import Claims
 from analysis.quantities.by_class import shows_classes
 from analysis.quantities.outcomes import outcomes
+from analysis.quantities.recorded import use_quantities_of
 from analysis.quantities.registry import primary_quantity
 from analysis.records.study import Study
 from analysis.tables.ablation import ablation
@@ -41,6 +42,7 @@ def report_tables(study: Study, claims: Claims, findings: Sequence[Finding]) -> 
 
     `findings`: the verdicts of the study on `claims`, from `analysis.claims.judge`.
     """
+    use_quantities_of(study, claims.metrics.quantities)
     if study.table is not None:
         yield made_or_left_out("ablation", lambda: ablation(study, reference_of(claims, study)), Refused)
         return

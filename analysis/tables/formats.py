@@ -15,6 +15,7 @@ from ablate.config.wording import printable
 from ablate.files.atomic import write_together
 from ablate.schema import TASKS
 from analysis.quantities.measure import measure
+from analysis.quantities.recorded import use_quantities_of
 from analysis.quantities.registry import REGISTRY, Quantity, of_kind, primary_quantity, selected
 from analysis.records.study import Study
 from analysis.tables.numbers import DASH, RAISED, cell_text, fixed, mean_and_sd, significant
@@ -131,6 +132,7 @@ def summary(study: Study) -> pd.DataFrame:
     the quantities with `in_summary` in the registry. NaN if no run of the arm is done, or if one of them lacks the
     quantity.
     """
+    use_quantities_of(study)
     names = [quantity.name for quantity in selected("in_summary")]
     primary = [quantity.name for quantity in primary_shown(study.primary)]
     if study.table is not None:

@@ -8,10 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from analysis.claims.contrast import Contrast
+from analysis.claims.estimand import Sample
 from analysis.claims.finding import Finding
 from analysis.claims.judge import Judgement, judge_claims
 from analysis.claims.looks import Look
 from analysis.claims.reading import read_claims
+from analysis.claims.samples import collect
+from analysis.quantities.outcomes import outcomes
 from analysis.records.study import load
 from tests.analysis.runs import Truth, write_known, write_run
 
@@ -51,6 +55,15 @@ def judged(study: Path, text: str = MINIMAL, earlier: Sequence[Look] = (), peek:
 
 def finding(study: Path, text: str = MINIMAL) -> Finding:
     return judged(study, text).findings[0]
+
+
+def sample_of(study: Path, text: str) -> tuple[Contrast, Sample]:
+    """The contrast of a claims file's only claim, and its runs in a study."""
+    loaded = load(study)
+    (claim,) = read_claims(written(study.parent, text)).claims
+    question = claim.questions[0]
+    cells = question.contrast.cells(question, loaded)
+    return question.contrast, collect(question, cells, loaded, outcomes(loaded, {question.quantity})).kept
 
 
 def write_paper(study: Path, seeds: int = 10) -> None:

@@ -17,8 +17,9 @@ from analysis import report
 from analysis.claims.judge import judge_claims
 from analysis.claims.reading import read_claims
 from analysis.figures.forest import judged_effects
+from analysis.judged import named_claims
 from analysis.records.study import Study, load
-from analysis.report import draw_all, inputs_sha256, limits, named_claims, write_report, write_tables
+from analysis.report import draw_all, inputs_sha256, limits, write_report, write_tables
 from tests.analysis.runs import change, layers_frame, write_run
 from tests.tools import make_odd
 
@@ -223,10 +224,12 @@ def test_the_command_needs_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
 
 
+@pytest.mark.slow
 def test_two_processes_draw_what_one_draws(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded, findings = load(study), ()
     alone = draw_all(loaded, findings, study / "alone")
     monkeypatch.setattr(report, "MANY_ARMS", 2)
+    monkeypatch.setattr(report, "may_start_processes", lambda: True)
     assert draw_all(loaded, findings, study / "both") == alone
     drawn = sorted(path.name for path in (study / "alone").iterdir())
     assert len(drawn) > 20
@@ -251,6 +254,7 @@ def calls_of_a_report(folder: Path, arms: int) -> int:
     return sum(entry.callcount for entry in profile.getstats())
 
 
+@pytest.mark.slow
 def test_twice_the_arms_are_twice_the_work(tmp_path: Path) -> None:
     calls_of_a_report(tmp_path / "first", 2)  # what is done once
     some, twice, fourfold = (calls_of_a_report(tmp_path / f"{arms}", arms) for arms in (15, 30, 60))
@@ -272,6 +276,7 @@ DAMAGES = (
 )
 
 
+@pytest.mark.slow
 def test_a_deleted_or_damaged_file_of_the_report_is_written_again(quick: Study) -> None:
     claims = read_claims(quick.folder.parents[1] / "mine.yaml")
     write_report(quick, claims)

@@ -36,7 +36,7 @@ claims:
 
 
 def options(**given):
-    known = dict.fromkeys(("arms", "seed", "metrics", "dataset", "store_experiment", "output", "against"))
+    known = dict.fromkeys(("arms", "seed", "metrics", "dataset", "unpaired", "store_experiment", "output", "against"))
     return Namespace(**{**known, **given})
 
 
@@ -60,7 +60,7 @@ def written(path, rows):
 
 def judged(study, folder, text=CLAIMS):
     (folder / "mine.yaml").write_text(text)
-    claims = for_study(read_claims(folder / "mine.yaml"), study)
+    claims = for_study(read_claims(folder / "mine.yaml", table=study.table), study)
     return {f.id: f for f in judge_claims(study, claims).findings}, claims
 
 
@@ -134,6 +134,10 @@ def test_paired_and_unpaired_reading_of_the_same_rows_differ(tmp_path):
     widths = [f["planted"].interval.high - f["planted"].interval.low for f in (paired, unpaired)]
     assert paired["planted"].effect == pytest.approx(unpaired["planted"].effect)
     assert widths[0] < 0.7 * widths[1]
+    study = load_results(tmp_path / "paired.csv", options(unpaired=True))
+    forced, _ = judged(study, tmp_path, text)
+    assert forced["planted"].interval == pytest.approx(unpaired["planted"].interval)
+    assert "--unpaired is given, so they are compared unpaired" in "\n".join(study.table.summary)
 
 
 def test_the_command_prints_what_is_what_and_writes_the_page(tmp_path, monkeypatch, capsys):

@@ -97,6 +97,7 @@ LAUNCHERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_no_module_of_the_working_directory_is_imported(launcher: str, marking: Path) -> None:
     """Neither in the command, nor in the workers that it starts."""

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import random
 import subprocess
 import sys
 from collections import Counter
@@ -22,8 +23,8 @@ from ablate.data import synthetic
 from ablate.data.batches import Examples, collate, planned_order
 from ablate.data.corpus import Corpus, warn_about_texts
 from ablate.data.labels import check_splits
-from ablate.data.sources import CUT, Data, Files, Hub, MovieSnippets, Synthetic, load_splits
-from ablate.data.texts import Texts, overlap, sample, stratified_order
+from ablate.data.sources import CUT, Data, Files, Hub, MovieSnippets, Synthetic, cut_groups, load_splits
+from ablate.data.texts import Texts, overlap, sample, stratified_order, whole_groups
 from ablate.data.tokens import tokenise
 from ablate.experiment import build_option
 from ablate.files.assets import ASSETS, fetch
@@ -661,13 +662,44 @@ def test_each_text_keeps_its_group(tmp_path, suffix):
     for texts in splits.values():
         assert texts.cluster == [group[text] for text in texts.text]
     assert splits["train"].cluster != sorted(splits["train"].cluster)
+    groups = [{*texts.cluster} for texts in splits.values()]
+    assert not any(groups[i] & groups[j] for i, j in ((0, 1), (0, 2), (1, 2)))  # groups are whole
+    assert [len({*texts.label}) for texts in splits.values()] == [2, 2, 2]
     examples = tokenise(splits["train"], word_tokenizer(splits["train"].text, 100, 16), 16)
     names = list(dict.fromkeys(splits["train"].cluster))
     assert [names[number] for number in examples.cluster] == splits["train"].cluster
     assert load_splits(files(path))["train"].cluster in ((), [])
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_cut_takes_whole_groups_that_fit(seed):
+    """At most the size, each class where a group of it fits, and one text of each class for the others."""
+    draw = random.Random(seed)
+    sizes = [draw.choice((1, 2, 3, 8, 60)) for _ in range(60)]
+    cluster = [i for i, size in enumerate(sizes) for _ in range(size)]
+    label = [int(draw.random() < 0.1) for _ in cluster]
+    texts = Texts([f"text {i}" for i in range(len(cluster))], label, "here", cluster)
+    chosen = whole_groups(texts, "test", len(cluster) // 10)
+    assert 0.8 * (len(cluster) // 10) <= len(chosen) <= len(cluster) // 10
+    rest = {*range(len(cluster))} - chosen
+    assert not {cluster[i] for i in chosen} & {cluster[i] for i in rest}
+    assert {label[i] for i in chosen} == {label[i] for i in rest} == {0, 1}
+    assert chosen == whole_groups(texts, "test", len(cluster) // 10) != whole_groups(texts, "other", len(cluster) // 10)
+
+
+def test_groups_that_are_cut_whole_make_another_run(tmp_path):
+    """Earlier versions cut through groups: what a run's id covers differs, but only where groups are cut."""
+    path = write(tmp_path / "train.csv")
+    plain, grouped = files(path), files(path, cluster="group")
+    assert plain.identity() | {"cut": "whole groups"} == grouped.identity() and "cut" not in plain.identity()
+
+
 def test_groups_that_cannot_be_used_are_refused(tmp_path):
+    one = Texts(["a", "b", "c", "d"] * 5, [0, 1] * 10, "here", ["one"] * 20)
+    with pytest.raises(
+        ValueError, match=r"here: data.cluster must be a column with groups of which the test split can"
+    ):
+        cut_groups(one, "test", 2)
     path = write(tmp_path / "train.csv")
     assert "must have the column 'group' (got text, label); data.text" in refused(files(path, cluster="group"))
     lines = write(tmp_path / "train.jsonl")

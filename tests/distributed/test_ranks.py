@@ -151,6 +151,7 @@ def test_a_shards_memory_is_its_own(tmp_path: Path) -> None:
 # The sweep
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_a_sweep_forks_skips_and_says_it_once(tmp_path: Path, way: str) -> None:
     shared, apart = tmp_path / "shared", tmp_path / "apart"
@@ -205,6 +206,7 @@ def test_accelerates_own_sharding_is_refused(tmp_path: Path) -> None:
 # Faults
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_a_stop_of_one_stops_all_at_the_same_step(tmp_path: Path, way: str) -> None:
     undisturbed, stopped = tmp_path / "undisturbed", tmp_path / "stopped"
@@ -228,6 +230,7 @@ def test_a_killed_rank_costs_what_came_after_the_checkpoint(tmp_path: Path) -> N
     assert resumed_from(the_run(tmp_path)) == 5 and record(the_run(tmp_path))["status"] == "done"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_a_loss_that_is_not_finite_on_one_ends_the_run_on_all(tmp_path: Path, way: str) -> None:
     spoilt = functools.partial(injection.spoil_loss, 2e38, 6, 20)
@@ -251,6 +254,7 @@ def impatient(fault: Fault) -> None:
     fault()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_failure_of_one_ends_all_and_nothing_is_lost(tmp_path: Path, rank: int) -> None:
     failing = functools.partial(injection.at_step, 7, injection.fail, 20)

@@ -61,6 +61,7 @@ def test_row_23_out_of_range(tmp_path: Path, argument: str, allowed: str) -> Non
     refused(tmp_path, *FIXTURE, argument, said=(f"{argument.partition('=')[0]} must be", allowed))
 
 
+@pytest.mark.slow
 def test_row_24_the_last_of_a_thousand(tmp_path: Path) -> None:
     """Two arms, of which the second is bad, on 500 seeds: it is found before the first run starts."""
     seeds = ",".join(map(str, range(500)))

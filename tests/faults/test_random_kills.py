@@ -42,6 +42,7 @@ def undisturbed_six(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cwd
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kills", [6, pytest.param(200, marks=pytest.mark.long)])
 def test_row_03_random_kills(tmp_path: Path, undisturbed_six: Path, kills: int) -> None:
     hit, sweeps, chance = Counter[str](), 0, random.Random(kills)

@@ -121,6 +121,7 @@ def in_a_terminal() -> None:
     from ablate.run import progress
 
     progress.console.file = open("terminal.txt", "w", encoding="utf-8")  # noqa: SIM115
+    progress.console.file.isatty = lambda: True
     progress.console._force_terminal = True
 
 

@@ -147,6 +147,7 @@ def on_one(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[str, .
     return cwd, command
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["ddp", "fsdp"])
 def test_each_family_on_two_ranks_agrees_with_one(tmp_path: Path, on_one: tuple[Path, Any], way: str) -> None:
     one, command = on_one

@@ -188,3 +188,22 @@ def test_the_seed_changes_a_random_models_head_but_not_its_body() -> None:
 
 def test_decoders_keep_no_cache() -> None:
     assert RANDOM.build(2, 0, VOCABULARY).config.use_cache is False
+
+
+def test_a_rate_of_dropout_is_that_of_all_modules_and_of_attention(folder: Path) -> None:
+    """Null keeps the checkpoint's rates; at 0 training and evaluation give the same bits."""
+    kept, off = (Pretrained(str(folder), None, lr=1e-3, dropout=rate).build(2, 3, VOCABULARY) for rate in (None, 0.0))
+    rates = [{m.p for m in model.modules() if isinstance(m, nn.Dropout)} for model in (kept, off)]
+    assert rates[0] != {0.0} and rates[1] == {0.0}
+    ids = torch.tensor([[2, 5, 3]])
+    for model, is_same in ((kept, False), (off, True)):
+        trained, evaluated = model.train()(input_ids=ids).logits, model.eval()(input_ids=ids).logits
+        assert torch.equal(trained, evaluated) == is_same
+
+
+def test_a_rate_of_dropout_that_a_family_cannot_have_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match=r"dropout must be null or a number in \[0, 1\) \(got 1\)"):
+        Pretrained(str(folder), None, lr=1e-3, dropout=1)
+    monkeypatch.setattr(module, "DROPOUT_RATES", ("classifier_dropout",))
+    with pytest.raises(ValueError, match=r"model\.dropout must be null for this family: .* has the rate 0\.1"):
+        Pretrained(str(folder), None, lr=1e-3, dropout=0.2).build(2, 3, VOCABULARY)

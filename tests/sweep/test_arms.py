@@ -124,6 +124,14 @@ def test_another_option_than_none() -> None:
         ]  # fmt: skip
 
 
+def test_a_setting_is_left_out_by_a_value() -> None:
+    jobs = jobs_of("leave_one_out=[clip,{optimizer.weight_decay:0,model.dropout:0}]")
+    found = [(w.choices["clip"], w.config["optimizer"]["weight_decay"], w.config["model"]["dropout"]) for w in jobs]
+    assert found == [("fixed", 0.01, 0.1), ("none", 0.01, 0.1), ("fixed", 0, 0.1), ("fixed", 0.01, 0)]  # those of tiny
+    alone = ((), ("clip=none",), ("optimizer.weight_decay=0",), ("model.dropout=0",))
+    assert ids(jobs) == [jobs_of(*arm)[0].id for arm in alone]
+
+
 def test_listed_and_derived_arms_together() -> None:
     jobs = jobs_of("arms={late:{clip:delayed}}", "leave_one_out=[clip]")
     assert [work.choices["clip"] for work in jobs] == ["delayed", "fixed", "none"]
@@ -188,6 +196,10 @@ def test_the_shipped_experiments_have_four_arms_on_ten_seeds() -> None:
          f"{{optimizer: <option>}}, one of {OPTIMIZERS}"),
         (["add_one_in={optimizer:sgdd}"], f"add_one_in.optimizer must be one of {OPTIMIZERS} (got sgdd)"),
         (["add_one_in={clip:null}"], f"add_one_in.clip must be one of {CLIP_OPTIONS} (got null)"),
+        (["leave_one_out={optimizer.decay:0}"],
+         "leave_one_out must list factors or settings of the recipe (got optimizer.decay); did you mean optimizer."),
+        (["leave_one_out={optimizer.weight_decay:0}", "optimizer.weight_decay=0"],
+         "leave_one_out.optimizer.weight_decay must be another value than the recipe's 0"),
         (["leave_one_out=[]"], "leave_one_out must be a list of factors"),
         (["leave_one_out=clip"], "leave_one_out must be a list of factors"),
         (["leave_one_out=[1]"], "leave_one_out must be a list of factors"),

@@ -55,10 +55,10 @@ def test_the_same_records_and_no_run_twice(tmp_path: Path, one_by_one: Path) -> 
     check_same(tmp_path, one_by_one)
     shown = output(tmp_path)
     assert "6 runs, 2 in parallel: 4 new, 2 fork" in shown and "up to 14 more are shared" in shown
-    assert "test accuracy" in shown and "\x1b" not in shown  # the table, and plain lines from the workers
-    assert {line.partition("]")[0] for line in shown.splitlines() if line.startswith("[")} == {
-        f"[{n}/6" for n in range(1, 7)
-    }
+    assert "test accuracy" in shown and "\x1b" not in shown  # the table, and plain lines
+    ended = [line.partition("] ") for line in shown.splitlines() if line.endswith(": done")]
+    assert [place for place, _, _ in ended] == [f"[{n}/6" for n in range(1, 7)]
+    assert len({name for _, _, name in ended}) == 6 and all(", seed " in name for _, _, name in ended)
     assert ablate(tmp_path, *LISTED, *LOCAL) == 0
     assert "all 6 runs are done already" in output(tmp_path)
 
@@ -123,6 +123,7 @@ def test_a_gpu_for_each_worker(monkeypatch: pytest.MonkeyPatch) -> None:
 # Faults
 
 
+@pytest.mark.slow
 def test_row_05_a_killed_worker(tmp_path: Path, undisturbed: Path) -> None:
     """It ends the others: the table, exit code 1, and the same command continues from the checkpoints."""
     (tmp_path / "fault").write_text(f"{int(signal.SIGKILL)} own")
@@ -134,6 +135,7 @@ def test_row_05_a_killed_worker(tmp_path: Path, undisturbed: Path) -> None:
     assert differences(tmp_path, undisturbed) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("signum", "whom", "code"), [(signal.SIGTERM, "parent", 75), (signal.SIGINT, "group", 130)], ids=["term", "ctrl_c"]
 )
@@ -152,6 +154,7 @@ def test_row_04_a_stop_of_the_command(tmp_path: Path, undisturbed: Path, signum:
     assert differences(tmp_path, undisturbed) == []
 
 
+@pytest.mark.slow
 def test_row_01_workers_end_when_the_command_is_killed(tmp_path: Path, undisturbed: Path) -> None:
     """Soon, where joblib's would wait 300 s for work; the runs are saved."""
     longer = tuple(a for a in DISTURBED if not a.startswith("trainer.steps"))

@@ -21,7 +21,7 @@ SMALL = ("data=synthetic", "data.train_examples=8", "data.test_examples=4", "tra
 def checked(*arguments: str) -> None:
     """Perform the checks of an arm in this process."""
     options = build_options(compose_settings(*SMALL, *arguments))
-    texts = corpora.corpus(options.model, options.data)
+    texts = corpora.corpus(options.model, options.data, kind=options.task.kind)
     check_arm(options, texts, structure(options.model, texts, options.task))
 
 
@@ -71,6 +71,25 @@ def test_a_tracked_name_is_that_of_a_parameter(key: str) -> None:
     checked("model=tiny", f"trainer.track.{key}={right}")
     with pytest.raises(ValueError, match=rf"trainer.track.{key} must be .*weigth\); did you mean {right}"):
         checked("model=tiny", f"trainer.track.{key}={right[:-2]}th")
+
+
+def test_labels_without_entities_have_no_entity_f1(tmp_path: Path) -> None:
+    """The default primary metric of words would have no value, and its claims nothing to judge."""
+
+    def sentences(*labels: str) -> tuple[str, ...]:
+        file = tmp_path / f"{labels[0]}.conll"
+        file.write_text("".join(f"the {labels[0]}\nfilm {labels[1]}\nends{i} {labels[2]}\n\n" for i in range(60)))
+        return ("model=tiny", "task=token_classification", f"data.files.train={file}", "data.files.test=null")
+
+    def check(*arguments: str) -> None:
+        checked("data=files", *arguments)
+
+    check(*sentences("O", "B-LOC", "I-LOC"))
+    check(*sentences("DET", "NOUN", "VERB"), "task.primary=accuracy")
+    what = (r"task.primary must be a metric that these labels have \(accuracy, .*matthews, ece\) \(got entity_f1\): "
+            "no label names an entity, as B-LOC does; the labels are DET, NOUN, VERB")  # fmt: skip
+    with pytest.raises(ValueError, match=what):
+        check(*sentences("DET", "NOUN", "VERB"))
 
 
 def test_the_command_checks_before_the_first_run(bert: Path, tmp_path: Path) -> None:

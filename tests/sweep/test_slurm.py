@@ -105,6 +105,7 @@ def finish(process: BaseProcess, name: str) -> int:
 # As one by one
 
 
+@pytest.mark.slow
 def test_the_same_records_and_no_run_twice(tmp_path: Path, cluster: None, one_by_one: Path) -> None:
     """The arms are listed, and the runs are those of a product."""
     assert end(begin(tmp_path, *LISTED, *SLURM)) == 0
@@ -118,6 +119,7 @@ def test_the_same_records_and_no_run_twice(tmp_path: Path, cluster: None, one_by
     assert "all 6 runs are done already" in output(tmp_path)
 
 
+@pytest.mark.slow
 def test_shares_starts_and_passes_over_a_run_that_is_held(tmp_path: Path, cluster: None, one_by_one: Path) -> None:
     check_shares_and_passes_over(tmp_path, one_by_one, *SLURM, "hydra.launcher.array_parallelism=1")
 
@@ -125,6 +127,7 @@ def test_shares_starts_and_passes_over_a_run_that_is_held(tmp_path: Path, cluste
 # Faults
 
 
+@pytest.mark.slow
 def test_row_04_a_requeued_job_goes_on(tmp_path: Path, cluster: None, undisturbed: Path) -> None:
     """Pre-emption: SIGTERM, which submitit lets pass, and its own signal. The job ends its step, saves, is requeued."""
     process = begun(tmp_path, *HALTING, *SLURM, "hydra.launcher.name=requeued")
@@ -135,6 +138,7 @@ def test_row_04_a_requeued_job_goes_on(tmp_path: Path, cluster: None, undisturbe
     assert differences(tmp_path, undisturbed) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("partition", "step", "said"),
     [("spare", 8, "this job is preempted"), ("scraps", 8, "Job is pending execution"), ("scraps", 5, "forcing")],
@@ -175,6 +179,7 @@ def test_only_a_job_in_the_queue_counts_as_requeued(said: str, ending: type[Base
         hand_over(requeue, signal.SIGUSR2)
 
 
+@pytest.mark.slow
 def test_row_04_a_job_that_may_not_be_requeued_again(tmp_path: Path, cluster: None, undisturbed: Path) -> None:
     """After its last time-out: the checkpoint stays, the table says so, exit code 1. (A job of a minute is at its end
     whenever it gets the signal, as submitit counts.)"""
@@ -203,6 +208,7 @@ def test_row_04_a_job_that_is_out_of_time(tmp_path: Path, cluster: None, undistu
     assert differences(tmp_path, undisturbed) == []
 
 
+@pytest.mark.slow
 def test_the_jobs_outlive_a_command_that_is_stopped(tmp_path: Path, cluster: None, undisturbed: Path) -> None:
     process = begin(tmp_path, *HALTING, *SLURM, "hydra.launcher.name=left")
     halted(tmp_path, "left")

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from ablate.files.run_record import read_run_json
 from tests.tools import ROOT, ablate, bash_commands
 
@@ -17,6 +19,7 @@ PRIMARY = {"topics": "f1_macro", "pairs": "matthews", "similarity": "spearman", 
            "texts": "perplexity"}  # fmt: skip
 
 
+@pytest.mark.slow
 def test_each_command_trains_and_records_its_metric(tmp_path: Path) -> None:
     shutil.copytree(EXAMPLE / "conf", tmp_path / "conf")
     make, *commands = map(shlex.split, bash_commands(EXAMPLE / "README.md"))

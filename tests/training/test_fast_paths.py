@@ -140,6 +140,7 @@ def test_kept_casts_give_the_same_gradients_to_the_bit(monkeypatch: pytest.Monke
     assert plain[2] - kept[2] == 3 * 2 * linear
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_a_compiled_model_keeps_its_names_and_draws_other_dropout(tmp_path: Path) -> None:
     short = (*SMALL, "trainer.steps=2", "trainer.length_splits=1", "trainer.probe_every=2")

@@ -79,6 +79,13 @@ def test_the_contrast_examples_shows_the_same(study):
     )
 
 
+def test_the_contrast_examples_takes_any_score_per_example(study):
+    found = finding(study, SIX + "    beside: [{contrast: examples, quantity: test_f1_micro, scale: raw}]\n")
+    expected = crossed_effect(*scores_of(study))
+    assert found.parts[0].quantity == "test_f1_micro" and found.parts[0].effect == pytest.approx(expected.estimate)
+    assert found.parts[0].interval.low == pytest.approx(expected.interval().low)
+
+
 @pytest.mark.parametrize(("scale", "quantity"), [("logit", "test_accuracy"), ("raw", "learned"), ("raw", "test_loss")])
 def test_other_scales_and_quantities_stay_with_seeds(study, scale, quantity):
     effect = Paired().effects(sample_of(study, scale, quantity), np.random.default_rng(0))[""]

@@ -1,21 +1,14 @@
-"""Contrasts over a grid: arms that are each tuned, and several data sets."""
-
-import json
-from itertools import product
+"""Contrasts over a grid: several data sets."""
 
 import numpy as np
 import pytest
 
-from analysis.claims.contrasts import Datasets, Tuned
-from analysis.claims.finding import verdicts_json, with_parts
-from analysis.claims.reading import read_claims
-from analysis.claims.samples import collect
-from analysis.quantities.outcomes import outcomes
-from analysis.records.study import load
+from analysis.claims.contrasts import Datasets
+from analysis.claims.finding import with_parts
 from analysis.stats.effects import paired_effect
 from analysis.stats.predictions import CrossedEffect, effect_over_data_sets
 from tests.analysis.runs import change, predictions_frame, write_run
-from tests.analysis.studies import MINIMAL, NOISE, finding, written
+from tests.analysis.studies import MINIMAL, NOISE, finding, sample_of
 
 RATES = (1e-4, 2e-4, 4e-4)
 SIX = MINIMAL.replace("seeds: 10", "seeds: 6")
@@ -26,107 +19,6 @@ DATASETS = SIX + "    contrast: datasets\n"
 @pytest.fixture
 def study(tmp_path):
     return tmp_path / "study"
-
-
-def write_grid(study, gains, seeds=6):
-    """`gains`: arm -> points of accuracy above 80 at each rate. Validation is the test accuracy and a point more."""
-    for clip, of_rates in gains.items():
-        for i, (rate, gain) in enumerate(zip(RATES, of_rates, strict=True)):
-            for seed in range(seeds):
-                test = 0.8 + (gain + NOISE[(seed + i + len(clip)) % 10]) / 100
-                write_run(
-                    study, {"clip": clip}, {"optimizer": {"lr": rate}}, seed=seed, run=f"{clip}-{i}-s{seed}",
-                    metrics={"test_accuracy": test, "validation_accuracy": test + 0.01},
-                )  # fmt: skip
-
-
-def sample_of(study, text):
-    loaded = load(study)
-    (claim,) = read_claims(written(study.parent, text)).claims
-    question = claim.questions[0]
-    cells = question.contrast.cells(question, loaded)
-    return question.contrast, collect(question, cells, loaded, outcomes(loaded, {question.quantity})).kept
-
-
-def test_each_arm_is_judged_at_its_own_best_point(study):
-    """At each rate by itself clipping looks better or worse by 5 points; tuned it gains 2."""
-    write_grid(study, {"fixed": (0, 5, 12), "none": (0, 10, 5)})
-    found = finding(study, TUNED)
-    rows = np.arange(6)
-    treatment, control = (gain + NOISE[(rows + i + n) % 10] for gain, i, n in ((12, 2, 5), (10, 1, 4)))
-    expected = paired_effect(treatment, control)
-    assert (found.effect, found.p) == pytest.approx((expected.estimate, expected.p))
-    for arm, rate in (("treatment", 4e-4), ("control", 2e-4)):
-        assert found.details[arm]["usual"] == {"optimizer.lr": rate}
-        assert found.details[arm]["chosen"] == {seed: {"optimizer.lr": rate} for seed in range(6)}
-    written_down = json.loads(verdicts_json([found]))[0]["details"]
-    assert written_down["control"]["chosen"]["5"] == {"optimizer.lr": 2e-4}
-
-
-def test_a_best_point_at_the_edge_is_flagged_with_the_next_value(study):
-    write_grid(study, {"fixed": (0, 5, 12), "none": (10, 2, 5)})
-    found = finding(study, TUNED)
-    assert found.details["treatment"]["beyond"] == {"optimizer.lr": 8e-4}
-    assert found.details["control"]["beyond"] == {"optimizer.lr": 5e-5}
-    command = "python -m ablate -m study=study 'seed=range(0,6)' clip=fixed,none optimizer.lr=0.0008,5e-05"
-    assert found.details["extension"] == command
-    contrast, sample = sample_of(study, TUNED)
-    cells = contrast.extension(sample)
-    assert [(cell["clip"], cell["optimizer.lr"]) for cell in cells] == [
-        ("fixed", 8e-4), ("fixed", 5e-5), ("none", 8e-4), ("none", 5e-5),
-    ]  # fmt: skip
-    write_inner = {"fixed": (0, 12, 5), "none": (2, 10, 5)}
-    for folder in study.iterdir():
-        clip, i, seed = folder.name.split("-")
-        test = 0.8 + (write_inner[clip][int(i)] + NOISE[int(seed[1:])]) / 100
-        change(folder, metrics={"test_accuracy": test, "validation_accuracy": test})
-    inside = finding(study, TUNED).details
-    assert "extension" not in inside and inside["treatment"]["beyond"] == inside["control"]["beyond"] == {}
-    assert sample_of(study, TUNED)[0].extension(sample_of(study, TUNED)[1]) == []
-
-
-def test_a_grid_of_two_settings_is_extended_to_a_whole_grid(study):
-    """Both best values are at an edge: the further points are those of the longer grid, its new corner included."""
-    rates, betas = (1e-4, 2e-4), (1, 2)
-    for clip, (i, rate), (j, beta), seed in product(("fixed", "none"), enumerate(rates), enumerate(betas), range(2)):
-        test = 0.8 + 0.02 * (i + j) + 0.001 * seed * (1 + (clip == "fixed"))
-        metrics = {"test_accuracy": test, "validation_accuracy": test}
-        settings = {"optimizer": {"lr": rate}, "scheduler": {"warmup": beta}}
-        write_run(study, {"clip": clip}, settings, seed=seed, metrics=metrics)
-    grid = "{optimizer.lr: [1e-4, 2e-4], scheduler.warmup: [1, 2]}"
-    text = MINIMAL.replace("seeds: 10", "seeds: 2") + f"    contrast: tuned\n    over: {grid}\n"
-    contrast, sample = sample_of(study, text)
-    further = {(cell["optimizer.lr"], cell["scheduler.warmup"]) for cell in contrast.extension(sample)}
-    assert further == {(4e-4, 1), (4e-4, 2), (1e-4, 4), (2e-4, 4), (4e-4, 4)}
-    assert "optimizer.lr=0.0004" in finding(study, text).details["extension"]
-
-
-def test_a_rate_at_which_runs_diverge_is_not_chosen(study):
-    write_grid(study, {"fixed": (0, 5, 12), "none": (0, 10, 12)})
-    for seed in range(3):
-        change(study / f"none-2-s{seed}", status="diverged", metrics={})
-    found = finding(study, TUNED)
-    assert found.details["control"]["usual"] == {"optimizer.lr": 2e-4}
-    assert found.n == 6 and found.verdict.value == "supported"
-
-
-def test_tuning_needs_validation_values_two_seeds_and_a_quantity_with_a_twin(study):
-    write_grid(study, {"fixed": (0, 5, 12), "none": (0, 10, 5)})
-    other = finding(study, TUNED.replace("test_accuracy", "last_training_loss").replace("points", "log"))
-    assert "a metric or the loss of the test split, such as test_accuracy (got last_training_loss)" in other.notes[0]
-    change(study / "none-2-s1", metrics={"test_accuracy": 0.8})
-    assert any(
-        "needs validation_accuracy of all runs; none-2-s1 has none" in note for note in finding(study, TUNED).notes
-    )
-
-
-def test_the_expected_best_by_budget(study):
-    write_grid(study, {"fixed": (0, 5, 12), "none": (3, 3, 3)})
-    contrast, sample = sample_of(study, TUNED)
-    budgets = contrast.by_budget(sample)
-    assert isinstance(contrast, Tuned) and len(budgets["treatment"]) == 3
-    assert budgets["treatment"][0] == pytest.approx(contrast.validation(sample)[:, :3].mean())
-    assert sorted(budgets["treatment"]) == budgets["treatment"] and budgets["treatment"][2] > budgets["control"][2]
 
 
 def write_data_sets(study, gains, seeds=6, **settings):

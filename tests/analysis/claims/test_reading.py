@@ -215,6 +215,11 @@ def test_parts_and_beside_inherit_and_looks_share_alpha(tmp_path):
             "reference must be left out: contrast paired has no",
         ),
         ("direction: above", "direction: above\n    contrast: examples", "contrast must be one with a verdict"),
+        (
+            "direction: above",
+            "direction: above\n    beside: [{contrast: examples, quantity: clip_rate, scale: raw}]",
+            "quantity must be a mean over examples with contrast examples .test_accuracy.*test_spearman.*got clip_rate",
+        ),
         ("direction: above", "direction: above\n    contrast: variance", "scale .*got points.; allowed: log"),
         (
             "direction: above",

@@ -110,6 +110,7 @@ PLANS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PLANS)
 def test_wrong_verdicts_are_rare(name):
     """One tail of .05 is .025; 600 studies tell .025 from .05 (binomial 99.9 % bound)."""
@@ -122,6 +123,7 @@ def test_peeking_spends_what_is_left():
     assert max(rates.values()) <= stats.binom.ppf(0.999, 300, ALPHA / 2) / 300, rates
 
 
+@pytest.mark.slow
 def test_without_a_plan_the_same_loop_is_often_wrong(monkeypatch):
     """The negative control: the whole alpha at each look, as in version 0.1."""
     monkeypatch.setattr("analysis.claims.looks.open_alpha", lambda k, alpha=ALPHA: alpha)

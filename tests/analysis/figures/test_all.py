@@ -296,6 +296,7 @@ def test_the_reference_of_a_frozen_arm_is_frozen(tmp_path: Path) -> None:
     assert "none-none-none" not in records.references
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rates", "shown"), [(3, 12), (4, 9), (8, 9), (9, 18)])
 def test_of_many_arms_those_have_a_panel_that_differ_in_the_techniques_alone(
     tmp_path: Path, rates: int, shown: int

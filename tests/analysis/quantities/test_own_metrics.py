@@ -1,6 +1,5 @@
 """Metrics of the user's own: named in the claims file, allowed on the command line, refused with exit code 2."""
 
-import math
 import re
 import sys
 from pathlib import Path
@@ -9,11 +8,10 @@ import numpy as np
 import pytest
 
 import analysis.__main__ as command
-from ablate.sweep.claims import check_metrics
 from analysis import report
 from analysis.claims.reading import for_study, read_claims
-from analysis.quantities.own_metrics import add_own_metrics
-from analysis.quantities.registry import REGISTRY
+from analysis.quantities.own_metrics import own_metrics
+from analysis.quantities.registry import use_quantities
 from analysis.records.study import load
 from analysis.report import inputs_sha256
 from tests.analysis.runs import write_run
@@ -45,7 +43,7 @@ ACCURACIES = {"none": (0.75, 0.8, 0.75), "fixed": (0.9, 0.875, 0.95)}
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A study of two arms and three seeds, the module and the claims; the registry is as before afterwards."""
+    """A study of two arms and three seeds, the module and the claims; afterwards its metric is forgotten."""
     for clip, accuracies in ACCURACIES.items():
         for seed, accuracy in enumerate(accuracies):
             write_run(tmp_path / "outputs/mine", {"clip": clip}, seed=seed, accuracy=accuracy)
@@ -54,10 +52,8 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(report, "FIGURES", {})
-    before = dict(REGISTRY)
     yield tmp_path
-    REGISTRY.clear()
-    REGISTRY.update(before)
+    use_quantities({}, {})
     sys.modules.pop("my_metrics", None)
 
 
@@ -86,10 +82,10 @@ def test_a_claim_on_a_metric_of_the_users_own(folder, monkeypatch, capsys):
 
 def test_its_entry_can_say_more(folder):
     entry = {"function": "my_metrics.cost", "words": "cost of errors", "unit": "EUR", "higher_is_better": False}
-    sources = add_own_metrics({"cost": entry}, ["my_metrics"])
-    quantity = REGISTRY["test_cost"]
+    found = own_metrics({"cost": entry}, ["my_metrics"])
+    quantity = found.quantities["test_cost"]
     assert (quantity.words, quantity.unit, quantity.scale) == ("test cost of errors", "EUR", "raw")
-    assert quantity.higher_is_better is False and len(sources["cost"]) == 64
+    assert quantity.higher_is_better is False and len(found.sources["cost"]) == 64
 
 
 def test_all_arms_are_compared_by_it(folder):
@@ -141,11 +137,16 @@ def test_nothing_is_imported_that_is_not_allowed(folder, monkeypatch, capsys):
     assert "my_metrics" not in sys.modules
 
 
-def test_a_sweep_refuses_it_before_its_first_run(folder):
-    """And takes it where allow_targets names its module; other claims files are none of its business."""
-    data = {"metrics": {"cost": "my_metrics.cost"}}
-    with pytest.raises(ValueError, match=r"mine.yaml: metrics.cost.function must be .*allow_targets=\[my_metrics\]"):
-        check_metrics(Path("mine.yaml"), data, [])
-    check_metrics(Path("mine.yaml"), data, ["my_metrics"])
-    check_metrics(Path("mine.yaml"), {"seeds": 3}, [])
-    assert math.isfinite(REGISTRY["test_cost"].decimals)
+def test_two_studies_do_not_see_each_others_metrics(folder, tmp_path):
+    """In one process, as from Python: the same name is another function, and a name is known where it is declared."""
+    Path("other_metrics.py").write_text(SOURCE.replace("5 *", "7 *"))
+    (tmp_path / "theirs").mkdir()
+    study, other = load(Path("outputs/mine")), load(Path("outputs/mine"))
+    own = read_claims(Path("mine.yaml"), ["my_metrics"])
+    theirs = read_claims(written(tmp_path / "theirs", CLAIMS.replace("my_", "other_")), ["other_metrics"])
+    effects = [report.judge_claims(*each).findings[0].effect for each in ((study, own), (other, theirs), (study, own))]
+    assert effects[0] == effects[2] != 0 and effects[1] == pytest.approx(7 / 5 * effects[0])
+    assert report.judge_claims(study, theirs).findings[0].effect == effects[1]
+    with pytest.raises(ValueError, match="quantity must be one of the known names"):
+        read_claims(written(tmp_path / "theirs", CLAIMS.partition("metrics:")[0]))
+    sys.modules.pop("other_metrics")

@@ -139,6 +139,7 @@ def test_names_with_control_characters_and_formulas_act_nowhere(
     assert r"\x1b[31mred\x00" in shown and not {"\x1b", "\x00", "\u202e"} & {*shown}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.* is left out of ")
 def test_row_28_reports_while_runs_come_and_go(
     study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

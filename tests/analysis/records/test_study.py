@@ -105,6 +105,9 @@ def test_short_runs_keep_every_recorded_layer_norm(tmp_path):
     write_run(tmp_path, steps=100, run="short", frames={"layers.parquet": layers})
     found = load(tmp_path).layers().drop(columns="run")
     pd.testing.assert_frame_equal(found, layers, check_dtype=False)
+    none = layers_frame(100, every=10).iloc[:0]  # of a run with fewer steps than layers_every
+    write_run(tmp_path, steps=5, run="tiny", seed=1, frames={"layers.parquet": none})
+    assert len(load(tmp_path).layers()) == len(layers)
 
 
 @pytest.mark.parametrize("name", ["None", "NA", "null", "nan", "", "<script>", "$x$", "a_b%"])

@@ -67,6 +67,24 @@ def test_the_rows_of_leave_one_out(made):
     assert "over seeds and test examples, where predictions" in table.caption
 
 
+def test_a_setting_at_0_is_a_component_that_is_left_out(tmp_path):
+    """A learning rate that differs is none, and no row."""
+    recipe = {"optimizer": {"weight_decay": 0.01, "lr": 1e-4}}
+    others = {
+        "recipe": recipe,
+        "no-decay": {"optimizer": {"weight_decay": 0, "lr": 1e-4}},
+        "no-dropout": recipe | {"model": {"dropout": 0}},
+        "lr": {"optimizer": {"weight_decay": 0.01, "lr": 2e-4}},
+    }
+    for name, settings in others.items():
+        for seed in range(3):
+            write_run(tmp_path / "study", FULL, settings, seed=seed, run=f"{name}-s{seed}", accuracy=0.8 + 0.01 * seed)
+    for seed in range(3):
+        write_run(tmp_path / "study", FULL | {"clip": "none"}, recipe, seed=seed, run=f"no-clip-s{seed}")
+    table = ablation(load(tmp_path / "study"))
+    assert table.words["recipe"].tolist() == ["reference", "− clip", "− model.dropout", "− optimizer.weight_decay"]
+
+
 def test_numbers_are_those_of_scipy_and_statsmodels(made):
     folder, accuracies = made
     numbers = ablation(load(folder)).numbers

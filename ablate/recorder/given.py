@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ablate.config.checks import refusal, require
 from ablate.schema import UNLABELLED
+from ablate.task import TokenClassification
 from ablate.task.classification import MOST_CLASSES
 from ablate.training.evaluation import Predictions
 
@@ -121,6 +122,18 @@ def of_blocks(given: Given) -> Predictions:
     return Predictions(
         "causal_lm", {"tokens": units, "loss": torch.from_numpy(losses)}, torch.from_numpy(losses), units
     )
+
+
+def of_logits(kind: str, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """What a `Given` has of a model's logits, per class (N, K), of numbers (N,) or (N, 1), or per word (N, L, K)."""
+    if kind == "regression":
+        return {"predictions": logits.float().reshape(-1)}
+    if kind == "classification":
+        return {"probabilities": logits.float().softmax(-1)}
+    losses = TokenClassification().scored(logits.float(), labels).losses
+    probability, prediction = logits.float().softmax(-1).max(-1)
+    found = {"predictions": prediction, "probabilities": probability}
+    return found | {"losses": losses.nan_to_num(0.0)}  # of an example without words
 
 
 # --- Checks ---

@@ -12,7 +12,7 @@ from ablate.config.checks import refusal, require
 from ablate.config.wording import nearest
 from ablate.experiment import flatten, normalised
 from ablate.files.run_record import RESERVED, flaws_of
-from ablate.metrics import METRICS, check_metric
+from ablate.metrics import METRICS, check_entities, check_metric
 from ablate.run.folder_name import LONGEST, text
 from ablate.schema import SCHEMA, SETUP, TASKS
 from ablate.task import CausalLM, Classification, Regression, Task, TokenClassification
@@ -97,6 +97,7 @@ def declare(
     words = len(labels) == len({*labels}) and all(isinstance(label, str) for label in labels)
     require("labels", list(labels), words, "the names of the classes, each a text and once")
     require("labels", "none", bool(labels) or primary != "entity_f1", "given with entity_f1, such as O, B-PER, I-PER")
+    check_entities("primary", primary, labels)
     if labels and task not in METRICS["accuracy"].kinds:
         raise refusal("labels", list(labels), f"left out in {task}, which has no classes")
     made = entries(factors, settings, steps, task)
