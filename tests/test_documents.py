@@ -51,6 +51,7 @@ COMMANDS = {command: name for name in reversed(DOCUMENTS) for command in bash_co
 
 RUN = [c for c, name in COMMANDS.items() if name == "README.md" or name.startswith("docs/tutorial/own_")]
 CI = (ROOT / ".ci/run").read_text(encoding="utf-8")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 QUICK = (
     "trainer.steps=2", "trainer.batch_size=4", "trainer.length_splits=1", "trainer.threads=1",
     "data.test_examples=10", "data.train_examples=20", "report=false", "seed=0",
@@ -63,7 +64,7 @@ def users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with a user's data files."""
     rows = "".join(f"a fine film {i},1\na dull film {i},0\n" for i in range(40))
     (tmp_path / "my/imdb").mkdir(parents=True)
-    for name in ("train.csv", "test.csv", "my/imdb/train.csv", "my/imdb/test.csv"):
+    for name in ("train.csv", "test.csv", "nli.jsonl", "book.txt", "my/imdb/train.csv", "my/imdb/test.csv"):
         (tmp_path / name).write_text(f"{'text,label' if 'imdb' in name else 'review,stars'}\n{rows}")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -146,6 +147,8 @@ def is_done_by_ci(command: str) -> bool:
         return bool(re.search(r"^(\w+=\w+ )*pytest\b", CI, re.MULTILINE)) and all((ROOT / p).exists() for p in paths)
     if extras := extras_of(command):  # .ci/run may install others in the same call
         return any(extras[0] <= installed for installed in extras_of(CI))
+    if installed := re.fullmatch(r'pip install "(.+)\[(\w+)\]"', command):  # of a release
+        return installed[1] == PROJECT["name"] and installed[2] in PROJECT["optional-dependencies"]
     if command.startswith("mkdocs"):
         return bool(re.search(r"^mkdocs build .*--strict", CI, re.MULTILINE))
     return command == ".ci/run" or command.removeprefix("pip install ") in CI
@@ -285,10 +288,9 @@ def test_the_readme_lists_every_option() -> None:
 
 
 def test_the_versions_of_the_readme_are_those_of_the_package() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    pythons = [name.rpartition(" ")[2] for name in project["classifiers"] if re.search(r"Python :: 3\.\d", name)]
-    assert f"Python {pythons[0]} to {pythons[-1]} · {project['license']}" in README
-    assert f"version = {{{project['version']}}}" in README
+    pythons = [name.rpartition(" ")[2] for name in PROJECT["classifiers"] if re.search(r"Python :: 3\.\d", name)]
+    assert f"Python {pythons[0]} to {pythons[-1]} · {PROJECT['license']}" in README
+    assert f"version = {{{PROJECT['version']}}}" in README
 
 
 def test_the_ablation_table_of_the_readme_is_that_of_the_published_report() -> None:
