@@ -95,13 +95,13 @@ def table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[st
 
 
 def in_cell(text: str) -> str:
-    """Text for a cell of a table; `<name>` is no tag.
+    """Text for a cell of a table, outside backticks without tags and emphasis.
 
-    >>> in_cell("`a|b` in outputs/<study>")
-    '`a\\\\|b` in outputs/&lt;study>'
+    >>> print(in_cell("`a|b_c` in outputs/<study>, a_b * c"))
+    `a\\|b_c` in outputs/\\<study>, a\\_b \\* c
     """
     parts = text.replace("|", "\\|").split("`")
-    return "`".join(part if i % 2 else part.replace("<", "&lt;") for i, part in enumerate(parts))
+    return "`".join(part if i % 2 else re.sub(r"([<_*])", r"\\\1", part) for i, part in enumerate(parts))
 
 
 def fenced(text: str, language: str) -> Iterator[str]:
@@ -281,9 +281,11 @@ def python_page() -> Iterator[str]:
     yield from ("# Python", "")
     yield "Public names of `ablate`, and the functions that read and judge a study."
     yield ""
-    names = [f"{ablate.LAZY[name]}.{name}" for name in ablate.__all__ if name in ablate.LAZY]
-    for name in (*names, "analysis.records.study.load", "analysis.records.study.Study", "ablate.metrics.Predicted"):
-        yield from (f"::: {name}", "    options:", "      heading_level: 2", "")
+    defined = {f"ablate.{name}": f"{ablate.LAZY[name]}.{name}" for name in ablate.__all__ if name in ablate.LAZY}
+    others = ("analysis.records.study.load", "analysis.records.study.Study", "ablate.metrics.Predicted")
+    for name, place in (defined | dict(zip(others, others, strict=True))).items():
+        yield from (f"## {name}", "", f"::: {place}", "    options:", "      show_root_heading: false")
+        yield from ("      show_root_toc_entry: false", "")
 
 
 def gallery_page(pictures: set[str]) -> Iterator[str]:
