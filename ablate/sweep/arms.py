@@ -95,7 +95,7 @@ def read_factors(key: str, config: DictConfig, overrides: Sequence[Override]) ->
     known = known_factors(config, overrides)
     for factor, option in off.items():
         if "." in factor:
-            check_setting(key, factor, option, config)
+            check_component(key, factor, option, config)
             continue
         if factor not in known:
             raise ValueError(f"{key} must list factors (got {factor}); {nearest(factor, known)}")
@@ -107,7 +107,7 @@ def read_factors(key: str, config: DictConfig, overrides: Sequence[Override]) ->
     return off
 
 
-def check_setting(key: str, setting: str, value: object, config: DictConfig) -> None:
+def check_component(key: str, setting: str, value: object, config: DictConfig) -> None:
     """Raise ValueError unless the recipe has this setting of a factor, with another value."""
     factor = setting.partition(".")[0]
     of_recipe = OmegaConf.select(config, setting, default=MISSING)

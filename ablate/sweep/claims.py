@@ -42,32 +42,25 @@ def find_claims(config: DictConfig, work: Job) -> Path:
 def sweep_claims(config: DictConfig, jobs: Sequence[Job]) -> tuple[Path, bytes]:
     """The claims file of a sweep, and what it is to contain in the study's copy.
 
-    Raises ValueError for a file that does not exist and for a reference that chooses no arm, or several.
+    Raises ValueError for a file that does not exist or is not valid, for a metric of the user's own that is not
+    allowed, and for a reference that chooses no arm, or several.
     """
+    from analysis.claims.reading import read_claims
+
     for key in ("claims", "reference"):
         given = [work.config[key] for work in jobs]
         require(key, given, all(value == given[0] for value in given), "one value, as a sweep belongs to one study")
     found, reference = find_claims(config, jobs[0]), jobs[0].config["reference"]
+    read_claims(found, jobs[0].config["allow_targets"])
     content = read_regular(found)
-    check_metrics(found, claims_data(content), jobs[0].config["allow_targets"])
     if "compare" in claims_data(content):
         return found, comparing(found, reference, jobs, base_command(config, jobs))
     require("reference", reference, reference is None, f"null with claims={found.stem}, whose claims name their arms")
     return found, content
 
 
-def check_metrics(found: Path, data: Mapping[str, Any], allow: Sequence[str]) -> None:
-    """Raise ValueError, before the first run, for a metric of the user's own that is not allowed or does not exist."""
-    if "metrics" in data:
-        from analysis.claims.values import prefixed
-        from analysis.quantities.own_metrics import own_metrics
-
-        with prefixed(f"{found}: "):
-            own_metrics(data["metrics"], allow)
-
-
 def claims_data(content: bytes) -> dict[str, Any]:
-    """The content of a claims file; {} if it is not valid, which the analysis reports."""
+    """The content of a claims file; {} if it is not valid, such as a copy that an earlier version kept."""
     with suppress(UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException):
         data = OmegaConf.to_container(OmegaConf.create(content.decode()), resolve=True)
         return data if isinstance(data, dict) else {}  # type: ignore[return-value]

@@ -28,7 +28,7 @@ def points(grid: GridValues) -> list[Settings]:
     return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
 
 
-def left_out(grid: GridValues, key: str, i: int) -> GridValues:
+def without_value(grid: GridValues, key: str, i: int) -> GridValues:
     """A grid without value `i` of a key."""
     return dict(grid) | {key: (*grid[key][:i], *grid[key][i + 1 :])}
 
@@ -53,7 +53,7 @@ class Grid(Contrast):
 
     def without(self, key: str, i: int) -> Self:
         """The same without value `i` of a key of the grid."""
-        return replace(self, over=left_out(self.over, key, i))
+        return replace(self, over=without_value(self.over, key, i))
 
     def by_arm(self, cells: NDArray[Any]) -> NDArray[Any]:
         """The cells, (seeds, cells), as (seeds, treatment and control, points of the grid)."""

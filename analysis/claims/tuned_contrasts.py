@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ablate.config.checks import refusal
 from analysis.claims.contrast import ROLES_OF_ARMS, Effects
 from analysis.claims.estimand import Estimand, Sample, Settings
-from analysis.claims.grid_contrasts import Grid, GridValues, left_out, points
+from analysis.claims.grid_contrasts import Grid, GridValues, points, without_value
 from analysis.claims.pairing import Refused
 from analysis.quantities.outcomes import outcomes
 from analysis.quantities.registry import validation_of
@@ -64,8 +64,8 @@ class Tuned(Grid):
         return self.over, self.control_over or self.over
 
     def without(self, key: str, i: int) -> Self:
-        own = self.control_over and left_out(self.control_over, key, i)
-        return replace(self, over=left_out(self.over, key, i), control_over=own)
+        own = self.control_over and without_value(self.control_over, key, i)
+        return replace(self, over=without_value(self.over, key, i), control_over=own)
 
     def cells(self, estimand: Estimand, study: Study) -> list[Settings]:
         tuned_by(estimand.quantity)

@@ -54,7 +54,9 @@ def settings_phrase(factor: str, arm: Arm, arms: Sequence[Arm] = ()) -> str:
     'freezing'
     >>> some = [{"freeze": "last_n", "freeze.n": n} for n in (1, 2)]
     >>> settings_phrase("freeze", some[1], some), settings_phrase("freeze", some[1], [*some, {"freeze": "bitfit"}])
-    ('freezing (n 2)', 'freezing: last n (n 2)')
+    ('freezing (n 2)', 'last n (n 2)')
+    >>> settings_phrase("freeze", some[1], [*some, {"freeze": "bitfit"}, {"freeze": "none"}])
+    'freezing: last n (n 2)'
     """
     option = arm[factor]
     if option == NONE:
@@ -63,8 +65,10 @@ def settings_phrase(factor: str, arm: Arm, arms: Sequence[Arm] = ()) -> str:
     differ = {key for key in varying(peers) if key.startswith(f"{factor}.")}
     phrase, said = own_phrase(factor, arm)
     if not phrase:
-        others = {other[factor] for other in arms} - {NONE, option}
-        phrase = f"{noun(factor)}: {value_text(option).replace('_', ' ')}" if others else noun(factor)
+        options = {other[factor] for other in arms}
+        phrase = value_text(option).replace("_", " ")
+        if NONE in options or len(options) < 2:
+            phrase = f"{noun(factor)}: {phrase}" if options - {NONE, option} else noun(factor)
     rest = [f"{key.removeprefix(factor + '.')} {value_text(arm[key])}" for key in arm if key in differ - said]
     return f"{phrase} ({', '.join(rest)})" if rest else phrase
 

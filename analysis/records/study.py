@@ -226,7 +226,7 @@ class Study:
 
 
 def load(path: Path, only: Collection[str] | None = None, output: Path | None = None) -> Study:
-    """The study in outputs/<study> or in its archive, or of its run folders `only` these.
+    """The study in `outputs/<study>` or in its archive, or of its run folders `only` these.
 
     Args: `output`, the folder for its report and the log of looks; by default that of `folder_of`.
     Raises ValueError where there is no such folder or archive, and for an archive that is damaged.

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ablate.api import study as ablate_study
 from ablate.files.hashing import file_sha256
 from analysis import report
 from analysis.__main__ import main as judge
@@ -81,3 +82,44 @@ def test_claims_are_chosen_on_the_command_line(tmp_path: Path) -> None:
     assert copy.read_bytes() == (ROOT / "conf/claims/quick.yaml").read_bytes()
     (record, *_) = [json.loads(path.read_text()) for path in tmp_path.glob("outputs/default/*/run.json")]
     assert record["claims"] == {"name": "mine", "sha256": file_sha256(copy)}
+
+
+VALID = """
+seeds: 2
+claims:
+  one:
+    statement: it does
+    quantity: test_accuracy
+    scale: points
+    direction: above
+    treatment: {clip: fixed}
+    control: {clip: none}
+    changes: [clip]
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("seeds: 2", "seeds: 2", None),  # the control: this file is valid
+        ("quantity: test_accuracy", "quantity: test_acuracy", "quantity must be one of the known names"),
+        ("seeds: 2", "seeds: 2\nlook: [2]", "the file has the unknown key look"),
+        ("seeds: 2", "seeds: [", "the claims file is not valid YAML"),
+        ("seeds: 2", "seeds: 2\nmetrics: {cost: my_metrics.cost}", "metrics.cost.function must be"),
+    ],
+)  # fmt: skip
+def test_an_invalid_claims_file_is_refused_before_the_first_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, message: str | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    claims = tmp_path / "own/claims/mine.yaml"
+    claims.parent.mkdir(parents=True)
+    claims.write_text(VALID.replace(old, new))
+    study = ablate_study("made", {"clip": ["none", "fixed"]}, [*SMALL, "claims=mine"], config_dir=tmp_path / "own")
+    if message is None:
+        assert len(study.plan()) == 2
+        return
+    with pytest.raises(ValueError) as caught:
+        study.plan()
+    assert "mine.yaml: " in str(caught.value) and message in str(caught.value)
+    assert not (tmp_path / "outputs").exists()

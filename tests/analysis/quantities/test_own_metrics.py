@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import analysis.__main__ as command
-from ablate.sweep.claims import check_metrics
 from analysis import report
 from analysis.claims.reading import for_study, read_claims
 from analysis.quantities.own_metrics import own_metrics
@@ -136,15 +135,6 @@ def test_nothing_is_imported_that_is_not_allowed(folder, monkeypatch, capsys):
     error = capsys.readouterr().err
     assert "--allow my_metrics" in error and "allow_targets=[my_metrics]" in error and "imported" not in error
     assert "my_metrics" not in sys.modules
-
-
-def test_a_sweep_refuses_it_before_its_first_run(folder):
-    """And takes it where allow_targets names its module; other claims files are none of its business."""
-    data = {"metrics": {"cost": "my_metrics.cost"}}
-    with pytest.raises(ValueError, match=r"mine.yaml: metrics.cost.function must be .*allow_targets=\[my_metrics\]"):
-        check_metrics(Path("mine.yaml"), data, [])
-    check_metrics(Path("mine.yaml"), data, ["my_metrics"])
-    check_metrics(Path("mine.yaml"), {"seeds": 3}, [])
 
 
 def test_two_studies_do_not_see_each_others_metrics(folder, tmp_path):
