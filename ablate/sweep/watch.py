@@ -44,9 +44,7 @@ class WatchedRun:
             changed = time_stamp(record)
             if changed is not None and changed != self.seen.get(record):
                 self.seen[record] = changed
-                with suppress(
-                    OSError, ValueError, KeyError, TypeError
-                ):  # damaged or gone: the table at the end says so
+                with suppress(OSError, ValueError, KeyError, TypeError):  # damaged or gone
                     self.status = read_run(record.parent)["status"]
             if (step := step_reached(record.parent)) is not None:
                 self.step = step
