@@ -5,8 +5,9 @@ technique off. Its row shows the gradient's norm before and after clipping, the 
 that are trained, and the loss, in black; the run with no technique at all is behind it in grey. Below the pictures come
 the formula and the source: the docstring of the option's class.
 
-The page is FOLDER/gallery.md (default: docs), with one picture for each group in FOLDER/gallery/. The runs go to
-outputs/gallery, and a second call trains only what is missing.
+The page is FOLDER/gallery.md (default: the current folder), with one picture for each group in FOLDER/gallery/. The
+runs go to outputs/gallery, and a second call trains only what is missing. The documentation's site has the page, with
+the pictures that this command has drawn in docs/reference.
 """
 
 import inspect
@@ -214,7 +215,7 @@ def main(arguments: Sequence[str]) -> None:
     from analysis.figures.export import rendered
     from analysis.records.study import load
 
-    folder, *wanted = arguments or ["docs"]
+    folder, *wanted = arguments or ["."]
     shown = options(wanted)
     train_missing(shown)
     study = load(OUTPUTS / STUDY)

@@ -79,7 +79,7 @@ TABLES: dict[str, dict[str, object]] = {
     "scores": {"step": int, "split": str, "name": str, "value": float},
     "probabilities": {"example": int, "label": int, "probability": "float32"},
 }
-"""Table -> column -> type. The file is <table>.parquet; its first column numbers the rows.
+"""Table -> column -> type. The file is `<table>.parquet`; its first column numbers the rows.
 
 `measures` are those of `ablate.training.measures`, `scores` the task's primary metric at each evaluation. Of
 predictions, these are the columns of a classification: see PREDICTIONS.

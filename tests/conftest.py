@@ -1,7 +1,7 @@
 """Which tests share a worker under `pytest -n 4 --dist loadgroup`.
 
-Tests of a file do where it makes something for all of them (a fixture of scope "module"), and so do all that need SLURM
-(some of the README's commands do). All other tests go to whichever worker is free.
+Tests of a file do where it makes something for all of them (a fixture of scope "module"), and so do all that need
+SLURM. All other tests go to whichever worker is free.
 
 Examples of hypothesis have no deadline: on a busy machine the first call of a function can take any time.
 """
@@ -27,7 +27,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 class Grouped(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        if file.endswith(("test_slurm.py", "test_readme.py")):
+        if file.endswith("test_slurm.py"):
             return "slurm"
         return file if shares_fixtures(file) else nodeid
 

@@ -14,7 +14,7 @@ import pytest
 
 from ablate import doctor
 from ablate.doctor import FAIL, OK, WARN
-from tests.tools import ROOT
+from tests.tools import ROOT, bash_commands
 
 
 def only(checks):
@@ -232,9 +232,9 @@ def test_doctor_starts_before_heavy_imports(monkeypatch):
 
 
 def test_the_commands_of_the_document(monkeypatch, capsys):
-    document = (ROOT / "docs/doctor.md").read_text(encoding="utf-8")
+    document = (ROOT / "docs/how_to/doctor.md").read_text(encoding="utf-8")
     monkeypatch.setattr(doctor, "run_checks", lambda: [doctor.Check("disk", OK, "fine")])
-    lines = re.findall(r"```bash\n(.*?)\n```", document, re.DOTALL)
+    lines = bash_commands(ROOT / "docs/how_to/doctor.md")
     assert len(lines) == 2
     for line in lines:
         words = line.split()

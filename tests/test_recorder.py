@@ -482,7 +482,7 @@ def test_the_page_names_the_maker_of_the_runs(tmp_path: Path) -> None:
     assert fact.flagged
 
 
-DOCUMENT = (ROOT / "docs/record_your_own_loop.md").read_text(encoding="utf-8")
+DOCUMENT = (ROOT / "docs/tutorial/own_trainer.md").read_text(encoding="utf-8")
 
 
 def test_the_documented_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import functools
 import os
 import pickle
+import re
 import subprocess
 import sys
 import tempfile
@@ -81,6 +82,13 @@ def ablate_as_user(*arguments: str, cwd: Path, **environment: str) -> subprocess
         [sys.executable, "-m", "ablate", *without_report(arguments)], cwd=cwd, capture_output=True, text=True,
         check=False, env={**os.environ, "COLUMNS": "120", **environment}, timeout=600,
     )  # fmt: skip
+
+
+def bash_commands(document: Path) -> list[str]:
+    """The commands in a document's blocks of bash, without comments; those that `&&` joins one by one."""
+    blocks = re.findall(r"```bash\n(.*?)```", document.read_text(encoding="utf-8"), flags=re.DOTALL)
+    lines = [line.partition("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    return list(dict.fromkeys(part.strip() for line in lines if line for part in line.split(" && ")))
 
 
 def make_odd(path: Path, kind: str) -> None:

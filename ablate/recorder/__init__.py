@@ -12,7 +12,7 @@
         recorder.evaluation("test", labels=labels, probabilities=probabilities)
 
 The records are those of `ablate.schema`. Nothing is made up: what a loop does not provide is null, and run.json lists
-it as `not_recorded`. docs/record_your_own_loop.md has a complete script.
+it as `not_recorded`. docs/tutorial/own_trainer.md has a complete script.
 
 recorder     the class, with a method per event of the loop
 declaration  what a loop declares: factors, id and folder of the run

@@ -37,7 +37,7 @@ class Recorder:
     gradient norm that is not finite makes it `diverged` and ends the block, without an exception.
 
     Args:
-        study: the folder of the study, outputs/<study>.
+        study: the folder of the study, `outputs/<study>`.
         factors: what the study varies: option by factor, as {"clip": "fixed"}. All arms declare the same factors;
             "none" is the option that does nothing.
         seed: of the run. Runs of a seed are pairs: the loop gives them the same examples in the same order and the
@@ -48,7 +48,7 @@ class Recorder:
         primary: name of the primary metric (`ablate.metrics.METRICS`); by default that of the kind of task.
         settings: what else decides the run's numbers, as {"clip.threshold": 1.0, "model": "minilm", "optimizer.lr":
             2e-4}. Keys are model, data, optimizer or trainer, whose option is "elsewhere" if not set, and
-            <factor>.<setting>. Arms that a claim compares may differ only in what the claim names.
+            `<factor>.<setting>`. Arms that a claim compares may differ only in what the claim names.
         nuisance: another value is another random stream for what no claim is about, such as dropout.
         claims: the study's claims, written before its first run: a name in conf/claims, or a file. The study keeps a
             copy. By default, every arm is compared with the first.

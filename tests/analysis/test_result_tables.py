@@ -19,7 +19,7 @@ from analysis.claims.verdict_rule import Verdict
 from analysis.page.sentences import findings_in_words
 from analysis.report import Report
 from analysis.result_tables import is_result_path, load_results
-from tests.tools import ROOT
+from tests.tools import ROOT, bash_commands
 
 ARMS, DATA_SETS, SEEDS = {"none": 0.0, "fixed": 0.03, "delayed": 0.0}, ("imdb", "sst2", "mr", "cr"), range(10)
 
@@ -265,10 +265,10 @@ def test_an_optuna_storage_is_read_and_not_touched(tmp_path):
     assert contents(path) == before
 
 
-# --- docs/results_from_elsewhere.md ---
+# --- docs/how_to/results_from_elsewhere.md ---
 
-DOCUMENT = (ROOT / "docs/results_from_elsewhere.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"```bash\n(.*?)\n```", DOCUMENT, re.DOTALL)
+DOCUMENT = (ROOT / "docs/how_to/results_from_elsewhere.md").read_text(encoding="utf-8")
+COMMANDS = bash_commands(ROOT / "docs/how_to/results_from_elsewhere.md")
 
 
 @pytest.mark.parametrize("line", COMMANDS)

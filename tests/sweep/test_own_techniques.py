@@ -23,7 +23,7 @@ from analysis.records.study import Study, load
 from tests.faults.harness import ablate as run_command
 from tests.faults.harness import differences, output, resumed_from, the_run
 from tests.faults.injection import at_step, kill
-from tests.tools import ROOT, ablate
+from tests.tools import ROOT, ablate, bash_commands
 
 EXAMPLE = ROOT / "docs/examples/own_technique"
 STEPS = 6
@@ -34,8 +34,7 @@ ALL = ("experiment=mine", "hydra.mode=RUN", "study=faults", "clip=running_mean",
 
 
 def commands() -> list[list[str]]:
-    blocks = re.findall(r"```bash\n(.*?)```", (EXAMPLE / "README.md").read_text(), re.DOTALL)
-    return [shlex.split(line) for block in blocks for line in block.splitlines()]
+    return [shlex.split(line) for line in bash_commands(EXAMPLE / "README.md")]
 
 
 def copy_to(folder: Path) -> Path:

@@ -1,6 +1,5 @@
 """The worked example docs/examples/tasks: its commands, with a small model and a few steps."""
 
-import re
 import shlex
 import shutil
 import subprocess
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ablate.files.run_record import read_run_json
-from tests.tools import ROOT, ablate
+from tests.tools import ROOT, ablate, bash_commands
 
 EXAMPLE = ROOT / "docs/examples/tasks"
 SHORT = ("clip=fixed", "seed=0", "model=tiny", "model.hidden=16", "trainer.steps=3", "trainer.batch_size=8",
@@ -22,9 +21,8 @@ PRIMARY = {"topics": "f1_macro", "pairs": "matthews", "similarity": "spearman", 
 
 @pytest.mark.slow
 def test_each_command_trains_and_records_its_metric(tmp_path: Path) -> None:
-    blocks = re.findall(r"```bash\n(.*?)```", (EXAMPLE / "README.md").read_text(), re.DOTALL)
     shutil.copytree(EXAMPLE / "conf", tmp_path / "conf")
-    make, *commands = [shlex.split(line) for block in blocks for line in block.splitlines()]
+    make, *commands = map(shlex.split, bash_commands(EXAMPLE / "README.md"))
     assert make == ["python", "make_data.py"]
     subprocess.run([sys.executable, EXAMPLE / "make_data.py"], cwd=tmp_path, check=True)
     for command in commands:
