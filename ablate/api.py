@@ -12,6 +12,7 @@ and verdicts are those of `python -m ablate -m` and `python -m analysis`, to the
 
 import argparse
 import sys
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from os import PathLike
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from ablate.sweep.plan import Plan
     from analysis.claims.reading import Claims
     from analysis.records.study import Study
     from analysis.report import Report
@@ -119,8 +121,8 @@ class StudyResults:
     def verdicts(self) -> "pd.DataFrame":
         """One row per claim, and one per part of it; report/verdicts.json has all that is known about each.
 
-        Columns: id, statement, verdict; effect with its 95 % interval from low to high, on a scale (points, log, raw);
-        n, the seeds; p, and p_adjusted for all claims; further_seeds, which a decision needs; notes.
+        Columns: id, statement, verdict; effect with its 95 % interval from low to high, on a scale (points, log, raw),
+        and its p; the interval and the p adjusted for all claims; n, the seeds; further_seeds, which a decision needs.
         """
         import pandas as pd
 
@@ -129,8 +131,9 @@ class StudyResults:
         rows = [json_value(finding) for finding in with_parts(self.judged[1].findings)]
         for row in rows:
             row["low"], row["high"] = row["interval"] or (None, None)
-        columns = ("id", "statement", "verdict", "effect", "low", "high", "scale", "n", "p", "p_adjusted")
-        return pd.DataFrame(rows, columns=[*columns, "further_seeds", "notes"])
+            row["low_adjusted"], row["high_adjusted"] = row["interval_simultaneous"] or (None, None)
+        effect = ("effect", "low", "high", "scale", "p", "low_adjusted", "high_adjusted", "p_adjusted")
+        return pd.DataFrame(rows, columns=["id", "statement", "verdict", *effect, "n", "further_seeds", "notes"])
 
     @property
     def headline(self) -> str:
@@ -205,11 +208,10 @@ class AblationStudy(StudyResults):
         """
         import pandas as pd
 
-        from ablate.sweep.in_process import run_sweep
-        from ablate.sweep.plan import plan_entries
-
-        plan = run_sweep([*self.overrides, "plan=true"], self.config_dir)
+        plan = self.sweep("plan=true")
         assert plan is not None
+        from ablate.sweep.plan import plan_entries  # after `sweep`, which imports torch without a warning
+
         frame = pd.DataFrame([row | row.pop("factors") for row in plan_entries(plan.runs)])
         frame.attrs["summary"] = "\n".join(plan.lines)
         return frame
@@ -226,17 +228,23 @@ class AblationStudy(StudyResults):
         Raises ValueError before the first run for what is wrong, RuntimeError after the last one if runs failed, and
         KeyboardInterrupt when a run has saved its state after Ctrl-C or "interrupt the kernel".
         """
-        from ablate.sweep.in_process import run_sweep
-
         require("settings", ", ".join(settings), bool(launcher) or not settings, "left out without a launcher")
         words = [f"hydra/launcher={launcher}"] * bool(launcher)
         words += [override(f"hydra.launcher.{name}", value) for name, value in settings.items()]
         words += ["rerun=true"] * rerun
         try:
-            run_sweep([*self.overrides, *words], self.config_dir)
+            self.sweep(*words)
         finally:
             self.reload()
         return self
+
+    def sweep(self, *more: str) -> "Plan | None":
+        """Do what the command does with the study's overrides and `more`."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "IProgress not found")  # tqdm's on import; our progress needs no widgets
+            from ablate.sweep.in_process import run_sweep
+
+            return run_sweep([*self.overrides, *more], self.config_dir)
 
 
 def study(

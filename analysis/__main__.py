@@ -126,7 +126,8 @@ def print_report(study: Study, claims: Claims, report: Report, last: Sequence[st
     if study.table is None and len(others := unregistered(study, claims)):
         lines.append(f"{started_with_others(others)}, so it may have been written after them")
     lacking = () if claims.compare else limits(study)  # the headline of a comparison has it
-    print_lines(console, [*lines, *lacking, *last, headline(study, claims, report.findings)])
+    shown = report.answer.text if report.answer else headline(study, claims, report.findings)
+    print_lines(console, [*lines, *lacking, *last, shown])
 
 
 def started_with_others(runs: pd.DataFrame) -> str:

@@ -16,7 +16,6 @@ from itertools import chain
 from pathlib import Path
 
 from ablate.config.checks import require
-from ablate.config.wording import count
 from ablate.files.atomic import write_together
 from ablate.files.links import refuse_links
 from ablate.files.reading import LARGEST_TABLE, parse_json, read_regular
@@ -26,11 +25,13 @@ from analysis.claims.looks import append_looks, read_looks
 from analysis.claims.reading import Claims
 from analysis.figures.all import FIGURES, OF_CLAIMS, DrawnFigure, claim_figures, figure_names, figures
 from analysis.figures.export import save_figure
-from analysis.page.headline import headline
-from analysis.page.page import Page, render
+from analysis.page.headline import Answer, answer
+from analysis.page.page import Page, first_screen, render
 from analysis.page.pictures import FILE_TYPES, pictures
 from analysis.page.provenance import facts, overview, shared, varied
 from analysis.page.sentences import findings_in_words
+from analysis.page.what_next import why_differences_wait
+from analysis.records.short_names import renamed, short_names
 from analysis.records.source import LOOKS
 from analysis.records.study import Study
 from analysis.tables.all import report_tables
@@ -43,17 +44,21 @@ PAGE = "index.html"
 MANY_ARMS = 8
 """Number of arms from which a second process draws half of the figures; starting it takes two seconds."""
 
-REPORT_FORMAT = 7
+REPORT_FORMAT = 8
 """Raise this number when equal inputs give a different report: older reports are then written again."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """The findings, the tables and figures that the runs do not allow, and whether the report had to be written."""
+    """The findings, the tables and figures that the runs do not allow, and whether the report had to be written.
+
+    answer  what the report opens with; None where an earlier report is still good
+    """
 
     findings: tuple[Finding, ...]
     left_out: tuple[LeftOut, ...]
     is_new: bool
+    answer: Answer | None = None
 
 
 def write_report(study: Study, claims: Claims, peek: bool = False) -> Report:
@@ -79,6 +84,7 @@ def write_report(study: Study, claims: Claims, peek: bool = False) -> Report:
     captions, no_figures = draw_all(study, judgement.findings, folder / "figures", claims, waits)
     left_out = (*no_tables, *no_figures)
     append_looks(study.folder, judgement.looks)
+    shown = answer(study, claims, judgement.findings, named(tables, "ablation"))
     page = Page(
         study=study.folder.resolve().name,
         overview=overview(study),
@@ -90,7 +96,7 @@ def write_report(study: Study, claims: Claims, peek: bool = False) -> Report:
         shared=shared(study),
         left_out=left_out,
         problems=study.problems,
-        headline=headline(study, claims, judgement.findings),
+        **first_screen(study, claims, judgement.findings, shown, named(tables, "ablation")),
     )
     texts = {
         "verdicts.json": verdicts_json(judgement.findings),
@@ -109,7 +115,11 @@ def write_report(study: Study, claims: Claims, peek: bool = False) -> Report:
         write_together(folder, {STAMP: json.dumps(stamp, indent=1).encode()})
     except OSError as error:  # the report is complete
         warnings.warn(f"{error}: the next report is written again", stacklevel=2)
-    return Report(judgement.findings, left_out, is_new=True)
+    return Report(judgement.findings, left_out, is_new=True, answer=shown)
+
+
+def named(tables: Sequence[Table], name: str) -> Table | None:
+    return next((table for table in tables if table.name == name), None)
 
 
 # --- Inputs ---
@@ -162,17 +172,6 @@ def shows_differences(name: str, study: Study) -> bool:
     return name in {each.format(primary=study.primary) for each in DIFFERENCES}
 
 
-def why_differences_wait(study: Study, claims: Claims) -> str | None:
-    """The reason to show no differences between arms: fewer seeds than the first planned look; else None."""
-    plans = [claim.looks for claim in claims.claims]
-    first = min(((plan.looks or (plan.least,))[0] for plan in plans), default=0)
-    seeds = study.runs["seed"].nunique() if study.is_paired else int(study.runs["arm"].value_counts().min())
-    if claims.compare is not None or seeds >= first:
-        return None
-    planned = f"{count(seeds, 'seed')} of {first} planned"
-    return f"{planned}: until then only means are shown (--peek shows more, which is a look)"
-
-
 def made_tables(
     study: Study, claims: Claims, findings: Sequence[Finding], waits: str | None = None
 ) -> Iterator[Table | LeftOut]:
@@ -195,7 +194,7 @@ def made_figure(
     if name in OF_CLAIMS:
         drawn = claim_figures(study, findings, None if waits else claims)
         return next(figure for figure in drawn if figure.name == name)
-    return next(figures(study, [name]))
+    return next(named_figures(study, [name]))
 
 
 def write_tables(
@@ -217,19 +216,19 @@ def draw_all(
 ) -> tuple[Mapping[str, str], tuple[LeftOut, ...]]:
     """Draw and save every figure that the runs allow; returns captions by name, and the others with the reasons.
 
-    `waits`: why no differences between arms are shown.
+    Figures have short names of arms, and their CSV files the labels. `waits`: why no differences are shown.
     """
     every = (*OF_CLAIMS, *figure_names(study, FIGURES))
     waiting = {name: LeftOut(name, waits) for name in every if waits and shows_differences(name, study)}
     claims = None if waits else claims
     names = tuple(name for name in every if name not in (*waiting, *OF_CLAIMS))
+    of_claims = claim_figures(study, findings, claims)
     if len(study.arms) < MANY_ARMS or not may_start_processes():
-        made = save_all(claim_figures(study, findings, claims), folder) | draw_and_save(study, names, folder)
+        made = save_all(of_claims, folder) | draw_and_save(study, names, folder)
     else:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as second:
             others = second.submit(draw_and_save, study, names[::2], folder)
-            made = save_all(claim_figures(study, findings, claims), folder)
-            made |= draw_and_save(study, names[1::2], folder) | others.result()
+            made = save_all(of_claims, folder) | draw_and_save(study, names[1::2], folder) | others.result()
     made |= waiting
     ordered = [(name, made[name]) for name in every]
     captions = {name: figure for name, figure in ordered if isinstance(figure, str)}
@@ -246,7 +245,24 @@ def may_start_processes() -> bool:
 
 def draw_and_save(study: Study, names: Sequence[str], folder: Path) -> dict[str, str | LeftOut]:
     """Draw and save the named figures; returns each one's caption, or why it cannot be drawn."""
-    return save_all(figures(study, names), folder)
+    return save_all(named_figures(study, names), folder)
+
+
+COLUMNS_OF_ARMS = ("arm", "treatment", "control", "reference")
+"""Columns with arms in the numbers of a figure."""
+
+
+def named_figures(study: Study, names: Sequence[str]) -> Iterator[DrawnFigure | LeftOut]:
+    """Draw the named figures with short names of arms; their numbers have the labels."""
+    short = short_names(study.arms)
+    labels = {name: label for label, name in short.items()}
+    for figure in figures(renamed(study, short), names):
+        if isinstance(figure, DrawnFigure):
+            columns = figure.data.columns.intersection(COLUMNS_OF_ARMS)
+            numbers = figure.data.assign(**{name: figure.data[name].replace(labels) for name in columns})
+            yield figure._replace(data=numbers)
+        else:
+            yield figure
 
 
 def save_all(drawn: Iterable[DrawnFigure | LeftOut], folder: Path) -> dict[str, str | LeftOut]:

@@ -13,7 +13,10 @@ import signal
 import subprocess
 import sys
 import threading
+from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -21,10 +24,13 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from matplotlib.figure import Figure
+from rich.console import Console
+from rich.progress import TextColumn
 
 import ablate
 from ablate.api import in_syntax
 from ablate.config.paths import conf
+from ablate.run.notebook import NotebookProgress
 from ablate.run.progress import Display
 from ablate.sweep.in_process import only_sweep
 from analysis import report
@@ -71,6 +77,13 @@ def called(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cwd / "outputs/mine"
 
 
+@pytest.fixture
+def few_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports with three figures, which saves seconds."""
+    names = ("training_loss", "probe_loss", "seeds")
+    monkeypatch.setattr(report, "FIGURES", {name: report.FIGURES[name] for name in names})
+
+
 def state() -> list[object]:
     """What a sweep must leave as it was in its process."""
     loggers = [logging.getLogger(), logging.getLogger("ablate"), logging.getLogger("hydra")]
@@ -106,9 +119,12 @@ def test_runs_are_those_of_the_command(typed: Path, called: Path) -> None:
 
 
 def test_verdicts_are_those_of_the_command(
-    typed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    typed: Path,
+    tmp_path: Path,
+    few_figures: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(report, "FIGURES", {name: report.FIGURES[name] for name in ("training_loss", "seeds")})
     for name in ("command", "python"):
         shutil.copytree(typed, tmp_path / name)
     monkeypatch.setattr(sys, "argv", ["analysis", str(tmp_path / "command")])
@@ -223,7 +239,7 @@ def test_text_stays_text(value: str) -> None:
     assert [str(each) for each in read[1].value()] == [value, "b"]
 
 
-def test_a_table_of_others(tmp_path: Path) -> None:
+def test_a_table_of_others(tmp_path: Path, few_figures: None) -> None:
     file = tmp_path / "results.csv"
     rows = [f"{clip},{seed},{0.5 + gain + 0.01 * seed}" for clip, gain in (("a", 0), ("b", 0.2)) for seed in range(6)]
     file.write_text("\n".join(["clip,seed,accuracy", *rows]))
@@ -252,10 +268,53 @@ def test_type_checkers_see_all_public_names() -> None:
     assert all((ROOT / package / "py.typed").exists() for package in ("ablate", "analysis"))
 
 
-def test_the_page_in_the_manual_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/how_to/python_api.md").read_text(), re.DOTALL)
+NOTEBOOK = ROOT / "docs/tutorial/first_study.ipynb"
+
+
+def test_the_manual_and_the_notebook_run(tmp_path: Path, few_figures: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have the same study, so the second has nothing to run."""
+    page = re.findall(r"```python\n(.*?)```", (ROOT / "docs/how_to/python_api.md").read_text(), re.DOTALL)
+    cells = [cell for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
     monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {}
-    for block in blocks:
-        exec(block, names)
-    assert (tmp_path / "outputs/mine/report/index.html").exists()
+    runs = []
+    for blocks in (["".join(cell["source"]) for cell in cells], page):
+        names: dict[str, Any] = {}
+        for block in blocks:
+            exec(block, names)
+        assert names["study"].verdicts["verdict"][0] == "supported"
+        runs.append({path: path.stat().st_mtime_ns for path in tmp_path.glob("outputs/first/*/run.json")})
+    assert len(runs[0]) == 8 and runs[0] == runs[1]
+
+
+def test_the_notebook_is_saved_with_what_it_shows() -> None:
+    """`jupyter execute --inplace docs/tutorial/first_study.ipynb` writes it."""
+    cells = [cell for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    assert NOTEBOOK.stat().st_size < 200_000 and all(output["output_type"] != "error" for output in outputs)
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+    assert "IProgress" not in NOTEBOOK.read_text()
+
+
+@pytest.mark.long
+def test_a_kernel_executes_the_notebook(tmp_path: Path) -> None:
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    notebook = nbformat.read(NOTEBOOK, 4)
+    nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    assert (tmp_path / "outputs/first/report/index.html").exists()
+
+
+def test_a_notebook_shows_one_output_that_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rich's own display needs ipywidgets."""
+    display = pytest.importorskip("IPython.display")
+    shown: list[Any] = []
+    output = SimpleNamespace(update=shown.append)
+    monkeypatch.setattr(display, "display", lambda lines, display_id: shown.append(lines) or output)
+    monkeypatch.setattr("ablate.run.notebook.REFRESH_INTERVAL", 0.0)
+    progress = NotebookProgress(TextColumn("{task.description} {task.completed}"))
+    task = progress.add_task("run", total=3)
+    progress.start()
+    progress.update(task, completed=2)
+    progress.stop()
+    console = Console(file=StringIO())
+    console.print(*shown)
+    assert console.file.getvalue().split("\n")[:3] == ["run 0", "run 2", "run 2"]

@@ -16,12 +16,11 @@ from ablate.sweep import plan
 from ablate.training.device import make_accelerator
 from ablate.training.learner import make_learner
 from ablate.training.step import train
-from tests.benchmarks.machine import multiplies_bf16
 from tests.benchmarks.processes import spend
 from tests.benchmarks.scaling import Growth
 from tests.benchmarks.study import clips, delays, write_data
 from tests.benchmarks.trainer_script import make_trainer, read_data
-from tests.benchmarks.turns import Ratio, held, in_turns, ratio
+from tests.benchmarks.turns import Ratio, held, in_turns, multiplies_bf16, ratio
 from tests.tools import compose_config, compose_settings
 
 STEPS, BATCH = 8, 4

@@ -39,7 +39,7 @@ class Process:
     is_worker: bool = False  # its output goes to the command's terminal, or to a file
     alive: FileLock | None = None  # a worker of hydra/launcher=local holds it until the worker ends ...
     busy: FileLock | None = None  # ... and this one during a run
-    release: Callable[[], None] | None = None  # in the command: ends the workers of its launcher
+    release: Callable[[], None] | None = None  # in the command: ends what its launcher started
     flags: tuple[str, ...] = ()  # of the command: --config-dir and --config-name with their values
     stop: StopRequest | None = None  # of a worker that keeps stop requests between runs
 

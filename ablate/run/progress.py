@@ -39,7 +39,8 @@ def is_live() -> bool:
 def table_console() -> EscapingConsole:
     """Return a console on standard output for tables: in a file or a pipe 140 characters wide, or as COLUMNS says."""
     # by isatty, as FORCE_COLOR makes rich take a pipe for a terminal
-    return EscapingConsole(width=None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 140)
+    knows_width = sys.stdout.isatty() or console.is_jupyter or os.environ.get("COLUMNS")
+    return EscapingConsole(width=None if knows_width else 140)
 
 
 def configure_logging() -> None:

@@ -167,7 +167,8 @@ class Sweep(Callback):
         if self.launcher.is_elsewhere:
             self.todo, self.shown = [work.folder.name for work in todo], process.current.shown
             self.team = self.launcher.start(config)
-            process.current.release = self.team.dismiss if self.team else None
+            if self.team:
+                process.current.release = self.team.dismiss
             console.print(self.launcher.announcement, markup=False, highlight=False, soft_wrap=True)
             watch.open_watch(todo, {run.run: run.steps for run in runs}, self.names)
         else:

@@ -152,6 +152,7 @@ def connect_ray(config: DictConfig) -> None:
 
         with contextlib.chdir(conf()):  # it has no modules, and Ray's workers search the current folder for them first
             ray.init(**settings)
+        process.current.release = ray.shutdown
     except (OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         key, what = "hydra.launcher.ray.init.address", "the address of a running Ray cluster"

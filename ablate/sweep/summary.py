@@ -167,7 +167,7 @@ def write_study_report(folder: Path, claims: Path, tracker: Tracker, allow: Sequ
     """
     try:
         from analysis.claims.reading import for_study, read_claims  # here, so that a plan does not wait for matplotlib
-        from analysis.page.headline import headline
+        from analysis.page.headline import answer
         from analysis.report import PAGE, why_differences_wait, write_report
         from analysis.tables.closing import arm_differences
 
@@ -180,8 +180,8 @@ def write_study_report(folder: Path, claims: Path, tracker: Tracker, allow: Sequ
             publish(tracker, folder.name, folder / "report")
         waits = why_differences_wait(study, judged_by) or ""
         found = None if waits else arm_differences(study, judged_by)
-        answer = headline(study, judged_by, written.findings)
-        return StudyReport(study, folder / "report" / PAGE, answer, found, waits)
+        shown = written.answer or answer(study, judged_by, written.findings)
+        return StudyReport(study, folder / "report" / PAGE, shown.brief, found, waits)
     except Exception as error:
         return f"no report: {error}; the runs are unaffected, and python -m analysis {folder} tries again"
 

@@ -239,6 +239,7 @@ def with_effect(found: Finding, effect: Estimate | None, question: Question, of:
         p_sign_flip=None if flip is None else min(1.0, flip * of),
         improvement=improved,
         skewness=skewness_of(effect),
+        differences=() if over_seeds is None else tuple(map(float, over_seeds.differences)),
     )
 
 

@@ -10,10 +10,13 @@ from analysis.claims.estimand import Settings
 from analysis.claims.verdict_rule import Verdict
 from analysis.stats.interval import Interval
 
+NOT_KEYS = ("n_unknown", "differences")
+"""Fields of `Finding` that verdicts.json does not have."""
+
 
 @dataclass(frozen=True)
 class Finding:
-    """A claim, or a part of one, with its effect and verdict. Fields but `n_unknown` are the keys of verdicts.json.
+    """A claim, or a part of one, with its effect and verdict. Fields but NOT_KEYS are the keys of verdicts.json.
 
     effect                  treatment − control (or − reference) on `scale`, whatever the claimed direction
     interval                95 % interval of the effect
@@ -34,6 +37,7 @@ class Finding:
     n_unlearned             seeds on which a run did not learn, whether or not they count in n
     n_unknown               seeds on which nobody knows whether a run learned: its predictions are missing;
                             not a key of verdicts.json, whose keys are agreed: there a note has it
+    differences             the effect on each seed, on the scale; not a key of verdicts.json either
     n_missing               seeds, planned or started, that cannot be compared
     further_seeds, command  number of more seeds that a decision needs, and the command that runs them; None where
                             no seeds are needed or their number is unknown
@@ -75,6 +79,7 @@ class Finding:
     command: str | None = None
     notes: tuple[str, ...] = ()
     parts: tuple["Finding", ...] = ()
+    differences: tuple[float, ...] = ()
 
 
 def verdicts_json(findings: Sequence[Finding]) -> str:
@@ -89,7 +94,7 @@ def json_value(value: Any) -> Any:
     if isinstance(value, Interval):
         return [value.low, value.high]
     if isinstance(value, Finding):
-        names = [own.name for own in fields(value) if own.name != "n_unknown"]
+        names = [own.name for own in fields(value) if own.name not in NOT_KEYS]
         return {name: json_value(getattr(value, name)) for name in names}
     if isinstance(value, Enum):
         return value.value

@@ -1,64 +1,119 @@
-"""The first sentence of a report: which arms differ, by how much, and how sure that is; or how many claims hold."""
+"""The answer of a report: which technique changes the metric, by how much, how sure that is, and what to do next.
+
+The page opens with it, and the terminal ends with it; `first_sentence` alone is for closing tables.
+"""
 
 import math
 from collections.abc import Sequence
-from itertools import groupby
+from dataclasses import dataclass
 
 from ablate.config.wording import count
-from ablate.schema import TASKS
 from analysis.claims.comparison import reference_arm
 from analysis.claims.finding import Finding
-from analysis.claims.more_seeds import new_seeds, study_name, sweep_command, to_run
+from analysis.claims.pairing import Refused
 from analysis.claims.reading import Claims
 from analysis.claims.verdict_rule import Verdict
-from analysis.page.sentences import SENTENCES
+from analysis.page.effect_sentences import (
+    MOST_ARMS,
+    RATIOS,
+    effects_sentence,
+    lead_sentence,
+    others_sentences,
+    sure_sentences,
+)
+from analysis.page.metric_effects import MetricEffects, metric_effects
+from analysis.page.what_next import NextStep, next_step, why_differences_wait
 from analysis.quantities.measure import measure
 from analysis.quantities.recorded import use_quantities_of
-from analysis.quantities.registry import REGISTRY, of_kind
-from analysis.records.arms import ranges, words
+from analysis.quantities.registry import REGISTRY, Quantity, of_kind
+from analysis.records.arms import ranges
+from analysis.records.short_names import short_names
 from analysis.records.study import Study
 from analysis.stats.scales import SCALES
+from analysis.tables.ablation import ablation
+from analysis.tables.all import reference_of
+from analysis.tables.formats import Table
 from analysis.tables.numbers import ratio_text, rounded
 
-ENOUGH = 5
-"""Seeds that a study of one seed is advised to have."""
 
-MOST_ARMS = 4
-"""Arms that the sentence names one by one."""
+@dataclass(frozen=True)
+class Answer:
+    """What a study shows.
 
-POINTLESS = {"points": 50.0, "log": 3.0}
-"""Half-widths from which an interval rules out nothing that anybody expects: 50 points, a ratio of 20."""
+    lead    the first sentence: which techniques change the metric
+    more    further sentences: the effects with their intervals, other differences, the claims, how sure it is
+    next    what to do next
+    found   the effects that the sentences are on; None where nothing is compared
+    """
 
-WITHOUT_EFFECT = (Verdict.INCONCLUSIVE, Verdict.NOT_TESTED, Verdict.EQUIVALENT)
+    lead: str
+    more: tuple[str, ...]
+    next: NextStep
+    found: MetricEffects | None = None
+
+    @property
+    def text(self) -> str:
+        """All of it: one line for what is shown, one for what comes next, then the command for that."""
+        shown = " ".join(filter(None, (self.lead, *self.more)))
+        return "\n".join(filter(None, (shown, self.next.sentence, self.next.command)))
+
+    @property
+    def brief(self) -> str:
+        """The first sentence, what to do next, and the command for that: a line each."""
+        return "\n".join(filter(None, (self.lead, self.next.sentence, self.next.command)))
 
 
-def headline(study: Study, claims: Claims, findings: Sequence[Finding]) -> str:
-    """What a study shows, in a sentence or two, and what it lacks, with the command that adds it."""
+def headline(study: Study, claims: Claims, findings: Sequence[Finding], table: Table | None = None) -> str:
+    """The answer as text, for a terminal."""
+    return answer(study, claims, findings, table).text
+
+
+def first_sentence(study: Study, claims: Claims, findings: Sequence[Finding], table: Table | None = None) -> str:
+    """The first sentence of the answer: which techniques change the metric, and by how much."""
+    return answer(study, claims, findings, table).lead
+
+
+def answer(study: Study, claims: Claims, findings: Sequence[Finding], table: Table | None = None) -> Answer:
+    """What a study shows, and what to do next; `table`: its ablation table, if it is made already."""
     use_quantities_of(study, claims.metrics.quantities)
-    seeds = sorted(set(study.runs["seed"]))
-    if claims.compare is None:
-        shown = claims_sentence(findings)
-    elif not findings:
-        shown = f"There is one arm only ({next(iter(study.arms))}), so nothing is compared: add arms, such as " + (
-            "clip=none,fixed,delayed."
-        )
-    elif len(seeds) == 1:
-        shown = one_seed_sentence(study, claims)
-    else:
-        shown = comparison_sentence(findings, study.kind)
-    if study.table is not None:
-        shown = f"{shown} {table_sentence(study)}"
-    return f"{shown}\n{more_seeds_sentence(study, claims)}" if len(seeds) == 1 and study.table is None else shown
+    following = next_step(study, claims, findings)
+    judged = () if claims.compare is not None else (claims_sentence(findings),)
+    where = (table_sentence(study),) if study.table is not None else ()
+    if len(study.arms) == 1:
+        return Answer(f"There is one arm only ({next(iter(study.arms))}), so nothing is compared.", judged, following)
+    if study.runs["seed"].nunique() == 1 and claims.compare is not None:
+        chance = "One seed cannot separate a difference from chance."
+        return Answer(chance, (one_seed_sentence(study, claims), *where), following)
+    waits = why_differences_wait(study, claims)
+    if waits and all(finding.verdict is Verdict.NOT_TESTED for finding in findings):
+        return Answer("No difference is shown before the planned number of seeds.", (f"{waits}.", *judged), following)
+    found = metric_effects(study, claims, findings, table or made_table(study, claims))
+    if found is None:
+        return Answer(judged[0] if judged else "Nothing could be compared.", where, following)
+    more = (effects_sentence(found), *others_sentences(found), *sure_sentences(found, study), *judged, *where)
+    return Answer(lead_sentence(found, smallest_asked(claims, found.quantity)), more, following, found)
 
 
-def table_sentence(study: Study) -> str:
-    """How the arms of a table of results are compared."""
-    if study.is_paired:
-        return "The runs were made elsewhere; rows with the same seed are taken as pairs."
-    return "The runs were made elsewhere, and the arms are compared unpaired, by Welch's t."
+def made_table(study: Study, claims: Claims) -> Table | None:
+    """The ablation table; None for a comparison, whose verdicts have the effects, and where no arm has a row."""
+    if claims.compare is not None:
+        return None
+    try:
+        return ablation(study, reference_of(claims, study))
+    except Refused:
+        return None
 
 
-# --- Claims ---
+def smallest_asked(claims: Claims, quantity: Quantity) -> float | None:
+    """The smallest difference of interest in a quantity, by the claims on it."""
+    same = (quantity.name, quantity.scale)
+    return min(
+        (each.smallest for each in claims.questions if (each.quantity, each.scale) == same and each.smallest),
+        default=None,
+    )
+
+
+# --- Claims, one seed, tables ---
 
 
 def claims_sentence(findings: Sequence[Finding]) -> str:
@@ -76,87 +131,17 @@ def claims_sentence(findings: Sequence[Finding]) -> str:
     return " ".join([f"{first}: {', '.join(supported)}." if supported else f"{first}.", *others])
 
 
-# --- Arms against the reference ---
-
-
-def comparison_sentence(findings: Sequence[Finding], kind: str = TASKS[0]) -> str:
-    """The arms that differ from the reference, then the others; intervals are those adjusted for all comparisons."""
-    judged = [finding for finding in findings if finding.verdict is not Verdict.NOT_TESTED]
-    arms = [list(group) for _, group in groupby(findings, lambda finding: words(finding.treatment or {}))]
-    # those that differ come first
-    arms.sort(key=lambda group: all(finding.verdict in WITHOUT_EFFECT for finding in group))
-    seeds = sorted({finding.n for finding in judged if finding.n})
-    clauses: dict[str, list[str]] = {}
-    for group in arms[:MOST_ARMS]:
-        clauses.setdefault(arm_clause(group, len(seeds) > 1, kind), []).append(arm_in_words(group[0]))
-    said = [f"{' and '.join(names)}: {clause}" for clause, names in clauses.items()]
-    if more := arms[MOST_ARMS:]:
-        differ = sum(any(finding.verdict not in WITHOUT_EFFECT for finding in group) for group in more)
-        said.append(f"{count(len(more), 'more arm')}: {differ or 'none'} with a difference (see the report)")
-    text = f"{'; '.join(said)}."
-    if not judged:
-        return text
-    on = f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else count(seeds[0], "seed") if seeds else "no seed"
-    text += f" Intervals: 95 %, {on}, adjusted for {count(len(judged), 'comparison')}."
-    if unlearned := max(finding.n_unlearned for finding in judged):
-        text += f" On {count(unlearned, 'seed')} a run did not learn."
-    return text
-
-
-def arm_in_words(finding: Finding) -> str:
-    """The arm in words; an A/A arm, which differs in its dropout stream only, as the control that it is."""
-    return f"{'A/A control ' if finding.changes == ('nuisance',) else ''}{words(finding.treatment or {})}"
-
-
-def arm_clause(findings: Sequence[Finding], with_seeds: bool, kind: str) -> str:
-    """One arm against the reference: its first quantity in any case, the others where they differ."""
-    first, *others = findings
-    differing = [difference(finding, kind) for finding in others if finding.verdict not in WITHOUT_EFFECT]
-    tested = first.verdict is not Verdict.NOT_TESTED
-    on = f", {count(first.n, 'seed')}" if with_seeds and tested else ""
-    return f"{', '.join([difference(first, kind), *differing])}{on}"
-
-
-def difference(finding: Finding, kind: str) -> str:
-    """How a quantity differs from that of the reference, or that no difference is shown, and how large one could be."""
-    quantity = of_kind(REGISTRY[finding.quantity or ""], kind)
-    if finding.verdict is Verdict.NOT_TESTED or finding.effect is None:
-        return f"{quantity.words} not compared ({why_not_compared(finding)})"
-    interval = finding.interval_simultaneous
-    if finding.verdict not in WITHOUT_EFFECT and interval is not None:
-        sentence = SENTENCES[finding.scale or "raw"]
-        effect = sentence.effect(quantity.words, quantity.unit, f"with {words(finding.control or {})}", finding.effect)
-        return f"{effect} ({sentence.interval(finding.effect, interval.low, interval.high)})"
-    return f"no difference in {quantity.words} shown ({bound(finding, quantity.unit)})"
-
-
-def why_not_compared(finding: Finding) -> str:
-    if finding.further_seeds:
-        return f"{count(finding.further_seeds, 'more paired seed')} needed"
-    return finding.notes[0] if finding.notes else "no value"
-
-
-def bound(finding: Finding, unit: str) -> str:
-    """The largest difference in either direction that the seeds allow."""
-    interval = finding.interval_simultaneous
-    if interval is None:
-        return "equal on every seed" if not finding.effect else f"the same difference on all {finding.n} seeds"
-    largest = max(abs(interval.low), abs(interval.high))
-    if largest > POINTLESS.get(finding.scale or "", float("inf")):
-        return f"{count(finding.n, 'seed')} cannot rule out a large one"
-    if finding.scale in ("log", "logit"):
-        return f"ratio within {ratio_text(interval.low)} to {ratio_text(interval.high)}"
-    of_scale = "points" if finding.scale == "points" else unit
-    return " ".join(f"within {rounded(largest)} {of_scale} either way".split())
-
-
-# --- One seed ---
+def table_sentence(study: Study) -> str:
+    """How the arms of a table of results are compared."""
+    if study.is_paired:
+        return "The runs were made elsewhere; rows with the same seed are taken as pairs."
+    return "The runs were made elsewhere, and the arms are compared unpaired, by Welch's t."
 
 
 def one_seed_sentence(study: Study, claims: Claims) -> str:
     """The differences of the arms from the reference on the only seed, which chance may explain."""
     assert claims.compare is not None
-    reference = reference_arm(study.arms, claims.compare.reference)
+    reference, names = reference_arm(study.arms, claims.compare.reference), short_names(study.arms)
     values = measure(study, list(claims.compare.quantities)).values.join(study.runs.set_index("run")["arm"])
     by_arm = values.groupby("arm").first()
     clauses = []
@@ -166,10 +151,10 @@ def one_seed_sentence(study: Study, claims: Claims) -> str:
                 one_difference(name, keys["scale"], by_arm.loc[label, name], by_arm.loc[reference, name], study)
                 for name, keys in claims.compare.quantities.items()
             ]
-            clauses.append(f"{label}: {', '.join(filter(None, found))}")
-    against = f"On seed {ranges(study.runs['seed'])}, against {reference}"
-    shown = f"{against}: {'; '.join(clauses)}. " if clauses else ""
-    return f"{shown}One seed cannot separate a difference from chance."
+            clauses.append(f"{names[label]}: {', '.join(filter(None, found))}")
+    against = f"On seed {ranges(study.runs['seed'])}, against {names[reference]}"
+    more = f"; {count(len(clauses) - MOST_ARMS, 'more arm')}" if len(clauses) > MOST_ARMS else ""
+    return f"{against}: {'; '.join(clauses[:MOST_ARMS])}{more}." if clauses else "Nothing could be compared."
 
 
 def one_difference(name: str, scale: str, value: float, other: float, study: Study) -> str:
@@ -181,15 +166,7 @@ def one_difference(name: str, scale: str, value: float, other: float, study: Stu
         SCALES[scale](1 if study.table else int(study.runs["trainer.steps"].iloc[0])).forward,
     )
     effect = float(convert(value) - convert(other))
-    if scale in ("log", "logit"):
+    if scale in RATIOS:
         return f"{quantity.words} × {ratio_text(effect)}"
     unit = "points" if scale == "points" else quantity.unit
     return " ".join(f"{quantity.words} {'+' if effect > 0 else ''}{rounded(effect)} {unit}".split())
-
-
-def more_seeds_sentence(study: Study, claims: Claims) -> str:
-    """The command that adds seeds to all arms of a study of one seed."""
-    seeds = new_seeds(ENOUGH - 1, study, set(study.runs["seed"]))
-    arms = to_run([{} for _ in study.arms], list(study.arms), study)
-    command = sweep_command(claims.command, study_name(study.folder), arms, seeds)
-    return f"{ENOUGH - 1} more seeds, for {ENOUGH} in all:\n{command}"

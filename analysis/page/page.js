@@ -4,13 +4,15 @@ const unpacked = new Blob([packed]).stream().pipeThrough(new DecompressionStream
 const source = new Blob([await new Response(unpacked).text()], { type: "text/javascript" });
 const { default: DataTable } = await import(URL.createObjectURL(source));
 
+const FILTERED = 6; // rows, with the head, from which a table has a filter
+const filter = { search: { text: "Filter", placeholder: "" } };
 for (const table of document.querySelectorAll("table.sortable")) {
   new DataTable(table, {
     paging: false,
     info: false,
     order: [],
     autoWidth: false,
-    layout: { topStart: { search: { text: "Filter", placeholder: "" } }, topEnd: null },
+    layout: { topStart: table.closest(".compact") || table.rows.length < FILTERED ? null : filter, topEnd: null },
     language: { zeroRecords: "No row has this text." },
   });
 }

@@ -9,19 +9,28 @@ import gzip
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ablate.config.wording import printable
+from analysis.claims.finding import Finding
+from analysis.claims.reading import Claims
 from analysis.claims.verdict_rule import Verdict
+from analysis.page.ablation_view import ablation_view
+from analysis.page.effect_pictures import EffectPicture, claim_pictures, metric_picture
+from analysis.page.effect_sentences import forest_words
+from analysis.page.headline import Answer
 from analysis.page.pictures import Picture
 from analysis.page.provenance import Fact
 from analysis.page.sentences import MEANING, FindingText, tally
+from analysis.records.short_names import short_names
+from analysis.records.study import Study
 from analysis.tables.formats import LEADING, LeftOut, Table, are_numbers
 
 SIGNS: Mapping[Verdict, str] = {
@@ -51,11 +60,14 @@ PROBLEM_KINDS = {
 class Page:
     """The content of the page.
 
-    headline  what it shows, and below it the command for what it lacks
-    overview  what the study compares, in words
-    varied    setting in which the arms differ -> its values; shared: setting of all arms -> its value
-    left_out  figures and tables that the runs do not allow
-    problems  as in Study
+    overview        what the study compares, in words
+    varied          setting in which the arms differ -> its values; shared: setting of all arms -> its value
+    left_out        figures and tables that the runs do not allow
+    problems        as in Study
+    answer          what the study shows, and what to do next
+    forest          the effects on the metric, with a title and a note; ablation: the table below it
+    names           label of an arm -> its short name on this page
+    claim_pictures  id of a claim -> its pictures
     """
 
     study: str
@@ -68,7 +80,13 @@ class Page:
     shared: Mapping[str, str]
     left_out: tuple[LeftOut, ...]
     problems: pd.DataFrame
-    headline: str = ""
+    answer: Answer | None = None
+    forest: EffectPicture | None = None
+    forest_title: str = ""
+    forest_note: str = ""
+    ablation: Table | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
+    claim_pictures: Mapping[str, tuple[EffectPicture, ...]] = field(default_factory=dict)
 
     @property
     def verdicts(self) -> set[Verdict | None]:
@@ -77,6 +95,11 @@ class Page:
     @property
     def tally(self) -> str:
         return tally([item.finding for item in self.findings])
+
+    @property
+    def arms(self) -> tuple[tuple[str, str], ...]:
+        """Short name and label of each arm that has another name on this page."""
+        return tuple((short, label) for label, short in self.names.items() if short != label)
 
     @property
     def untested(self) -> tuple[FindingText, ...]:
@@ -145,6 +168,23 @@ def by_kind(problems: pd.DataFrame) -> Iterator[tuple[str, list[tuple[str, str]]
         yield PROBLEM_KINDS.get(kind, kind), list(zip(group["run"], group["problem"], strict=True))
 
 
+def first_screen(
+    study: Study, claims: Claims, findings: Sequence[Finding], shown: Answer, table: Table | None
+) -> dict[str, Any]:
+    """The fields of the page for its first screen and its cards."""
+    names = short_names(study.arms)
+    title, texts, note = forest_words(shown.found, names) if shown.found else ("", (), "")
+    return {
+        "answer": shown,
+        "forest": metric_picture(shown.found, texts) if shown.found else None,
+        "forest_title": title,
+        "forest_note": note,
+        "ablation": ablation_view(table, study, names) if table else None,
+        "names": names,
+        "claim_pictures": {finding.id: claim_pictures(finding, claims) for finding in findings},
+    }
+
+
 # --- Tables ---
 
 
@@ -155,6 +195,15 @@ class Cell:
     text: str
     order: str | None
     bold: bool = False
+
+    @property
+    def pieces(self) -> list[str]:
+        """The text in pieces that no line break divides: a number, its interval, a word.
+
+        >>> Cell("+0.3 (−0.4 to 0.9) higher", "0.3").pieces
+        ['+0.3', '(−0.4 to 0.9)', 'higher']
+        """
+        return re.split(r" (?=\()|(?<=\)) ", self.text)
 
 
 @dataclass(frozen=True)
@@ -169,11 +218,11 @@ class Column:
         return any(cell.order is not None for cell in self.cells)
 
 
-def columns(table: Table) -> list[Column]:
-    """The columns of a table as people read it."""
-    found = []
+def columns(table: Table, names: Mapping[str, str] | None = None) -> list[Column]:
+    """The columns of a table as people read it; `names`: short names of arms by label."""
+    found, names = [], names or {}
     for j, heading in enumerate(table.words):
-        cells = sortable_cells([str(value) for value in table.words.iloc[:, j]])
+        cells = sortable_cells([names.get(str(value), str(value)) for value in table.words.iloc[:, j]])
         cells = tuple(replace(cell, bold=(i, j) in table.bold) for i, cell in enumerate(cells))
         found.append(Column(str(heading), cells))
     return found

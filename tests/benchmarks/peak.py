@@ -25,8 +25,7 @@ from ablate.experiment import build_options
 from ablate.training.device import OneDNNLinear, make_accelerator
 from ablate.training.learner import make_batches, make_learner
 from ablate.training.step import Learner, step
-from tests.benchmarks.machine import with_reservation
-from tests.benchmarks.turns import in_turns, options, tell
+from tests.benchmarks.turns import in_turns, options, tell, with_reservation
 from tests.tools import compose_settings
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -24,9 +24,8 @@ from ablate.experiment import Options, build_options
 from ablate.training.device import make_accelerator
 from ablate.training.learner import make_batches, make_learner
 from ablate.training.step import train
-from tests.benchmarks.machine import with_reservation
 from tests.benchmarks.processes import peak_megabytes
-from tests.benchmarks.turns import Ratio, held, in_turns, options, ratio, tell
+from tests.benchmarks.turns import Ratio, held, in_turns, options, ratio, tell, with_reservation
 from tests.tools import compose_settings
 
 UNSPLIT_AT_MOST = 1.03

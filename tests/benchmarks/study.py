@@ -35,9 +35,8 @@ from typing import Any
 
 from ablate.data.sources import Data, MovieSnippets, load_splits
 from ablate.files.assets import ASSETS, fetch
-from tests.benchmarks.machine import with_reservation
 from tests.benchmarks.processes import Spent, spend
-from tests.benchmarks.turns import held, in_turns, options, ratio, tell
+from tests.benchmarks.turns import held, in_turns, options, ratio, tell, with_reservation
 
 SCRIPT = str(Path(__file__).with_name("trainer_script.py"))
 RIVALS = {

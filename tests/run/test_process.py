@@ -7,8 +7,8 @@ import pytest
 from filelock import FileLock
 
 import ablate.__main__ as main
-from ablate.run import process
 from ablate.run.process import Process
+from ablate.run.signals import Stopped, stop_behind
 from tests.tools import ROOT
 
 
@@ -38,10 +38,23 @@ def test_a_launcher_pickles_no_copy_of_the_state() -> None:
     finally:
         cloudpickle.unregister_pickle_by_value(main)
     assert app is not main.app.__wrapped__
-    assert app.__globals__["process"] is process
+    assert not any(isinstance(value, Process) for value in app.__globals__.values())
 
 
 def test_no_function_rebinds_a_name_of_its_module() -> None:
     modules = [path for folder in ("ablate", "analysis") for path in (ROOT / folder).rglob("*.py")]
     trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in modules}
     assert [path for path, tree in trees.items() if any(isinstance(n, ast.Global) for n in ast.walk(tree))] == []
+
+
+# --- Requests to stop, and errors that are none ---
+
+
+def test_an_error_that_is_its_own_cause_is_no_stop() -> None:
+    error, other = ValueError("a"), ValueError("b")
+    error.__cause__ = error
+    assert stop_behind(error) is None
+    error.__cause__, other.__cause__ = other, error
+    assert stop_behind(error) is None
+    other.__cause__ = Stopped(15)
+    assert isinstance(stop_behind(error), Stopped)

@@ -56,7 +56,8 @@ def test_the_groups_of_test_examples_are_recorded_where_they_are_known(tmp_path:
     table.assign(group=[7, 7, 3, 7] * 10).to_csv(tmp_path / "test.csv", index=False)
     data = (
         "model=tiny", "model.hidden=16", "data=files", f"data.files.train={tmp_path}/train.csv",
-        f"data.files.test={tmp_path}/test.csv", "trainer.steps=2", "trainer.batch_size=4", "trainer.threads=1",
+        f"data.files.validation={tmp_path}/test.csv", f"data.files.test={tmp_path}/test.csv", "trainer.steps=2",
+        "trainer.batch_size=4", "trainer.threads=1",
     )  # fmt: skip
     grouped = run_settings(compose_settings(*data, "data.cluster=group"), tmp_path / "grouped")
     assert grouped["records"]["clusters.parquet"]["rows"] == 40

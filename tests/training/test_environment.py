@@ -13,6 +13,7 @@ from ablate.sweep.preflight import check_ranks
 from ablate.trainer import Trainer
 from ablate.training.device import make_accelerator
 from ablate.training.environment import COUNTED, REFUSED, environment, variables
+from ablate.training.memory import memory_line, process_peak
 from tests.tools import compose_settings, run_settings
 
 CPU = torch.device("cpu")
@@ -137,3 +138,21 @@ def test_the_numbers_of_a_run_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         monkeypatch.setenv(name, value)
     again = run_settings(settings, tmp_path / "again")
     assert again["metrics"] == plain["metrics"] and again["environment"]["key"] == plain["environment"]["key"]
+
+
+# --- Memory: the log line that explains it ---
+
+
+def test_the_line_has_the_count_and_the_peak() -> None:
+    memory = {"weights": 4_940_000_000, "gradients": 3_220_000_000, "optimizer": 6_440_000_000, "peak": 16_000_000_000}
+    assert memory_line(memory) == (
+        "memory by count: weights 4.94 + gradients 3.22 + optimizer 6.44 = 14.6 GB; peak 16 GB on the device"
+    )
+
+
+def test_without_cuda_the_peak_is_that_of_the_process(monkeypatch) -> None:
+    held = bytearray(64 << 20)
+    assert (process_peak() or 0) > len(held)
+    monkeypatch.setattr("ablate.training.memory.process_peak", lambda: 2_500_000_000)
+    memory = {"weights": 1_000_000_000, "gradients": 0, "optimizer": None, "peak": None}
+    assert memory_line(memory).endswith("= 1 GB; peak 2.5 GB in this process so far")

@@ -234,9 +234,9 @@ def test_it_is_a_document_that_can_be_read_without_looking():
     tags = dict(seen.tags)
     assert tags["html"]["lang"] == "en" and "viewport" in {tag.get("name") for name, tag in seen.tags if name == "meta"}
     sections = [tag["id"] for name, tag in seen.tags if name == "section"]
-    assert sections == ["verdicts", "tables", "figures", "run", "missing"]
+    assert sections == ["answer", "verdicts", "tables", "figures", "run", "missing"]
     assert sum(name == "table" for name, _ in seen.tags) == sum(name == "caption" for name, _ in seen.tags)
-    assert next(tag["href"] for name, tag in seen.tags if name == "a") == "#verdicts"
+    assert next(tag["href"] for name, tag in seen.tags if name == "a") == "#answer"
     ids = {tag["id"] for _, tag in seen.tags if "id" in tag}
     named = {tag["aria-labelledby"] for _, tag in seen.tags if "aria-labelledby" in tag}
     inner = {tag["href"][1:] for name, tag in seen.tags if name == "a" and tag["href"].startswith("#")}

@@ -10,7 +10,8 @@ from analysis.figures.forest import judged_effects
 from analysis.page.sentences import findings_in_words
 from analysis.records.study import load
 from analysis.report import Report
-from tests.analysis.claims.test_grid_contrasts import write_data_sets, write_grid
+from tests.analysis.claims.test_grid_contrasts import write_data_sets
+from tests.analysis.claims.test_tuned_contrasts import write_grid
 from tests.analysis.page.test_page import Seen, page
 from tests.analysis.runs import layers_frame, predictions_frame, write_run
 from tests.analysis.studies import written

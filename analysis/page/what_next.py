@@ -1,0 +1,93 @@
+"""What to do after a report: the seeds that are still due, with the command that runs them, or nothing."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ablate.config.wording import count
+from analysis.claims.finding import Finding, with_parts
+from analysis.claims.more_seeds import new_seeds, study_name, sweep_command, to_run
+from analysis.claims.reading import Claims
+from analysis.claims.verdict_rule import Verdict
+from analysis.records.study import Study
+
+ENOUGH = 5
+"""Seeds that a study of one seed is advised to have."""
+
+
+class NextStep(NamedTuple):
+    """A sentence on what to do next, and the command for it, "" where there is none."""
+
+    sentence: str
+    command: str = ""
+
+
+def next_step(study: Study, claims: Claims, findings: Sequence[Finding]) -> NextStep:
+    """What to do after a report on these findings."""
+    seeds = set(study.runs["seed"])
+    if len(study.arms) == 1:
+        return NextStep("Next: add arms to compare, such as clip=none,fixed,delayed.")
+    if study.table is not None:
+        return NextStep("Next: more rows, with further seeds, make the intervals narrower.")
+    if len(seeds) == 1 and claims.compare is not None:
+        return NextStep(f"Next: {ENOUGH - 1} more seeds, for {ENOUGH} in all:", all_arms(ENOUGH - 1, study, claims))
+    if lacking := [each for each in with_parts(findings) if each.command and each.further_seeds]:
+        most = max(lacking, key=lambda each: each.further_seeds or 0)
+        waits = most.verdict is Verdict.NOT_TESTED
+        seeds = count(most.further_seeds or 0, "more seed")
+        due = f"{seeds} before {most.id} is judged" if waits else f"about {seeds} to decide {most.id}"
+        return NextStep(f"Next: {due}:", most.command or "")
+    if claims.compare is not None:
+        return more_of_a_comparison(study, claims, findings)
+    return after_the_plan(study, claims, findings)
+
+
+def all_arms(seeds: int, study: Study, claims: Claims) -> str:
+    """The command that adds seeds to all arms."""
+    arms = to_run([{} for _ in study.arms], list(study.arms), study)
+    new = new_seeds(seeds, study, set(study.runs["seed"]))
+    return sweep_command(claims.command, study_name(study.folder), arms, new)
+
+
+def more_of_a_comparison(study: Study, claims: Claims, findings: Sequence[Finding]) -> NextStep:
+    """What a comparison without planned seeds can do: four times the seeds for intervals of half the width."""
+    if all(each.verdict is not Verdict.INCONCLUSIVE for each in findings):
+        return NextStep("Next: nothing is due; every comparison has an answer.")
+    more = 3 * study.runs["seed"].nunique()
+    return NextStep(
+        f"Next: nothing is due, as no smallest difference of interest is set. {count(more, 'more seed')} would make "
+        "the intervals about half as wide:",
+        all_arms(more, study, claims),
+    )
+
+
+def after_the_plan(study: Study, claims: Claims, findings: Sequence[Finding]) -> NextStep:
+    """What remains once the seeds of a plan are judged: a later look, claims that need other runs, or a new study."""
+    seeds = study.runs["seed"].nunique()
+    last = max((look for claim in claims.claims for look in claim.looks.looks), default=0)
+    is_open = any(each.verdict in (Verdict.INCONCLUSIVE, Verdict.UNDECIDED) for each in findings)
+    if is_open and seeds < last:
+        more = last - seeds
+        return NextStep(f"Next: {count(more, 'more planned seed')} until the last look:", all_arms(more, study, claims))
+    said = [f"Next: all {count(seeds, 'planned seed')} are judged, so no further seeds are due."]
+    if larger := [each for each in findings if each.further_seeds and not each.command]:
+        total = max(each.n + (each.further_seeds or 0) for each in larger)
+        said.append(f"To decide {claims_named(larger)}, a new study would need {count(total, 'seed')}.")
+    untested = [each for each in findings if each.verdict is Verdict.NOT_TESTED]
+    if command := next((each.command for each in untested if each.command), ""):
+        said.append(f"To test {claims_named(untested)}:")
+    return NextStep(" ".join(said), command)
+
+
+def claims_named(findings: Sequence[Finding]) -> str:
+    return f"claim{'' if len(findings) == 1 else 's'} {', '.join(each.id for each in findings)}"
+
+
+def why_differences_wait(study: Study, claims: Claims) -> str | None:
+    """The reason to show no differences between arms: fewer seeds than the first planned look; else None."""
+    plans = [claim.looks for claim in claims.claims]
+    first = min(((plan.looks or (plan.least,))[0] for plan in plans), default=0)
+    seeds = study.runs["seed"].nunique() if study.is_paired else int(study.runs["arm"].value_counts().min())
+    if claims.compare is not None or seeds >= first:
+        return None
+    planned = f"{count(seeds, 'seed')} of {first} planned"
+    return f"{planned}: until then only means are shown (--peek shows more, which is a look)"
