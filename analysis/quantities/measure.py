@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.quantities.formulas import NotMeasurable
-from analysis.quantities.registry import REGISTRY, Quantity, run_quantities
+from analysis.quantities.registry import REGISTRY, SHIPPED, Quantity, run_quantities
 from analysis.quantities.run_records import RunRecords
 from analysis.records.run_folder import Unreadable
 from analysis.records.study import Study
@@ -40,8 +40,10 @@ def measure(study: Study, quantities: Collection[str] | None = None) -> Measured
         run = RunRecords(study, entries)
         try:
             known = study.measured[run.name]
-            known |= {each: value_or_reason(run, each) for each in wanted.values() if each not in known}
-            found = {name: known[each] for name, each in wanted.items()}
+            for each in wanted.values():
+                if key_of(each) not in known:
+                    known[key_of(each)] = value_or_reason(run, each)
+            found = {name: known[key_of(each)] for name, each in wanted.items()}
         except Unreadable as problem:
             warnings.warn(f"{run.name} is not measured: {problem}", stacklevel=2)
             continue
@@ -51,6 +53,11 @@ def measure(study: Study, quantities: Collection[str] | None = None) -> Measured
         pd.DataFrame.from_dict(rows, orient="index", columns=names, dtype=float).rename_axis("run"),
         pd.DataFrame(lacking, columns=["run", "quantity", "reason"]),
     )
+
+
+def key_of(quantity: Quantity) -> str | Quantity:
+    """What a study's measurements are kept by: the name of a quantity of ours; two studies' own may share a name."""
+    return quantity.name if SHIPPED.get(quantity.name) is quantity else quantity
 
 
 def value_or_reason(run: RunRecords, quantity: Quantity) -> float | NotMeasurable | None:

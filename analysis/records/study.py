@@ -112,6 +112,13 @@ class Study:
         """run -> quantity -> what `analysis.quantities.measure` has found, kept as it reads all records."""
         return defaultdict(dict)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process: without what was measured by a user's own functions, which cannot be sent there."""
+        ours = {
+            run: {key: v for key, v in found.items() if isinstance(key, str)} for run, found in self.measured.items()
+        }
+        return self.__dict__ | {"measured": defaultdict(dict, ours)}
+
     @cached_property
     def kinds(self) -> dict[str, str]:
         """run -> kind of task (`ablate.schema.TASKS`), of the runs that count."""

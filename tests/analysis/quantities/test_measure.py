@@ -1,3 +1,4 @@
+import pickle
 import shutil
 import tempfile
 from dataclasses import replace
@@ -214,3 +215,15 @@ def test_a_run_that_has_gone_is_warned_of_and_left_out(study):
 def test_an_empty_study_measures_to_an_empty_frame(tmp_path):
     found = measure(load(tmp_path))
     assert found.values.shape == (0, len(run_quantities())) and found.lacking.empty
+
+
+def test_a_measured_study_can_be_sent_to_another_process_without_what_a_users_functions_measured(tmp_path):
+    write_run(tmp_path / "study", {"clip": "none"}, seed=0, run="one")
+    study = load(tmp_path / "study")
+    measure(study, ["test_accuracy"])
+    own = replace(REGISTRY["test_accuracy"], name="test_cost", measure=lambda run: 5.0)
+    study.measured["one"][own] = 5.0
+    sent = pickle.loads(pickle.dumps(study))
+    assert sent.measured == {"one": {k: v for k, v in study.measured["one"].items() if k != own}}
+    assert "test_accuracy" in sent.measured["one"]
+    assert own in study.measured["one"]
