@@ -296,7 +296,6 @@ def test_the_notebook_is_saved_with_what_it_shows() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.slow
 def test_a_kernel_executes_the_notebook(tmp_path: Path) -> None:
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     notebook = nbformat.read(NOTEBOOK, 4)
