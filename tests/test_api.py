@@ -126,16 +126,16 @@ def test_verdicts_are_those_of_the_command(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for name in ("command", "python"):
-        shutil.copytree(typed, tmp_path / name)
-    monkeypatch.setattr(sys, "argv", ["analysis", str(tmp_path / "command")])
+        shutil.copytree(typed, tmp_path / name / "mine")
+    monkeypatch.setattr(sys, "argv", ["analysis", str(tmp_path / "command/mine")])
     judge()
     said = capsys.readouterr().out
-    study = ablate.open_study(tmp_path / "python")
+    study = ablate.open_study(tmp_path / "python/mine")
     page = study.report()
     for name in ("report/verdicts.json", "report/tables/ablation.csv", "report/left_out.json"):
-        theirs, ours = ((tmp_path / each / name).read_bytes() for each in ("command", "python"))
+        theirs, ours = ((tmp_path / each / "mine" / name).read_bytes() for each in ("command", "python"))
         assert hashlib.sha256(ours).digest() == hashlib.sha256(theirs).digest(), name
-    looks = [(tmp_path / each / "looks.jsonl").read_text().count("\n") for each in ("command", "python")]
+    looks = [(tmp_path / each / "mine/looks.jsonl").read_text().count("\n") for each in ("command", "python")]
     assert looks[0] == looks[1] > 0
     whole = json.loads((page.parent / "verdicts.json").read_text())
     assert study.verdicts["id"].tolist() == [each["id"] for each in whole]
