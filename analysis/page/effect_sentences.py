@@ -48,16 +48,14 @@ def without_difference(found: MetricEffects, asked: float | None) -> str:
     words, main = found.quantity.words, found.main
     names = [each.name for each in main]
     known = [each.largest for each in main if not math.isnan(each.largest)]
-    who = none_of(names)
+    if not known and all(each.effect == 0 for each in main):
+        return f"{makes_no(names)} difference in {words} on any seed."
     if not known:
-        return f"{who} is shown to change {words}: no interval can be computed."
+        return f"{not_shown(names)} to change {words}: no interval can be computed."
     largest, seeds = max(known), seeds_text([each.n for each in main])
     if asked is not None and largest < asked:
-        none = who.replace(" is not ", " ") if len(names) == 1 else who
-        verb = "makes no" if len(names) == 1 else "makes a"
-        none = capital(names[0]) if len(names) == 1 else none
         return (
-            f"{none} {verb} difference of {asked_text(asked, found.quantity)} or more in {words}; "
+            f"{makes_no(names)} difference of {asked_text(asked, found.quantity)} or more in {words}; "
             f"at most {at_most(largest, found.quantity)} either way are possible."
         )
     if largest > POINTLESS.get(found.quantity.scale, math.inf):
@@ -76,6 +74,10 @@ def none_of(names: Sequence[str]) -> str:
     if len(names) > MOST_ARMS:
         return "No technique"
     return f"Neither {', '.join(names[:-1])} nor {names[-1]}" if len(names) > 1 else capital(names[0])
+
+
+def makes_no(names: Sequence[str]) -> str:
+    return f"{none_of(names)} makes {'no' if len(names) == 1 else 'a'}"
 
 
 def not_shown(names: Sequence[str]) -> str:

@@ -279,12 +279,12 @@ def test_a_command_of_the_document(tmp_path, monkeypatch, capsys, line):
     words = line.split()
     assert words[:3] == ["python", "-m", "analysis"]
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(command, "write_report", lambda study, claims, peek: judged_only(study, claims))
+    monkeypatch.setattr("analysis.judged.write_report", lambda study, claims, peek: judged_only(study, claims))
     monkeypatch.setattr(sys, "argv", ["analysis", *words[3:]])
     command.main()
     out = capsys.readouterr().out
     assert "results.csv: 120 rows, one per run" in out
-    assert re.search(r"clip=fixed: acc is [23]\.\d+ percentage points higher|1 of 1 claim is supported: A", out), (
+    assert re.search(r"[Cc]lipping: fixed improves acc by [23]\.\d+ points|1 of 1 claim is supported: A", out), (
         "the planted effect"
     )
 

@@ -55,7 +55,9 @@ def test_without_a_difference_the_lead_names_the_largest_that_is_possible():
     )
     assert "is shown to change" in lead(CLIP, freezing, asked=1.5)  # 1.9 points are more than 1.5
     assert lead(replace(CLIP, high=80.0)).endswith("5 seeds cannot rule out a large change.")
-    assert lead(replace(CLIP, low=float("nan"), high=float("nan"))).endswith("no interval can be computed.")
+    unknown = replace(CLIP, low=float("nan"), high=float("nan"))
+    assert lead(unknown) == "Clipping at 1 is not shown to change test accuracy: no interval can be computed."
+    assert lead(replace(unknown, effect=0.0)) == "Clipping at 1 makes no difference in test accuracy on any seed."
 
 
 def test_an_exchange_counts_only_where_nothing_is_added():
