@@ -106,7 +106,7 @@ class StudyResults:
     @property
     def waits(self) -> str | None:
         """Why tables and figures of differences between arms are not shown yet; None where they are."""
-        from analysis.report import why_differences_wait
+        from analysis.page.what_next import why_differences_wait
 
         return None if self.peek else why_differences_wait(self.records, self.judged[0])
 
@@ -130,10 +130,11 @@ class StudyResults:
 
     @property
     def headline(self) -> str:
-        """The study's result in a sentence or two."""
+        """What the study shows, how sure that is, and what to do next: the lines with which the command ends."""
         from analysis.page.headline import headline
 
-        return headline(self.records, self.judged[0], self.judged[1].findings)
+        claims, report = self.judged
+        return report.answer.text if report.answer else headline(self.records, claims, report.findings)
 
     def table(self, name: str, numbers: bool = False) -> "pd.DataFrame":
         """A table of the report as text, or its numbers; `attrs["caption"]` explains it.
