@@ -51,7 +51,7 @@ def without_difference(found: MetricEffects, asked: float | None) -> str:
     if not known and all(each.effect == 0 for each in main):
         return f"{makes_no(names)} difference in {words} on any seed."
     if not known:
-        return f"{not_shown(names)} to change {words}: no interval can be computed."
+        return f"{none_shown(names)} to change {words}: no interval can be computed."
     largest, seeds = max(known), seeds_text([each.n for each in main])
     if asked is not None and largest < asked:
         return (
@@ -59,9 +59,9 @@ def without_difference(found: MetricEffects, asked: float | None) -> str:
             f"at most {at_most(largest, found.quantity)} either way are possible."
         )
     if largest > POINTLESS.get(found.quantity.scale, math.inf):
-        return f"{not_shown(names)} to change {words}, and {seeds} cannot rule out a large change."
+        return f"{none_shown(names)} to change {words}, and {seeds} cannot rule out a large change."
     return (
-        f"{not_shown(names)} to change {words}; with {seeds}, up to {at_most(largest, found.quantity)} either way "
+        f"{none_shown(names)} to change {words}; with {seeds}, up to {at_most(largest, found.quantity)} either way "
         "remain possible."
     )
 
@@ -80,7 +80,7 @@ def makes_no(names: Sequence[str]) -> str:
     return f"{none_of(names)} makes {'no' if len(names) == 1 else 'a'}"
 
 
-def not_shown(names: Sequence[str]) -> str:
+def none_shown(names: Sequence[str]) -> str:
     return f"{none_of(names)} is {'not ' if len(names) == 1 else ''}shown"
 
 
