@@ -6,8 +6,9 @@ until `ablate.config.start.leave_folder` has run.
 
 TYPE_CHECKING = False  # type checkers take it as true
 if TYPE_CHECKING:
-    from ablate.api import AblationStudy, StudyResults, open_study, study
+    from ablate.api import AblationStudy, study
     from ablate.recorder import Recorder
+    from ablate.results import StudyResults, open_study
 
 __version__ = "0.1.0"
 __path__ = [*__path__, f"{__path__[0]}/version1"]
@@ -16,8 +17,8 @@ __all__ = ["AblationStudy", "Recorder", "StudyResults", "__version__", "open_stu
 LAZY = {
     "AblationStudy": "ablate.api",
     "Recorder": "ablate.recorder",
-    "StudyResults": "ablate.api",
-    "open_study": "ablate.api",
+    "StudyResults": "ablate.results",
+    "open_study": "ablate.results",
     "study": "ablate.api",
 }
 """Public name -> its module, which is imported on first use."""

@@ -290,9 +290,8 @@ def python_page() -> Iterator[str]:
 
 def gallery_page(pictures: set[str]) -> Iterator[str]:
     """The gallery's text, with the pictures that `python -m ablate.gallery docs/reference` has drawn."""
-    drawn = True
-    for line in gallery.page(gallery.options()):
-        if line.startswith("!["):
-            drawn = Path(line.rpartition("/")[2]).stem in pictures
-        if drawn or not line.startswith("!["):
-            yield line
+    title, *lines = gallery.page(gallery.options())
+    yield from (title, "")
+    if not pictures:
+        yield from ("The command `python -m ablate.gallery docs/reference` draws this page's pictures.", "")
+    yield from (line for line in lines if not line.startswith("![") or Path(line.rpartition("/")[2]).stem in pictures)

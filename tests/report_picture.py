@@ -19,7 +19,7 @@ from tests.tools import ROOT
 
 PAGE = ROOT / "outputs/reference/paper/report/index.html"
 PICTURE = ROOT / "docs/report.png"
-WIDTH, HEIGHT, SCALE = 1180, 880, 1.5
+WIDTH, HEIGHT, SCALE = 1340, 960, 1.5
 LIMIT = 300_000
 """Largest size of the picture in bytes."""
 

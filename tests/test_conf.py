@@ -19,7 +19,7 @@ NEEDED = {  # settings without a default
     "data/files": ("data.files.train=train.csv", "data.files.test=test.csv"),
     "freeze/regex": (r"freeze.pattern='layer\.[0-3]\.|embeddings'",),
 }
-EXPECTED_FILES = 116
+EXPECTED_FILES = 124
 
 
 def files() -> Iterator[str]:

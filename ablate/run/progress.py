@@ -96,12 +96,15 @@ class TimeLeft(ProgressColumn):
         return Text(left)
 
 
-def progress_lines() -> Progress:
-    """Lines with a bar, for a terminal of 80 columns or more; nothing where lines cannot be overwritten."""
+def progress_lines(others: int = 51) -> Progress:
+    """Lines with a bar, for a terminal of 80 columns or more; nothing where lines cannot be overwritten.
+
+    others: characters that all columns but the first may need.
+    """
     kind = NotebookProgress if console.is_jupyter else Progress
-    names = Column(no_wrap=True, overflow="ellipsis", max_width=max(16, console.width - 58))
+    names = Column(no_wrap=True, overflow="ellipsis", max_width=max(16, console.width - others))
     return kind(
-        TextColumn("{task.description}", table_column=names, markup=False), BarColumn(12),
+        TextColumn("{task.description}", table_column=names, markup=False), BarColumn(10),
         TextColumn("{task.completed}/{task.total} steps"), TimeLeft(), TextColumn("{task.fields[numbers]}"),
         console=console, disable=not is_live(),
     )  # fmt: skip

@@ -142,12 +142,14 @@ def arms(jobs: Sequence[Job]) -> tuple[list[Mapping[str, Any]], list[Mapping[str
 def run_names(jobs: Sequence[Job]) -> dict[str, str]:
     """A short name of each run of a sweep, its arm and its seed, by the name of its folder."""
     from analysis.records.arms import arm_of, labels, merged_order
+    from analysis.records.short_names import short_names
 
     records = arm_records(jobs)
     order = merged_order(record["factors"] for record in records)
-    found = labels([arm_of(record, order) for record in records])
-    arm_names = dict(zip(map(without_seed, one_of_each_arm(jobs)), found, strict=True))
-    return {work.folder.name: f"{arm_names[without_seed(work)]}, seed {work.config['seed']}" for work in jobs}
+    swept = [arm_of(record, order) for record in records]
+    label_of = dict(zip(map(without_seed, one_of_each_arm(jobs)), labels(swept), strict=True))
+    names = short_names(dict(zip(label_of.values(), swept, strict=True)))
+    return {work.folder.name: f"{names[label_of[without_seed(work)]]}, seed {work.config['seed']}" for work in jobs}
 
 
 def arm_records(jobs: Sequence[Job]) -> list[dict[str, Any]]:

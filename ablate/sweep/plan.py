@@ -230,21 +230,24 @@ def as_json(runs: Sequence[PlannedRun], parallel_runs: int = 1) -> str:
 
 
 def in_short(runs: Sequence[PlannedRun], parallel_runs: int = 1) -> str:
-    """The line that a sweep prints first.
+    """The line that a sweep prints first: the work and its time, if runs of this kind have been measured here.
 
     >>> in_short([PlannedRun("a", {}, 0, "new", None, 300, None, None, None)])
-    '1 run: 1 new; 300 steps to train; time, memory and disk unknown: no run of this kind has been measured here yet'
+    '1 run: 1 new; 300 steps to train'
     """
+    seconds = totals(runs, parallel_runs)["seconds"]
+    return work_in_words(runs, parallel_runs) + ("" if seconds is None else f"; about {duration(seconds)}")
+
+
+def work_in_words(runs: Sequence[PlannedRun], parallel_runs: int) -> str:
+    """The numbers of runs and steps."""
     states = [run.state for run in runs]
     counts = ", ".join(f"{states.count(s)} {s}" for s in ("new", "fork", "resume", "done") if s in states)
     total = totals(runs, parallel_runs)
     bound = "up to " if parallel_runs > 1 else ""
     shared = f", {bound}{total['steps_shared']} more are shared" if total["steps_shared"] else ""
     in_parallel = f", {parallel_runs} in parallel" if parallel_runs > 1 else ""
-    return (
-        f"{count(len(runs), 'run')}{in_parallel}: {counts}; {total['steps']} steps to train{shared}; "
-        f"{costs_in_words(total)}"
-    )
+    return f"{count(len(runs), 'run')}{in_parallel}: {counts}; {total['steps']} steps to train{shared}"
 
 
 def costs_in_words(total: Mapping[str, Any]) -> str:
@@ -312,7 +315,9 @@ class Plan:
     @property
     def lines(self) -> list[str]:
         """Costs, advice and power."""
-        lines = (in_short(self.runs, self.parallel_runs), self.advice, power_line(self.runs), *self.of_claims)
+        costs = costs_in_words(totals(self.runs, self.parallel_runs))
+        work = f"{work_in_words(self.runs, self.parallel_runs)}; {costs}"
+        lines = (work, self.advice, power_line(self.runs), *self.of_claims)
         return [line for line in lines if line]
 
     def show(self, console: Console) -> None:

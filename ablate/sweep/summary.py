@@ -17,6 +17,7 @@ from ablate.run.job import rerun_folder
 from ablate.run.progress import table_console
 from ablate.run.records import read_run
 from ablate.tracker import Tracker, publish
+from analysis.records.short_names import short_names
 from analysis.records.study import Study, load
 from analysis.tables.formats import summary, summary_in_words
 from analysis.tables.numbers import DASH
@@ -76,7 +77,9 @@ def print_table(
     """Print one row per arm of these runs, and what the column of differences is."""
     every = pd.concat([study.runs, study.left_out])
     shown = set(every["arm"][every["run"].isin(runs)])
-    console.print(as_rich(closing_table(summary_in_words(table), shown, found)))
+    closing = closing_table(summary_in_words(table), shown, found)
+    closing["arm"] = closing["arm"].map(short_names(study.arms))
+    console.print(as_rich(closing, console.width))
     if found is not None:
         print_text(console, found.caption)
 
@@ -89,7 +92,7 @@ def closing_table(words: pd.DataFrame, shown: Collection[str], found: "Differenc
     """
     rows = words[words["arm"].isin(shown)]
     metrics = [name for name in rows if str(name).startswith(("validation ", "test "))]
-    table = rows[["arm", "seeds", *metrics]]
+    table = rows[["arm", "seeds", *metrics]].replace(f" ± {DASH}$", "", regex=True)  # the sd of one seed
     if found is None:
         return table
     table = table.sort_values("arm", key=lambda arms: arms != found.reference, kind="stable")
@@ -117,13 +120,11 @@ def print_path(console: Console, line: str) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def as_rich(words: pd.DataFrame) -> Table:
-    """The table for a console: headings are broken at spaces, numbers stay whole, and arms fold if need be."""
-    table = Table()
+def as_rich(words: pd.DataFrame, width: int) -> Table:
+    """The table for a console of this width: where it is narrow, headings are broken at spaces, and arms fold."""
+    table, is_narrow = Table(), sum(3 + max(len(name), *words[name].map(len)) for name in words) >= width
     for name in words:
-        widest = max([LEAST_HEADING, *words[name].map(len)])
-        parts = str(name).replace(" (", "\n(").splitlines()
-        heading = "\n".join(textwrap.fill(part, widest, break_long_words=False) for part in parts)
+        heading = broken(name, max(LEAST_HEADING, *words[name].map(len))) if is_narrow else name
         if name == "arm":
             table.add_column(heading, overflow="fold")
         else:
@@ -131,6 +132,15 @@ def as_rich(words: pd.DataFrame) -> Table:
     for row in words.itertuples(index=False):
         table.add_row(*(escape(str(value)) for value in row))
     return table
+
+
+def broken(heading: str, width: int) -> str:
+    """
+    >>> broken("difference (95 % interval)", 19)
+    'difference\\n(95 % interval)'
+    """
+    parts = heading.replace(" (", "\n(").splitlines()
+    return "\n".join(textwrap.fill(part, width, break_long_words=False) for part in parts)
 
 
 def state(folder: Path, rerun: bool) -> tuple[str, str]:

@@ -44,7 +44,7 @@ class WatchedRun:
             changed = time_stamp(record)
             if changed is not None and changed != self.seen.get(record):
                 self.seen[record] = changed
-                with suppress(ValueError, KeyError):  # damaged: the table at the end says so
+                with suppress(OSError, ValueError, KeyError, TypeError):  # damaged or gone
                     self.status = read_run(record.parent)["status"]
             if (step := step_reached(record.parent)) is not None:
                 self.step = step
@@ -71,7 +71,7 @@ class Watch:
 
     def __init__(self, runs: Sequence[WatchedRun]) -> None:
         self.runs, self.ended, self.printed = runs, 0, time.monotonic()
-        self.progress = progress.progress_lines()
+        self.progress = progress.progress_lines(others=45)
         self.task = self.progress.add_task(self.words, total=sum(run.left for run in runs), numbers="")
         self.is_over = threading.Event()
         self.thread = threading.Thread(target=self.watch, daemon=True)

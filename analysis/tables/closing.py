@@ -11,7 +11,7 @@ from analysis.quantities.registry import Quantity, of_kind, primary_quantity
 from analysis.records.arms import varying
 from analysis.records.study import Study
 from analysis.tables.ablation_arms import AblatedArm, ablation_reference
-from analysis.tables.ablation_formats import difference_words, effect_text, limits_text
+from analysis.tables.ablation_formats import effect_text, limits_text
 from analysis.tables.ablation_numbers import AblatedQuantity, column_of
 from analysis.tables.numbers import DASH
 
@@ -77,9 +77,11 @@ def difference_in_words(cell: dict[str, Any], quantity: Quantity) -> str:
 def caption(quantity: Quantity, others: int, with_interval: bool) -> str:
     """
     >>> caption(of_kind(primary_quantity("accuracy"), "classification"), 2, True)
-    'test accuracy, difference in points from the reference on the same seeds; intervals adjusted for 2 comparisons'
+    'difference in test accuracy from the reference, in points, on the same seeds; intervals adjusted for 2 comparisons'
     """
-    text = f"{quantity.words}, {difference_words(quantity)} from the reference on the same seeds"
-    if not with_interval:
-        return f"{text}; one seed, so chance may explain it"
-    return f"{text}; intervals adjusted for {count(others, 'comparison')}" if others > 1 else text
+    if quantity.is_ratio:
+        text = f"ratio of {quantity.words} to that of the reference, on the same seeds"
+    else:
+        unit = "points" if quantity.scale == "points" else quantity.unit
+        text = f"difference in {quantity.words} from the reference, {f'in {unit}, ' if unit else ''}on the same seeds"
+    return f"{text}; intervals adjusted for {count(others, 'comparison')}" if with_interval and others > 1 else text

@@ -24,16 +24,16 @@ def test_row_01_kill_between_steps(tmp_path: Path, undisturbed: Path) -> None:
     ("name", "when", "nth", "resumed"),
     [
         ("run.json", "midway", 1, None),
-        ("config.yaml", "unmoved", 1, None),
+        pytest.param("config.yaml", "unmoved", 1, None, marks=pytest.mark.slow),
         ("checkpoint.pt", "midway", 1, None),
-        ("checkpoint.pt", "midway", 2, 5),
-        ("checkpoint.pt", "unmoved", 2, 5),
+        pytest.param("checkpoint.pt", "midway", 2, 5, marks=pytest.mark.slow),
+        pytest.param("checkpoint.pt", "unmoved", 2, 5, marks=pytest.mark.slow),
         ("checkpoint.pt", "moved", 2, 10),
         ("steps.parquet", "midway", 2, 10),
-        ("evals.parquet", "unmoved", 3, 15),
+        pytest.param("evals.parquet", "unmoved", 3, 15, marks=pytest.mark.slow),
         ("checkpoint.pt", "moved", 4, 20),  # the last one, kept: nothing is missing but the evaluation
-        ("predictions.parquet", "midway", 5, 20),
-        ("run.json", "midway", 2, 20),
+        pytest.param("predictions.parquet", "midway", 5, 20, marks=pytest.mark.slow),
+        pytest.param("run.json", "midway", 2, 20, marks=pytest.mark.slow),
         ("run.json", "unmoved", 2, 20),  # all is written but `done`
     ],
 )  # fmt: skip

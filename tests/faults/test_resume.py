@@ -27,7 +27,10 @@ RULE_WITH_STATE = (
 ACCUMULATION = ("trainer.grad_accumulation=2", "trainer.batch_size=3", "trainer.length_splits=2")
 
 
-@pytest.mark.parametrize("optimizer", [(), ("optimizer=sgd", "optimizer.lr=0.05")], ids=["adamw", "sgd"])
+SGD = pytest.param(("optimizer=sgd", "optimizer.lr=0.05"), marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("optimizer", [(), SGD], ids=["adamw", "sgd"])
 @pytest.mark.parametrize("more", [(), ACCUMULATION, RULE_WITH_STATE], ids=["plain", "accumulation", "rule-with-state"])
 def test_row_16_resume_around_every_edge(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: tuple[str, ...], more: tuple[str, ...]

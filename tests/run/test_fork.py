@@ -134,7 +134,7 @@ def runs(cwd: Path) -> dict[str, Path]:
     return {path.name: path for path in (cwd / "outputs/default").iterdir() if path.is_dir() and path.name[0] != "."}
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adamw", pytest.param("sgd", marks=pytest.mark.slow)])
 def test_a_forked_run_is_the_unforked_one_bit_for_bit(optimizer: str, tmp_path: Path) -> None:
     sweep = ("-m", "clip=delayed", "clip.start=6,11,21,1", "scheduler=none,warmup_linear", f"optimizer={optimizer}")
     folders = {}
