@@ -25,7 +25,7 @@ from analysis.claims.looks import append_looks, read_looks
 from analysis.claims.reading import Claims
 from analysis.figures.all import FIGURES, OF_CLAIMS, DrawnFigure, claim_figures, figure_names, figures
 from analysis.figures.export import save_figure
-from analysis.page.headline import Answer, answer
+from analysis.page.headline import StudyAnswer, answer
 from analysis.page.page import Page, first_screen, render
 from analysis.page.pictures import FILE_TYPES, pictures
 from analysis.page.provenance import facts, overview, shared, varied
@@ -58,7 +58,7 @@ class Report:
     findings: tuple[Finding, ...]
     left_out: tuple[LeftOut, ...]
     is_new: bool
-    answer: Answer | None = None
+    answer: StudyAnswer | None = None
 
 
 def write_report(study: Study, claims: Claims, peek: bool = False) -> Report:
@@ -84,7 +84,7 @@ def write_report(study: Study, claims: Claims, peek: bool = False) -> Report:
     captions, no_figures = draw_all(study, judgement.findings, folder / "figures", claims, waits)
     left_out = (*no_tables, *no_figures)
     append_looks(study.folder, judgement.looks)
-    shown = answer(study, claims, judgement.findings, named(tables, "ablation"))
+    shown = answer(study, claims, judgement.findings, table_named(tables, "ablation"))
     page = Page(
         study=study.folder.resolve().name,
         overview=overview(study),
@@ -96,7 +96,7 @@ def write_report(study: Study, claims: Claims, peek: bool = False) -> Report:
         shared=shared(study),
         left_out=left_out,
         problems=study.problems,
-        **first_screen(study, claims, judgement.findings, shown, named(tables, "ablation")),
+        **first_screen(study, claims, judgement.findings, shown, table_named(tables, "ablation")),
     )
     texts = {
         "verdicts.json": verdicts_json(judgement.findings),
@@ -118,7 +118,7 @@ def write_report(study: Study, claims: Claims, peek: bool = False) -> Report:
     return Report(judgement.findings, left_out, is_new=True, answer=shown)
 
 
-def named(tables: Sequence[Table], name: str) -> Table | None:
+def table_named(tables: Sequence[Table], name: str) -> Table | None:
     return next((table for table in tables if table.name == name), None)
 
 

@@ -75,7 +75,7 @@ def effect_picture(marks: Sequence[Mark], scale: str, label: str, better: str = 
     """Marks of one scale on one axis; None where no mark has an effect."""
     if all(mark.effect is None for mark in marks):
         return None
-    low, high = axis_limits(marks)
+    low, high = picture_limits(marks)
 
     def place(value: float) -> float:
         return round(100 * (min(max(value, low), high) - low) / (high - low), 2)
@@ -115,7 +115,7 @@ def claimed_span(claimed: tuple[float, float] | None, place) -> tuple[float, flo
     return (place(start), 100.0) if sign > 0 else (0.0, place(start))
 
 
-def axis_limits(marks: Sequence[Mark]) -> tuple[float, float]:
+def picture_limits(marks: Sequence[Mark]) -> tuple[float, float]:
     """The ends of the axis: as those of the forest plot, and wide enough for most seeds."""
     rows = [
         {

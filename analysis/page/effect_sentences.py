@@ -51,17 +51,17 @@ def without_difference(found: MetricEffects, asked: float | None) -> str:
     if not known and all(each.effect == 0 for each in main):
         return f"{makes_no(names)} difference in {words} on any seed."
     if not known:
-        return f"{not_shown(names)} to change {words}: no interval can be computed."
+        return f"{none_shown(names)} to change {words}: no interval can be computed."
     largest, seeds = max(known), seeds_text([each.n for each in main])
     if asked is not None and largest < asked:
         return (
             f"{makes_no(names)} difference of {asked_text(asked, found.quantity)} or more in {words}; "
-            f"at most {at_most(largest, found.quantity)} either way are possible."
+            f"at most {size_text(largest, found.quantity)} either way are possible."
         )
     if largest > POINTLESS.get(found.quantity.scale, math.inf):
-        return f"{not_shown(names)} to change {words}, and {seeds} cannot rule out a large change."
+        return f"{none_shown(names)} to change {words}, and {seeds} cannot rule out a large change."
     return (
-        f"{not_shown(names)} to change {words}; with {seeds}, up to {at_most(largest, found.quantity)} either way "
+        f"{none_shown(names)} to change {words}; with {seeds}, up to {size_text(largest, found.quantity)} either way "
         "remain possible."
     )
 
@@ -80,7 +80,7 @@ def makes_no(names: Sequence[str]) -> str:
     return f"{none_of(names)} makes {'no' if len(names) == 1 else 'a'}"
 
 
-def not_shown(names: Sequence[str]) -> str:
+def none_shown(names: Sequence[str]) -> str:
     return f"{none_of(names)} is {'not ' if len(names) == 1 else ''}shown"
 
 
@@ -101,10 +101,11 @@ def effects_sentence(found: MetricEffects) -> str:
     shown.sort(key=lambda each: (each.is_exchange, each.parts > 1))
     if not shown:
         return ""
-    said = [f"{each.name} {signed_text(each, found.quantity)}" for each in shown[:MOST_ARMS]]
+    by = ["" if math.isnan(each.effect) else "by " for each in shown]
+    said = [f"{each.name} {word}{signed_text(each, found.quantity)}" for each, word in zip(shown, by, strict=True)]
     more = f"; {len(shown) - MOST_ARMS} more in the figure" if len(shown) > MOST_ARMS else ""
-    start = "No difference shown" if len(shown) < len(found.effects) else "Effects"
-    return f"{start}: {'; '.join(said)}{more}."
+    start = "No difference is shown for the others" if len(shown) < len(found.effects) else "Estimated changes"
+    return f"{start}: {'; '.join(said[:MOST_ARMS])}{more}."
 
 
 def others_sentences(found: MetricEffects) -> tuple[str, ...]:
@@ -162,19 +163,6 @@ def asked_text(size: float, quantity: Quantity) -> str:
     if quantity.scale in RATIOS:
         return size_text(size, quantity)
     return f"{rounded(size)} {'points' if quantity.scale == 'points' else quantity.unit}".strip()
-
-
-def at_most(size: float, quantity: Quantity) -> str:
-    """A bound, rounded up.
-
-    >>> from analysis.quantities.registry import REGISTRY
-    >>> at_most(1.87, REGISTRY["test_accuracy"]), at_most(1.81, REGISTRY["test_accuracy"])
-    ('1.9 points', '1.9 points')
-    """
-    if quantity.scale in RATIOS:
-        return f"a factor of {math.ceil(100 * math.exp(size)) / 100:g}"
-    digits = quantity.decimals if quantity.decimals is not None else 2 - math.floor(math.log10(size or 1))
-    return size_text(math.ceil(size * 10**digits - 1e-9) / 10**digits, quantity)
 
 
 def number_text(value: float, quantity: Quantity) -> str:

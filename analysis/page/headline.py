@@ -37,7 +37,7 @@ from analysis.tables.numbers import ratio_text, rounded
 
 
 @dataclass(frozen=True)
-class Answer:
+class StudyAnswer:
     """What a study shows.
 
     lead    the first sentence: which techniques change the metric
@@ -73,25 +73,29 @@ def first_sentence(study: Study, claims: Claims, findings: Sequence[Finding], ta
     return answer(study, claims, findings, table).lead
 
 
-def answer(study: Study, claims: Claims, findings: Sequence[Finding], table: Table | None = None) -> Answer:
+def answer(study: Study, claims: Claims, findings: Sequence[Finding], table: Table | None = None) -> StudyAnswer:
     """What a study shows, and what to do next; `table`: its ablation table, if it is made already."""
     use_quantities_of(study, claims.metrics.quantities)
     following = next_step(study, claims, findings)
     judged = () if claims.compare is not None else (claims_sentence(findings),)
     where = (table_sentence(study),) if study.table is not None else ()
     if len(study.arms) == 1:
-        return Answer(f"There is one arm only ({next(iter(study.arms))}), so nothing is compared.", judged, following)
+        return StudyAnswer(
+            f"There is one arm only ({next(iter(study.arms))}), so nothing is compared.", judged, following
+        )
     if study.runs["seed"].nunique() == 1 and claims.compare is not None:
         chance = "One seed cannot separate a difference from chance."
-        return Answer(chance, (one_seed_sentence(study, claims), *where), following)
+        return StudyAnswer(chance, (one_seed_sentence(study, claims), *where), following)
     waits = why_differences_wait(study, claims)
     if waits and all(finding.verdict is Verdict.NOT_TESTED for finding in findings):
-        return Answer("No difference is shown before the planned number of seeds.", (f"{waits}.", *judged), following)
+        return StudyAnswer(
+            "No difference is shown before the planned number of seeds.", (f"{waits}.", *judged), following
+        )
     found = metric_effects(study, claims, findings, table or made_table(study, claims))
     if found is None:
-        return Answer(judged[0] if judged else "Nothing could be compared.", where, following)
+        return StudyAnswer(judged[0] if judged else "Nothing could be compared.", where, following)
     more = (effects_sentence(found), *others_sentences(found), *sure_sentences(found, study), *judged, *where)
-    return Answer(lead_sentence(found, smallest_asked(claims, found.quantity)), more, following, found)
+    return StudyAnswer(lead_sentence(found, smallest_asked(claims, found.quantity)), more, following, found)
 
 
 def made_table(study: Study, claims: Claims) -> Table | None:

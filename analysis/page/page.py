@@ -25,7 +25,7 @@ from analysis.claims.verdict_rule import Verdict
 from analysis.page.ablation_view import ablation_view
 from analysis.page.effect_pictures import EffectPicture, claim_pictures, metric_picture
 from analysis.page.effect_sentences import forest_words
-from analysis.page.headline import Answer
+from analysis.page.headline import StudyAnswer
 from analysis.page.pictures import Picture
 from analysis.page.provenance import Fact
 from analysis.page.sentences import MEANING, FindingText, tally
@@ -80,7 +80,7 @@ class Page:
     shared: Mapping[str, str]
     left_out: tuple[LeftOut, ...]
     problems: pd.DataFrame
-    answer: Answer | None = None
+    answer: StudyAnswer | None = None
     forest: EffectPicture | None = None
     forest_title: str = ""
     forest_note: str = ""
@@ -169,7 +169,7 @@ def by_kind(problems: pd.DataFrame) -> Iterator[tuple[str, list[tuple[str, str]]
 
 
 def first_screen(
-    study: Study, claims: Claims, findings: Sequence[Finding], shown: Answer, table: Table | None
+    study: Study, claims: Claims, findings: Sequence[Finding], shown: StudyAnswer, table: Table | None
 ) -> dict[str, Any]:
     """The fields of the page for its first screen and its cards."""
     names = short_names(study.arms)

@@ -154,20 +154,20 @@ def change_phrase(arm: Arm, reference: Arm, arms: Sequence[Arm], factors: Sequen
     had = [factor for factor in changed if reference[factor] != NONE]
     has = [factor for factor in changed if arm[factor] != NONE]
     if not has:
-        return joined([settings_phrase(factor, reference, arms) for factor in had]), True
-    now = joined([settings_phrase(factor, arm, arms) for factor in has])
+        return in_a_list([settings_phrase(factor, reference, arms) for factor in had]), True
+    now = in_a_list([settings_phrase(factor, arm, arms) for factor in has])
     if not had:
         return now, False
-    return f"{now} instead of {joined([settings_phrase(factor, reference, arms) for factor in had])}", False
+    return f"{now} instead of {in_a_list([settings_phrase(factor, reference, arms) for factor in had])}", False
 
 
 def of_factor(arm: Arm, factor: str) -> str:
     return canonical({key: value for key, value in arm.items() if key == factor or key.startswith(f"{factor}.")})
 
 
-def joined(names: Sequence[str]) -> str:
+def in_a_list(names: Sequence[str]) -> str:
     """
-    >>> joined(["a"]), joined(["a", "b", "c"])
+    >>> in_a_list(["a"]), in_a_list(["a", "b", "c"])
     ('a', 'a, b and c')
     """
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))

@@ -122,6 +122,13 @@ def test_effects_for_the_forest_plot(study: Path) -> None:
     assert frame["smallest_effect"][0] == 3
 
 
+def test_figures_have_short_names_of_arms_and_their_numbers_the_labels(study: Path) -> None:
+    loaded = load(study)
+    (seeds,) = report.named_figures(loaded, ["seeds"])
+    assert set(seeds.data["arm"]) == set(loaded.arms) == {"none", "fixed"}
+    assert {"no clipping", "clipping at 1"} <= {text.get_text() for text in seeds.figure.axes[0].get_yticklabels()}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
