@@ -36,7 +36,7 @@ LIST_OF_FACTORS = (
     "values, {optimizer.weight_decay: 0}"
 )
 ARM = "overrides: a mapping from keys to values, {clip: delayed, clip.start: 50}, or a list, [clip=delayed]"
-MISSING = object()
+ABSENT = object()
 """No value: a setting that the recipe lacks."""
 
 SHARED = ({*SETTINGS} - {"nuisance"}) | {"experiment", "hydra"}
@@ -110,8 +110,8 @@ def read_factors(key: str, config: DictConfig, overrides: Sequence[Override]) ->
 def check_component(key: str, setting: str, value: object, config: DictConfig) -> None:
     """Raise ValueError unless the recipe has this setting of a factor, with another value."""
     factor = setting.partition(".")[0]
-    of_recipe = OmegaConf.select(config, setting, default=MISSING)
-    if factor in SHARED or of_recipe is MISSING:
+    of_recipe = OmegaConf.select(config, setting, default=ABSENT)
+    if factor in SHARED or of_recipe is ABSENT:
         names = [f"{factor}.{name}" for name in config.get(factor) or {} if name != "_target_"]
         raise ValueError(
             f"{key} must list factors or settings of the recipe (got {setting}); {nearest(setting, names)}"

@@ -41,9 +41,9 @@ def measure(study: Study, quantities: Collection[str] | None = None) -> Measured
         try:
             known = study.measured[run.name]
             for each in wanted.values():
-                if key_of(each) not in known:
-                    known[key_of(each)] = value_or_reason(run, each)
-            found = {name: known[key_of(each)] for name, each in wanted.items()}
+                if measured_key(each) not in known:
+                    known[measured_key(each)] = value_or_reason(run, each)
+            found = {name: known[measured_key(each)] for name, each in wanted.items()}
         except Unreadable as problem:
             warnings.warn(f"{run.name} is not measured: {problem}", stacklevel=2)
             continue
@@ -55,7 +55,7 @@ def measure(study: Study, quantities: Collection[str] | None = None) -> Measured
     )
 
 
-def key_of(quantity: Quantity) -> str | Quantity:
+def measured_key(quantity: Quantity) -> str | Quantity:
     """What a study's measurements are kept by: the name of a quantity of ours; two studies' own may share a name."""
     return quantity.name if SHIPPED.get(quantity.name) is quantity else quantity
 
