@@ -22,7 +22,8 @@ def ablation_view(table: Table, study: Study, names: Mapping[str, str]) -> Table
         words = words.apply(lambda column: column.str.replace(before, after, regex=False))  # noqa: B023
     words[words.columns[0]] = [f"{names[arms[0]]} (reference)", *(row_words(arm, arms[0], study) for arm in arms[1:])]
     note = " On this page: ↑ more is better, ↓ less is better; lower, higher: a difference that is shown."
-    return table._replace(words=words, caption=table.caption + note)
+    caption = table.caption.replace(f"Reference: {arms[0]}", f"Reference: {names[arms[0]]}", 1)
+    return table._replace(words=words, caption=caption + note)
 
 
 def headings(quantities: Sequence[Quantity]) -> dict[str, str]:
