@@ -183,7 +183,10 @@ def test_a_study_states_its_claims_by_name(tmp_path: Path) -> None:
     refused = ablate(*arguments, cwd=tmp_path)
     assert refused.returncode == 2 and "claims must be the name of a file in conf/claims (got ours)" in refused.stderr
     (tmp_path / "conf/claims").mkdir()
-    (tmp_path / "conf/claims/ours.yaml").write_text("seeds: 3\nclaims: {}\n")
+    (tmp_path / "conf/claims/ours.yaml").write_text(
+        "seeds: 3\nclaims:\n  one: {statement: it acts, quantity: clip_rate, scale: logit, contrast: one_sample,\n"
+        "    reference: 0.1, treatment: {clip: fixed}, direction: above}\n"
+    )
     assert ablate(*arguments, cwd=tmp_path).returncode == 0
     (run,) = folders(tmp_path, "own")
     digest = hashlib.sha256((tmp_path / "conf/claims/ours.yaml").read_bytes()).hexdigest()

@@ -27,7 +27,7 @@ def test_steps_and_outcomes_of_all_runs_add_up(
     tmp_path: Path, read: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second run continues at step 40, the third forks at step 90."""
-    monkeypatch.setattr(progress.console, "file", None)  # that of pytest
+    monkeypatch.setattr(progress.console, "_file", None)  # that of pytest; `file` would stay set
     to_train = {"a": 100, "b": 60, "c": 10}
     for name in to_train:
         (tmp_path / name).mkdir()
