@@ -50,6 +50,7 @@ def mlflow_runs(store: str) -> list[Any]:
     return mlflow.search_runs(experiment_names=["watched"], output_format="list")
 
 
+@pytest.mark.slow
 def test_mlflow_holds_arms_seeds_numbers_and_the_report(tmp_path: Path) -> None:
     mlflow = pytest.importorskip("mlflow")
     store = f"sqlite:///{tmp_path / 'mlflow.db'}"

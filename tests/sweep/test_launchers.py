@@ -49,6 +49,7 @@ def at_once(cwd: Path, *arguments: str) -> int:
 # As one by one
 
 
+@pytest.mark.slow
 def test_the_same_records_and_no_run_twice(tmp_path: Path, one_by_one: Path) -> None:
     """The arms are listed, and the runs are those of a product."""
     assert at_once(tmp_path, *LISTED) == 0

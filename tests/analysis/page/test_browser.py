@@ -127,6 +127,7 @@ def accuracies(page: WebDriver) -> list[float]:
 # --- Opening it ---
 
 
+@pytest.mark.slow
 def test_it_opens_from_disk_without_an_error_or_a_request(page: WebDriver) -> None:
     urls = requested(page)
     assert page.get_log("browser") == []
