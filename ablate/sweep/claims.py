@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ablate.config.checks import require
 from ablate.config.paths import claims_file, conf, kept_claims
-from ablate.experiment import factors
+from ablate.experiment import DESIGNS, factors
 from ablate.files.atomic import write_together
 from ablate.files.hashing import file_sha256
 from ablate.files.links import refuse_links
@@ -172,14 +172,23 @@ def base_command(config: DictConfig, jobs: Sequence[Job]) -> str:
     parser = OverridesParser.create()
     for line in (*config.hydra.overrides.hydra, *config.hydra.overrides.task):
         key = parser.parse_override(line).key_or_group
-        if key not in OF_THE_COMMAND and key != "hydra.mode" and not varies(key, jobs):
+        if key not in (*OF_THE_COMMAND, *DESIGNS, "hydra.mode") and not varies(key, jobs):
             words.append(line)
-    return shlex.join(words)
+    return shlex.join([*words, *(f"{key}=null" for key in designs_of_experiment(config))])
+
+
+def designs_of_experiment(config: DictConfig) -> list[str]:
+    """The designs in the experiment's file: a command that names its arms has to switch them off."""
+    typed = {line.lstrip("+").partition("=")[0] for line in config.hydra.overrides.task}
+    listed = any(
+        name.startswith("arms.") for name in config.get("arms") or {}
+    )  # others are derived (`ablate.sweep.arms`)
+    return [key for key in DESIGNS if key not in typed and (listed if key == "arms" else config.get(key) is not None)]
 
 
 def varies(key: str, jobs: Sequence[Job]) -> bool:
-    """Whether an option or a setting differs among jobs."""
-    return len({repr((work.choices.get(key), value_at(work.config, key))) for work in jobs}) > 1
+    """Whether a group's option, or a setting, differs among jobs."""
+    return len({repr(work.choices[key] if key in work.choices else value_at(work.config, key)) for work in jobs}) > 1
 
 
 def value_at(config: Mapping[str, Any], key: str) -> Any:

@@ -218,11 +218,11 @@ def torch_settings() -> Iterator[None]:
 @contextmanager
 def import_settings() -> Iterator[None]:
     """The search for modules, filters of warnings and environment variables as they were."""
-    path, variables = sys.path[:], {*os.environ}
+    path, variables = sys.path[:], dict(os.environ)
     with warnings.catch_warnings():
         try:
             yield
         finally:
             sys.path[:] = path
-            for name in {*os.environ} - variables:
-                del os.environ[name]
+            os.environ.clear()
+            os.environ.update(variables)

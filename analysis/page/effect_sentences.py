@@ -37,8 +37,8 @@ def lead_sentence(found: MetricEffects, asked: float | None = None) -> str:
     differing = [each for each in found.effects if each.differs]
     if differing:
         said = [changes_by(each, found.quantity) for each in differing[:MOST_ARMS]]
-        if more := len(differing) - MOST_ARMS:
-            said += [f"{count(more, 'more')} {'differs' if more == 1 else 'differ'}"] * (more > 0)
+        if (more := len(differing) - MOST_ARMS) > 0:
+            said.append(f"{count(more, 'more')} {'differs' if more == 1 else 'differ'}")
         return capital("; ".join(said)) + "."
     return without_difference(found, asked)
 

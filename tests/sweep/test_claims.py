@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -123,3 +124,25 @@ def test_an_invalid_claims_file_is_refused_before_the_first_run(
         study.plan()
     assert "mine.yaml: " in str(caught.value) and message in str(caught.value)
     assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize(
+    ("design", "ends"),
+    [
+        ("leave_one_out=[clip,{model.dropout: 0}]", ""),
+        ("experiment=own", " arms=null"),  # the design is in the experiment's file, so the command switches it off
+    ],
+)
+def test_the_command_for_further_seeds_names_its_arms_and_has_no_design(tmp_path: Path, design: str, ends: str) -> None:
+    """It keeps the model, of which only a setting differs between the arms, and it is accepted with arms of its own."""
+    experiment = tmp_path / "own/experiment/own.yaml"
+    experiment.parent.mkdir(parents=True)
+    experiment.write_text("# @package _global_\narms: {a: {clip: none}, b: {clip: fixed, model.dropout: 0}}\n")
+    shared = ("hydra.searchpath=[file://own]", *SMALL, "report=false")
+    done = ablate("-m", design, "seed=0", "study=made", *shared, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    command = str(kept(tmp_path, "made")["command"])
+    assert command.endswith(ends) and "leave_one_out" not in command and "model=tiny" in command
+    words = shlex.split(command)[4:]
+    more = ablate("-m", *words, "study=made", "seed=1,2", "clip=none,fixed", "plan=true", cwd=tmp_path)
+    assert more.returncode == 0 and "4 runs: 4 new" in more.stdout, more.stderr
