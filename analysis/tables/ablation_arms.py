@@ -32,8 +32,9 @@ def ablation_reference(study: Study, settings: Settings | None = None) -> tuple[
     """The label of the reference arm, and why it is the one.
 
     Among the arms with these `settings` (all, without settings): the one from which single arms remove or exchange the
-    most factors; of several, the one with the most techniques on, then with the most such arms, then the first.
-    Raises Refused without an arm.
+    most components; of several, the one with the most techniques on, then with the most such arms, then the first.
+    Where arms differ in one component only, no arm is a recipe, and the techniques do not count. Raises Refused without
+    an arm.
     """
     counting = set(study.runs["arm"])
     found = [label for label, arm in study.arms.items() if label in counting and fits(arm, settings or {})]
@@ -41,15 +42,23 @@ def ablation_reference(study: Study, settings: Settings | None = None) -> tuple[
         known = [study.arms[label] for label in study.arms if label in counting]
         lacking = f"no arm has {words(settings)}{nearest_arm(settings, known)}" if settings else "no finished run"
         raise Refused(lacking)
-    near = neighbours(study)
+    counted = {label: study.arms[label] for label in study.arms if label in counting}
+    near = {
+        label: others | settings_off(study, counted, label)
+        for label, others in neighbours(study).items()
+        if label in found
+    }
 
     def rank(label: str) -> tuple[bool, int, int, int]:
         arm, others = study.arms[label], near[label]
-        return (arm["nuisance"] == 0, len(others), len(techniques_on(arm)), sum(map(len, others.values())))
+        parts = len(techniques_on(arm)) if len(others) > 1 else 0
+        return (arm["nuisance"] == 0, len(others), parts, sum(map(len, others.values())))
 
     chosen = max(found, key=rank)
     if settings:
         return chosen, "the reference of the claims"
+    if len(near[chosen]) < 2:
+        return chosen, "the first arm"
     return chosen, "the arm from which the most factors are changed one at a time"
 
 
