@@ -28,7 +28,7 @@ from analysis.figures.export import save_figure
 from analysis.page.headline import StudyAnswer, answer
 from analysis.page.page import Page, first_screen, render
 from analysis.page.pictures import FILE_TYPES, pictures
-from analysis.page.provenance import facts, overview, shared, varied
+from analysis.page.provenance import differences, extent, facts, shared, varied
 from analysis.page.sentences import findings_in_words
 from analysis.page.what_next import why_differences_wait
 from analysis.records.short_names import renamed, short_names
@@ -44,7 +44,7 @@ PAGE = "index.html"
 MANY_ARMS = 8
 """Number of arms from which a second process draws half of the figures; starting it takes two seconds."""
 
-REPORT_FORMAT = 8
+REPORT_FORMAT = 9
 """Raise this number when equal inputs give a different report: older reports are then written again."""
 
 
@@ -87,7 +87,8 @@ def write_report(study: Study, claims: Claims, peek: bool = False) -> Report:
     shown = answer(study, claims, judgement.findings, table_named(tables, "ablation"))
     page = Page(
         study=study.folder.resolve().name,
-        overview=overview(study),
+        extent=extent(study),
+        differences=differences(study),
         findings=findings_in_words(judgement.findings, claims),
         tables=tables,
         pictures=pictures(folder / "figures", captions),

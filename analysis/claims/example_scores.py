@@ -31,9 +31,9 @@ def example_scores(sample: Sample) -> Array | None:
     Unreadable for a file that changed since it was loaded.
     """
     read = REGISTRY[sample.estimand.quantity].per_example
-    runs = sample.study.runs.set_index("run", drop=False).loc[list(sample.runs.flat)]
     found = []
-    for entries in runs.to_dict("records"):
+    for run in sample.runs.flat:
+        entries = sample.study.rows[run]
         scores = read(RunRecords(sample.study, entries)) if entries["status"] == "done" else np.empty(0)
         if scores is None:
             return None

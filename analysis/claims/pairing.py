@@ -133,10 +133,7 @@ def pair(study: Study, arms: Sequence[str], may_differ: Collection[str]) -> Pair
     """
     if not study.is_paired:
         return unpaired_runs(study, arms)
-    columns = study.runs[["arm", "seed", "run", "data", *PAIRING, "pairing.by", "environment.earlier"]].to_dict(
-        "records"
-    )
-    runs = {(row["arm"], int(row["seed"])): row for row in columns if row["arm"] in arms}
+    runs = {(row["arm"], int(row["seed"])): row for row in study.rows.values() if row["arm"] in arms}
     begun = study.left_out[study.left_out["arm"].isin(arms)]["seed"]
     rows, unpaired, absent = {}, {}, {}
     for seed in sorted({seed for _, seed in runs} | {int(seed) for seed in begun}):

@@ -10,7 +10,7 @@ from analysis.tables.ablation_formats import difference_heading, difference_word
 from analysis.tables.ablation_numbers import UNMARKED, ablated_quantities
 from analysis.tables.formats import Table
 
-ARROWS: Mapping[bool | None, str] = {True: " ↑", False: " ↓", None: ""}
+ARROWS: Mapping[bool | None, str] = {True: "\N{NO-BREAK SPACE}↑", False: "\N{NO-BREAK SPACE}↓", None: ""}
 """Whether more is better -> the sign after a heading."""
 
 
@@ -21,9 +21,8 @@ def ablation_view(table: Table, study: Study, names: Mapping[str, str]) -> Table
     for before, after in ((f" {UNMARKED}", ""), (" [", " ("), ("]", ")")):
         words = words.apply(lambda column: column.str.replace(before, after, regex=False))  # noqa: B023
     words[words.columns[0]] = [f"{names[arms[0]]} (reference)", *(row_words(arm, arms[0], study) for arm in arms[1:])]
-    note = " On this page: ↑ more is better, ↓ less is better; lower, higher: a difference that is shown."
     caption = table.caption.replace(f"Reference: {arms[0]}", f"Reference: {names[arms[0]]}", 1)
-    return table._replace(words=words, caption=caption + note)
+    return table._replace(words=words, caption=caption)
 
 
 def headings(quantities: Sequence[Quantity]) -> dict[str, str]:

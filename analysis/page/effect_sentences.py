@@ -32,7 +32,7 @@ def lead_sentence(found: MetricEffects, asked: float | None = None) -> str:
     'Clipping at 1 improves test accuracy by 1.2 points (0.3 to 2.1).'
     >>> schedule = TechniqueEffect("schedule", 0.6, -0.7, 1.9, 10, False)
     >>> lead_sentence(MetricEffects(quantity, "none", (schedule,), (), 1), asked=3)
-    'Schedule makes no difference of 3 points or more in test accuracy; at most 1.9 points either way are possible.'
+    'Schedule makes no difference of 3 points or more in test accuracy; its interval reaches 1.9 points.'
     """
     differing = [each for each in found.effects if each.differs]
     if differing:
@@ -56,13 +56,15 @@ def without_difference(found: MetricEffects, asked: float | None) -> str:
     if asked is not None and largest < asked:
         return (
             f"{makes_no(names)} difference of {asked_text(asked, found.quantity)} or more in {words}; "
-            f"at most {size_text(largest, found.quantity)} either way are possible."
+            f"{'its interval reaches' if len(names) == 1 else 'the widest interval reaches'} "
+            f"{size_text(largest, found.quantity)}."
         )
     if largest > POINTLESS.get(found.quantity.scale, math.inf):
         return f"{none_shown(names)} to change {words}, and {seeds} cannot rule out a large change."
+    reach = "by" if found.quantity.scale in RATIOS else "of up to"
     return (
-        f"{none_shown(names)} to change {words}; with {seeds}, up to {size_text(largest, found.quantity)} either way "
-        "remain possible."
+        f"{none_shown(names)} to change {words}; with {seeds}, a change {reach} {size_text(largest, found.quantity)} "
+        "remains possible."
     )
 
 
@@ -110,9 +112,9 @@ def effects_sentence(found: MetricEffects) -> str:
 
 def others_sentences(found: MetricEffects) -> tuple[str, ...]:
     """The differences that are shown in other quantities, such as the time of a step."""
-    said = [f"{quantity.words} {signed_text(each, quantity)} with {each.name}" for quantity, each in found.others]
+    said = [changes_by(each, quantity) for quantity, each in found.others]
     more = f"; {len(said) - MOST_ARMS} more" if len(said) > MOST_ARMS else ""
-    return (f"Other differences: {'; '.join(said[:MOST_ARMS])}{more}.",) if said else ()
+    return (f"Shown in other measures: {'; '.join(said[:MOST_ARMS])}{more}.",) if said else ()
 
 
 def sure_sentences(found: MetricEffects, study: Study) -> tuple[str, ...]:
@@ -205,14 +207,19 @@ def forest_words(found: MetricEffects, names: Mapping[str, str]) -> tuple[str, t
     quantity = found.quantity
     unit = "points" if quantity.scale == "points" else quantity.unit
     texts = tuple(signed_text(each, quantity).replace(f" {unit} (", " (") for each in found.effects)
-    removed = any(each.is_removal for each in found.effects)
-    of = "each technique adds to" if removed else "each arm adds to"
     reference = names[found.reference]
     if found.data_sets > 1:
         reference = reference.rpartition(", ")[0] or reference  # without the data set of this arm
+    if any(each.is_removal for each in found.effects):
+        title = f"What each technique adds to {quantity.words}"
+        rows = f"{reference}, less the same without the technique"
+        if any(each.is_exchange for each in found.effects):
+            rows += "; rows with “instead”: with the exchange, less the same as it was"
+    else:
+        title, rows = f"Change in {quantity.words} from {reference}", f"each arm, less {reference}"
     return (
-        f"What {of} {quantity.words}",
+        title,
         texts,
-        f"Reference: {reference}. Dot: mean over the seeds; bar: 95 % interval, adjusted for all rows; "
-        "vertical line: no difference; pale: no difference shown.",
+        f"Rows: {rows}. Dot: mean difference over the seeds; bar: its 95 % interval, adjusted for all rows; "
+        "vertical line: no difference; pale: the interval includes it.",
     )

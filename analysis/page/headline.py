@@ -22,6 +22,7 @@ from analysis.page.effect_sentences import (
     sure_sentences,
 )
 from analysis.page.metric_effects import MetricEffects, metric_effects
+from analysis.page.sentences import tally
 from analysis.page.what_next import NextStep, next_step, why_differences_wait
 from analysis.quantities.measure import measure
 from analysis.quantities.recorded import use_quantities_of
@@ -121,18 +122,13 @@ def smallest_asked(claims: Claims, quantity: Quantity) -> float | None:
 
 
 def claims_sentence(findings: Sequence[Finding]) -> str:
-    """How many claims are supported, and the verdicts on the others.
+    """How many claims have which verdict.
 
     >>> found = [("A", Verdict.SUPPORTED), ("B", Verdict.INCONCLUSIVE), ("C", Verdict.INCONCLUSIVE)]
     >>> claims_sentence([Finding(id, "up", None, verdict=verdict) for id, verdict in found])
-    '1 of 3 claims is supported: A. Inconclusive: B, C.'
+    'Of 3 claims, 1 is supported, 2 are inconclusive.'
     """
-    ids = {verdict: [finding.id for finding in findings if finding.verdict is verdict] for verdict in Verdict}
-    supported = ids.pop(Verdict.SUPPORTED)
-    are = "is" if len(supported) < 2 else "are"
-    first = f"{len(supported) or 'None'} of {count(len(findings), 'claim')} {are} supported"
-    others = [f"{verdict.value.capitalize()}: {', '.join(named)}." for verdict, named in ids.items() if named]
-    return " ".join([f"{first}: {', '.join(supported)}." if supported else f"{first}.", *others])
+    return f"Of {tally(findings).replace(':', ',', 1)}"
 
 
 def table_sentence(study: Study) -> str:

@@ -60,7 +60,7 @@ PROBLEM_KINDS = {
 class Page:
     """The content of the page.
 
-    overview        what the study compares, in words
+    extent          what was run, in words; differences: in which settings the arms differ
     varied          setting in which the arms differ -> its values; shared: setting of all arms -> its value
     left_out        figures and tables that the runs do not allow
     problems        as in Study
@@ -71,7 +71,8 @@ class Page:
     """
 
     study: str
-    overview: str
+    extent: str
+    differences: str
     findings: tuple[FindingText, ...]
     tables: tuple[Table, ...]
     pictures: tuple[Picture, ...]
@@ -187,6 +188,9 @@ def first_screen(
 
 # --- Tables ---
 
+ARM = "arm"
+"""The heading of a column with arms."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -219,10 +223,11 @@ class Column:
 
 
 def columns(table: Table, names: Mapping[str, str] | None = None) -> list[Column]:
-    """The columns of a table as people read it; `names`: short names of arms by label."""
-    found, names = [], names or {}
+    """The columns of a table as people read it, with short names of arms; `names`: these by label."""
+    found = []
     for j, heading in enumerate(table.words):
-        cells = sortable_cells([names.get(str(value), str(value)) for value in table.words.iloc[:, j]])
+        shown = names if names and heading == ARM else {}  # an option may have the name of an arm: none
+        cells = sortable_cells([shown.get(str(value), str(value)) for value in table.words.iloc[:, j]])
         cells = tuple(replace(cell, bold=(i, j) in table.bold) for i, cell in enumerate(cells))
         found.append(Column(str(heading), cells))
     return found

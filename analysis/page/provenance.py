@@ -27,26 +27,37 @@ class Fact(NamedTuple):
     flagged: bool = False
 
 
-def overview(study: Study) -> str:
-    """What the study compares, as sentences.
+def extent(study: Study) -> str:
+    """What was run, as a sentence.
 
-    >>> overview(load(Path("outputs/quick")))  # doctest: +SKIP
-    '3 arms on seeds 0–2: 9 finished runs of model tiny on data synthetic, 120 steps each. The arms differ in clip.'
+    >>> extent(load(Path("outputs/quick")))  # doctest: +SKIP
+    '3 arms on seeds 0–2: 9 finished runs of model tiny on data synthetic, 60 steps each.'
     """
     runs = study.runs
     if study.table is not None:
-        return overview_of_table(study)
+        return extent_of_table(study)
     what = f"{count(len(study.arms), 'arm')} on seeds {ranges(runs['seed'])}: {count(len(runs), 'finished run')}"
     each = f"{recorded_values(runs['trainer.steps'])} steps each"
-    of = f" of model {recorded_values(runs['model'])} on data {recorded_values(runs['data'])}, {each}."
+    return f"{what} of model {recorded_values(runs['model'])} on data {recorded_values(runs['data'])}, {each}."
+
+
+def differences(study: Study) -> str:
+    """In which settings the arms differ, and what their names leave out; "" for a table of results.
+
+    >>> differences(load(Path("outputs/quick")))  # doctest: +SKIP
+    'The arms differ in clip.'
+    """
+    if study.table is not None:
+        return ""
     differ = [key for key in varied(study) if key.rpartition(".")[0] not in varied(study)]
-    words = f" The arms differ in {', '.join(differ)}." if differ else ""
-    usual = unsaid(list(study.arms.values()))
-    return what + of + words + (f" Unless its name says otherwise, an arm has {', '.join(usual)}." if usual else "")
+    said = [f"The arms differ in {', '.join(differ)}."] if differ else []
+    if usual := unsaid(list(study.arms.values())):
+        said.append(f"Unless its name says otherwise, an arm has {', '.join(usual)}.")
+    return " ".join(said)
 
 
-def overview_of_table(study: Study) -> str:
-    """The same of a table of results, whose runs were made elsewhere."""
+def extent_of_table(study: Study) -> str:
+    """What was run and how it is compared, of a table of results, whose runs were made elsewhere."""
     runs, data = study.runs, study.runs["data"].nunique()
     arms = len(study.arms) // data if data > 1 else len(study.arms)
     on = f" on {count(data, 'data set')}" if data > 1 else ""
@@ -179,7 +190,7 @@ def environments_fact(study: Study) -> Fact:
 
 
 def resumed_fact(study: Study) -> Fact:
-    runs = [row["run"] for row in study.runs.to_dict("records") if moved(row)]
+    runs = [row["run"] for row in study.rows.values() if moved(row)]
     if not runs:
         return Fact("Resumed elsewhere", ("none: every run stayed in one environment from its first step to its last",))
     what = f"{count(len(runs), 'run')} continued in another environment (trainer.resume=any), hence not paired"

@@ -68,18 +68,25 @@ def after_the_plan(study: Study, claims: Claims, findings: Sequence[Finding]) ->
     if is_open and seeds < last:
         more = last - seeds
         return NextStep(f"Next: {count(more, 'more planned seed')} until the last look:", all_arms(more, study, claims))
-    said = [f"Next: all {count(seeds, 'planned seed')} are judged, so no further seeds are due."]
+    said = [f"Next: {the_planned(seeds)} complete, so no further seeds are due."]
     if larger := [each for each in findings if each.further_seeds and not each.command]:
         total = max(each.n + (each.further_seeds or 0) for each in larger)
-        said.append(f"To decide {claims_named(larger)}, a new study would need {count(total, 'seed')}.")
+        said.append(f"To decide {claims_named(larger)}, a new study would need {count(total, 'seed')} per arm.")
     untested = [each for each in findings if each.verdict is Verdict.NOT_TESTED]
     if command := next((each.command for each in untested if each.command), ""):
         said.append(f"To test {claims_named(untested)}:")
     return NextStep(" ".join(said), command)
 
 
+def the_planned(seeds: int) -> str:
+    return f"the {seeds} planned seeds are" if seeds > 1 else "the planned seed is"
+
+
 def claims_named(findings: Sequence[Finding]) -> str:
-    return f"claim{'' if len(findings) == 1 else 's'} {', '.join(each.id for each in findings)}"
+    """The claims by their ids; one alone with what it says."""
+    if len(findings) == 1:
+        return f"claim {findings[0].id} ({findings[0].statement})"
+    return f"claims {', '.join(each.id for each in findings)}"
 
 
 def why_differences_wait(study: Study, claims: Claims) -> str | None:

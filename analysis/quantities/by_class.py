@@ -50,8 +50,9 @@ def furthest_arms(study: Study, arms: Sequence[str], most: int) -> list[str]:
 def predictions_of(study: Study, arms: Iterable[str]) -> Iterator[tuple[str, int, Predicted]]:
     """Arm, seed and test predictions of each finished run of these arms that recorded any."""
     arms = set(arms)
-    for entries in study.runs[study.runs["status"] == "done"].to_dict("records"):
-        if entries["arm"] in arms and len(p := RunRecords(study, entries).predicted):
+    for entries in study.rows.values():
+        finished = entries["status"] == "done"
+        if finished and entries["arm"] in arms and len(p := RunRecords(study, entries).predicted):
             yield entries["arm"], entries["seed"], p
 
 

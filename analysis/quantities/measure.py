@@ -36,7 +36,7 @@ def measure(study: Study, quantities: Collection[str] | None = None) -> Measured
     if unknown := [name for name in names if name not in run_quantities()]:
         raise ValueError(f"quantities must be among {', '.join(run_quantities())} (got {', '.join(unknown)})")
     rows, lacking, wanted = {}, [], {name: REGISTRY[name] for name in names}
-    for entries in study.runs.to_dict("records"):
+    for entries in study.rows.values():
         run = RunRecords(study, entries)
         try:
             known = study.measured[run.name]

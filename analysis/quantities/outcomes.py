@@ -53,8 +53,8 @@ def chance_levels(study: Study) -> dict[str, Chance]:
     same = ["data", "task"]
     data = {arm: canonical({k: v for k, v in study.arms[arm].items() if is_under(k, same)}) for arm in study.arms}
     levels: dict[str, Chance] = {}
-    for entries in study.runs[study.runs["status"] == "done"].to_dict("records"):
-        if data[entries["arm"]] not in levels:
+    for entries in study.rows.values():
+        if entries["status"] == "done" and data[entries["arm"]] not in levels:
             with suppress(Unreadable, NotMeasurable):  # the run has vanished: use the next one
                 levels[data[entries["arm"]]] = Chance(RunRecords(study, entries).predicted)
     return {arm: levels[data[arm]] for arm in study.arms if data[arm] in levels}

@@ -93,4 +93,4 @@ class RunRecords:
 
 def records_of(study: Study, run: str) -> RunRecords:
     """The records of a run that counts, by its name. Raises KeyError for another name."""
-    return RunRecords(study, {"run": run, **study.runs.set_index("run").loc[run].to_dict()})
+    return RunRecords(study, study.rows[run])

@@ -120,6 +120,11 @@ class Study:
         return self.__dict__ | {"measured": defaultdict(dict, ours)}
 
     @cached_property
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """run -> its row of `runs`, by column."""
+        return {row["run"]: row for row in self.runs.to_dict("records")}
+
+    @cached_property
     def kinds(self) -> dict[str, str]:
         """run -> kind of task (`ablate.schema.TASKS`), of the runs that count."""
         found = zip(self.runs["run"], self.runs["kind"], strict=True)

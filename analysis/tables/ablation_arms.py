@@ -138,7 +138,7 @@ def settings_off(study: Study, arms: Mapping[str, Arm], reference: str) -> dict[
     Such a setting is a component that the arm leaves out: weight decay, dropout.
     """
     owners = [factor for factor in study.factors if factor not in (*study.techniques, *NO_COMPONENTS)]
-    keys = {key for arm in arms.values() for key in arm if "." in key and is_under(key, owners)}
+    keys = {key for arm in arms.values() for key in arm if "." in key and arm[key] == 0 and is_under(key, owners)}
     found = {}
     for key in sorted(keys):
         group = next(group for group in alike_but_for(arms, (key,)) if reference in group)

@@ -17,6 +17,8 @@ tokenised texts in each side's own. Environment variables keep all programs off 
     python -m tests.benchmarks.study                          # clip=none,fixed,delayed against cold and warm
     python -m tests.benchmarks.study --arms delays            # T0 = 50, ..., 250 and never: shared prefixes
     python -m tests.benchmarks.study --seeds 0 1 --ours 2 2:bf16 --rivals cold abreast  # two workers; again in bf16
+    python -m tests.benchmarks.study --arms known --steps 200 --batch-size 16 --seeds 0 1 --ours 2 --rivals abreast
+                                           # a sample of the second published study
 """
 
 import csv
@@ -51,15 +53,19 @@ MEMORY_AT_MOST = 1.05  # with as many workers as the rival has parallel programs
 
 @dataclass(frozen=True)
 class Arms:
-    """The arms of a study: overrides for our side, and the step at which clipping starts for the rivals."""
+    """The arms of a study: overrides for our side, and options of the rivals' script, which all start with the first.
+
+    `options` has those of each arm; `common`: their option with one value per arm, if one process may run all of them.
+    """
 
     name: str
     overrides: tuple[str, ...]
-    starts: tuple[int, ...]
+    options: tuple[tuple[str, ...], ...]
+    common: str = ""
 
 
 def clips(steps: int) -> Arms:
-    return Arms("clip=none,fixed,delayed", ("clip=none,fixed,delayed",), (steps + 1, 1, 100))
+    return clipping("clip=none,fixed,delayed", ("clip=none,fixed,delayed",), (steps + 1, 1, 100))
 
 
 def delays(steps: int) -> Arms:
@@ -69,10 +75,23 @@ def delays(steps: int) -> Arms:
     """
     starts = (steps + 1, *(steps * k // 6 for k in range(1, 6)))
     swept = ",".join(map(str, starts))
-    return Arms(f"clip.start={swept}", ("clip=delayed", f"clip.start={swept}"), starts)
+    return clipping(f"clip.start={swept}", ("clip=delayed", f"clip.start={swept}"), starts)
 
 
-ARMS = {"clips": clips, "delays": delays}
+def clipping(name: str, overrides: tuple[str, ...], starts: tuple[int, ...]) -> Arms:
+    """Arms that differ in the step at which clipping starts."""
+    return Arms(name, overrides, tuple(("--clip-from", str(start)) for start in starts), "--clip-from")
+
+
+def known(steps: int) -> Arms:
+    """A sample of the second published study: all layers, the last third of them, and the head alone are trained."""
+    trained = ("", r"encoder\.layer\.[45]|pooler|classifier", "classifier")
+    never = ("--clip-from", str(steps + 1))
+    overrides = ("experiment=known_data", "data=movie_snippets", "claims=auto")
+    return Arms("known answers", overrides, tuple(("--trained", each, *never) for each in trained))
+
+
+ARMS = {"clips": clips, "delays": delays, "known": known}
 
 
 def write_data(folder: Path, source: Data) -> None:
@@ -124,16 +143,16 @@ def our_command(way: Way, arms: Arms, steps: int, said: Namespace) -> list[str]:
 
 
 def rival_commands(rival: str, folder: Path, arms: Arms, steps: int, said: Namespace) -> list[list[str]]:
-    def command(starts: tuple[int, ...], seeds: tuple[int, ...]) -> list[str]:
+    def command(options: tuple[str, ...], seeds: tuple[int, ...]) -> list[str]:
         return [
             SCRIPT, "--model", str(fetch(ASSETS["minilm"])), "--data", str(folder), "--steps", str(steps),
-            "--clip-from", *map(str, starts), "--seeds", *map(str, seeds), "--batch-size", str(said.batch_size),
+            *options, "--seeds", *map(str, seeds), "--batch-size", str(said.batch_size),
             *(["--bf16"] if said.precision == "bf16" else []), *(["--group-by-length"] if said.group_by_length else []),
         ]  # fmt: skip
 
     if rival == "warm":
-        return [command(arms.starts, tuple(said.seeds))]
-    return [command((start,), (seed,)) for seed, start in product(said.seeds, arms.starts)]
+        return [command((arms.common, *(value for _, value in arms.options)), tuple(said.seeds))]
+    return [command(options, (seed,)) for seed, options in product(said.seeds, arms.options)]
 
 
 def sides(folder: Path, arms: Arms, steps: int, said: Namespace) -> dict[Way | str, Callable[[], Spent]]:
@@ -155,23 +174,25 @@ def sides(folder: Path, arms: Arms, steps: int, said: Namespace) -> dict[Way | s
 
 
 def our_accuracies(folder: Path) -> dict[str, list[float]]:
-    """Test accuracies of our first turn by clip setting."""
+    """Test accuracies of our first turn by freezing and clipping."""
     found: dict[str, list[float]] = {}
     for path in sorted(folder.glob("outputs/*/*/run.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
         clip = record["factors"]["clip"]
-        label = f"{clip['option']} {clip['settings'].get('start', '')}".strip()
+        frozen = f"freeze={record['factors']['freeze']['option']}"
+        label = f"{frozen} clip={clip['option']} {clip['settings'].get('start', '')}".strip()
         found.setdefault(label, []).append(record["metrics"]["test_accuracy"])
     return found
 
 
 def their_accuracies(spent: Spent) -> dict[str, list[float]]:
-    """Test accuracies of a rival by the step at which clipping starts."""
+    """Test accuracies of a rival by what is trained and the step at which clipping starts."""
     found: dict[str, list[float]] = {}
     for line in "\n".join(spent.output).splitlines():
         if line.startswith('{"'):  # the Trainer's own lines about steps are not JSON
             run = json.loads(line)
-            found.setdefault(f"clipping from {run['clip_from']}", []).append(run["test_accuracy"])
+            label = f"trained '{run['trained']}', clipping from {run['clip_from']}"
+            found.setdefault(label, []).append(run["test_accuracy"])
     return found
 
 
@@ -218,6 +239,8 @@ def parsed() -> Namespace:
         said.ours = [Way.of(text, said.precision) for text in said.ours]
     except ValueError as error:
         parser.error(str(error))
+    if "warm" in said.rivals and not ARMS[said.arms](said.steps).common:
+        parser.error(f"--rivals must be without warm for --arms {said.arms}, whose scripts cannot share a process")
     if said.steps < 6:
         parser.error(f"--steps must be at least 6 (got {said.steps})")
     return said

@@ -155,7 +155,7 @@ def main() -> None:
                 validation = trainer.evaluate(data["validation"])
                 test = trainer.predict(data["test"]).metrics
                 found = {
-                    "clip_from": clip_from, "seed": seed, "step_seconds": times.per_step(),
+                    "trained": a.trained, "clip_from": clip_from, "seed": seed, "step_seconds": times.per_step(),
                     "train_seconds": trained - began, "evaluate_seconds": time.perf_counter() - trained,
                     "validation_accuracy": validation["eval_accuracy"], "test_accuracy": test["test_accuracy"],
                 }  # fmt: skip

@@ -46,12 +46,12 @@ def test_the_lead_names_what_differs_and_whether_it_is_better():
 def test_without_a_difference_the_lead_names_the_largest_that_is_possible():
     freezing = replace(CLIP, name="freezing", low=-1.9)
     assert lead(CLIP, freezing) == (
-        "Neither clipping at 1 nor freezing is shown to change test accuracy; with 5 seeds, up to 1.9 points either "
-        "way remain possible."
+        "Neither clipping at 1 nor freezing is shown to change test accuracy; with 5 seeds, a change of up to 1.9 "
+        "points remains possible."
     )
     assert lead(CLIP, freezing, asked=3) == (
-        "Neither clipping at 1 nor freezing makes a difference of 3 points or more in test accuracy; at most 1.9 "
-        "points either way are possible."
+        "Neither clipping at 1 nor freezing makes a difference of 3 points or more in test accuracy; the widest "
+        "interval reaches 1.9 points."
     )
     assert "is shown to change" in lead(CLIP, freezing, asked=1.5)  # 1.9 points are more than 1.5
     assert lead(replace(CLIP, high=80.0)).endswith("5 seeds cannot rule out a large change.")
@@ -88,14 +88,12 @@ def test_many_arms_are_counted_and_unlearned_runs_are_named(tmp_path):
     assert "On 1 seed a run did not learn." in found.text
 
 
-@pytest.mark.parametrize(
-    ("gain", "words"), [(5, "1 of 1 claim is supported: one."), (0, "None of 1 claim is supported.")]
-)
+@pytest.mark.parametrize(("gain", "words"), [(5, "Of 1 claim, 1 is supported."), (0, "Of 1 claim, 1 is inconclusive.")])
 def test_claims_are_counted_and_a_plan_that_is_done_ends(tmp_path, gain, words):
     write_two(tmp_path / "study", 0.8 + (gain + NOISE) / 100, [0.8] * 10)
     found = answered(tmp_path / "study", written(tmp_path, MINIMAL))
     assert words in found.text
-    assert found.next == ("Next: all 10 planned seeds are judged, so no further seeds are due.", "")
+    assert found.next == ("Next: the 10 planned seeds are complete, so no further seeds are due.", "")
 
 
 def test_below_the_plan_no_difference_is_shown(tmp_path):

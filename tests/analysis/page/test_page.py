@@ -20,7 +20,7 @@ from analysis.claims.reading import read_claims
 from analysis.claims.verdict_rule import Verdict
 from analysis.page.page import PROBLEM_KINDS, SIGNS, Page, columns, render, sortable_cells
 from analysis.page.pictures import Picture, pictures
-from analysis.page.provenance import facts, overview, shared, varied
+from analysis.page.provenance import differences, extent, facts, shared, varied
 from analysis.page.sentences import MEANING, findings_in_words
 from analysis.records.study import load
 from analysis.stats.interval import Interval
@@ -59,7 +59,8 @@ def page(*findings: Finding, **changed: object) -> str:
     words = pd.DataFrame({"arm": ["none", "fixed"], "accuracy %": ["9.5 ± 0.1", "84.3 ± –"], "of": ["–", "3/3"]})
     usual = {
         "study": "mine",
-        "overview": "two arms",
+        "extent": "two arms",
+        "differences": "",
         "findings": findings_in_words(findings or (POINTS,), CLAIMS),
         "tables": (Table("summary", "what it shows", words, words),),
         "pictures": (),
@@ -167,7 +168,7 @@ def test_any_findings_make_a_page_that_shows_them(found):
     findings = [replace(finding, verdict=verdict, parts=tuple(parts)) for finding, verdict, parts in found]
     html = render(
         Page(
-            *("mine", "arms", findings_in_words(tuple(findings), CLAIMS), (), (), (), {}, {}, ()),
+            *("mine", "arms", "", findings_in_words(tuple(findings), CLAIMS), (), (), (), {}, {}, ()),
             problems=pd.DataFrame(columns=["run", "kind", "problem"]),
         )
     )
@@ -191,7 +192,8 @@ def nasty_page() -> str:
     return page(
         replace(finding, parts=(part, replace(part, verdict=Verdict.OPPOSITE))),
         study=NASTY,
-        overview=NASTY,
+        extent=NASTY,
+        differences=NASTY,
         tables=(Table("summary", NASTY, words, words),),
         pictures=(Picture("one", NASTY, "data:image/png;base64,", 10, {"svg": NASTY}),),
         varied={NASTY: NASTY},
@@ -344,18 +346,23 @@ def lines_of(folder: Path, looks: tuple[Look, ...] = ()) -> dict[str, tuple[str,
     return {fact.term: fact.lines for fact in facts(load(folder), CLAIMS, looks)}
 
 
-def test_the_overview_names_once_what_names_of_arms_leave_out(study):
+def test_an_option_keeps_its_name_where_an_arm_has_the_same():
+    words = pd.DataFrame({"arm": ["none"], "freeze": ["none"]})
+    found = columns(Table("factorial", "", words, words), {"none": "no clipping"})
+    assert [column.cells[0].text for column in found] == ["no clipping", "none"]
+
+
+def test_what_names_of_arms_leave_out_is_named_once(study):
     write_run(study, settings={"optimizer": {"lr": 0.5}})
-    found = overview(load(study))
+    found = differences(load(study))
     assert "The arms differ in clip, optimizer.lr." in found
     assert found.endswith("Unless its name says otherwise, an arm has adamw[lr=0.0001].")
 
 
 def test_how_a_study_was_run(study):
     loaded = load(study)
-    assert overview(loaded) == (
-        "2 arms on seeds 0–2: 6 finished runs of model tiny on data synthetic, 20 steps each. The arms differ in clip."
-    )
+    assert extent(loaded) == "2 arms on seeds 0–2: 6 finished runs of model tiny on data synthetic, 20 steps each."
+    assert differences(loaded) == "The arms differ in clip."
     found = lines_of(study, (Look("paper", "B", (0, 1, 2), "supported"),))
     assert found["Runs"] == ("6 done, 0 diverged, in 2 arms",)
     assert found["Time"][0] == "9 min 00 s in total, 1 min 30 s for the median run"
