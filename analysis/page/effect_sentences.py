@@ -32,7 +32,7 @@ def lead_sentence(found: MetricEffects, asked: float | None = None) -> str:
     'Clipping at 1 improves test accuracy by 1.2 points (0.3 to 2.1).'
     >>> schedule = TechniqueEffect("schedule", 0.6, -0.7, 1.9, 10, False)
     >>> lead_sentence(MetricEffects(quantity, "none", (schedule,), (), 1), asked=3)
-    'Schedule makes no difference of 3 points or more in test accuracy; its interval reaches 1.9 points.'
+    'Schedule makes no difference of 3 points or more in test accuracy: its 95 % interval lies within ±1.9 points.'
     """
     differing = [each for each in found.effects if each.differs]
     if differing:
@@ -55,9 +55,9 @@ def without_difference(found: MetricEffects, asked: float | None) -> str:
     largest, seeds = max(known), seeds_text([each.n for each in main])
     if asked is not None and largest < asked:
         return (
-            f"{makes_no(names)} difference of {asked_text(asked, found.quantity)} or more in {words}; "
-            f"{'its interval reaches' if len(names) == 1 else 'the widest interval reaches'} "
-            f"{size_text(largest, found.quantity)}."
+            f"{makes_no(names)} difference of {asked_text(asked, found.quantity)} or more in {words}: "
+            f"{'its 95 % interval lies' if len(names) == 1 else 'their 95 % intervals lie'} within "
+            f"{'' if found.quantity.scale in RATIOS else '±'}{size_text(largest, found.quantity)}."
         )
     if largest > POINTLESS.get(found.quantity.scale, math.inf):
         return f"{none_shown(names)} to change {words}, and {seeds} cannot rule out a large change."
@@ -94,7 +94,8 @@ def changes_by(found: TechniqueEffect, quantity: Quantity) -> str:
     else:
         verb = "improves" if (found.effect > 0) == better else "worsens"
     limits = interval_of(found, quantity, signed=quantity.scale in RATIOS)
-    return f"{found.name} {verb} {quantity.words} by {size_text(found.effect, quantity)} {limits}".rstrip()
+    by = f", × {ratio_text(found.effect)}" if quantity.scale in RATIOS else f" by {size_text(found.effect, quantity)}"
+    return f"{found.name} {verb} {quantity.words}{by} {limits}".rstrip()
 
 
 def effects_sentence(found: MetricEffects) -> str:
@@ -214,7 +215,7 @@ def forest_words(found: MetricEffects, names: Mapping[str, str]) -> tuple[str, t
         title = f"What each technique adds to {quantity.words}"
         rows = f"{reference}, less the same without the technique"
         if any(each.is_exchange for each in found.effects):
-            rows += "; rows with “instead”: with the exchange, less the same as it was"
+            rows += "; rows with “instead”: the same with the exchange, less the original"
     else:
         title, rows = f"Change in {quantity.words} from {reference}", f"each arm, less {reference}"
     return (

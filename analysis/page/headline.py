@@ -122,13 +122,15 @@ def smallest_asked(claims: Claims, quantity: Quantity) -> float | None:
 
 
 def claims_sentence(findings: Sequence[Finding]) -> str:
-    """How many claims have which verdict.
+    """How many claims have which verdict, and what is supported, where that is a single claim.
 
     >>> found = [("A", Verdict.SUPPORTED), ("B", Verdict.INCONCLUSIVE), ("C", Verdict.INCONCLUSIVE)]
-    >>> claims_sentence([Finding(id, "up", None, verdict=verdict) for id, verdict in found])
-    'Of 3 claims, 1 is supported, 2 are inconclusive.'
+    >>> claims_sentence([Finding(id, f"{id} rises", None, verdict=verdict) for id, verdict in found])
+    'Of 3 claims, 1 is supported, 2 are inconclusive. Supported: A rises.'
     """
-    return f"Of {tally(findings).replace(':', ',', 1)}"
+    counted = f"Of {tally(findings).replace(':', ',', 1)}"
+    supported = [finding.statement for finding in findings if finding.verdict is Verdict.SUPPORTED]
+    return f"{counted} Supported: {supported[0]}." if len(supported) == 1 else counted
 
 
 def table_sentence(study: Study) -> str:

@@ -85,7 +85,7 @@ def the_planned(seeds: int) -> str:
 def claims_named(findings: Sequence[Finding]) -> str:
     """The claims by their ids; one alone with what it says."""
     if len(findings) == 1:
-        return f"claim {findings[0].id} ({findings[0].statement})"
+        return f"“{findings[0].statement}” (claim {findings[0].id})"
     return f"claims {', '.join(each.id for each in findings)}"
 
 

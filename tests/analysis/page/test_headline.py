@@ -40,7 +40,7 @@ def test_the_lead_names_what_differs_and_whether_it_is_better():
     worse = replace(CLIP, effect=-1.2, low=-2.1, high=-0.3, differs=True)
     assert lead(worse, CLIP) == "Clipping at 1 worsens test accuracy by 1.2 points (0.3 to 2.1)."
     loss = REGISTRY["test_loss"]
-    assert lead(replace(worse, effect=-0.5), quantity=loss).startswith("Clipping at 1 improves test loss by")
+    assert lead(replace(worse, effect=-0.5), quantity=loss).startswith("Clipping at 1 improves test loss, × 0.607 (")
 
 
 def test_without_a_difference_the_lead_names_the_largest_that_is_possible():
@@ -50,8 +50,8 @@ def test_without_a_difference_the_lead_names_the_largest_that_is_possible():
         "points remains possible."
     )
     assert lead(CLIP, freezing, asked=3) == (
-        "Neither clipping at 1 nor freezing makes a difference of 3 points or more in test accuracy; the widest "
-        "interval reaches 1.9 points."
+        "Neither clipping at 1 nor freezing makes a difference of 3 points or more in test accuracy: their 95 % "
+        "intervals lie within ±1.9 points."
     )
     assert "is shown to change" in lead(CLIP, freezing, asked=1.5)  # 1.9 points are more than 1.5
     assert lead(replace(CLIP, high=80.0)).endswith("5 seeds cannot rule out a large change.")
@@ -88,7 +88,7 @@ def test_many_arms_are_counted_and_unlearned_runs_are_named(tmp_path):
     assert "On 1 seed a run did not learn." in found.text
 
 
-@pytest.mark.parametrize(("gain", "words"), [(5, "Of 1 claim, 1 is supported."), (0, "Of 1 claim, 1 is inconclusive.")])
+@pytest.mark.parametrize(("gain", "words"), [(5, "1 is supported. Supported: "), (0, "Of 1 claim, 1 is inconclusive.")])
 def test_claims_are_counted_and_a_plan_that_is_done_ends(tmp_path, gain, words):
     write_two(tmp_path / "study", 0.8 + (gain + NOISE) / 100, [0.8] * 10)
     found = answered(tmp_path / "study", written(tmp_path, MINIMAL))
