@@ -39,7 +39,7 @@ class TechniqueEffect:
     n                  seeds
     differs            whether the difference is shown, at the level that is adjusted for all comparisons
     is_removal         whether the study took it from the reference, so that the table shows the negative
-    parts              number of techniques that it is
+    parts              how many techniques are changed together
     """
 
     name: str
@@ -87,7 +87,7 @@ class MetricEffects:
 
 
 def is_more_better(quantity: Quantity) -> bool | None:
-    """Whether more of a quantity is better; less of a cost is. None for a metric of which nobody knows."""
+    """Whether more of a quantity is better; less of a cost is. None for a metric whose better side is unknown."""
     return quantity.higher_is_better if quantity.metric is not None else bool(quantity.higher_is_better)
 
 
