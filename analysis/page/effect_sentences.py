@@ -38,7 +38,7 @@ def lead_sentence(found: MetricEffects, asked: float | None = None) -> str:
     if differing:
         said = [changes_by(each, found.quantity) for each in differing[:MOST_ARMS]]
         if (more := len(differing) - MOST_ARMS) > 0:
-            said.append(f"{count(more, 'more')} {'differs' if more == 1 else 'differ'}")
+            said.append(f"{more} more {'differs' if more == 1 else 'differ'}")
         return capital("; ".join(said)) + "."
     return without_difference(found, asked)
 

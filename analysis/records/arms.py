@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from ablate.experiment import ADDED, normalised
+from ablate.experiment import ADDED, FACTORS, normalised
 from ablate.schema import NO_TECHNIQUES, NONE, TASKS
 
 T = TypeVar("T")
@@ -112,15 +112,20 @@ def overlaid(settings: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, 
     return {key: value for key, value in settings.items() if not is_under(key, over)} | dict(over)
 
 
+AS_BEFORE = ADDED | {name: factor.as_before for name, factor in FACTORS.items() if factor.as_before}
+"""Setting or factor -> the value that run.json leaves out."""
+
+
 def fits(arm: Arm, settings: Mapping[str, Any]) -> bool:
     """Whether an arm has all of these settings. A key that run.json leaves out has its value "as before".
 
     >>> fits({"trainer": "default"}, {"trainer.skip_unread": False}), fits({"clip": "none"}, {"clip": "fixed"})
     (True, False)
+    >>> fits({"clip": "none"}, {"adapter": "none"}), fits({"clip": "none"}, {"adapter": "lora"})
+    (True, False)
     """
-    return all(
-        (key in arm or key in ADDED) and is_same(arm.get(key, ADDED.get(key)), value) for key, value in settings.items()
-    )
+    known = AS_BEFORE | arm
+    return all(key in known and is_same(known[key], value) for key, value in settings.items())
 
 
 def is_same(own: Any, value: Any) -> bool:
