@@ -6,8 +6,9 @@ its search path. It does so before any callback of ours, so the check is part of
 
 import os
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ class CheckedLoader(ConfigLoaderImpl):
     def __init__(self, config_search_path: ConfigSearchPath) -> None:
         super().__init__(config_search_path)
         self.repository = Configs(config_search_path)
-        self.composed: dict[tuple[str | None, str], bytes] = {}  # pickled, which is small and quick to copy
+        self.composed: dict[tuple[str | None, str], Callable[[], DictConfig]] = {}
         self.options: dict[str, list[str]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -114,11 +115,8 @@ class CheckedLoader(ConfigLoaderImpl):
             check_config(config, overrides)
             if OmegaConf.missing_keys(config.hydra.runtime.choices):  # an option is missing: a run is refused
                 return config
-            try:
-                self.composed[key] = pickle.dumps(config)
-            except pickle.PicklingError:  # in a launcher's worker, where Hydra has defined its classes twice
-                return config
-        return pickle.loads(self.composed[key])
+            self.composed[key] = copies(config)
+        return self.composed[key]()
 
     def _process_config_searchpath(self, config_name: str | None, parsed_overrides: list[Override], repo: Any) -> None:
         primary = repo.load_config(config_path=config_name) if config_name is not None else None
@@ -128,6 +126,14 @@ class CheckedLoader(ConfigLoaderImpl):
             scheme, separator, _ = str(path).partition("://")
             require("hydra.searchpath", path, not separator or scheme == "file", "folders, as packages are imported")
         super()._process_config_searchpath(config_name, parsed_overrides, repo)
+
+
+def copies(config: DictConfig) -> Callable[[], DictConfig]:
+    """A function that returns equal copies of a config, whatever happens to those that it returned."""
+    try:
+        return partial(pickle.loads, pickle.dumps(config))  # small, and quick to copy
+    except pickle.PicklingError:  # Hydra's search for plugins has defined the classes of its configs again
+        return partial(deepcopy, config)
 
 
 def use_checked_loader() -> None:

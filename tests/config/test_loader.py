@@ -70,13 +70,17 @@ def test_the_options_of_a_group_are_a_copy(loader: CheckedLoader) -> None:
     assert "fixed" in loader.get_group_options("clip", config_name="config")
 
 
-def test_a_config_that_cannot_be_pickled_is_composed_each_time(
-    loader: CheckedLoader, monkeypatch: pytest.MonkeyPatch
+def test_a_config_that_cannot_be_pickled_is_composed_once_too(
+    loader: CheckedLoader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in a SLURM job, where Hydra's search for plugins has defined the classes of its configs again."""
     monkeypatch.setattr(sys.modules[BasicSweeper.__module__], "BasicSweeperConf", object)
-    for _ in range(2):
-        config = loader.load_configuration("config", ["seed=3"], RunMode.RUN)
-        assert config.seed == 3
+    overrides = [f"hydra.searchpath=[file://{tmp_path}]", *OWN]
+    first = loader.load_configuration("config", overrides, RunMode.RUN)
     with pytest.raises(pickle.PicklingError, match="not the same object"):
-        pickle.dumps(config)
+        pickle.dumps(first)
+    first.clip.threshold = 5.0
+    (tmp_path / "clip/own.yaml").write_text("_target_: os.system\n")
+    second = loader.load_configuration("config", overrides, RunMode.RUN)
+    assert second.clip.threshold == 1
+    assert first != second and OmegaConf.to_yaml(second.hydra) == OmegaConf.to_yaml(first.hydra)
