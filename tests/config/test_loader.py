@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import cloudpickle
 import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -43,7 +44,7 @@ def test_a_file_that_changes_after_the_check_changes_no_job(loader: CheckedLoade
     for text in ("_target_: ablate.clip.Fixed\nthreshold: 2.0\n", "_target_: os.system\n"):
         assert loader.load_configuration("config", overrides, RunMode.RUN).clip.threshold == 1
         (tmp_path / "clip/own.yaml").write_text(text)
-    in_a_worker = pickle.loads(pickle.dumps(loader))
+    in_a_worker = cloudpickle.loads(cloudpickle.dumps(loader))  # as launchers send it
     assert in_a_worker.load_configuration("config", overrides, RunMode.RUN).clip._target_ == "os.system"  # the control
 
 
