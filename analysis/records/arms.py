@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from ablate.experiment import ADDED, FACTORS, normalised
-from ablate.schema import NO_TECHNIQUES, NONE, TASKS
+from ablate.schema import NO_TECHNIQUES, NONE
 
 T = TypeVar("T")
 Arm = Mapping[str, Any]
@@ -47,9 +47,13 @@ def arm_of(data: Mapping[str, Any], factors: Iterable[str]) -> Arm:
     return arm | {"nuisance": data["nuisance"]}
 
 
+AS_BEFORE = ADDED | {name: factor.as_before for name, factor in FACTORS.items() if factor.as_before}
+"""Setting or factor -> the value that run.json leaves out."""
+
+
 def option_without(factor: str) -> str:
     """The option of a factor that a run or an arm lacks: none, or for `task` that of runs before it existed."""
-    return TASKS[0] if factor == "task" else NONE
+    return AS_BEFORE.get(factor, NONE)
 
 
 def factors_of(arms: Iterable[Arm]) -> tuple[str, ...]:
@@ -110,10 +114,6 @@ def overlaid(settings: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, 
     {'clip': 'none', 'optimizer': 'sgd'}
     """
     return {key: value for key, value in settings.items() if not is_under(key, over)} | dict(over)
-
-
-AS_BEFORE = ADDED | {name: factor.as_before for name, factor in FACTORS.items() if factor.as_before}
-"""Setting or factor -> the value that run.json leaves out."""
 
 
 def fits(arm: Arm, settings: Mapping[str, Any]) -> bool:

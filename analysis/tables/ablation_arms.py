@@ -58,7 +58,7 @@ def ablation_reference(study: Study, settings: Settings | None = None) -> tuple[
     if settings:
         return chosen, "the reference of the claims"
     if len(near[chosen]) < 2:
-        return chosen, "the first arm"
+        return chosen, "the first arm that the most others differ from in one component"
     return chosen, "the arm from which the most factors are changed one at a time"
 
 

@@ -53,9 +53,11 @@ MEMORY_AT_MOST = 1.05  # with as many workers as the rival has parallel programs
 
 @dataclass(frozen=True)
 class Arms:
-    """The arms of a study: overrides for our side, and options of the rivals' script, which all start with the first.
+    """The arms of a study.
 
-    `options` has those of each arm; `common`: their option with one value per arm, if one process may run all of them.
+    overrides  for our side
+    options    for the rivals' script, of each arm
+    common     the option with one value per arm, where one process may run all arms; "" where none may
     """
 
     name: str
