@@ -1,6 +1,7 @@
 """Write a study's report: outputs/<study>/report/{index.html,tables,figures,verdicts.json}; list what it cannot show.
 
-A finished study's report is written again only when its inputs change: the runs' record hashes and the claims file.
+A finished study's report is written again only when its inputs change: the runs' record hashes, the claims file, and
+the code that writes it.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain
 from pathlib import Path
 
@@ -44,8 +46,8 @@ PAGE = "index.html"
 MANY_ARMS = 8
 """Number of arms from which a second process draws half of the figures; starting it takes two seconds."""
 
-REPORT_FORMAT = 9
-"""Raise this number when equal inputs give a different report: older reports are then written again."""
+CODE = ("*.py", "*.j2", "*.css", "*.js")
+"""Files of the packages `ablate` and `analysis` that determine a report."""
 
 
 @dataclass(frozen=True)
@@ -126,10 +128,19 @@ def table_named(tables: Sequence[Table], name: str) -> Table | None:
 # --- Inputs ---
 
 
+@cache
+def code_sha256() -> str:
+    """Hash of the code: another version of it may write another report from equal inputs."""
+    root, found = Path(__file__).parents[1], hashlib.sha256()
+    for path in sorted(path for name in ("ablate", "analysis") for kind in CODE for path in (root / name).rglob(kind)):
+        found.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return found.hexdigest()
+
+
 def inputs_sha256(study: Study, claims: Claims, peek: bool = False) -> str:
     """Hash of everything that determines the report."""
     problems = study.problems.to_dict("list")
-    inputs = {"format": REPORT_FORMAT, "runs": study.sha256, "problems": problems, "claims": claims.sha256}
+    inputs = {"code": code_sha256(), "runs": study.sha256, "problems": problems, "claims": claims.sha256}
     inputs |= {"peek": True} if peek else {}
     inputs |= {} if study.is_paired else {"unpaired": True}
     inputs |= {"metrics": claims.metrics.sources} if claims.metrics.sources else {}

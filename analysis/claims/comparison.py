@@ -15,11 +15,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ablate.config.checks import refusal
-from ablate.experiment import ADDED
 from analysis.claims import values
 from analysis.claims.estimand import Settings
 from analysis.quantities.registry import REGISTRY, primary_quantity, run_quantities
-from analysis.records.arms import Arm, fits, flat, is_under, labels, varying, words
+from analysis.records.arms import AS_BEFORE, Arm, fits, flat, is_under, labels, varying, words
 from analysis.stats.scales import SCALES
 
 PRIMARY_METRIC, USUAL = "primary", "usual"
@@ -199,7 +198,7 @@ def chosen_by(arm: Arm, arms: Collection[Arm], keys: Collection[str]) -> dict[st
 
 def completed(arm: Arm, keys: Iterable[str]) -> dict[str, Any]:
     """The arm with those of `keys` that it lacks and that have a value "as before", which run.json leaves out."""
-    return dict(arm) | {key: ADDED[key] for key in keys if key not in arm and key in ADDED}
+    return dict(arm) | {key: AS_BEFORE[key] for key in keys if key not in arm and key in AS_BEFORE}
 
 
 def named_arms(arms: Iterable[Arm]) -> dict[str, Arm]:

@@ -6,7 +6,7 @@
 - An effect that is shown and not judged has an interval of its own and nothing that is adjusted for other claims.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -210,11 +210,23 @@ def rate_text(cell: str, learned: NDArray[np.bool_]) -> str:
 def distinguishing_settings(cells: Sequence[Settings]) -> list[str]:
     """A name for each cell: the settings in which the cells differ, "" for a single cell.
 
-    Where cells differ in an option, its settings are left out.
+    Where cells differ in an option, a setting of this option is named only if cells with the same option differ in it.
+
+    >>> distinguishing_settings([{"optimizer": "lion", "optimizer.lr": 1}, {"optimizer": "adamw", "optimizer.lr": 2}])
+    ['optimizer=lion', 'optimizer=adamw']
+    >>> distinguishing_settings([{"optimizer": "lion", "optimizer.lr": 1}, {"optimizer": "lion", "optimizer.lr": 2}])
+    ['optimizer.lr=1', 'optimizer.lr=2']
     """
     keys = varying(cells)
-    shown = [key for key in keys if not is_under(key, keys - {key})]
-    return [words({key: value for key, value in cell.items() if key in shown}) for cell in cells]
+    options = {key for key in keys if not is_under(key, keys - {key})}
+    return [words(distinguishing(cell, cells, options)) for cell in cells]
+
+
+def distinguishing(cell: Settings, cells: Sequence[Settings], options: Collection[str]) -> Settings:
+    """The cell's `options`, and the settings in which it differs from other cells with the same ones."""
+    own = {key: cell.get(key) for key in options}
+    alike = varying([other for other in cells if {key: other.get(key) for key in options} == own])
+    return {key: value for key, value in cell.items() if key in options or key in alike}
 
 
 def with_effect(found: Finding, effect: Estimate | None, question: Question, of: int = 1) -> Finding:

@@ -13,7 +13,7 @@ from ablate.config.checks import refusal
 from ablate.schema import TASKS
 from analysis.claims.contrasts import Paired
 from analysis.claims.finding import Finding
-from analysis.claims.reading import Claims
+from analysis.claims.reading import Claims, Question
 from analysis.claims.verdict_rule import Direction
 from analysis.figures import plots
 from analysis.figures.data import Contents, NotDrawable
@@ -31,7 +31,7 @@ AXES = {
 
 FOREST_COLUMNS = ("id", "statement", *plots.EFFECTS, "verdict", "scale", *plots.MORE_OF_A_ROW)
 
-SIDES = {Direction.ABOVE: 1.0, Direction.BELOW: -1.0}
+SIDES = {Direction.ABOVE: 1.0, Direction.BELOW: -1.0, Direction.EITHER: 0.0}
 
 
 def judged_effects(
@@ -46,7 +46,9 @@ def judged_effects(
     questions = {} if claims is None else {question.id: question for question in claims.questions}
     of_aa = {} if aa is None else {(row["quantity"], row["scale"]): row for row in aa.to_dict("records")}
     rows = [
-        forest_row(finding, parent, side_of(finding, questions), aa_of(finding, questions, of_aa))
+        forest_row(
+            finding, parent, side_of(questions.get(finding.id, questions.get(parent))), aa_of(finding, questions, of_aa)
+        )
         for finding, parent in with_parents(findings)
     ]
     numbers = [*plots.EFFECTS, *plots.NUMBERS_OF_A_ROW]
@@ -86,10 +88,9 @@ def forest_row(finding: Finding, parent: str | None, side: float, aa: Mapping[st
     }
 
 
-def side_of(finding: Finding, questions: Mapping[str, object]) -> float:
-    """1 for a claimed effect above 0, −1 for one below; NaN for either or an unknown one."""
-    question = questions.get(finding.id)
-    return math.nan if question is None else SIDES.get(question.direction, math.nan)
+def side_of(question: Question | None) -> float:
+    """1 for a claimed effect above 0, −1 for one below, 0 for either; NaN without the question."""
+    return math.nan if question is None else SIDES[question.direction]
 
 
 def aa_of(finding: Finding, questions: Mapping[str, object], of_aa: Mapping[tuple, Mapping]) -> Mapping[str, float]:
@@ -196,10 +197,13 @@ def axis_of(part: pd.DataFrame, kind: str) -> tuple[str, bool]:
 def limits_of_effects(part: pd.DataFrame) -> tuple[float, float]:
     """Ends of an axis, on the claims' scale: all estimates, smallest effects and 0, and intervals of usual width.
 
+    Where either side is claimed (side 0), the smallest effect is on both.
+
     Beyond the estimates the axis extends by at most twice the median half-width of the intervals, so that one very
     wide interval does not make the others too narrow to read.
     """
-    points = part[["effect", "smallest_effect"]].to_numpy(float)
+    either = part["smallest_effect"].where(part["side"] == 0) if "side" in part else part["smallest_effect"][:0]
+    points = np.append(part[["effect", "smallest_effect"]].to_numpy(float), -either.to_numpy(float))
     ends = part[["low", "high", "simultaneous_low", "simultaneous_high"]].to_numpy(float)
     points = np.append(points[np.isfinite(points)], 0.0)
     half = (part["simultaneous_high"] - part["simultaneous_low"]).astype(float).dropna() / 2

@@ -1,5 +1,6 @@
 """Draw the effects of claims with their intervals and verdicts, one row per claim."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +18,7 @@ EFFECTS = ("effect", "low", "high", "simultaneous_low", "simultaneous_high", "sm
 NUMBERS_OF_A_ROW = ("side", "aa", "aa_low", "aa_high")
 MORE_OF_A_ROW = ("quantity", "parent", *NUMBERS_OF_A_ROW)
 """Further columns of a row, where they are known: quantity; id of the claim that it is a part of; claimed side (1 above
-0, −1 below); A/A effect with its interval."""
+0, −1 below, 0 either); A/A effect with its interval."""
 
 BAR, CLAIMED, SHADE = "#0072B2", "#D55E00", 0.1
 """Colours of the forest plot's thick bars and of the claimed side, and the opacity of its shading."""
@@ -45,8 +46,9 @@ def draw_forest(
 
     claims: id, statement, EFFECTS, verdict and, where known, side, aa, aa_low, aa_high, depth (0, or more for parts);
     all on one scale. smallest_effect has the sign of the claimed effect; the claimed side is shaded from there, or from
-    no effect, to the end. With `ratio` the effects are logarithms and are drawn as ratios on a log axis. `limits`: of
-    the axis, on the scale; an interval that extends further ends in an arrow. `room`: inches for the names.
+    no effect, to the end, and both sides where a claim names neither. With `ratio` the effects are logarithms and are
+    drawn as ratios on a log axis. `limits`: of the axis, on the scale; an interval that extends further ends in an
+    arrow. `room`: inches for the names.
     """
     numbers = [*EFFECTS, *NUMBERS_OF_A_ROW[1:]]
     values = claims.reindex(columns=numbers).astype(float)
@@ -62,7 +64,7 @@ def draw_forest(
         log_axis(ax.xaxis)
     ends = ax.get_xlim()
     for row, (claim, value) in enumerate(zip(claims.to_dict("records"), values.to_dict("records"), strict=True)):
-        draw_claimed_side(ax, row, claim, value, ends, 1.0 if ratio else 0.0)
+        draw_claimed_sides(ax, row, claim, ends, ratio)
         for low, high in ((value["simultaneous_low"], value["simultaneous_high"]), (value["low"], value["high"])):
             draw_arrows(ax, row, low, high, ends)
     ax.set_xlim(ends)
@@ -95,18 +97,33 @@ def draw_claim(ax: Axes, row: int, name: str, value: Mapping[str, float], verdic
     ax.plot(value["effect"], row, zorder=4, linestyle="", label=name, **mark_of(verdict))
 
 
-def draw_claimed_side(
-    ax: Axes, row: int, claim: Mapping[str, Any], value: Mapping[str, float], ends: Limits, none: float
-) -> None:
-    """Shade a row's claimed side from its smallest effect, a tick, or from no effect; nothing if no side is claimed."""
-    signed, side = claim["smallest_effect"], claim.get("side", np.nan)
-    if pd.isna(signed) and (pd.isna(side) or np.isnan(value["effect"])):
+def claimed_signs(side: float, smallest: float | None) -> tuple[float, ...]:
+    """The signs of the claimed sides: both where either side is claimed (0), that of the smallest effect if unknown.
+
+    >>> claimed_signs(1, None), claimed_signs(0, 2), claimed_signs(0, None), claimed_signs(math.nan, -2)
+    ((1,), (-1.0, 1.0), (), (-1.0,))
+    """
+    if side in (-1, 1):
+        return (side,)
+    if smallest is None or math.isnan(smallest):
+        return ()
+    return (-1.0, 1.0) if side == 0 else (math.copysign(1, smallest),)
+
+
+def draw_claimed_sides(ax: Axes, row: int, claim: Mapping[str, Any], ends: Limits, ratio: bool) -> None:
+    """Shade a row's claimed sides from its smallest effect, a tick, or from no effect where the claim names no size."""
+    smallest, side = claim["smallest_effect"], claim.get("side", np.nan)
+    has_size = not pd.isna(smallest)
+    if not has_size and pd.isna(claim["effect"]):
         return
-    start = none if pd.isna(signed) else value["smallest_effect"]
-    end = ends[1] if (side if pd.isna(signed) else signed) > 0 else ends[0]
-    ax.fill_betweenx([row - 0.38, row + 0.38], start, end, color=CLAIMED, alpha=SHADE, linewidth=0)
-    if pd.notna(signed):
-        ax.plot([start, start], [row - 0.38, row + 0.38], color=CLAIMED, linewidth=2, label=f"{claim['id']} smallest")
+    for sign in claimed_signs(side, smallest):
+        start = sign * abs(smallest) if has_size else 0.0
+        start = np.exp(start) if ratio else start
+        end = ends[1] if sign > 0 else ends[0]
+        ax.fill_betweenx([row - 0.38, row + 0.38], start, end, color=CLAIMED, alpha=SHADE, linewidth=0)
+        if has_size:
+            at = [row - 0.38, row + 0.38]
+            ax.plot([start, start], at, color=CLAIMED, linewidth=2, label=f"{claim['id']} smallest")
 
 
 def draw_arrows(ax: Axes, row: int, low: float, high: float, ends: Limits) -> None:

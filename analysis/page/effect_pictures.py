@@ -5,21 +5,19 @@ those of the page, so that they are readable in dark mode. Names and numbers are
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from analysis.claims.finding import Finding
-from analysis.claims.reading import Claims
 from analysis.claims.verdict_rule import Verdict
-from analysis.figures.forest import limits_of_effects, side_of
+from analysis.figures.forest import limits_of_effects
 from analysis.figures.seed_plots import spread
 from analysis.figures.style import LogTicks
 from analysis.page.metric_effects import MetricEffects, brief, is_more_better
-from analysis.quantities.registry import REGISTRY, Quantity, of_kind
-from analysis.tables.numbers import plain_number, ratio_text, rounded
+from analysis.quantities.registry import Quantity
+from analysis.tables.numbers import plain_number
 
 RATIO_SCALES = ("log", "logit")
 
@@ -30,8 +28,8 @@ class Mark:
 
     interval, wide  the 95 % interval, and the simultaneous one
     seeds           the effect on each seed
-    claimed         where the claimed side begins, and its sign: the smallest effect of interest, or no effect
-    smallest        the smallest effect of interest
+    claimed         where each claimed side begins, and its sign: the smallest effect of interest, or no effect
+    smallest        the smallest effect of interest, on both sides for a claim that names none
     """
 
     name: str
@@ -40,8 +38,8 @@ class Mark:
     interval: tuple[float, float] | None = None
     wide: tuple[float, float] | None = None
     seeds: tuple[float, ...] = ()
-    claimed: tuple[float, float] | None = None
-    smallest: float | None = None
+    claimed: tuple[tuple[float, float], ...] = ()
+    smallest: tuple[float, ...] = ()
     verdict: Verdict | None = None
     differs: bool = True
 
@@ -55,8 +53,8 @@ class PictureRow:
     interval: tuple[float, float] | None
     wide: tuple[float, float] | None
     dots: tuple[tuple[float, float], ...]
-    claimed: tuple[float, float] | None
-    smallest: float | None
+    claimed: tuple[tuple[float, float], ...]
+    smallest: tuple[float, ...]
     beyond: tuple[str, ...]
 
 
@@ -99,8 +97,10 @@ def effect_picture(marks: Sequence[Mark], scale: str, label: str, better: str = 
                 interval=span(mark.interval),
                 wide=span(mark.wide),
                 dots=tuple((place(seed), round(float(at), 2)) for seed, at in zip(mark.seeds, heights, strict=True)),
-                claimed=claimed_span(mark.claimed, place),
-                smallest=None if mark.smallest is None else place(mark.smallest),
+                claimed=tuple(
+                    (place(start), 100.0) if sign > 0 else (0.0, place(start)) for start, sign in mark.claimed
+                ),
+                smallest=tuple(map(place, mark.smallest)),
                 beyond=beyond,
             )
         )
@@ -108,19 +108,12 @@ def effect_picture(marks: Sequence[Mark], scale: str, label: str, better: str = 
     return EffectPicture(label, tuple(rows), place(0.0), ticks, better)
 
 
-def claimed_span(claimed: tuple[float, float] | None, place) -> tuple[float, float] | None:
-    if claimed is None:
-        return None
-    start, sign = claimed
-    return (place(start), 100.0) if sign > 0 else (0.0, place(start))
-
-
 def picture_limits(marks: Sequence[Mark]) -> tuple[float, float]:
     """The ends of the axis: as those of the forest plot, and wide enough for most seeds."""
     rows = [
         {
             "effect": mark.effect,
-            "smallest_effect": mark.smallest,
+            "smallest_effect": smallest,
             **dict(zip(("low", "high"), mark.interval or (math.nan, math.nan), strict=True)),
             **dict(
                 zip(
@@ -131,6 +124,7 @@ def picture_limits(marks: Sequence[Mark]) -> tuple[float, float]:
             ),
         }
         for mark in marks
+        for smallest in mark.smallest or (None,)
     ]
     low, high = limits_of_effects(pd.DataFrame(rows).astype(float))
     seeds = pd.Series([seed for mark in marks for seed in mark.seeds], dtype=float)
@@ -179,74 +173,3 @@ def none_if_nan(value: float) -> float | None:
 
 def axis_label(quantity: Quantity) -> str:
     return {"log": "ratio", "logit": "odds ratio", "points": "points"}.get(quantity.scale, quantity.unit)
-
-
-# --- Cards: one claim and its parts ---
-
-
-def claim_pictures(finding: Finding, claims: Claims) -> tuple[EffectPicture, ...]:
-    """A claim's own effect, or else those of its judged parts: one picture per unit."""
-    questions = {question.id: question for question in claims.questions}
-    rows = list(own_effects(finding))
-    units = dict.fromkeys(unit(row) for row in rows)
-    found = (picture_of([row for row in rows if unit(row) == each], questions, claims) for each in units)
-    return tuple(picture for picture in found if picture)
-
-
-def own_effects(finding: Finding) -> Iterator[Finding]:
-    """The finding if it has an effect that no part repeats, else its judged parts; data sets follow their mean."""
-    parts = [part for part in finding.parts if part.verdict is not None and not part.exploratory]
-    if parts:
-        for part in parts:
-            yield from own_effects(part)
-        return
-    if finding.effect is not None:
-        yield finding
-        yield from (part for part in finding.parts if "data_set" in part.details and part.effect is not None)
-
-
-def unit(finding: Finding) -> tuple[str | None, str | None]:
-    """What effects on one axis share."""
-    return finding.scale, finding.quantity if finding.scale == "raw" else None
-
-
-def picture_of(rows: Sequence[Finding], questions: Mapping, claims: Claims) -> EffectPicture | None:
-    marks = [mark_of_finding(row, questions, len(rows) > 1) for row in rows]
-    scale, quantity = rows[0].scale or "raw", of_kind(REGISTRY[rows[0].quantity or ""], claims.kind)
-    names = {of_kind(REGISTRY[row.quantity or ""], claims.kind).words for row in rows}
-    words = quantity.words if len(names) == 1 else "each quantity"
-    suffix = {"log": "ratio", "logit": "odds ratio", "points": "points"}.get(scale, quantity.unit)
-    return effect_picture(marks, scale, f"{words}, {suffix}" if suffix else words)
-
-
-def mark_of_finding(finding: Finding, questions: Mapping, named: bool) -> Mark:
-    side = side_of(finding, questions)
-    start = finding.smallest_effect if finding.smallest_effect is not None else 0.0
-    sign = math.copysign(1, start) if finding.smallest_effect else side
-    interval, wide = finding.interval, finding.interval_simultaneous
-    return Mark(
-        name=f"{finding.id}: {finding.statement}" if named and finding.statement not in finding.id else finding.id,
-        text=effect_in_brief(finding),
-        effect=finding.effect,
-        interval=interval and (interval.low, interval.high),
-        wide=wide and (wide.low, wide.high),
-        seeds=finding.differences,
-        claimed=None if math.isnan(sign) or finding.effect is None else (start, sign),
-        smallest=finding.smallest_effect,
-        verdict=finding.verdict,
-    )
-
-
-def effect_in_brief(finding: Finding) -> str:
-    """An effect and its 95 % interval, without words.
-
-    >>> from analysis.stats.interval import Interval
-    >>> effect_in_brief(Finding("A", "", None, scale="points", effect=-0.1, interval=Interval(-0.9, 0.7, 0.95)))
-    '−0.1 (−0.9 to 0.7)'
-    """
-    if finding.effect is None:
-        return ""
-    write = ratio_text if finding.scale in RATIO_SCALES else rounded
-    start = "× " if finding.scale in RATIO_SCALES else "+" if finding.effect > 0 else ""
-    limits = finding.interval and f" ({write(finding.interval.low)} to {write(finding.interval.high)})"
-    return f"{start}{write(finding.effect)}{limits or ''}"

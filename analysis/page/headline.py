@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ablate.config.wording import count
 from analysis.claims.comparison import reference_arm
+from analysis.claims.contrasts import Tuned
 from analysis.claims.finding import Finding
 from analysis.claims.pairing import Refused
 from analysis.claims.reading import Claims
@@ -45,12 +46,15 @@ class StudyAnswer:
     more    further sentences: the effects with their intervals, other differences, the claims, how sure it is
     next    what to do next
     found   the effects that the sentences are on; None where nothing is compared
+    is_on_claims  whether the claims are the answer, because they tune the arms: one by one, the points of a grid say
+                  nothing about a technique
     """
 
     lead: str
     more: tuple[str, ...]
     next: NextStep
     found: MetricEffects | None = None
+    is_on_claims: bool = False
 
     @property
     def text(self) -> str:
@@ -92,6 +96,8 @@ def answer(study: Study, claims: Claims, findings: Sequence[Finding], table: Tab
         return StudyAnswer(
             "No difference is shown before the planned number of seeds.", (f"{waits}.", *judged), following
         )
+    if any(isinstance(question.contrast, Tuned) for question in claims.questions):
+        return StudyAnswer(tally_sentence(findings), where, following, is_on_claims=True)
     found = metric_effects(study, claims, findings, table or made_table(study, claims))
     if found is None:
         return StudyAnswer(judged[0] if judged else "Nothing could be compared.", where, following)
@@ -128,9 +134,13 @@ def claims_sentence(findings: Sequence[Finding]) -> str:
     >>> claims_sentence([Finding(id, f"{id} rises", None, verdict=verdict) for id, verdict in found])
     'Of 3 claims, 1 is supported, 2 are inconclusive. Supported: A rises.'
     """
-    counted = f"Of {tally(findings).replace(':', ',', 1)}"
+    counted = tally_sentence(findings)
     supported = [finding.statement for finding in findings if finding.verdict is Verdict.SUPPORTED]
     return f"{counted} Supported: {supported[0]}." if len(supported) == 1 else counted
+
+
+def tally_sentence(findings: Sequence[Finding]) -> str:
+    return f"Of {tally(findings).replace(':', ',', 1)}"
 
 
 def table_sentence(study: Study) -> str:

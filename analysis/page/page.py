@@ -23,7 +23,8 @@ from analysis.claims.finding import Finding
 from analysis.claims.reading import Claims
 from analysis.claims.verdict_rule import Verdict
 from analysis.page.ablation_view import ablation_view
-from analysis.page.effect_pictures import EffectPicture, claim_pictures, metric_picture
+from analysis.page.claim_pictures import claim_pictures, claims_forest
+from analysis.page.effect_pictures import EffectPicture, metric_picture
 from analysis.page.effect_sentences import forest_words
 from analysis.page.headline import StudyAnswer
 from analysis.page.pictures import Picture
@@ -66,6 +67,7 @@ class Page:
     problems        as in Study
     answer          what the study shows, and what to do next
     forest          the effects on the metric, with a title and a note; ablation: the table below it
+    claims_forest   the effects of the claims, in place of the other two where the claims tune the arms
     names           label of an arm -> its short name on this page
     claim_pictures  id of a claim -> its pictures
     """
@@ -86,6 +88,7 @@ class Page:
     forest_title: str = ""
     forest_note: str = ""
     ablation: Table | None = None
+    claims_forest: tuple[EffectPicture, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
     claim_pictures: Mapping[str, tuple[EffectPicture, ...]] = field(default_factory=dict)
 
@@ -101,6 +104,12 @@ class Page:
     def arms(self) -> tuple[tuple[str, str], ...]:
         """Short name and label of each arm that has another name on this page."""
         return tuple((short, label) for label, short in self.names.items() if short != label)
+
+    @property
+    def has_marks(self) -> bool:
+        """Whether the ablation table marks a difference."""
+        cells = [] if self.ablation is None else self.ablation.words.to_numpy().ravel()
+        return any(str(cell).endswith(("higher", "lower")) for cell in cells)
 
     @property
     def untested(self) -> tuple[FindingText, ...]:
@@ -134,7 +143,7 @@ def page_templates() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=lambda value: printable(value) if type(value) is str else value,
+        finalize=lambda value: unbroken(printable(value)) if type(value) is str else value,
     )
     found.globals |= {
         "NOT_TESTED": Verdict.NOT_TESTED,
@@ -152,6 +161,15 @@ def datatables() -> str:
     """DataTables (datatables.net, MIT) as packaged by itables: an ES module with its licences, gzip in base64."""
     module = files("itables").joinpath("html/dt_bundle.js").read_bytes()
     return base64.b64encode(gzip.compress(module, mtime=0)).decode()
+
+
+def unbroken(text: str) -> str:
+    """The text with no line break between a number and its percent sign.
+
+    >>> unbroken("95 % of the runs")
+    '95\\xa0% of the runs'
+    """
+    return re.sub(r"(?<=\d) %", "\u00a0%", text)
 
 
 def slug(verdict: Verdict | None) -> str:
@@ -180,7 +198,8 @@ def first_screen(
         "forest": metric_picture(shown.found, texts) if shown.found else None,
         "forest_title": title,
         "forest_note": note,
-        "ablation": ablation_view(table, study, names) if table else None,
+        "ablation": ablation_view(table, study, names) if table and not shown.is_on_claims else None,
+        "claims_forest": claims_forest(findings, claims) if shown.is_on_claims else (),
         "names": names,
         "claim_pictures": {finding.id: claim_pictures(finding, claims) for finding in findings},
     }

@@ -34,7 +34,7 @@ def next_step(study: Study, claims: Claims, findings: Sequence[Finding]) -> Next
         most = max(lacking, key=lambda each: each.further_seeds or 0)
         waits = most.verdict is Verdict.NOT_TESTED
         seeds = count(most.further_seeds or 0, "more seed")
-        due = f"{seeds} before {most.id} is judged" if waits else f"about {seeds} to decide {most.id}"
+        due = f"{seeds} before claim {most.id} is judged" if waits else f"about {seeds} to decide claim {most.id}"
         return NextStep(f"Next: {due}:", most.command or "")
     if claims.compare is not None:
         return more_of_a_comparison(study, claims, findings)

@@ -213,7 +213,7 @@ QUANTITIES = (
     Quantity("learned", "share of runs that learn", "", "raw",
              lambda run: float(not did_not_learn(run.predicted)), lambda chance, planned, measured: 0.0),
     Quantity("last_training_loss", "training loss at the end", "nats", "log", of_steps(formulas.last_training_loss),
-             heading="last loss", decimals=3, in_summary=True),
+             heading="loss at the end", decimals=3, in_summary=True),
     Quantity("mean_training_loss", "mean training loss", "nats", "log", of_steps(formulas.mean_training_loss),
              at_chance_loss, heading="mean training loss, nats", decimals=3),
     Quantity("loss_variance", "variance of the training loss", "nats²", "log", of_steps(formulas.loss_variance)),

@@ -21,7 +21,7 @@ _CAPTION = (
     "standard deviation over seeds; the best mean is bold. Difference: row − reference of the same seed, or the ratio "
     "of geometric means, with its interval, which is simultaneous over the rows (Bonferroni, separately per quantity; "
     "{error}). Lower, higher: p < .05 after Holm's adjustment over the rows, an asterisk in LaTeX. Diverged runs "
-    "count with the {metric} of {guess}; the last loss is that of runs that learn."
+    "count with the {metric} of {guess}; the loss at the end is that of runs that learn."
 )
 _TABLE_CAPTION = (
     "Reference: {reference}, {why}. Each other row is an arm that differs from it in one factor{empty}. Mean ± "

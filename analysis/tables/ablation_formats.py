@@ -39,7 +39,7 @@ def difference_heading(quantity: Quantity) -> str:
     """
     >>> from analysis.quantities.registry import REGISTRY
     >>> difference_heading(REGISTRY["test_accuracy"]), difference_heading(REGISTRY["last_training_loss"])
-    ('test accuracy, difference in points', 'last loss, ratio')
+    ('test accuracy, difference in points', 'loss at the end, ratio')
     """
     short = (quantity.heading or quantity.words).removesuffix(" %")
     return f"{short}, {difference_words(quantity)}"

@@ -13,28 +13,12 @@ from analysis.claims.specifications import grids_of
 from analysis.page.sentences import findings_in_words
 from analysis.stats.effects import paired_effect
 from tests.analysis.runs import change, write_run
-from tests.analysis.studies import MINIMAL, NOISE, finding, sample_of, written
-
-RATES = (1e-4, 2e-4, 4e-4)
-SIX = MINIMAL.replace("seeds: 10", "seeds: 6")
-TUNED = SIX + "    contrast: tuned\n    over: {optimizer.lr: [1e-4, 2e-4, 4e-4]}\n"
+from tests.analysis.studies import MINIMAL, NOISE, RATES, TUNED, finding, sample_of, write_grid, written
 
 
 @pytest.fixture
 def study(tmp_path):
     return tmp_path / "study"
-
-
-def write_grid(study, gains, seeds=6):
-    """`gains`: arm -> points of accuracy above 80 at each rate. Validation is the test accuracy and a point more."""
-    for clip, of_rates in gains.items():
-        for i, (rate, gain) in enumerate(zip(RATES, of_rates, strict=True)):
-            for seed in range(seeds):
-                test = 0.8 + (gain + NOISE[(seed + i + len(clip)) % 10]) / 100
-                write_run(
-                    study, {"clip": clip}, {"optimizer": {"lr": rate}}, seed=seed, run=f"{clip}-{i}-s{seed}",
-                    metrics={"test_accuracy": test, "validation_accuracy": test + 0.01},
-                )  # fmt: skip
 
 
 def test_each_arm_is_judged_at_its_own_best_point(study):

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.figures import plots
+from analysis.figures.forest import limits_of_effects
 from analysis.figures.style import COLORS, add_legend, applied, legend_for, line_styles, literal, log_axis, wrapped
 from analysis.tables.numbers import plain_number
 
@@ -185,6 +186,15 @@ def test_a_forest_shows_effects_intervals_and_the_smallest_effect_on_the_claimed
     assert [text.get_text() for text in ax.texts] == ["supported", "inconclusive", "not tested"]
     none = ax.lines[0].get_xdata()
     assert list(none) == ([1, 1] if ratio else [0, 0])
+
+
+@pytest.mark.parametrize(("ratio", "left"), [(False, -0.3), (True, np.exp(-0.3))])
+def test_a_claim_of_either_side_is_shaded_on_both(ax: Axes, ratio: bool, left: float) -> None:
+    either = claims().assign(side=[-1.0, 0.0, np.nan])
+    plots.draw_forest(either, ax, ratio)
+    spans = [part.get_paths()[0].vertices[:, 0] for part in ax.collections[1:]]
+    assert len(spans) == 2 and max(spans[0]) == pytest.approx(left) and min(spans[0]) == ax.get_xlim()[0]
+    assert limits_of_effects(either)[0] <= -0.3
 
 
 # --- Names and numbers ---

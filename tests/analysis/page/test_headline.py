@@ -14,7 +14,7 @@ from analysis.quantities.registry import REGISTRY
 from analysis.records.short_names import short_names
 from analysis.records.study import load
 from tests.analysis.runs import write_run
-from tests.analysis.studies import MINIMAL, NOISE, write_two, written
+from tests.analysis.studies import MINIMAL, NOISE, TUNED, write_grid, write_two, written
 from tests.tools import ROOT
 
 AUTO = ROOT / "conf/claims/auto.yaml"
@@ -96,6 +96,16 @@ def test_claims_are_counted_and_a_plan_that_is_done_ends(tmp_path, gain, words):
     assert found.next == ("Next: the 10 planned seeds are complete, so no further seeds are due.", "")
 
 
+def test_where_claims_tune_the_arms_they_are_the_answer(tmp_path):
+    """One by one, the points of a grid say nothing about a technique: the 12 points of the best against the worst."""
+    write_grid(tmp_path / "study", {"fixed": (0, 5, 12), "none": (0, 10, 5)})
+    found = answered(tmp_path / "study", written(tmp_path, TUNED))
+    assert found.lead == "Of 1 claim, 1 is supported." and found.is_on_claims
+    assert found.found is None and "lr" not in found.text
+    write_two(tmp_path / "other", 0.8 + (5 + NOISE) / 100, [0.8] * 10)
+    assert not answered(tmp_path / "other", written(tmp_path, MINIMAL)).is_on_claims
+
+
 def test_below_the_plan_no_difference_is_shown(tmp_path):
     write_two(tmp_path / "study", [0.9, 0.91, 0.9], [0.8] * 3)
     found = answered(tmp_path / "study", written(tmp_path, MINIMAL))
@@ -103,7 +113,8 @@ def test_below_the_plan_no_difference_is_shown(tmp_path):
     assert "3 seeds of 10 planned: until then only means are shown" in found.text
     assert found.found is None and "points" not in found.text
     assert (
-        found.next.sentence == "Next: 7 more seeds before one is judged:" and "seed=range(3,10)" in found.next.command
+        found.next.sentence == "Next: 7 more seeds before claim one is judged:"
+        and "seed=range(3,10)" in found.next.command
     )
 
 

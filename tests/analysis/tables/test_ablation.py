@@ -122,7 +122,7 @@ def test_quantities_on_the_log_scale_are_ratios_and_equal_pairs_are_named(made):
     table = ablation(load(made[0]))
     assert table.numbers["last_training_loss_effect"].tolist()[1:] == pytest.approx([1.0] * 5)
     assert set(table.numbers["step_seconds_mark"][1:]) == {"equal in every pair"}
-    assert table.words["last loss, ratio"][1] == "×1.000 [–] equal in every pair"
+    assert table.words["loss at the end, ratio"][1] == "×1.000 [–] equal in every pair"
     assert table.words["time of a step, s"][0] == "0.250 ± 0.000"
 
 
@@ -266,7 +266,7 @@ def test_missing_and_diverged_seeds(made, tmp_path):
 
 
 def test_what_no_run_can_show_is_named(tmp_path):
-    """Runs that learn nothing have no last loss that could be compared, and copied steps have no time."""
+    """Runs that learn nothing have no loss at the end that could be compared, and copied steps have no time."""
     untimed = {"steps.parquet": steps_frame(20).assign(seconds=np.nan)}
     write_arms(tmp_path, {"a": {}, "b": {"clip": "fixed"}}, seeds=2, accuracy=0.5)
     for seed in range(2):

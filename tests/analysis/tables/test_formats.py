@@ -62,7 +62,7 @@ def test_validation_is_directly_before_test(study):
 def test_the_summary_in_words(study):
     words = summary_in_words(summary(load(study)))
     assert list(words) == [
-        *("arm", "seeds", "test accuracy %", "last loss", "‖g‖", "clip rate", "Δg", "training s"),
+        *("arm", "seeds", "test accuracy %", "loss at the end", "‖g‖", "clip rate", "Δg", "training s"),
     ]
     assert words["test accuracy %"].tolist() == ["82.0 ± 2.0", "86.0 ± 1.7"]
     assert words["seeds"].tolist() == ["3", "3"]
