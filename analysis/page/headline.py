@@ -132,7 +132,7 @@ def claims_sentence(findings: Sequence[Finding]) -> str:
 
     >>> found = [("A", Verdict.SUPPORTED), ("B", Verdict.INCONCLUSIVE), ("C", Verdict.INCONCLUSIVE)]
     >>> claims_sentence([Finding(id, f"{id} rises", None, verdict=verdict) for id, verdict in found])
-    'Of 3 claims, 1 is supported, 2 are inconclusive. Supported: A rises.'
+    '1 of 3 claims is supported, 2 are inconclusive. Supported: A rises.'
     """
     counted = tally_sentence(findings)
     supported = [finding.statement for finding in findings if finding.verdict is Verdict.SUPPORTED]
@@ -140,7 +140,13 @@ def claims_sentence(findings: Sequence[Finding]) -> str:
 
 
 def tally_sentence(findings: Sequence[Finding]) -> str:
-    return f"Of {tally(findings).replace(':', ',', 1)}"
+    """
+    >>> tally_sentence([Finding(id, "", None, verdict=Verdict.EQUIVALENT) for id in "ABC"])
+    '3 of 3 claims are equivalent.'
+    """
+    claims, verdicts = tally(findings).split(": ", 1)
+    first, rest = verdicts.split(" ", 1)
+    return f"{first} of {claims} {rest}"
 
 
 def table_sentence(study: Study) -> str:

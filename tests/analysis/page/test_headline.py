@@ -88,7 +88,9 @@ def test_many_arms_are_counted_and_unlearned_runs_are_named(tmp_path):
     assert "On 1 seed a run did not learn." in found.text
 
 
-@pytest.mark.parametrize(("gain", "words"), [(5, "1 is supported. Supported: "), (0, "Of 1 claim, 1 is inconclusive.")])
+@pytest.mark.parametrize(
+    ("gain", "words"), [(5, "1 of 1 claim is supported. Supported: "), (0, "1 of 1 claim is inconclusive.")]
+)
 def test_claims_are_counted_and_a_plan_that_is_done_ends(tmp_path, gain, words):
     write_two(tmp_path / "study", 0.8 + (gain + NOISE) / 100, [0.8] * 10)
     found = answered(tmp_path / "study", written(tmp_path, MINIMAL))
@@ -100,7 +102,7 @@ def test_where_claims_tune_the_arms_they_are_the_answer(tmp_path):
     """One by one, the points of a grid say nothing about a technique: the 12 points of the best against the worst."""
     write_grid(tmp_path / "study", {"fixed": (0, 5, 12), "none": (0, 10, 5)})
     found = answered(tmp_path / "study", written(tmp_path, TUNED))
-    assert found.lead == "Of 1 claim, 1 is supported." and found.is_on_claims
+    assert found.lead == "1 of 1 claim is supported." and found.is_on_claims
     assert found.found is None and "lr" not in found.text
     write_two(tmp_path / "other", 0.8 + (5 + NOISE) / 100, [0.8] * 10)
     assert not answered(tmp_path / "other", written(tmp_path, MINIMAL)).is_on_claims

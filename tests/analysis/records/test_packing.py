@@ -81,7 +81,7 @@ def test_a_study_packed_and_judged_elsewhere_has_the_same_verdicts(
 ) -> None:
     """It is judged by the claims file in the archive. An archive and its folder compare as identical."""
     code, here = command(monkeypatch, capsys, study)
-    assert code == 0 and "Of 1 claim, 1 is inconclusive." in here
+    assert code == 0 and "1 of 1 claim is inconclusive." in here
     monkeypatch.chdir(tmp_path)
     code, packed = command(monkeypatch, capsys, "pack", "outputs/mine")
     assert code == 0 and "outputs/mine.zip: 7 runs" in packed
