@@ -302,13 +302,16 @@ def limits(study: Study) -> tuple[str, ...]:
     if len(arms) == 1:
         found.append(
             f"the study has one arm only ({arms[0]}): the report shows what it did to each step and judges claims "
-            "about a single arm, but it compares nothing. Add arms to the same command, such as "
-            "clip=none,fixed,delayed"
+            f"about a single arm, but it compares nothing. Add arms{by_command(study, 'clip=none,fixed,delayed')}"
         )
     if len(seeds) == 1:
         found.append(
             f"the study has one seed only ({seeds[0]}): the report shows what each technique did to the steps, but it "
-            "cannot separate differences from chance and judges no claim. Add seeds to the same command, such as "
-            "seed=0,1,2,3,4"
+            "cannot separate differences from chance and judges no claim. "
+            f"Add seeds{by_command(study, 'seed=0,1,2,3,4')}"
         )
     return tuple(found)
+
+
+def by_command(study: Study, override: str) -> str:
+    return f" to the same command, such as {override}" if study.is_of_command else ""

@@ -286,6 +286,15 @@ def test_the_readme_lists_every_option() -> None:
     assert bold == {group: defaults[group] for group in groups}
 
 
+def test_the_first_study_shows_the_output_of_the_readme() -> None:
+    """.ci/run compares it with what the command prints."""
+    shown = [
+        re.search(r"```text\n.*?```", text, re.DOTALL)[0]
+        for text in (README, DOCUMENTS["docs/tutorial/first_study.md"])
+    ]
+    assert shown[0] == shown[1]
+
+
 def test_the_versions_of_the_readme_are_those_of_the_package() -> None:
     pythons = [name.rpartition(" ")[2] for name in PROJECT["classifiers"] if re.search(r"Python :: 3\.\d", name)]
     assert f"Python {pythons[0]} to {pythons[-1]} · {PROJECT['license']}" in README

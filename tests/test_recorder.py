@@ -36,6 +36,7 @@ from analysis.claims.judge import judge_claims
 from analysis.claims.pairing import Refused, pair
 from analysis.claims.reading import read_claims
 from analysis.judged import named_claims, read_claims_for
+from analysis.page.headline import answer
 from analysis.page.provenance import makers_fact
 from analysis.records.study import load
 from tests.tools import ROOT, compose_config, compose_settings
@@ -497,6 +498,13 @@ def test_the_documented_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     shown = re.findall(r"^│ clip=fixed: ([a-z ]+?) +│.*│ ([a-z]+) +│$", DOCUMENT, re.MULTILINE)
     found = {found.id.partition(": ")[2]: found.verdict.value for found in findings}
     assert {name: verdict for name, verdict in shown if "time" not in name}.items() <= found.items() and len(shown) == 3
+    said = answer(study, read_claims_for(study, named_claims(study)), findings)
+    assert all(words(sentence) in words(DOCUMENT) for sentence in (said.lead, said.next.sentence))
+
+
+def words(text: str) -> str:
+    """The text without its numbers, which another kind of CPU may round otherwise."""
+    return re.sub(r"[\d.]+", "#", text)
 
 
 def test_importing_ablate_stays_light() -> None:

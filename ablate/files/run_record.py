@@ -31,7 +31,7 @@ OPTIONAL = {
     **dict.fromkeys(("claims.name", "claims.sha256", "timing.started", "error.message", "error.traceback"), str),
     **dict.fromkeys(("pairing.batches", "pairing.head", "pairing.dropout", "pairing.by", "environment.key"), str),
     **dict.fromkeys(("numerics", "forked_from.step", "error.step", "parameters.total", "parameters.trained"), int),
-    **dict.fromkeys(("environment.threads", "environment.world_size", "timing.resumed_from"), int),
+    **dict.fromkeys(("environment.threads", "environment.world_size", "timing.resumed_from", "timing.job"), int),
     **dict.fromkeys((f"memory_bytes.{part}" for part in ("weights", "gradients", "optimizer", "peak")), int),
     **dict.fromkeys(("parameters.ratio", "timing.seconds"), float),
     **dict.fromkeys(("environment.earlier", "labels", "not_recorded"), list),

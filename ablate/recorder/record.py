@@ -48,7 +48,7 @@ class OpenRecord:
         self.rows = Rows()
         self.order: list[torch.Tensor] = []
         self.entries = declared.record() | {"made_by": made_by, "pairing": {"by": "seed"}, "error": None}
-        self.entries["timing"] = {"started": datetime.now(UTC).isoformat(timespec="seconds")}
+        self.entries["timing"] = {"started": datetime.now(UTC).isoformat(timespec="microseconds")}
         self._began = time.perf_counter()
         found = chosen_file(claims, study)
         self.folder = study / existing_name(study, declared.id, declared.folder_name)

@@ -9,7 +9,7 @@ import os
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -47,6 +47,7 @@ class Job:
 
     config: dict[str, Any]  # resolved, plain
     choices: dict[str, str]  # option by group
+    number: int = 0  # its place in the sweep, as far as that is known
 
     @cached_property
     def id(self) -> str:
@@ -75,14 +76,14 @@ class Job:
         return self.config["rerun"]
 
     def with_seed(self, seed: int) -> "Job":
-        return Job(self.config | {"seed": seed}, self.choices)
+        return replace(self, config=self.config | {"seed": seed})
 
     def with_threads(self, threads: int) -> "Job":
         """Return the job with this number in place of `trainer.threads: null`."""
         trainer = self.config["trainer"]
         if not isinstance(trainer, Mapping) or trainer.get("threads") is not None:
             return self
-        return Job(self.config | {"trainer": {**trainer, "threads": threads}}, self.choices)
+        return replace(self, config=self.config | {"trainer": {**trainer, "threads": threads}})
 
 
 def rerun_folder(folder: Path) -> Path:
@@ -96,14 +97,15 @@ def written_paths(folder: Path) -> list[Path]:
     return [folder, folder / ".lock", folder / "run.log", rerun.parent, rerun, rerun / "run.log"]
 
 
-def job(config: DictConfig, choices: Mapping[str, str]) -> Job:
+def job(config: DictConfig, choices: Mapping[str, str], number: int = 0) -> Job:
     """Return the job that a composed config describes; `choices` as in `hydra.runtime.choices`."""
-    return Job(plain(config), dict(choices))
+    return Job(plain(config), dict(choices), number)
 
 
 def execute_composed(config: DictConfig) -> str:
     """What Hydra calls for each job, in the command or in a process of its launcher; return the run's status."""
-    work = job(config, HydraConfig.get().runtime.choices)
+    hydra = HydraConfig.get()
+    work = job(config, hydra.runtime.choices, OmegaConf.select(hydra, "job.num") or 0)  # a single run has no number
     with process.current.working():
         return execute(work.with_threads(process.current.threads))
 
@@ -242,7 +244,7 @@ def attempt(work: Job, folder: Path, stop: StopRequest) -> str:
         "nuisance": work.config["nuisance"],
         "claims": {"name": work.config["claims"], "sha256": file_sha256(work.claims)},
         "forked_from": None,
-        "timing": {"started": datetime.now(UTC).isoformat(timespec="seconds")},
+        "timing": {"started": datetime.now(UTC).isoformat(timespec="seconds"), "job": work.number},
         "error": None,
     }
     try:

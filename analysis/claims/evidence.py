@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from analysis.claims.contrasts import Effects
 from analysis.claims.estimand import Sample, Settings
 from analysis.claims.finding import Finding
-from analysis.claims.more_seeds import study_name, sweep_command, to_extend
+from analysis.claims.more_seeds import command_for, to_extend
 from analysis.claims.multiplicity import Ps, best_of, ps_of
 from analysis.claims.pairing import Refused
 from analysis.claims.reading import Question
@@ -44,10 +44,8 @@ class Context:
     command: str
 
     def command_for(self, arms: Sequence[Settings], seeds: Sequence[int]) -> str | None:
-        """The command that runs these arms on these seeds; None where there is nothing to run, or runs of others."""
-        if self.study.table is not None or not (arms and seeds):
-            return None
-        return sweep_command(self.command, study_name(self.study.folder), arms, seeds)
+        """As `analysis.claims.more_seeds.command_for`, with the study's command."""
+        return command_for(self.command, self.study, arms, seeds)
 
 
 @dataclass(frozen=True, eq=False)

@@ -69,6 +69,21 @@ def place(key: str, factors: Sequence[str]) -> tuple[int, str]:
     return (factors.index(factor) if factor in factors else len(factors), key)
 
 
+OUR_COMMAND = "-m ablate"
+
+
+def command_for(base: str, study: Study, arms: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> str | None:
+    """The command that runs these arms on these seeds.
+
+    None where there is nothing to run, and where `base` is our command and others made the study's runs: it would add
+    runs of our trainer to theirs.
+    """
+    is_theirs = study.table is not None or (OUR_COMMAND in base and not study.is_of_command)
+    if is_theirs or not (arms and seeds):
+        return None
+    return sweep_command(base, study_name(study.folder), arms, seeds)
+
+
 UNQUOTED = re.compile(r"[A-Za-z0-9_./:+-]+")  # text that Hydra's grammar reads without quotes
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from ablate.config.wording import count
 from analysis.claims.finding import Finding, with_parts
-from analysis.claims.more_seeds import new_seeds, study_name, sweep_command, to_run
+from analysis.claims.more_seeds import command_for, new_seeds, to_run
 from analysis.claims.reading import Claims
 from analysis.claims.verdict_rule import Verdict
 from analysis.records.study import Study
@@ -21,31 +21,41 @@ class NextStep(NamedTuple):
     command: str = ""
 
 
+def next_to_run(what: str, command: str | None) -> NextStep:
+    """The step that runs something by a command; without one, a user's own loop has to."""
+    return NextStep(f"Next: {what}:", command) if command else NextStep(f"Next: {what}, made by your own loop.")
+
+
 def next_step(study: Study, claims: Claims, findings: Sequence[Finding]) -> NextStep:
     """What to do after a report on these findings."""
     seeds = set(study.runs["seed"])
     if len(study.arms) == 1:
-        return NextStep("Next: add arms to compare, such as clip=none,fixed,delayed.")
+        return NextStep(f"Next: add arms to compare{', such as clip=none,fixed,delayed' * study.is_of_command}.")
     if study.table is not None:
         return NextStep("Next: more rows, with further seeds, make the intervals narrower.")
     if len(seeds) == 1 and claims.compare is not None:
-        return NextStep(f"Next: {ENOUGH - 1} more seeds, for {ENOUGH} in all:", all_arms(ENOUGH - 1, study, claims))
-    if lacking := [each for each in with_parts(findings) if each.command and each.further_seeds]:
+        return next_to_run(f"{ENOUGH - 1} more seeds, for {ENOUGH} in all", all_arms(ENOUGH - 1, study, claims))
+    if lacking := [each for each in with_parts(findings) if each.further_seeds and may_be_run(each, study)]:
         most = max(lacking, key=lambda each: each.further_seeds or 0)
         waits = most.verdict is Verdict.NOT_TESTED
         seeds = count(most.further_seeds or 0, "more seed")
         due = f"{seeds} before claim {most.id} is judged" if waits else f"about {seeds} to decide claim {most.id}"
-        return NextStep(f"Next: {due}:", most.command or "")
+        return next_to_run(due, most.command)
     if claims.compare is not None:
         return more_of_a_comparison(study, claims, findings)
     return after_the_plan(study, claims, findings)
 
 
-def all_arms(seeds: int, study: Study, claims: Claims) -> str:
-    """The command that adds seeds to all arms."""
+def may_be_run(finding: Finding, study: Study) -> bool:
+    """Whether further seeds of a claim can be run: by a command, or before the planned seeds by a user's own loop."""
+    return bool(finding.command) or (not study.is_of_command and finding.verdict is Verdict.NOT_TESTED)
+
+
+def all_arms(seeds: int, study: Study, claims: Claims) -> str | None:
+    """The command that adds seeds to all arms; None where a user's own loop makes the runs."""
     arms = to_run([{} for _ in study.arms], list(study.arms), study)
     new = new_seeds(seeds, study, set(study.runs["seed"]))
-    return sweep_command(claims.command, study_name(study.folder), arms, new)
+    return command_for(claims.command, study, arms, new)
 
 
 def more_of_a_comparison(study: Study, claims: Claims, findings: Sequence[Finding]) -> NextStep:
@@ -53,10 +63,11 @@ def more_of_a_comparison(study: Study, claims: Claims, findings: Sequence[Findin
     if all(each.verdict is not Verdict.INCONCLUSIVE for each in findings):
         return NextStep("Next: nothing is due; every comparison has an answer.")
     more = 3 * study.runs["seed"].nunique()
+    command = all_arms(more, study, claims)
     return NextStep(
         f"Next: nothing is due, as no smallest difference of interest is set. {count(more, 'more seed')} would make "
-        "the intervals about half as wide:",
-        all_arms(more, study, claims),
+        f"the intervals about half as wide{':' if command else '.'}",
+        command or "",
     )
 
 
@@ -67,7 +78,7 @@ def after_the_plan(study: Study, claims: Claims, findings: Sequence[Finding]) ->
     is_open = any(each.verdict in (Verdict.INCONCLUSIVE, Verdict.UNDECIDED) for each in findings)
     if is_open and seeds < last:
         more = last - seeds
-        return NextStep(f"Next: {count(more, 'more planned seed')} until the last look:", all_arms(more, study, claims))
+        return next_to_run(f"{count(more, 'more planned seed')} until the last look", all_arms(more, study, claims))
     said = [f"Next: {the_planned(seeds)} complete, so no further seeds are due."]
     if larger := [each for each in findings if each.further_seeds and not each.command]:
         total = max(each.n + (each.further_seeds or 0) for each in larger)

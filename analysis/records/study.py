@@ -108,6 +108,12 @@ class Study:
         return self.table is None or self.table.paired
 
     @cached_property
+    def is_of_command(self) -> bool:
+        """Whether `python -m ablate` makes its runs: they are no rows of a table, and no user's own loop made them."""
+        others = self.runs["made_by"].dropna() if "made_by" in self.runs else ()
+        return self.table is None and len(others) == 0
+
+    @cached_property
     def measured(self) -> dict[str, dict[Any, Any]]:
         """run -> quantity -> what `analysis.quantities.measure` has found, kept as it reads all records."""
         return defaultdict(dict)
@@ -274,7 +280,7 @@ def load(path: Path, only: Collection[str] | None = None, output: Path | None = 
 def scan(
     source: Source, only: Collection[str] | None = None
 ) -> tuple[dict[str, dict[str, Any]], list[tuple[str, str, str]]]:
-    """run.json by run, in the order in which the runs began (unknown: last, by name), and the problems."""
+    """run.json by run, in the order in which the runs began, and the problems."""
     found, problems = {}, []
     for run in possible_runs(source):
         if only is not None and run not in only:
@@ -283,9 +289,23 @@ def scan(
             found[run] = run_json(source, run)
         except Unreadable as problem:
             problems.append((run.encode(errors="replace").decode(), problem.kind, str(problem)))
-    # ISO times, all UTC, sort as text; "~" comes after them
-    began = {run: str(flat(data).get("timing.started", "~")) for run, data in found.items()}
-    return {run: found[run] for run in sorted(found, key=lambda run: (began[run], run))}, problems
+    return {run: found[run] for run in sorted(found, key=lambda run: begin(run, found[run]))}, problems
+
+
+def begin(run: str, data: Mapping[str, Any]) -> tuple[str, int, str, str]:
+    """Sort key of the order in which runs began; last where that is unknown.
+
+    ISO times, all UTC, sort as text. Parallel jobs of a sweep begin within a second, in any order: there its own
+    order counts.
+
+    >>> begin("a", {"timing": {"started": "2026-01-01T00:00:00+00:00", "job": 2}})
+    ('2026-01-01T00:00:00', 2, '2026-01-01T00:00:00+00:00', 'a')
+    >>> begin("a", {})
+    ('~', 0, '~', 'a')
+    """
+    timing = data.get("timing") or {}
+    started = timing.get("started") or "~"
+    return started[:19], timing.get("job") or 0, started, run
 
 
 def unknown_metric(data: Mapping[str, Any]) -> tuple[str, str] | None:

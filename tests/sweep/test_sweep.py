@@ -48,6 +48,12 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
 def test_seed_by_seed_whatever_was_typed_first(swept: tuple[Path, str, str]) -> None:
     began = order_of_work(swept[2])
     assert began == [f"{arm}, seed {seed}" for seed in (0, 1) for arm in ARMS]
+    records = [json.loads((folder / "run.json").read_text()) for folder in folders(swept[0])]
+    records.sort(key=lambda record: record["timing"]["job"])
+    typed = ("none", "fixed", "delayed")
+    assert [(record["factors"]["clip"]["option"], record["seed"]) for record in records] == [
+        (option, seed) for seed in (0, 1) for option in typed
+    ]
 
 
 def test_every_file_of_the_contract_is_there(swept: tuple[Path, str, str]) -> None:

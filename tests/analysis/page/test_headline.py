@@ -13,7 +13,7 @@ from analysis.page.metric_effects import MetricEffects, TechniqueEffect
 from analysis.quantities.registry import REGISTRY
 from analysis.records.short_names import short_names
 from analysis.records.study import load
-from tests.analysis.runs import write_run
+from tests.analysis.runs import change, write_run
 from tests.analysis.studies import MINIMAL, NOISE, TUNED, write_grid, write_two, written
 from tests.tools import ROOT
 
@@ -144,6 +144,30 @@ def test_a_study_without_claims_of_its_own(tmp_path, seeds, arms):
     else:
         assert shown.startswith("Clipping at 1 ") and "adjusted for" in shown
         assert "9 more seeds would make the intervals about half as wide" in rest[0] and "seed=range(3,12)" in rest[1]
+
+
+@pytest.mark.parametrize(("seeds", "next_step"), [
+    (1, "Next: 4 more seeds, for 5 in all, made by your own loop."),
+    (3, "Next: nothing is due, as no smallest difference of interest is set. 9 more seeds would make the intervals "
+        "about half as wide."),
+])  # fmt: skip
+def test_a_users_own_loop_makes_its_own_runs(tmp_path, seeds, next_step):
+    """Our command would add runs of our trainer to theirs."""
+    for seed in range(seeds):
+        for clip, accuracy in [("none", 0.7), ("fixed", 0.8)]:
+            right = accuracy + seed / 100 * (clip == "none")
+            write_run(tmp_path / "mine", {"clip": clip}, seed=seed, accuracy=right, made_by="ablate.Recorder")
+    assert answered(tmp_path / "mine").next == (next_step, "")
+
+
+@pytest.mark.parametrize(("command", "has_one"), [("", False), ("command: python train.py\n", True)])
+def test_a_claim_on_runs_of_a_users_own_loop(tmp_path, command, has_one):
+    write_two(tmp_path / "mine", [0.9, 0.91, 0.9], [0.8] * 3)
+    for run in (tmp_path / "mine").iterdir():
+        change(run, made_by="ablate.Recorder")
+    found = answered(tmp_path / "mine", written(tmp_path, command + MINIMAL.lstrip()))
+    assert found.next.sentence.startswith("Next: 7 more seeds before claim one is judged")
+    assert bool(found.next.command) == has_one == found.next.command.startswith("python train.py ")
 
 
 def test_short_names_are_distinct_and_labels_where_they_would_not_be():

@@ -35,6 +35,14 @@ def kinds(study):
     return dict(zip(study.problems["run"], study.problems["kind"], strict=True))
 
 
+@pytest.mark.parametrize(("jobs", "expected"), [(True, ["none", "fixed"]), (False, ["fixed", "none"])])
+def test_runs_that_begin_within_a_second_are_in_the_order_of_their_sweep(tmp_path, jobs, expected):
+    for job, clip in enumerate(("none", "fixed")):
+        timing = {"started": "2026-01-01T00:00:07+00:00"} | ({"job": job} if jobs else {})
+        write_run(tmp_path / "study", {"clip": clip}, run=f"{clip}-s0", timing=timing)
+    assert list(load(tmp_path / "study").arms) == expected  # earlier versions recorded no job: by name
+
+
 def test_runs_are_one_row_each_in_the_order_they_began(study):
     loaded = load(study)
     assert loaded.runs["run"].tolist() == [
