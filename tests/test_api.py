@@ -299,8 +299,20 @@ def test_the_notebook_is_saved_with_what_it_shows() -> None:
 def test_a_kernel_executes_the_notebook(tmp_path: Path) -> None:
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     notebook = nbformat.read(NOTEBOOK, 4)
+    saved = shown_words(notebook)
     nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     assert (tmp_path / "outputs/first/report/index.html").exists()
+    for now, before in zip(shown_words(notebook), saved, strict=True):
+        assert now == before
+
+
+def shown_words(notebook: Any) -> list[str]:
+    """The words that the cells show, without plan, progress, numbers, spaces, colours and how times compare."""
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    texts = ["".join(output.get("data", {}).get("text/plain", output.get("text", ""))) for output in outputs]
+    texts = [text for text in texts if not re.match(r"\d+ runs:|run \d+ of", text)]
+    varies = r"\x1b\[[\d;]*m|[\d.−+]+(e-\d+)?|\s|[━─]|lower|higher|no difference shown"
+    return [re.sub(varies, "", text) for text in texts]
 
 
 def test_a_notebook_shows_one_output_that_moves(monkeypatch: pytest.MonkeyPatch) -> None:
