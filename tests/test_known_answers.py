@@ -19,8 +19,10 @@ BESIDE = {part["id"]: part for each in VERDICTS for part in each["parts"] if par
 
 def effect_in_words(found: dict[str, Any]) -> str:
     """'−15.8 points (−16.6 to −14.9)', or a ratio without a unit."""
-    interval = Interval(*found["interval"], 0.95)
+    interval = found["interval"] and Interval(*found["interval"], 0.95)
     text = effect_in_brief(Finding("", "", None, effect=found["effect"], interval=interval, scale=found["scale"]))
+    if interval is None:
+        return f"{text} in every pair"
     return text.replace(" (", " points (", 1) if found["scale"] == "points" else text
 
 
