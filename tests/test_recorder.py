@@ -499,7 +499,8 @@ def test_the_documented_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     found = {found.id.partition(": ")[2]: found.verdict.value for found in findings}
     assert {name: verdict for name, verdict in shown if "time" not in name}.items() <= found.items() and len(shown) == 3
     said = answer(study, read_claims_for(study, named_claims(study)), findings)
-    assert all(words(sentence) in words(DOCUMENT) for sentence in (said.lead, said.next.sentence))
+    assert words(said.lead) in words(DOCUMENT)
+    assert said.next.command == ""  # its sentence depends on whether the times of this machine differ
 
 
 def words(text: str) -> str:
