@@ -117,6 +117,17 @@ def test_a_claim_in_plain_words():
     assert "one note" in text
 
 
+def test_a_card_without_an_effect_says_why() -> None:
+    """The shares of runs that learn are no reason; they are among the numbers for experts."""
+    learned = "runs that learn: clip=none 10 of 10"
+    bare = replace(POINTS, effect=None, interval=None, interval_simultaneous=None, n_unlearned=0)
+    for notes, said in ((("the effect cannot be computed: x", learned), True), ((learned,), False)):
+        found = page(replace(bare, notes=notes))
+        assert '<p class="effect">10 paired seeds, all runs learned, 2 missing.</p>' in found
+        assert ('<p class="effect">the effect cannot be computed: x.</p>' in found) == said
+        assert f'<p class="effect">{learned}.</p>' not in found
+
+
 @pytest.mark.parametrize(
     ("id", "effect", "interval", "sentence"),
     [
