@@ -6,7 +6,6 @@
 It judges by the functions of `python -m analysis`, so that verdicts, tables and figures are those of the command.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from functools import cached_property
@@ -61,12 +60,11 @@ class StudyResults:
     def records(self) -> "Study":
         """The study as `analysis.records.study.Study`, which also reads single columns, layers and probe losses."""
         from analysis.judged import check_output, load_chosen
-        from analysis.records.column_roles import Chosen
+        from analysis.result_tables import TableOptions
 
-        names = [*Chosen.__dataclass_fields__, "store_experiment"]
+        names = [*TableOptions.__dataclass_fields__]
         require("option", ", ".join(self.table_options), self.table_options.keys() <= {*names}, f"one of {names}")
-        options = dict.fromkeys(names) | self.table_options
-        study = load_chosen(argparse.Namespace(study=self.path, output=None, against=None, **options))
+        study = load_chosen(self.path, TableOptions(**self.table_options))
         check_output(study)
         return study
 

@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from ablate.config.checks import refusal
 from ablate.config.output import use_lenient_output
 from ablate.config.terminal import EscapingConsole
 from ablate.config.wording import count, printable
@@ -39,7 +40,7 @@ from analysis.page.headline import headline
 from analysis.page.sentences import findings_in_words
 from analysis.records.study import Study
 from analysis.report import Report, limits
-from analysis.result_tables import add_column_options
+from analysis.result_tables import TableOptions, add_column_options, is_result_path
 from analysis.tables.formats import summary, summary_in_words
 
 
@@ -74,7 +75,9 @@ def main() -> None:
             print(printable("\n".join(archive_command(*sys.argv[1:]))))
             return
         arguments = parser.parse_args()
-        study = load_chosen(arguments)
+        if arguments.against and is_result_path(arguments.study):
+            raise refusal("--against", arguments.against, "left out for a table, which has no records to compare")
+        study = load_chosen(arguments.study, TableOptions.typed(arguments), arguments.output)
         if study.table is not None:
             print(printable("\n".join(study.table.summary)))
         check_output(study)

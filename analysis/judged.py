@@ -1,6 +1,5 @@
 """What is judged, by which claims, and its report: the same for `python -m analysis` and for `ablate.api`."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from analysis.claims.reading import AUTO, Claims, for_study, read_claims
 from analysis.records.source import StudyFolder, archive_of, possible_runs
 from analysis.records.study import Study, load
 from analysis.report import PAGE, Report, write_report
-from analysis.result_tables import check_no_column_options, is_result_path, load_results
+from analysis.result_tables import INFERRED, TableOptions, is_result_path, load_results
 
 
 def chosen_claims(study: Study, chosen: str | None) -> Path:
@@ -67,16 +66,15 @@ def read_claims_for(study: Study, path: Path, allow: Sequence[str] = ()) -> Clai
     return for_study(read_claims(path, allow, read, study.table), study)
 
 
-def load_chosen(arguments: argparse.Namespace) -> Study:
-    """Load the study or the table of results that the command names."""
-    if not is_result_path(arguments.study):
-        check_no_column_options(arguments)
-        return load_finished(arguments.study, arguments.output)
-    if arguments.against:
-        raise refusal(
-            "--against", arguments.against, "left out for a table of results, which has no records to compare"
-        )
-    return load_results(arguments.study, arguments)
+def load_chosen(path: Path, options: TableOptions = INFERRED, output: Path | None = None) -> Study:
+    """Load a study, or a table of results. Raises ValueError where it cannot be used.
+
+    options: for tables only; output: the folder for the report of an archive or a table.
+    """
+    if is_result_path(path):
+        return load_results(path, options, output)
+    options.refuse()
+    return load_finished(path, output)
 
 
 def load_finished(path: Path, output: Path | None = None) -> Study:

@@ -4,7 +4,7 @@
 """
 
 import argparse
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from ablate.config.checks import refusal
@@ -19,6 +19,28 @@ from analysis.records.wandb_export import is_wandb_export, without_wandb_columns
 
 SUFFIX_OF_REPORT = "-analysis"
 """Added to the name of a folder or database for the folder of its report, which must not be inside a store."""
+
+
+@dataclass(frozen=True)
+class TableOptions(Chosen):
+    """What the user says of a table or store: the roles of its columns, and the experiment of a store."""
+
+    store_experiment: str | None = None
+
+    @classmethod
+    def typed(cls, arguments: argparse.Namespace) -> "TableOptions":
+        """Those of a command line with the options of `add_column_options`."""
+        return cls(**{field.name: getattr(arguments, field.name) for field in fields(cls)})
+
+    def refuse(self) -> None:
+        """Raise ValueError if one is given, with a study of ours, whose records say what is what."""
+        for name, value in vars(self).items():
+            if value is not None:
+                raise refusal(f"--{name.replace('_', '-')}", value, "left out for a study of runs")
+
+
+INFERRED = TableOptions()
+"""Nothing is said: names and values decide."""
 
 
 def is_result_path(path: Path) -> bool:
@@ -47,12 +69,14 @@ def column_list(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def load_results(path: Path, arguments: argparse.Namespace) -> Study:
-    """The study of a table of results. Raises ValueError where it cannot be used, with row and column."""
-    chosen = Chosen(**{field.name: getattr(arguments, field.name) for field in fields(Chosen)})
-    rows = result_rows_at(path, arguments.store_experiment)
+def load_results(path: Path, options: TableOptions = INFERRED, output: Path | None = None) -> Study:
+    """The study of a table of results. Raises ValueError where it cannot be used, with row and column.
+
+    output: the folder for its report; by default beside the table.
+    """
+    rows = result_rows_at(path, options.store_experiment)
     folder = path.with_suffix("") if is_result_file(path) else path.with_name(path.stem + SUFFIX_OF_REPORT)
-    study = table_study(rows, chosen, arguments.output or folder)
+    study = table_study(rows, options, output or folder)
     for factor in study.factors:
         try:
             setting("claims", factor)
@@ -71,10 +95,3 @@ def result_rows_at(path: Path, experiment: str | None) -> ResultRows:
         raise refusal("--store-experiment", experiment, "left out for a table in a file")
     rows = read_result_file(path)
     return without_wandb_columns(rows) if is_wandb_export(rows) else rows
-
-
-def check_no_column_options(arguments: argparse.Namespace) -> None:
-    """Raise ValueError for an option of tables with a study of ours, whose records say what is what."""
-    for name in (*(field.name for field in fields(Chosen)), "store_experiment"):
-        if getattr(arguments, name) is not None:
-            raise refusal(f"--{name.replace('_', '-')}", getattr(arguments, name), "left out for a study of runs")

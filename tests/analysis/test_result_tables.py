@@ -5,7 +5,6 @@ import json
 import random
 import re
 import sys
-from argparse import Namespace
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +17,7 @@ from analysis.claims.reading import for_study, read_claims
 from analysis.claims.verdict_rule import Verdict
 from analysis.page.sentences import findings_in_words
 from analysis.report import Report
-from analysis.result_tables import is_result_path, load_results
+from analysis.result_tables import TableOptions, is_result_path, load_results
 from tests.tools import ROOT, bash_commands
 
 ARMS, DATA_SETS, SEEDS = {"none": 0.0, "fixed": 0.03, "delayed": 0.0}, ("imdb", "sst2", "mr", "cr"), range(10)
@@ -33,11 +32,6 @@ claims:
   steps: {statement: less jitter, quantity: probe_jitter, scale: log, treatment: {clip: fixed}, control: {clip: none},
           within: {data: imdb}, changes: [clip], direction: below}
 """
-
-
-def options(**given):
-    known = dict.fromkeys(("arms", "seed", "metrics", "dataset", "unpaired", "store_experiment", "output", "against"))
-    return Namespace(**{**known, **given})
 
 
 def planted_rows(rng):
@@ -65,7 +59,7 @@ def judged(study, folder, text=CLAIMS):
 
 
 def test_a_planted_effect_on_four_data_sets_gets_the_right_verdicts(tmp_path):
-    study = load_results(written(tmp_path / "results.csv", planted_rows(random.Random(0))), options())
+    study = load_results(written(tmp_path / "results.csv", planted_rows(random.Random(0))))
     found, _ = judged(study, tmp_path)
     assert found["planted"].verdict is Verdict.SUPPORTED
     assert found["planted"].effect == pytest.approx(3, abs=0.3)
@@ -77,7 +71,7 @@ def test_a_planted_effect_on_four_data_sets_gets_the_right_verdicts(tmp_path):
 
 def test_without_the_planted_effect_nothing_is_supported(tmp_path):
     rows = [row | {"acc": row["acc"] - ARMS[row["clip"]]} for row in planted_rows(random.Random(0))]
-    found, _ = judged(load_results(written(tmp_path / "results.csv", rows), options()), tmp_path)
+    found, _ = judged(load_results(written(tmp_path / "results.csv", rows)), tmp_path)
     assert found["planted"].verdict is not Verdict.SUPPORTED
 
 
@@ -91,7 +85,7 @@ def test_all_formats_give_the_same_runs(tmp_path, suffix):
         ".parquet": lambda: frame.to_parquet(other),
     }
     write[suffix]()
-    one, two = load_results(written(tmp_path / "a.csv", rows), options()), load_results(other, options())
+    one, two = load_results(written(tmp_path / "a.csv", rows)), load_results(other)
     columns = ["arm", "seed", "clip", "data", "acc"]
     pd.testing.assert_frame_equal(one.runs[columns], two.runs[columns])
 
@@ -112,7 +106,7 @@ def test_arms_without_common_seeds_are_compared_by_welch(tmp_path):
       V: {statement: less variance, quantity: test_accuracy, scale: log, contrast: variance, treatment: {method: ours},
           control: {method: base}, changes: [method], direction: below}
     """
-    study = load_results(written(tmp_path / "results.csv", rows), options())
+    study = load_results(written(tmp_path / "results.csv", rows))
     found, read = judged(study, tmp_path, claims)
     expected = stats.ttest_ind(values["ours"], values["base"], equal_var=False)
     interval = expected.confidence_interval(0.95)
@@ -128,13 +122,13 @@ def test_paired_and_unpaired_reading_of_the_same_rows_differ(tmp_path):
     """The negative control of the test above: with shared seeds the pairs count, and the interval is narrower."""
     rows = [row for row in planted_rows(random.Random(3)) if row["dataset"] == "mr" and row["clip"] != "delayed"]
     text = CLAIMS.replace("contrast: datasets, ", "").replace("clip: delayed", "clip: fixed")
-    paired, _ = judged(load_results(written(tmp_path / "paired.csv", rows), options()), tmp_path, text)
+    paired, _ = judged(load_results(written(tmp_path / "paired.csv", rows)), tmp_path, text)
     apart = [row | {"seed": row["seed"] + 50 * (row["clip"] == "fixed")} for row in rows]
-    unpaired, _ = judged(load_results(written(tmp_path / "apart.csv", apart), options()), tmp_path, text)
+    unpaired, _ = judged(load_results(written(tmp_path / "apart.csv", apart)), tmp_path, text)
     widths = [f["planted"].interval.high - f["planted"].interval.low for f in (paired, unpaired)]
     assert paired["planted"].effect == pytest.approx(unpaired["planted"].effect)
     assert widths[0] < 0.7 * widths[1]
-    study = load_results(tmp_path / "paired.csv", options(unpaired=True))
+    study = load_results(tmp_path / "paired.csv", TableOptions(unpaired=True))
     forced, _ = judged(study, tmp_path, text)
     assert forced["planted"].interval == pytest.approx(unpaired["planted"].interval)
     assert "--unpaired is given, so they are compared unpaired" in "\n".join(study.table.summary)
@@ -169,7 +163,7 @@ def test_the_command_prints_what_is_what_and_writes_the_page(tmp_path, monkeypat
 
 def test_per_cent_become_shares_and_numbers_may_be_settings(tmp_path):
     rows = [{"lr": lr, "seed": s, "acc": 80 + s + 5 * (lr == "1e-3")} for lr in ("1e-3", "0.0001") for s in range(3)]
-    study = load_results(written(tmp_path / "results.csv", rows), options())
+    study = load_results(written(tmp_path / "results.csv", rows))
     assert study.runs["acc"].tolist()[:2] == [0.85, 0.86]
     assert set(study.runs["lr"]) == {"0.001", "0.0001"}
     found, _ = judged(
@@ -186,8 +180,8 @@ def test_given_columns_decide_what_is_ambiguous(tmp_path):
     with pytest.raises(
         ValueError, match=r"a, b may be settings of the arms or metrics.*--arms a,b --seed seed --metrics"
     ):
-        load_results(path, options())
-    study = load_results(path, options(arms=("a",), metrics=("y",)))
+        load_results(path)
+    study = load_results(path, TableOptions(arms=("a",), metrics=("y",)))
     assert study.factors == ("a", "data")
     assert [metric.quantity for metric in study.table.metrics] == ["y"]
 
@@ -198,7 +192,7 @@ def test_an_export_of_weights_and_biases(tmp_path):
          "User": "me", "method": ("a", "b")[i % 2], "seed": i // 2, "eval/accuracy": 0.8 + 0.01 * i, "_step": 100}
         for i in range(13)
     ]  # fmt: skip
-    study = load_results(written(tmp_path / "wandb.csv", rows), options())
+    study = load_results(written(tmp_path / "wandb.csv", rows))
     assert len(study.runs) == 12
     assert [metric.quantity for metric in study.table.metrics] == ["eval_accuracy"]
     assert "1 runs that are not finished are left out" in study.table.summary[-1]
@@ -235,13 +229,13 @@ def contents(path):
 def test_an_mlflow_store_is_read_and_not_touched(mlflow_store):
     before = contents(mlflow_store)
     assert is_result_path(mlflow_store)
-    study = load_results(mlflow_store, options())
+    study = load_results(mlflow_store)
     assert study.runs["eval_acc"].round(2).tolist() == [0.8, 0.81, 0.82, 0.83, 0.84]
     assert study.runs["method"].tolist() == ["a", "b", "a", "b", "a"]
     assert study.folder.name == f"{mlflow_store.stem}-analysis"
     assert contents(mlflow_store) == before
     with pytest.raises(ValueError, match=r"--store-experiment must be one of .*mine"):
-        load_results(mlflow_store, options(store_experiment="other"))
+        load_results(mlflow_store, TableOptions(store_experiment="other"))
 
 
 def test_an_optuna_storage_is_read_and_not_touched(tmp_path):
@@ -259,7 +253,7 @@ def test_an_optuna_storage_is_read_and_not_touched(tmp_path):
         }
         study.add_trial(optuna.trial.create_trial(params=settings, distributions=distributions, value=0.8 + 0.01 * i))
     before = contents(path)
-    found = load_results(path, options())
+    found = load_results(path)
     assert found.runs["acc"].round(2).tolist() == [0.8, 0.81, 0.82, 0.83, 0.84, 0.85]
     assert found.is_paired
     assert contents(path) == before
@@ -296,7 +290,7 @@ def judged_only(study, claims):
 def test_the_lines_of_the_document_are_those_of_the_command(tmp_path, monkeypatch):
     rows = planted_rows(random.Random(5))
     monkeypatch.chdir(tmp_path)
-    study = load_results(written(Path("results.csv"), rows), options())
+    study = load_results(written(Path("results.csv"), rows))
     shown = re.search(r"```text\n(.*?)\n```", DOCUMENT, re.DOTALL)[1].splitlines()
     assert list(study.table.summary[1:]) == shown[1:]
 
@@ -358,7 +352,7 @@ def test_a_malformed_table_is_refused_by_row_and_column(tmp_path, monkeypatch, c
         command.main()
     assert stop.value.code == 2
     with pytest.raises(ValueError, match=message):
-        load_results(path, options(**given))
+        load_results(path, TableOptions(**given))
     assert "results.csv" in capsys.readouterr().err or "one role" in message
     assert not (tmp_path / "results").exists()
 
@@ -366,7 +360,7 @@ def test_a_malformed_table_is_refused_by_row_and_column(tmp_path, monkeypatch, c
 def test_the_table_that_the_malformed_ones_vary_is_good(tmp_path):
     path = tmp_path / "results.csv"
     path.write_bytes(b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode())
-    assert len(load_results(path, options()).runs) == 4
+    assert len(load_results(path).runs) == 4
 
 
 @pytest.mark.parametrize(
@@ -382,7 +376,7 @@ def test_other_formats_are_refused_too(tmp_path, suffix, content, message):
     path = Path(tmp_path / f"results{suffix}")
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message):
-        load_results(path, options())
+        load_results(path)
 
 
 def test_options_of_tables_are_refused_for_a_study_of_runs(tmp_path, monkeypatch, capsys):
