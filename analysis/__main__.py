@@ -31,7 +31,7 @@ from ablate.config.wording import count, printable
 from ablate.files.links import refuse_links
 from ablate.files.reading import read_regular
 from analysis.archive_commands import COMMANDS, archive_command
-from analysis.claims.judge import unregistered
+from analysis.claims.judge import problems_for, unregistered
 from analysis.claims.reading import Claims
 from analysis.compare.compare import compare
 from analysis.compare.words import arms_in_words, claims_in_words, headlines, settings_in_words, write_comparison
@@ -124,7 +124,9 @@ def print_report(study: Study, claims: Claims, report: Report, last: Sequence[st
         headings = ["claim", "statement", "found (95 % interval)", "n", "verdict"]
         console.print(as_table(headings, verdicts(report, claims)))
     lines = tuning_lines(report, claims)
-    lines += [f"{problem.kind}: {problem.run}: {problem.problem}" for problem in study.problems.itertuples()]
+    lines += [
+        f"{problem.kind}: {problem.run}: {problem.problem}" for problem in problems_for(study, claims).itertuples()
+    ]
     lines += [f"left out: {name}: {reason}" for name, reason in report.left_out]
     if study.table is None and len(others := unregistered(study, claims)):
         lines.append(f"{started_with_others(others)}, so it may have been written after them")

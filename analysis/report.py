@@ -22,7 +22,7 @@ from ablate.files.atomic import write_together
 from ablate.files.links import refuse_links
 from ablate.files.reading import LARGEST_TABLE, parse_json, read_regular
 from analysis.claims.finding import Finding, verdicts_json
-from analysis.claims.judge import judge_claims
+from analysis.claims.judge import judge_claims, problems_for
 from analysis.claims.looks import append_looks, read_looks
 from analysis.claims.reading import Claims
 from analysis.figures.all import FIGURES, OF_CLAIMS, DrawnFigure, claim_figures, figure_names, figures
@@ -98,7 +98,7 @@ def write_report(study: Study, claims: Claims, peek: bool = False) -> Report:
         varied=varied(study),
         shared=shared(study),
         left_out=left_out,
-        problems=study.problems,
+        problems=problems_for(study, claims),
         **first_screen(study, claims, judgement.findings, shown, table_named(tables, "ablation")),
     )
     texts = {

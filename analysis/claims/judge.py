@@ -6,6 +6,7 @@
 >>> append_looks(study.folder, judgement.looks)  # doctest: +SKIP
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -22,7 +23,7 @@ from analysis.claims.verdict_rule import NEGATIVE, Alphas, Verdict, all_of
 from analysis.quantities.outcomes import outcomes
 from analysis.quantities.recorded import use_quantities_of
 from analysis.records.arms import fits, overlaid, words
-from analysis.records.study import Study
+from analysis.records.study import Study, missing
 from analysis.stats.effects import ALPHA
 
 
@@ -219,3 +220,15 @@ def unregistered(study: Study, claims: Claims) -> pd.DataFrame:
     """The runs whose record has the hash of another claims file, or of none: run, name, sha256."""
     runs = study.runs[["run", "claims.name", "claims.sha256"]]
     return runs[runs["claims.sha256"] != claims.sha256].reset_index(drop=True)
+
+
+def problems_for(study: Study, claims: Claims) -> pd.DataFrame:
+    """`study.problems` without the missing seeds of arms that have as many as each claim plans at least.
+
+    Where one claim plans more seeds than the others, its arms have seeds that theirs need not have.
+    """
+    plans = [claims.looks, *(claim.looks for claim in claims.claims)]
+    enough = math.inf if any(plan.is_open for plan in plans) else min(plan.looks[-1] for plan in plans)
+    named = {run for run, *_ in missing(pd.concat([study.runs, study.left_out]), enough)}
+    problems = study.problems
+    return problems[(problems["kind"] != "missing") | problems["run"].isin(named)]

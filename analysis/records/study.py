@@ -8,6 +8,7 @@ A run counts when it ended (done or diverged) and each of its record files is, t
 others are named in `problems` and left out. Runs may be written, and folders vanish, while this reads.
 """
 
+import math
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -335,9 +336,10 @@ def ambiguities(runs: Mapping[str, tuple[str, Mapping[str, Any]]]) -> dict[str, 
     return flaws
 
 
-def missing(runs: pd.DataFrame) -> list[tuple[str, str, str]]:
-    """A problem for each arm that lacks any run of some of the study's seeds."""
-    lacking = {arm: {*runs["seed"]} - {*of_it} for arm, of_it in runs.groupby("arm", sort=False)["seed"]}
+def missing(runs: pd.DataFrame, enough: float = math.inf) -> list[tuple[str, str, str]]:
+    """A problem for each arm that lacks any run of some of the study's seeds, and has fewer seeds than `enough`."""
+    seeds_of = {arm: {*seeds} for arm, seeds in runs.groupby("arm", sort=False)["seed"]}
+    lacking = {arm: {*runs["seed"]} - seeds for arm, seeds in seeds_of.items() if len(seeds) < enough}
     return [
         (f"{arm}, seed{'s' if len(seeds) > 1 else ''} {ranges(seeds)}", "missing", "no run")
         for arm, seeds in lacking.items()

@@ -1,6 +1,7 @@
 """Whole studies are judged: the published one, and small ones that reach every verdict."""
 
 import json
+import shutil
 from collections import Counter
 from dataclasses import fields, replace
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from analysis.claims.finding import NOT_KEYS, Finding, verdicts_json, with_parts
-from analysis.claims.judge import Judgement, judge_claims, unregistered
+from analysis.claims.judge import Judgement, judge_claims, problems_for, unregistered
 from analysis.claims.reading import read_claims
 from analysis.claims.verdict_rule import REAL, Verdict
 from analysis.records.study import load
@@ -249,6 +250,23 @@ def test_runs_that_carry_another_claims_file_are_named(study):
         change(folder, claims={"name": "mine", "sha256": claims.sha256})
     change(study / "none-s1", claims=None)
     assert unregistered(load(study), claims)["run"].tolist() == ["none-s1"]
+
+
+def test_an_arm_lacks_no_seeds_that_only_another_claim_plans(study):
+    """MINIMAL plans 3 seeds and `more` plans 5, which its arms have."""
+    write_two(study, [0.8] * 5, [0.8] * 5)
+    for seed in range(3):
+        write_run(study, {"clip": "delayed"}, seed=seed, run=f"delayed-s{seed}")
+    longer = (
+        MINIMAL.replace("seeds: 10", "seeds: 3")
+        + MINIMAL.partition("claims:\n")[2].replace("one:", "more:")
+        + "    seeds: 5\n"
+    )
+    claims, even = (read_claims(written(study.parent, longer.replace("3", least))) for least in "35")
+    assert problems_for(load(study), claims).empty
+    assert problems_for(load(study), even)["run"].tolist() == ["delayed, seeds 3–4"]
+    shutil.rmtree(study / "delayed-s1")
+    assert problems_for(load(study), claims)["run"].tolist() == ["delayed, seeds 1, 3–4"]
 
 
 def test_an_empty_study_tests_nothing(study):
