@@ -23,7 +23,7 @@ from analysis.tables.controls import controls
 from analysis.tables.factorial import CELL_MEANS, factorial
 from analysis.tables.formats import LeftOut, Table, made_or_left_out
 from analysis.tables.technique_effects import ROLE_EVIDENCE, roles
-from analysis.tables.techniques import Techniques, grid_questions, primary_questions
+from analysis.tables.techniques import Techniques, grid_questions, primary_questions, widest
 
 
 def technique_tables(primary: str) -> dict[str, Callable[[Techniques], Table]]:
@@ -51,8 +51,7 @@ def report_tables(study: Study, claims: Claims, findings: Sequence[Finding]) -> 
     measured = outcomes(study, shown)
 
     def techniques() -> Techniques:
-        widest = max(primary_questions(claims, primary), key=lambda question: len(question.changes))
-        return Techniques(study, measured, widest, grid_questions(claims))
+        return Techniques(study, measured, widest(primary_questions(claims, primary)), grid_questions(claims))
 
     makers = {
         "ablation": lambda: ablation(study, reference_of(claims, study)),

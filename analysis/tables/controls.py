@@ -18,7 +18,7 @@ from analysis.stats.scales import SCALES
 from analysis.tables.formats import Table
 from analysis.tables.numbers import interval_columns, significant
 from analysis.tables.technique_effects import effect_columns, effect_in_words
-from analysis.tables.techniques import Techniques
+from analysis.tables.techniques import LEARNING_RATE, Techniques
 from analysis.write_up import CONTROLS_EXPERIMENT
 
 
@@ -76,10 +76,10 @@ def controls_of(techniques: Techniques, base: Settings) -> Iterator[Control]:
         yield Control(f"the head's start: {value}", base | {"model.head_init": value}, base, ("model.head_init",))
     if "scheduler" in techniques.factors:
         scheduled = base_arm(techniques, "scheduler")
-        for value in reversed(other_values("optimizer.lr", techniques, base)):
-            if value < base["optimizer.lr"]:
+        for value in reversed(other_values(LEARNING_RATE, techniques, base)):
+            if value < base[LEARNING_RATE]:
                 name = f"schedule against a constant rate of {significant(value)}"
-                yield Control(name, scheduled, base | {"optimizer.lr": value}, ("scheduler", "optimizer.lr"))
+                yield Control(name, scheduled, base | {LEARNING_RATE: value}, ("scheduler", LEARNING_RATE))
 
 
 def other_values(key: str, techniques: Techniques, base: Settings) -> list[Any]:

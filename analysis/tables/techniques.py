@@ -1,6 +1,6 @@
 """The arms that the tables compare: the techniques that a claim on the primary metric switches on, alone or together.
 
-The arms come from the claims file, from its paired claim on the primary metric that changes the most factors. The
+The arms come from the claims file, from its paired claim on the primary metric that changes the most techniques. The
 control of that claim has all techniques off, its treatment has all on.
 """
 
@@ -18,6 +18,9 @@ from analysis.quantities.registry import Quantity, primary_quantity
 from analysis.records.arms import is_under, overlaid
 from analysis.records.study import Study
 from analysis.stats.effects import Array
+
+LEARNING_RATE = "optimizer.lr"
+"""An arm may have a rate of its own, which is part of a technique and no technique."""
 
 
 def primary_questions(claims: Claims, primary: str) -> list[Question]:
@@ -37,6 +40,17 @@ def primary_questions(claims: Claims, primary: str) -> list[Question]:
         scale = "in points" if quantity.scale == "points" else f"on the {quantity.scale} scale"
         raise Refused(f"the claims file {claims.name} has no paired claim on {quantity.name} {scale}")
     return found
+
+
+def widest(questions: Sequence[Question]) -> Question:
+    """The first question that changes the most techniques, and little else."""
+    no_techniques = {LEARNING_RATE, "nuisance"}
+
+    def width(question: Question) -> tuple[int, int]:
+        others = no_techniques.intersection(question.changes)
+        return len(question.changes) - len(others), -len(others)
+
+    return max(questions, key=width)
 
 
 def grid_questions(claims: Claims) -> tuple[Question, ...]:
