@@ -1,7 +1,8 @@
-"""The forest plot: the effects of all claims in one figure, those of one unit on one axis."""
+"""The forest plot: the effects of all claims in one figure, all ratios on one axis, and differences by quantity."""
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,13 +22,21 @@ from analysis.figures.panels import WIDE
 from analysis.quantities.registry import REGISTRY, of_kind
 from analysis.tables.numbers import interval_columns
 
+
+class Axis(NamedTuple):
+    """The label of a scale's axis, without a quantity, and whether effects on it are logarithms."""
+
+    label: str
+    is_ratio: bool
+
+
 AXES = {
-    "log": ("ratio (log axis)", True),
-    "logit": ("odds ratio (log axis)", True),
-    "points": ("difference (percentage points)", False),
-    "raw": ("difference (in the quantity's own unit)", False),
+    "log": Axis("ratio (log axis)", True),
+    "logit": Axis("odds ratio (log axis)", True),
+    "points": Axis("difference (percentage points)", False),
+    "raw": Axis("difference (in the quantity's own unit)", False),
 }
-"""Scale of a claim -> the label of its axis, and whether effects on it are logarithms."""
+"""Scale of a claim -> its axis."""
 
 FOREST_COLUMNS = ("id", "statement", *plots.EFFECTS, "verdict", "scale", *plots.MORE_OF_A_ROW)
 
@@ -102,7 +111,7 @@ def aa_of(finding: Finding, questions: Mapping[str, object], of_aa: Mapping[tupl
 
 
 def forest(claims: pd.DataFrame, kind: str = TASKS[0]) -> Contents:
-    """Every claim's effect with its intervals, smallest effect of interest and verdict: a panel per unit.
+    """Every claim's effect with its intervals, smallest effect of interest and verdict: a panel per axis.
 
     claims: id, statement, EFFECTS, verdict, scale and, where known, plots.MORE_OF_A_ROW; numbers are on the claim's
     scale (log: natural logarithms), NaN where missing; smallest_effect has the sign of the claimed effect. Claims
@@ -128,10 +137,10 @@ def forest(claims: pd.DataFrame, kind: str = TASKS[0]) -> Contents:
     has_aa = claims["aa"].notna().any()
     add_key(figure, has_aa)
     caption = (
-        "Effect of each claim, with all effects of one unit on one axis; the claims are in the order of their file, "
-        "parts are below their claim. Mark: estimate, by verdict. Thick bar: 95 % interval; thin bar: simultaneous "
-        "interval over all judged claims; an arrow: it extends beyond the axis. Shaded: the claimed side, from the "
-        "smallest effect of interest (tick) on where the claim names one. Vertical line: no effect."
+        "Effect of each claim: ratios on one axis, differences on one per quantity; the claims are in the order of "
+        "their file, parts are below their claim. Mark: estimate, by verdict. Thick bar: 95 % interval; thin bar: "
+        "simultaneous interval over all judged claims; an arrow: it extends beyond the axis. Shaded: the claimed side, "
+        "from the smallest effect of interest (tick) on where the claim names one. Vertical line: no effect."
     )
     if has_aa:
         caption += (
@@ -146,13 +155,13 @@ def forest(claims: pd.DataFrame, kind: str = TASKS[0]) -> Contents:
 
 
 def panels_of(claims: pd.DataFrame) -> list[pd.DataFrame]:
-    """Group the rows by unit: one axis per scale, and on the raw scale one per quantity; in the order of the file.
+    """Group the rows by axis (`axis_key`), in the order of the file.
 
     Each panel has the headings of its rows: the claims that they are parts of, once, with the verdict where it first
     appears.
     """
     parent_of = dict(zip(claims["id"], claims["parent"], strict=True))
-    units = [unit_of(row, i) for i, row in enumerate(claims.to_dict("records"))]
+    units = [axis_key(*row) if pd.notna(row[0]) else None for row in claims[["scale", "quantity"]].to_numpy()]
     panels, seen = [], set()
     for unit in dict.fromkeys(unit for unit in units if unit is not None):
         chosen = {claims.at[i, "id"] for i, found in enumerate(units) if found == unit}
@@ -168,13 +177,17 @@ def panels_of(claims: pd.DataFrame) -> list[pd.DataFrame]:
     return panels
 
 
-def unit_of(row: Mapping[str, object], place: int) -> tuple[object, ...] | None:
-    """What rows of one axis share; None for a claim without a scale. A raw effect of no known quantity is alone."""
-    if pd.isna(row["scale"]):
-        return None
-    if row["scale"] != "raw":
-        return (row["scale"],)
-    return "raw", place if pd.isna(row["quantity"]) else row["quantity"]
+def axis_key(scale: str, quantity: str | None) -> tuple[str, str | None]:
+    """What the effects on one axis share: ratios the scale, differences the quantity, too.
+
+    Points of accuracy next to points of runs that learn would be too small to see.
+
+    >>> axis_key("log", "test_loss") == axis_key("log", "test_accuracy")
+    True
+    >>> axis_key("points", "learned") == axis_key("points", "test_accuracy")
+    False
+    """
+    return scale, None if AXES[scale].is_ratio else quantity
 
 
 def ancestors(name: str, parent_of: Mapping[str, str | None]) -> list[str]:
@@ -189,8 +202,10 @@ def axis_of(part: pd.DataFrame, kind: str) -> tuple[str, bool]:
     """The label of a panel's axis, and whether its effects are logarithms."""
     row = part[part["scale"].notna()].iloc[-1]
     label, ratio = AXES[row["scale"]]
-    if row["scale"] == "raw" and row["quantity"] in REGISTRY:
-        label = f"difference: {of_kind(REGISTRY[row['quantity']], kind).effect_words}"
+    if not ratio and row["quantity"] in REGISTRY:
+        quantity = of_kind(REGISTRY[row["quantity"]], kind)
+        unit = "points" if row["scale"] == "points" else quantity.unit
+        label = f"difference: {quantity.words}" + (f", {unit}" if unit else "")
     return label, ratio
 
 

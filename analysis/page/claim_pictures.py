@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from analysis.claims.finding import Finding
 from analysis.claims.reading import Claims, Question
-from analysis.figures.forest import side_of
+from analysis.figures.forest import axis_key, side_of
 from analysis.figures.forest_plots import claimed_signs
 from analysis.page.effect_pictures import RATIO_SCALES, EffectPicture, Mark, effect_picture
 from analysis.quantities.registry import REGISTRY, of_kind
@@ -16,9 +16,9 @@ Row = tuple[Finding, Question | None]
 
 
 def claim_pictures(finding: Finding, claims: Claims) -> tuple[EffectPicture, ...]:
-    """A claim's own effect, or else those of its judged parts: one picture per unit."""
+    """A claim's own effect, or else those of its judged parts: one picture per axis."""
     found = []
-    for rows in by_unit(own_effects(finding, questions_by_id(claims))):
+    for rows in by_axis(own_effects(finding, questions_by_id(claims))):
         named = len(rows) > 1
         marks = [replace(mark_of(*row), name=name_with_statement(row[0]) if named else row[0].id) for row in rows]
         found.append(picture_of(rows, marks, claims))
@@ -26,10 +26,10 @@ def claim_pictures(finding: Finding, claims: Claims) -> tuple[EffectPicture, ...
 
 
 def claims_forest(findings: Sequence[Finding], claims: Claims) -> tuple[EffectPicture, ...]:
-    """The effects of all claims below each other, named by their ids: one picture per unit."""
+    """The effects of all claims below each other, named by their ids: one picture per axis."""
     questions = questions_by_id(claims)
     judged = (row for finding in findings for row in own_effects(finding, questions) if row[0].verdict is not None)
-    found = (picture_of(rows, [replace(mark_of(*row), seeds=()) for row in rows], claims) for rows in by_unit(judged))
+    found = (picture_of(rows, [replace(mark_of(*row), seeds=()) for row in rows], claims) for rows in by_axis(judged))
     return tuple(filter(None, found))
 
 
@@ -37,11 +37,11 @@ def questions_by_id(claims: Claims) -> dict[str, Question]:
     return {question.id: question for question in claims.questions}
 
 
-def by_unit(rows: Iterable[Row]) -> list[list[Row]]:
-    """The effects that share an axis: those of one scale, and of one quantity where its unit is its own."""
-    found: dict[tuple[str | None, str | None], list[Row]] = {}
+def by_axis(rows: Iterable[Row]) -> list[list[Row]]:
+    """The effects that share an axis (`axis_key`)."""
+    found: dict[tuple[str, str | None], list[Row]] = {}
     for row in rows:
-        found.setdefault((row[0].scale, row[0].quantity if row[0].scale == "raw" else None), []).append(row)
+        found.setdefault(axis_key(row[0].scale or "raw", row[0].quantity), []).append(row)
     return list(found.values())
 
 

@@ -543,6 +543,16 @@ def test_parts_are_below_their_claim_and_repeat_no_row() -> None:
     assert problems_of(forest_plot(frame).figure) == []
 
 
+def test_differences_in_two_quantities_have_an_axis_each_and_ratios_share_one() -> None:
+    """A hundred points of runs that learn would hide one point of accuracy."""
+    quantities = ["test_accuracy", "learned", "test_accuracy"]
+    frame = claims().assign(scale="points", quantity=quantities, parent=None)
+    assert [part["quantity"].unique().tolist() for part in panels_of(frame)] == [["test_accuracy"], ["learned"]]
+    labels = [ax.get_xlabel() for ax in axes_of(forest_plot(frame).figure)]
+    assert labels == ["difference: test accuracy, points", "difference: share of runs that learn, points"]
+    assert len(panels_of(frame.assign(scale="log"))) == 1
+
+
 def test_a_paired_row_has_the_effect_of_another_dropout_stream_below_it() -> None:
     frame = claims().assign(scale="log", quantity="probe_jitter", aa=[0.1, np.nan, np.nan], aa_low=-0.1, aa_high=0.2)
     item = forest_plot(frame)
