@@ -37,8 +37,13 @@ STYLE = """
 """
 """Room for the commands' tables, and names of keys in one piece."""
 
-PAPER = CONF.parent / "outputs/reference/paper/report"
-PUBLISHED = {"paper_report.html": PAPER / "index.html", "paper_hero.png": PAPER / "figures/hero.png"}
+REPORTS = CONF.parent / "outputs/reference"
+PUBLISHED = {
+    "paper_report.html": REPORTS / "paper/report/index.html",
+    "paper_hero.png": REPORTS / "paper/report/figures/hero.png",
+    "known_report.html": REPORTS / "known/report/index.html",
+    "known_forest.png": REPORTS / "known/report/figures/forest.png",
+}
 HELP = {
     "python -m ablate": ["ablate", "--help"],
     "python -m ablate doctor": ["ablate", "doctor", "--help"],
