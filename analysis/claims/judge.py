@@ -6,7 +6,6 @@
 >>> append_looks(study.folder, judgement.looks)  # doctest: +SKIP
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -223,12 +222,14 @@ def unregistered(study: Study, claims: Claims) -> pd.DataFrame:
 
 
 def problems_for(study: Study, claims: Claims) -> pd.DataFrame:
-    """`study.problems` without the missing seeds of arms that have as many as each claim plans at least.
+    """`study.problems`, where an arm lacks only seeds that each claim plans: the study's first, as many as the fewest.
 
     Where one claim plans more seeds than the others, its arms have seeds that theirs need not have.
     """
-    plans = [claims.looks, *(claim.looks for claim in claims.claims)]
-    enough = math.inf if any(plan.is_open for plan in plans) else min(plan.looks[-1] for plan in plans)
-    named = {run for run, *_ in missing(pd.concat([study.runs, study.left_out]), enough)}
     problems = study.problems
-    return problems[(problems["kind"] != "missing") | problems["run"].isin(named)]
+    others = problems[problems["kind"] != "missing"]
+    plans = [claims.looks, *(claim.looks for claim in claims.claims)]
+    if len(others) == len(problems) or any(plan.is_open for plan in plans):
+        return problems
+    lacking = missing(pd.concat([study.runs, study.left_out]), min(plan.looks[-1] for plan in plans))
+    return pd.concat([others, pd.DataFrame(lacking, columns=problems.columns)], ignore_index=True)

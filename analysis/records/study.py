@@ -8,7 +8,6 @@ A run counts when it ended (done or diverged) and each of its record files is, t
 others are named in `problems` and left out. Runs may be written, and folders vanish, while this reads.
 """
 
-import math
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -336,10 +335,10 @@ def ambiguities(runs: Mapping[str, tuple[str, Mapping[str, Any]]]) -> dict[str, 
     return flaws
 
 
-def missing(runs: pd.DataFrame, enough: float = math.inf) -> list[tuple[str, str, str]]:
-    """A problem for each arm that lacks any run of some of the study's seeds, and has fewer seeds than `enough`."""
-    seeds_of = {arm: {*seeds} for arm, seeds in runs.groupby("arm", sort=False)["seed"]}
-    lacking = {arm: {*runs["seed"]} - seeds for arm, seeds in seeds_of.items() if len(seeds) < enough}
+def missing(runs: pd.DataFrame, planned: int | None = None) -> list[tuple[str, str, str]]:
+    """A problem for each arm that lacks any run of some of the study's seeds, or of its first `planned` ones."""
+    seeds = sorted({*runs["seed"]})[:planned]
+    lacking = {arm: {*seeds} - {*of_it} for arm, of_it in runs.groupby("arm", sort=False)["seed"]}
     return [
         (f"{arm}, seed{'s' if len(seeds) > 1 else ''} {ranges(seeds)}", "missing", "no run")
         for arm, seeds in lacking.items()
