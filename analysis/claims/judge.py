@@ -222,7 +222,7 @@ def unregistered(study: Study, claims: Claims) -> pd.DataFrame:
 
 
 def problems_for(study: Study, claims: Claims) -> pd.DataFrame:
-    """`study.problems`, where an arm lacks only seeds that each claim plans: the study's first, as many as the fewest.
+    """`study.problems`, where an arm can lack the first seeds only: as many as the claim with the fewest plans.
 
     Where one claim plans more seeds than the others, its arms have seeds that theirs need not have.
     """
